@@ -1,0 +1,1 @@
+"""The whole of Clips on one machine, from wheels alone."""

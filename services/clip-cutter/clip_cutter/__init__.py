@@ -1,0 +1,1 @@
+"""Cuts highlights out of VODs into clips."""

@@ -1,0 +1,1 @@
+"""The public edge: streamers watch, download, keep and publish their clips."""

@@ -1,0 +1,1 @@
+"""Keeps the life of every clip: its state, its owner, its end."""

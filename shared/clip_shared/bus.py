@@ -1,0 +1,314 @@
+"""The bus, the same in every service: typed handlers in, acknowledged events out.
+
+A subscriber of this module commits an offset only after its event was handled or dead-lettered, handles
+one message at a time, ends its work within a deadline, and finishes it before its partitions move to
+another consumer. See :mod:`clip_shared.delivery` for what failure means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+from prometheus_client import CollectorRegistry
+
+from clip_shared.delivery import LONGEST_PAUSE_SECONDS, Delivery, DeliveryMetrics
+from clip_shared.envelope import Record, from_record, to_record
+from clip_shared.errors import InvalidEvent, TransientError
+from clip_shared.events import Data, Event, EventData
+from clip_shared.settings import KafkaSettings
+
+Handler = Callable[[Event[Data]], Awaitable[None]]
+BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
+
+SESSION_TIMEOUT_MS = 45_000
+REQUEST_TIMEOUT_MS = 15_000
+CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Rejected(Generic[Data]):
+    """An event of a batch that can never be handled, and why: it is dead-lettered, the rest is not."""
+
+    event: Event[Data]
+    error: Exception
+
+
+@dataclass(frozen=True)
+class _Decoded(Generic[Data]):
+    record: ConsumerRecord
+    event: Event[Data] | InvalidEvent
+
+
+class Bus:
+    """One service's connection to Kafka.
+
+    Declare subscribers first, then ``start``; ``stop`` drains the handler at work for at most
+    ``grace_seconds``, then cancels it (its message is delivered again).
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, service: str, registry: CollectorRegistry, grace_seconds: float = 20
+    ) -> None:
+        self.service = service
+        self._grace_seconds = grace_seconds
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._deadlines: list[float] = []
+        self.delivery = Delivery(
+            service=service, publish=self.publish_record, metrics=DeliveryMetrics(registry)
+        )
+        self.broker = KafkaBroker(
+            settings.kafka_bootstrap_servers.split(","),
+            client_id=service,
+            consumer_only=True,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            middlewares=[self.delivery.middleware],
+            graceful_timeout=grace_seconds,
+            security=_security(settings),
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            apply_types=False,
+            logger=structlog.stdlib.get_logger("faststream"),
+        )
+
+    def subscriber(
+        self, data_type: type[Data], *, deadline_seconds: float
+    ) -> Callable[[Handler[Data]], Handler[Data]]:
+        """Register a handler for one type of event: one at a time, each ended after ``deadline_seconds``."""
+
+        async def decode(message: Any) -> Event[Data]:
+            return _read(data_type, message.raw_message)
+
+        def register(handler: Handler[Data]) -> Handler[Data]:
+            async def handle(event: Event[Data]) -> None:
+                with _log_context(event):
+                    async with asyncio.timeout(deadline_seconds):
+                        await handler(event)
+
+            self._subscribe(data_type, deadline_seconds, decode)(handle)
+            return handler
+
+        return register
+
+    def batch_subscriber(
+        self, data_type: type[Data], *, deadline_seconds: float, max_records: int
+    ) -> Callable[[BatchHandler[Data]], BatchHandler[Data]]:
+        """Register a handler for up to ``max_records`` events at once.
+
+        Events that break their contract, and those that the handler rejects, are dead-lettered one by
+        one. When the handler raises, the whole batch is delivered again.
+        """
+
+        async def decode(message: Any) -> list[_Decoded[Data]]:
+            return [_Decoded(record, _try_read(data_type, record)) for record in message.raw_message]
+
+        def register(handler: BatchHandler[Data]) -> BatchHandler[Data]:
+            async def handle(batch: list[_Decoded[Data]]) -> None:
+                async with asyncio.timeout(deadline_seconds):
+                    await self._handle_batch(handler, batch)
+
+            self._subscribe(data_type, deadline_seconds, decode, batch=True, max_records=max_records)(handle)
+            return handler
+
+        return register
+
+    async def _handle_batch(self, handler: BatchHandler[Data], batch: list[_Decoded[Data]]) -> None:
+        events = [item.event for item in batch if isinstance(item.event, Event)]
+        rejected = {id(each.event): each.error for each in await handler(events)} if events else {}
+        for item in batch:
+            error = item.event if isinstance(item.event, InvalidEvent) else rejected.get(id(item.event))
+            if error is not None:
+                await self.delivery.dead_letter(item.record, error)
+
+    def _subscribe(
+        self,
+        data_type: type[EventData],
+        deadline_seconds: float,
+        decode: Callable[[Any], Awaitable[Any]],
+        **batch: Any,
+    ) -> Any:
+        longest_ms = int((deadline_seconds + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS) * 1000)
+        drain = _DrainOnRevoke(longest_ms / 1000)
+        self._deadlines.append(deadline_seconds)
+        subscriber = self.broker.subscriber(
+            data_type.TOPIC,
+            group_id=self.service,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            decoder=decode,
+            listener=drain,
+            # Above every deadline, or the group evicts a consumer that is hard at work (aiokafka #848).
+            max_poll_interval_ms=longest_ms,
+            rebalance_timeout_ms=max(longest_ms, 60_000),
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            **batch,
+        )
+        drain.subscriber = subscriber
+        return subscriber
+
+    async def publish(self, event: Event[Any]) -> None:
+        """Publish an event and wait until the bus has it on every in-sync replica.
+
+        Raises:
+            TransientError: it could not be confirmed; it may or may not have arrived.
+        """
+        await self.publish_record(to_record(event))
+
+    async def publish_record(self, record: Record) -> None:
+        """Publish an already serialised record, as :meth:`publish` does."""
+        if self._producer is None:
+            raise TransientError("the bus is not connected")
+        try:
+            await self._producer.send_and_wait(
+                record.topic, value=record.value, key=record.key, headers=record.headers
+            )
+        except KafkaError as error:
+            raise TransientError(f"the bus did not take a record for {record.topic}: {error}") from error
+
+    async def start(self) -> None:
+        """Connect, and begin to consume.
+
+        Raises:
+            TransientError: the bus cannot be reached.
+        """
+        self._producer = producer(self._settings, client_id=self.service)
+        try:
+            await self._producer.start()
+            await self.broker.start()
+        except KafkaError as error:
+            await self.stop()
+            servers = self._settings.kafka_bootstrap_servers
+            raise TransientError(f"cannot connect to Kafka at {servers}: {error}") from error
+
+    async def stop(self) -> None:
+        """Drain, then leave the group and close every connection."""
+        self.delivery.stopping.set()
+        await self.broker.stop()
+        for subscriber in self.broker.subscribers:
+            # What outlived the grace period was cancelled: give its clean-up (ffmpeg, scratch) a moment.
+            await _lock_of(subscriber).wait_release(CANCEL_SECONDS)
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def check_alive(self) -> None:
+        """Whether every consumer makes progress.
+
+        Raises:
+            RuntimeError: a consumer has ended, or a handler is far beyond its deadline.
+        """
+        if not self.delivery.stopping.is_set() and any(not each.running for each in self.broker.subscribers):
+            raise RuntimeError("a consumer has stopped")
+        longest = max(self._deadlines, default=0) + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS
+        if self.delivery.longest_running_seconds() > longest:
+            raise RuntimeError(f"a handler has been running for more than {longest:.0f} s")
+
+    async def check_ready(self) -> str | None:
+        """Whether the bus answers."""
+        if not await self.broker.ping(timeout=2):
+            raise TransientError("Kafka does not answer")
+        return None
+
+
+class _DrainOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Holds a rebalance back until the handler at work has ended: no other consumer repeats its work."""
+
+    subscriber: Any = None
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+
+    async def on_partitions_revoked(self, revoked: Sequence[object]) -> None:  # noqa: ARG002 - aiokafka's signature
+        await _lock_of(self.subscriber).wait_release(self._timeout_seconds)
+
+    async def on_partitions_assigned(self, assigned: Sequence[object]) -> None:
+        """Nothing to do: positions come from the committed offsets."""
+
+
+def _lock_of(subscriber: Any) -> Any:
+    # FastStream's MultiLock, held from before a message is parsed until after it is committed; typed as
+    # the context manager that it also is.
+    return subscriber.lock
+
+
+def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
+    """A producer that reports success only when every in-sync replica has the record."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=settings.kafka_enable_idempotence,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        **client_security(settings),
+    )
+
+
+def client_security(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments that secure any aiokafka client."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return {}
+    arguments: dict[str, Any] = {
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": _ssl_context(settings),
+    }
+    if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
+        arguments |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return arguments
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    if "SSL" not in settings.kafka_security_protocol.replace("SASL", ""):
+        return None
+    return ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
+
+
+_SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+
+
+def _security(settings: KafkaSettings) -> BaseSecurity | None:
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = _ssl_context(settings)
+    if settings.kafka_sasl_password is None or settings.kafka_sasl_username is None:
+        return BaseSecurity(ssl_context=context, use_ssl=context is not None)
+    return _SASL[settings.kafka_sasl_mechanism](
+        username=settings.kafka_sasl_username,
+        password=settings.kafka_sasl_password.get_secret_value(),
+        ssl_context=context,
+        use_ssl=context is not None,
+    )
+
+
+def _read(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:
+    return from_record(data_type, record.value, record.headers, record.timestamp)
+
+
+def _try_read(data_type: type[Data], record: ConsumerRecord) -> Event[Data] | InvalidEvent:
+    try:
+        return _read(data_type, record)
+    except InvalidEvent as error:
+        return error
+
+
+def _log_context(event: Event[Any]) -> AbstractContextManager[Any]:
+    fields = {"event_id": event.id, "topic": event.data.TOPIC}
+    for name in ("clip_id", "stream_highlight_id"):
+        if (value := getattr(event.data, name, None)) is not None:
+            fields[name] = str(value)
+    if event.traceparent:
+        fields["trace_id"] = event.traceparent.split("-")[1]
+    return structlog.contextvars.bound_contextvars(**fields)

@@ -1,0 +1,357 @@
+"""The wire contract: every event that crosses the bus, as a frozen model.
+
+A published version only ever gains optional fields; unknown fields are ignored. The JSON Schemas under
+``shared/schemas/`` are generated from here, and a test fails when the two drift apart or when a change
+would break a reader of an older version.
+
+Envelope: CloudEvents 1.0 in Kafka's binary mode, see :mod:`clip_shared.envelope`.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, Generic, Self, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+# Every derived id hangs from this root (uuid5, RFC 9562 §5.5). Changing it changes every clip's id.
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "clips")
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+ObjectKey = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Title = Annotated[str, StringConstraints(max_length=200)]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def clip_id_for(stream_highlight_id: str) -> UUID:
+    """The clip that a highlight becomes: one highlight, one clip, however often it is cut."""
+    return uuid.uuid5(NAMESPACE, f"clip:{stream_highlight_id}")
+
+
+def event_id(*parts: str) -> str:
+    """A stable id for an event that follows from other things, so that a repetition carries the same id."""
+    return str(uuid.uuid5(NAMESPACE, "\n".join(parts)))
+
+
+class Contract(BaseModel):
+    """Base of all wire models: immutable, tolerant of fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EventData(Contract):
+    """The data of one type of event, which knows its type, its topic and its partition key."""
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[str]
+
+    def key(self) -> str | None:
+        """The Kafka key: events that must keep their order share it. None: any partition."""
+        raise NotImplementedError(f"{type(self).__name__} names no key")
+
+
+Data = TypeVar("Data", bound=EventData)
+
+
+class Event(BaseModel, Generic[Data]):
+    """An event with its envelope.
+
+    ``id`` is safe in object keys and paths. ``time`` says when it happened (UTC). ``traceparent`` is the
+    W3C trace context of its cause, if any.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Identifier
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    time: AwareDatetime
+    data: Data
+    traceparent: str | None = None
+
+    @classmethod
+    def new(
+        cls,
+        data: Data,
+        *,
+        source: str,
+        id: str | None = None,  # noqa: A002 - CloudEvents calls it id
+        time: datetime | None = None,
+        traceparent: str | None = None,
+    ) -> Self:
+        """Wrap data in an envelope; without an id a random one, without a time the present."""
+        return cls(
+            id=id or str(uuid.uuid4()),
+            source=source,
+            time=time or datetime.now(UTC),
+            data=data,
+            traceparent=traceparent,
+        )
+
+
+class HighlightKind(StrEnum):
+    """How the detector came to a highlight."""
+
+    HEURISTIC = "heuristic"
+    REFINED = "refined"
+
+
+class CutMode(StrEnum):
+    """How a clip was cut: packets copied behind an edit list, or re-encoded."""
+
+    COPY = "copy"
+    EXACT = "exact"
+
+
+class SkipReason(StrEnum):
+    """Why a highlight became no clip."""
+
+    NOT_CLIPABLE = "not_clipable"
+    WINDOW_OUTSIDE_SOURCE = "window_outside_source"
+    TOO_SHORT = "too_short"
+    FAN_OUT_CAPPED = "fan_out_capped"
+    SOURCE_MISSING = "source_missing"
+    SOURCE_UNREADABLE = "source_unreadable"
+    STORAGE_NOT_CONFIGURED = "storage_not_configured"
+
+
+class SourceObject(Contract):
+    """A VOD: an object in a configured source-storage profile. Never a URL."""
+
+    profile: Identifier
+    bucket: BucketName
+    key: ObjectKey
+
+
+class StoredObject(Contract):
+    """A clip's video in the free bucket."""
+
+    bucket: BucketName
+    key: ObjectKey
+    size_bytes: Annotated[int, Field(gt=0)]
+    content_type: str = "video/mp4"
+
+
+class PosterObject(Contract):
+    """A clip's still picture (JPEG) in the free bucket."""
+
+    bucket: BucketName
+    key: ObjectKey
+
+
+class CutReceipt(Contract):
+    """What was asked of the cutter and what it did. Times are seconds from the start of the VOD."""
+
+    mode: CutMode
+    requested_start_seconds: Seconds
+    requested_end_seconds: Seconds
+    actual_start_seconds: Seconds
+    actual_end_seconds: Seconds
+    audio_video_skew_ms: float | None = Field(
+        default=None, description="Start of the sound minus start of the picture, in ms; null without sound."
+    )
+    fallback_reason: str | None = Field(
+        default=None, description="Why a copy was given up for a re-encode; null where it was not."
+    )
+
+
+class Highlight(Contract):
+    """The ids that tie every event about a highlight together."""
+
+    stream_highlight_id: Identifier
+    twitch_account_id: Identifier
+    source_vod_id: Identifier
+
+
+class HighlightDetected(Highlight, EventData):
+    """A moment of a VOD that is worth a clip."""
+
+    TYPE: ClassVar[str] = "highlight.detected.v1"
+    TOPIC: ClassVar[str] = "highlight-detected"
+
+    source: SourceObject
+    start_seconds: Seconds = Field(description="Start of the window, in seconds from the start of the VOD.")
+    end_seconds: Seconds = Field(description="End of the window, in seconds from the start of the VOD.")
+    kind: HighlightKind
+    title: Title
+    score: Score | None = Field(default=None, description="How good the highlight is; higher is better.")
+    rank: int | None = Field(
+        default=None, ge=1, description="Its place among its VOD's highlights; 1 is best."
+    )
+    is_clipable: bool = True
+
+    def key(self) -> str:
+        """Keep the events of one highlight in order."""
+        return self.stream_highlight_id
+
+
+class HighlightOutcome(Highlight, EventData):
+    """What both outcomes of a highlight say about the event that asked for it."""
+
+    kind: HighlightKind
+    highlight_event_id: Identifier
+    highlight_detected_at: AwareDatetime
+
+    def key(self) -> str:
+        """Keep the events of one highlight in order."""
+        return self.stream_highlight_id
+
+
+class ClipCreated(HighlightOutcome):
+    """A clip was cut and is complete in the free bucket."""
+
+    TYPE: ClassVar[str] = "clip.created.v1"
+    TOPIC: ClassVar[str] = "clip-created"
+
+    clip_id: UUID
+    title: Title
+    score: Score | None = None
+    object: StoredObject
+    poster: PosterObject | None = None
+    duration_seconds: PositiveSeconds
+    cut_receipt: CutReceipt
+
+
+class ClipSkipped(HighlightOutcome):
+    """A highlight became no clip, for a reason that a person understands."""
+
+    TYPE: ClassVar[str] = "clip.skipped.v1"
+    TOPIC: ClassVar[str] = "clip-skipped"
+
+    reason: SkipReason
+    message: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class ClipLifecycle(Highlight, EventData):
+    """A change in a clip's life. ``version`` grows with each: a reader may drop an older one."""
+
+    TOPIC: ClassVar[str] = "clip-lifecycle"
+
+    clip_id: UUID
+    version: Annotated[int, Field(ge=1)]
+
+    def key(self) -> str:
+        """Keep the events of one clip in order."""
+        return str(self.clip_id)
+
+
+class ClipAvailable(ClipLifecycle):
+    """The clip can be watched until ``expires_at``; null: for as long as it is kept or published."""
+
+    TYPE: ClassVar[str] = "clip.available.v1"
+
+    title: Title
+    kind: HighlightKind
+    duration_seconds: PositiveSeconds
+    expires_at: AwareDatetime | None
+
+
+class ClipKept(ClipLifecycle):
+    """The streamer kept the clip: it no longer expires."""
+
+    TYPE: ClassVar[str] = "clip.kept.v1"
+
+    kept_at: AwareDatetime
+    kept_by: Identifier
+
+
+class ClipUnkept(ClipLifecycle):
+    """The streamer let the clip go: a full new retention window begins."""
+
+    TYPE: ClassVar[str] = "clip.unkept.v1"
+
+    expires_at: AwareDatetime
+
+
+class ClipPublished(ClipLifecycle):
+    """The clip has a public page under ``share_slug``."""
+
+    TYPE: ClassVar[str] = "clip.published.v1"
+
+    share_slug: str
+    published_at: AwareDatetime
+
+
+class ClipUnpublished(ClipLifecycle):
+    """The public page is gone; the clip is kept."""
+
+    TYPE: ClassVar[str] = "clip.unpublished.v1"
+
+
+class ClipExpiring(EventData):
+    """Clips of one account that expire soon, for the platform's notifier."""
+
+    TYPE: ClassVar[str] = "clip.expiring.v1"
+    TOPIC: ClassVar[str] = "clip-lifecycle"
+
+    twitch_account_id: Identifier
+    clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)]
+    expires_before: AwareDatetime
+
+    def key(self) -> str:
+        """One account's notices stay in order."""
+        return self.twitch_account_id
+
+
+class ClipPurged(ClipLifecycle):
+    """The clip is gone; its highlight can be clipped again."""
+
+    TYPE: ClassVar[str] = "clip.purged.v1"
+
+    purged_at: AwareDatetime
+
+
+class ReleaseReason(StrEnum):
+    """Why no clip owns an object any more."""
+
+    PURGED = "purged"
+    REPLACED = "replaced"
+    STALE = "stale"
+
+
+class ObjectReleased(EventData):
+    """An object that no clip owns any more: the janitor may delete it."""
+
+    TYPE: ClassVar[str] = "clip.object-released.v1"
+    TOPIC: ClassVar[str] = "clip-objects-released"
+
+    bucket: BucketName
+    object_key: ObjectKey
+    reason: ReleaseReason
+    clip_id: UUID | None = None
+
+    def key(self) -> str:
+        """Keep the releases of one clip together."""
+        return str(self.clip_id) if self.clip_id else self.object_key
+
+
+class DailyTick(EventData):
+    """The scheduler's call to clean up. ``continuation`` counts the follow-ups of one tick, from 0."""
+
+    TYPE: ClassVar[str] = "tick.daily.v1"
+    TOPIC: ClassVar[str] = "daily-tick"
+
+    continuation: int = Field(default=0, ge=0)
+
+    def key(self) -> None:
+        """Any partition: ticks have no order to keep."""
+        return
+
+
+EVENT_TYPES: tuple[type[EventData], ...] = (
+    HighlightDetected,
+    ClipCreated,
+    ClipSkipped,
+    ClipAvailable,
+    ClipKept,
+    ClipUnkept,
+    ClipPublished,
+    ClipUnpublished,
+    ClipExpiring,
+    ClipPurged,
+    ObjectReleased,
+    DailyTick,
+)

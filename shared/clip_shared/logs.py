@@ -1,0 +1,61 @@
+"""JSON logs on standard output, one object a line, the same fields in every service.
+
+``structlog.get_logger()`` anywhere; ``event_id``, ``clip_id``, ``topic`` and ``trace_id`` are bound by the
+bus for as long as a message is handled. Records of libraries (``logging``) pass through the same renderer.
+"""
+
+import logging
+import sys
+
+import structlog
+
+_NOISY = {"aiokafka": logging.WARNING, "botocore": logging.WARNING, "boto3": logging.WARNING,
+          "urllib3": logging.WARNING, "httpx": logging.WARNING, "httpcore": logging.WARNING,
+          "s3transfer": logging.WARNING}  # fmt: skip
+
+
+def configure_logs(service: str, level: str) -> None:
+    """Send every log line of this process to standard output as JSON.
+
+    Args:
+        service: the name in the field ``service``.
+        level: the least level shown, as in :mod:`logging`.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_service(service),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.EventRenamer("message"),
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, least in _NOISY.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+
+
+def _add_service(service: str) -> structlog.types.Processor:
+    def add(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        event["service"] = service
+        return event
+
+    return add

@@ -1,0 +1,79 @@
+"""Errors of the HTTP APIs as ``application/problem+json`` (RFC 9457)."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from clip_shared.errors import TransientError
+
+RETRY_AFTER_SECONDS = 5
+
+
+class Problem(Exception):
+    """An answer other than success, for a caller who reads ``title`` and ``detail``."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        title: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title or status.phrase
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+class ProblemResponse(JSONResponse):
+    """A problem on the wire."""
+
+    media_type = "application/problem+json"
+
+
+def respond(problem: Problem, **extra: object) -> ProblemResponse:
+    """The response for a problem; ``extra`` adds members to its body."""
+    body = {
+        "type": "about:blank",
+        "status": problem.status.value,
+        "title": problem.title,
+        "detail": problem.detail,
+    }
+    return ProblemResponse(
+        {**body, **extra},
+        status_code=problem.status,
+        headers={"Cache-Control": "no-store", **problem.headers},
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Make every error of an app a problem: its own, the framework's, and outages (503 with Retry-After)."""
+
+    @app.exception_handler(Problem)
+    async def on_problem(_request: Request, problem: Problem) -> ProblemResponse:
+        return respond(problem)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(_request: Request, error: HTTPException) -> ProblemResponse:
+        return respond(Problem(HTTPStatus(error.status_code), str(error.detail), headers=error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(_request: Request, error: RequestValidationError) -> ProblemResponse:
+        problems = [{"at": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+        return respond(
+            Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not valid."),
+            problems=jsonable_encoder(problems),
+        )
+
+    @app.exception_handler(TransientError)
+    async def on_outage(_request: Request, _error: TransientError) -> ProblemResponse:
+        detail = "Something that this service depends on is down. Try again shortly."
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return respond(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry))

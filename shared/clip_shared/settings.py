@@ -1,0 +1,115 @@
+"""Settings that several services share, read from the environment alone and checked at start-up."""
+
+import sys
+from typing import Annotated, Literal, NoReturn, Self, TypeVar
+
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Loaded = TypeVar("Loaded", bound=BaseSettings)
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs to run at all."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    http_host: str = Field(default="0.0.0.0", description="Address that HTTP listens on.")  # noqa: S104 - in a container
+    http_port: Port = Field(default=8080, description="Port that HTTP listens on.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level logged."
+    )
+    shutdown_grace_seconds: float = Field(
+        default=25, gt=0, le=3600, description="Seconds that running work may take to end after SIGTERM."
+    )
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach the bus."""
+
+    kafka_bootstrap_servers: str = Field(
+        min_length=1, description="host:port of Kafka brokers, comma-separated."
+    )
+    kafka_enable_idempotence: bool = Field(
+        default=True, description="Idempotent producer. Off only for a broker that cannot do it."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How the connection is secured."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="How the client signs in (SASL protocols)."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="User name (SASL protocols).")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="Password (SASL protocols).")
+    kafka_ssl_ca_file: str | None = Field(
+        default=None, description="CA certificates, PEM; unset: the system's."
+    )
+
+    @model_validator(mode="after")
+    def _sasl_needs_credentials(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs"
+                " KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+
+class FreeStorageSettings(BaseSettings):
+    """The platform's own bucket for clips. Set all of it, or nothing: then storage is not configured."""
+
+    free_storage_endpoint: AnyHttpUrl | None = Field(
+        default=None, description="S3 endpoint, as services reach it."
+    )
+    free_storage_public_endpoint: AnyHttpUrl | None = Field(
+        default=None, description="S3 endpoint as browsers reach it; unset: the same."
+    )
+    free_storage_region: str = Field(
+        default="us-east-1", min_length=1, description="S3 region for signatures."
+    )
+    free_storage_bucket: str | None = Field(
+        default=None, min_length=3, max_length=63, description="The clips' bucket."
+    )
+    free_storage_access_key: str | None = Field(default=None, min_length=1, description="S3 access key.")
+    free_storage_secret_key: SecretStr | None = Field(
+        default=None, min_length=1, description="S3 secret key."
+    )
+
+    @model_validator(mode="after")
+    def _all_or_nothing(self) -> Self:
+        parts = {
+            "FREE_STORAGE_ENDPOINT": self.free_storage_endpoint,
+            "FREE_STORAGE_BUCKET": self.free_storage_bucket,
+            "FREE_STORAGE_ACCESS_KEY": self.free_storage_access_key,
+            "FREE_STORAGE_SECRET_KEY": self.free_storage_secret_key,
+        }
+        missing = [name for name, value in parts.items() if value is None]
+        if missing and len(missing) < len(parts):
+            raise ValueError(f"free storage is half configured: {', '.join(missing)} missing")
+        return self
+
+    @property
+    def free_storage_configured(self) -> bool:
+        """Whether there is a bucket to put clips in."""
+        return self.free_storage_endpoint is not None
+
+
+def load_settings(settings_class: type[Loaded]) -> Loaded:
+    """Read settings from the environment, or leave with exit code 2 and every problem on standard error."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    lines = ["The settings cannot be used:"]
+    for detail in error.errors(include_url=False, include_input=False, include_context=False):
+        place = "__".join(str(part) for part in detail["loc"]).upper()
+        lines.append(f"  {place}: {detail['msg']}" if place else f"  {detail['msg']}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.exit(2)
