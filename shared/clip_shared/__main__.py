@@ -45,7 +45,11 @@ def create(
 
 @schemas_cli.command()
 def write(folder: Folder = Path("shared/schemas")) -> None:
-    """Write the documents that have changed."""
+    """Write the documents that have changed; refuses a change that breaks a published version."""
+    if problems := schemas.breaking_changes(folder):
+        typer.echo("These changes break a published version; give the event a new one:", err=True)
+        typer.echo("\n".join(f"  {problem}" for problem in problems), err=True)
+        raise typer.Exit(1)
     for path in schemas.write(folder):
         typer.echo(f"wrote {path}" if path.exists() else f"removed {path}")
 

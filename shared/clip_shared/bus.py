@@ -8,10 +8,11 @@ another consumer. See :mod:`clip_shared.delivery` for what failure means.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import structlog
@@ -27,6 +28,8 @@ from clip_shared.envelope import Record, from_record, to_record
 from clip_shared.errors import InvalidEvent, TransientError
 from clip_shared.events import Data, Event, EventData
 from clip_shared.settings import KafkaSettings
+
+log = structlog.get_logger()
 
 Handler = Callable[[Event[Data]], Awaitable[None]]
 BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
@@ -78,7 +81,7 @@ class Bus:
             security=_security(settings),
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             apply_types=False,
-            logger=structlog.stdlib.get_logger("faststream"),
+            logger=logging.getLogger("faststream"),
         )
 
     def subscriber(
@@ -94,6 +97,7 @@ class Bus:
                 with _log_context(event):
                     async with asyncio.timeout(deadline_seconds):
                         await handler(event)
+                self._count_handled(data_type, 1)
 
             self._subscribe(data_type, deadline_seconds, decode)(handle)
             return handler
@@ -115,20 +119,25 @@ class Bus:
         def register(handler: BatchHandler[Data]) -> BatchHandler[Data]:
             async def handle(batch: list[_Decoded[Data]]) -> None:
                 async with asyncio.timeout(deadline_seconds):
-                    await self._handle_batch(handler, batch)
+                    handled = await self._handle_batch(handler, batch)
+                self._count_handled(data_type, handled)
 
             self._subscribe(data_type, deadline_seconds, decode, batch=True, max_records=max_records)(handle)
             return handler
 
         return register
 
-    async def _handle_batch(self, handler: BatchHandler[Data], batch: list[_Decoded[Data]]) -> None:
+    async def _handle_batch(self, handler: BatchHandler[Data], batch: list[_Decoded[Data]]) -> int:
         events = [item.event for item in batch if isinstance(item.event, Event)]
         rejected = {id(each.event): each.error for each in await handler(events)} if events else {}
         for item in batch:
             error = item.event if isinstance(item.event, InvalidEvent) else rejected.get(id(item.event))
             if error is not None:
                 await self.delivery.dead_letter(item.record, error)
+        return len(events) - len(rejected)
+
+    def _count_handled(self, data_type: type[EventData], count: int) -> None:
+        self.delivery.metrics.handled.labels(data_type.TOPIC, "handled").inc(count)
 
     def _subscribe(
         self,
@@ -142,9 +151,10 @@ class Bus:
         self._deadlines.append(deadline_seconds)
         subscriber = self.broker.subscriber(
             data_type.TOPIC,
-            group_id=self.service,
+            group_id=f"{self.service}.{data_type.TOPIC}",
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=_parse,
             decoder=decode,
             listener=drain,
             # Above every deadline, or the group evicts a consumer that is hard at work (aiokafka #848).
@@ -215,7 +225,7 @@ class Bus:
 
     async def check_ready(self) -> str | None:
         """Whether the bus answers."""
-        if not await self.broker.ping(timeout=2):
+        if self._producer is None or not await self._producer.client.force_metadata_update():
             raise TransientError("Kafka does not answer")
         return None
 
@@ -228,11 +238,33 @@ class _DrainOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokaf
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
 
-    async def on_partitions_revoked(self, revoked: Sequence[object]) -> None:  # noqa: ARG002 - aiokafka's signature
+    async def on_partitions_revoked(self, revoked: Collection[object]) -> None:
+        """Wait for the handler at work; called before the group is joined anew."""
+        log.info("partitions revoked", partitions=_names(revoked))
         await _lock_of(self.subscriber).wait_release(self._timeout_seconds)
 
-    async def on_partitions_assigned(self, assigned: Sequence[object]) -> None:
-        """Nothing to do: positions come from the committed offsets."""
+    async def on_partitions_assigned(self, assigned: Collection[object]) -> None:
+        """Say so; positions come from the committed offsets."""
+        log.info("partitions assigned", partitions=_names(assigned))
+
+
+def _names(partitions: Collection[Any]) -> list[str]:
+    return sorted(f"{each.topic}-{each.partition}" for each in partitions)
+
+
+async def _parse(raw: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Parse without headers: FastStream takes them for UTF-8, and a message with others could not be settled.
+
+    :mod:`clip_shared.envelope` reads them from the raw record, and says what is wrong with them.
+    """
+    bare = (
+        tuple(replace(each, headers=()) for each in raw)
+        if isinstance(raw, tuple)
+        else replace(raw, headers=())
+    )
+    message = await original(bare)
+    message.raw_message = raw
+    return message
 
 
 def _lock_of(subscriber: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRecord
 from faststream import BaseMiddleware
-from faststream.exceptions import HandlerException
+from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.envelope import Record
@@ -173,18 +173,23 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,  # noqa: ARG002
     ) -> bool:
-        """Count the message as handled, or settle its failure. True: swallow the error and commit."""
+        """Forget a handled message, or settle a failed one. True: swallow the error and commit.
+
+        Raises:
+            NackMessage: deliver it again (and let FastStream not log the failure a second time).
+        """
         topic, position = self.records[0].topic, position_of(self.records[0])
         metrics = self.delivery.metrics
         try:
             metrics.seconds.labels(topic).observe(time.monotonic() - self.started)
             if exc_val is None:
                 self.delivery.forget(position)
-                metrics.handled.labels(topic, "handled").inc(len(self.records))
                 return False
             if isinstance(exc_val, HandlerException) or not isinstance(exc_val, Exception):
                 return False  # FastStream's own signals, and cancellation: neither is a failed message
-            return await self.delivery.settle(self.records, exc_val)
+            if not await self.delivery.settle(self.records, exc_val):
+                raise NackMessage from exc_val
+            return True
         finally:
             self.delivery.running_since.pop(position, None)
             metrics.in_progress.labels(topic).dec()

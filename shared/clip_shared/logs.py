@@ -9,9 +9,8 @@ import sys
 
 import structlog
 
-_NOISY = {"aiokafka": logging.WARNING, "botocore": logging.WARNING, "boto3": logging.WARNING,
-          "urllib3": logging.WARNING, "httpx": logging.WARNING, "httpcore": logging.WARNING,
-          "s3transfer": logging.WARNING}  # fmt: skip
+# Libraries whose ordinary lines say nothing that ours do not.
+_QUIET = ("faststream", "aiokafka", "botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore")
 
 
 def configure_logs(service: str, level: str) -> None:
@@ -49,8 +48,8 @@ def configure_logs(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name, least in _NOISY.items():
-        logging.getLogger(name).setLevel(max(least, root.level))
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.ERROR, root.level))
 
 
 def _add_service(service: str) -> structlog.types.Processor:

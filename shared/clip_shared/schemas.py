@@ -97,6 +97,55 @@ def write(folder: Path) -> list[Path]:
     return changed
 
 
+def incompatibilities(published: Any, generated: Any, place: str = "") -> list[str]:
+    """What in a generated schema would break a reader or a writer of the published one.
+
+    Allowed: new optional properties, new definitions, new words. Everything else needs a new version of
+    the event's type.
+    """
+    if isinstance(published, dict) and isinstance(generated, dict):
+        return [
+            problem
+            for name in sorted(
+                (published.keys() | generated.keys()) - (set() if place.endswith(GROWING) else WORDS)
+            )
+            for problem in _compare_member(name, published, generated, place)
+        ]
+    same = (
+        sorted(map(str, published)) == sorted(map(str, generated))
+        if _are_lists(published, generated)
+        else (published == generated)
+    )
+    return [] if same else [f"{place or 'schema'}: {published!r} became {generated!r}"]
+
+
+WORDS = {"title", "description", "default", "$id", "$schema"}
+GROWING = ("properties", "$defs")
+
+
+def _are_lists(*values: object) -> bool:
+    return all(isinstance(value, list) for value in values)
+
+
+def _compare_member(name: str, published: dict[str, Any], generated: dict[str, Any], place: str) -> list[str]:
+    here = f"{place}.{name}".lstrip(".")
+    if name not in generated:
+        return [f"{here} is gone"]
+    if name not in published:
+        return [] if place.endswith(GROWING) or name in GROWING else [f"{here} is new"]
+    return incompatibilities(published[name], generated[name], here)
+
+
+def breaking_changes(folder: Path) -> list[str]:
+    """Changes of the models that would break the documents published in a folder."""
+    return [
+        f"{each.TYPE}: {problem}"
+        for each in EVENT_TYPES
+        if (path := folder / f"{each.TYPE}.json").exists()
+        for problem in incompatibilities(json.loads(path.read_text()), schema_of(each))
+    ]
+
+
 def drifted(folder: Path) -> list[str]:
     """The names of documents in a folder that are not what the code would generate."""
     documents = render()

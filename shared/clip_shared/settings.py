@@ -11,10 +11,14 @@ Loaded = TypeVar("Loaded", bound=BaseSettings)
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class ServiceSettings(BaseSettings):
-    """What every service needs to run at all."""
+class EnvironmentSettings(BaseSettings):
+    """Base of all settings: read from the environment, immutable; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What every service needs to run at all."""
 
     http_host: str = Field(default="0.0.0.0", description="Address that HTTP listens on.")  # noqa: S104 - in a container
     http_port: Port = Field(default=8080, description="Port that HTTP listens on.")
@@ -26,7 +30,7 @@ class ServiceSettings(BaseSettings):
     )
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(EnvironmentSettings):
     """How to reach the bus."""
 
     kafka_bootstrap_servers: str = Field(
@@ -59,7 +63,7 @@ class KafkaSettings(BaseSettings):
         return self
 
 
-class FreeStorageSettings(BaseSettings):
+class FreeStorageSettings(EnvironmentSettings):
     """The platform's own bucket for clips. Set all of it, or nothing: then storage is not configured."""
 
     free_storage_endpoint: AnyHttpUrl | None = Field(

@@ -1,0 +1,47 @@
+"""Settings are checked at start-up, all problems at once, and no secret is shown."""
+
+import pytest
+from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings, load_settings
+
+
+class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
+    """What a service would have."""
+
+
+def test_all_problems_are_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTP_PORT", "70000")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    with pytest.raises(SystemExit) as exit_:
+        load_settings(Settings)
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in ("HTTP_PORT", "LOG_LEVEL", "KAFKA_BOOTSTRAP_SERVERS"))
+
+
+def test_half_a_storage_is_refused_without_showing_the_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    monkeypatch.setenv("FREE_STORAGE_SECRET_KEY", "hunter2hunter2")
+    with pytest.raises(SystemExit):
+        load_settings(Settings)
+    told = capsys.readouterr().err
+    assert "FREE_STORAGE_BUCKET" in told
+    assert "hunter2" not in told
+
+
+def test_sasl_needs_credentials(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    with pytest.raises(SystemExit):
+        load_settings(Settings)
+    assert "KAFKA_SASL_USERNAME" in capsys.readouterr().err
+
+
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "")
+    assert not load_settings(Settings).free_storage_configured
