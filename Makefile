@@ -9,7 +9,6 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 PACKAGES := shared $(wildcard services/*) deploy/local
-LOCKS    := cutter registry gateway janitor
 
 ##@ Start here
 
@@ -27,3 +26,79 @@ $(READY): requirements/dev.lock $(addsuffix /pyproject.toml,$(PACKAGES))
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
+
+##@ The local stack (no Docker needed)
+
+.PHONY: demo
+demo: $(READY) ## The main job end to end on real video [VOD=path START=seconds END=seconds]
+	@$(BIN)/local-stack demo $(if $(VOD),--vod "$(VOD)") $(if $(START),--start $(START)) $(if $(END),--end $(END))
+
+.PHONY: up
+up: $(READY) ## Start the whole system in the background; says where everything is
+	@$(BIN)/local-stack up
+
+.PHONY: down
+down: $(READY) ## Stop it and leave nothing running
+	@$(BIN)/local-stack down
+
+.PHONY: token
+token: $(READY) ## Print a sign-in token for an account [ACCOUNT=id]
+	@$(BIN)/local-stack token $(if $(ACCOUNT),--account "$(ACCOUNT)")
+
+.PHONY: highlight
+highlight: $(READY) ## Publish a highlight of a recording: VOD=path START=seconds END=seconds [ACCOUNT=id TITLE=text]
+	@$(BIN)/local-stack highlight --vod "$(VOD)" --start "$(START)" --end "$(END)" $(if $(ACCOUNT),--account "$(ACCOUNT)") $(if $(TITLE),--title "$(TITLE)")
+
+.PHONY: tick
+tick: $(READY) ## Send the daily tick: what is due is purged
+	@$(BIN)/local-stack tick
+
+##@ Quality
+
+.PHONY: lint
+lint: $(READY) ## ruff, mypy strict, import-linter, deptry, generated schemas
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(PACKAGES) tests
+	@$(BIN)/lint-imports
+	@for package in $(PACKAGES); do (cd $$package && $(CURDIR)/$(BIN)/deptry .); done
+	@$(BIN)/clip-shared schemas check
+
+.PHONY: format
+format: $(READY) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: $(READY) ## All tests, on the local stack [ARGS="-k name"]
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(READY) ## The tests that start no process
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+.PHONY: test-containers
+test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
+	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
+
+##@ Maintenance
+
+.PHONY: schemas
+schemas: $(READY) ## Regenerate the JSON Schemas and the AsyncAPI document
+	@$(BIN)/clip-shared schemas write
+
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-package clip-shared --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: ## Pin every dependency anew, with hashes and without index addresses
+	@test -x $(BIN)/uv || $(MAKE) setup
+	@$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(PACKAGES)) -o requirements/dev.lock
+	@for service in $(notdir $(wildcard services/*)); do \
+	  $(COMPILE) shared/pyproject.toml services/$$service/pyproject.toml -c requirements/dev.lock \
+	    -o requirements/$$service.lock; done
+
+.PHONY: clean
+clean: ## Remove the environment, caches and the local stack's state
+	@if [ -x $(BIN)/local-stack ]; then $(BIN)/local-stack down; fi
+	@rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
