@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from clip_shared.envelope import from_record, to_record
 from clip_shared.errors import InvalidEvent
 from clip_shared.events import Event, HighlightDetected

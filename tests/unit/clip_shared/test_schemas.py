@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from clip_shared import schemas
 from clip_shared.events import EVENT_TYPES, HighlightDetected
 from clip_shared.topics import TOPICS, types_of

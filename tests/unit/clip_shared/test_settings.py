@@ -1,6 +1,7 @@
 """Settings are checked at start-up, all problems at once, and no secret is shown."""
 
 import pytest
+
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings, load_settings
 
 

@@ -1,0 +1,117 @@
+"""The bootstrap of a service: health, metrics, and errors that callers can read."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from clip_shared import service
+from clip_shared.errors import TransientError
+from clip_shared.problems import Problem
+from clip_shared.service import Check, create_app, metrics_registry
+
+
+async def fine() -> None:
+    return None
+
+
+async def short_of_something() -> str:
+    return "free storage is not configured: highlights are skipped"
+
+
+async def down() -> None:
+    raise ConnectionError("refused")
+
+
+def app_with(checks: Mapping[str, Check]) -> FastAPI:
+    return create_app("test", registry=metrics_registry(), checks=checks)
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.mark.parametrize(
+    ("checks", "code", "status"),
+    [
+        ({"a": fine}, 200, "ready"),
+        ({"a": fine, "b": short_of_something}, 200, "degraded"),
+        ({"a": down, "b": short_of_something}, 503, "failing"),
+    ],
+)
+async def test_readiness_is_the_worst_of_its_checks(checks: dict[str, Check], code: int, status: str) -> None:
+    async with client_of(app_with(checks)) as client:
+        response = await client.get("/healthz/ready")
+    assert response.status_code == code
+    assert response.json()["status"] == status
+    assert set(response.json()["checks"]) == set(checks)
+
+
+async def test_a_check_that_hangs_counts_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CHECK_TIMEOUT_SECONDS", 0.05)
+
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    async with client_of(app_with({"slow": hang})) as client:
+        response = await client.get("/healthz/ready")
+    assert response.status_code == 503
+    assert "no answer" in response.json()["checks"]["slow"]["reason"]
+
+
+async def test_metrics_are_served_for_prometheus() -> None:
+    async with client_of(app_with({})) as client:
+        response = await client.get("/metrics/")
+    assert "process_resident_memory_bytes" in response.text
+
+
+async def test_every_error_is_a_problem() -> None:
+    app = app_with({})
+
+    @app.get("/teapot")
+    async def teapot() -> None:
+        raise Problem(HTTPStatus.IM_A_TEAPOT, "No coffee here.")
+
+    @app.get("/outage")
+    async def outage() -> None:
+        raise TransientError("postgres://user:secret@host is down")
+
+    @app.get("/number")
+    async def number(value: int) -> int:
+        return value
+
+    async with client_of(app) as client:
+        answers = {
+            path: await client.get(path) for path in ("/teapot", "/outage", "/number?value=x", "/nowhere")
+        }
+    assert {path: answer.status_code for path, answer in answers.items()} == {
+        "/teapot": 418,
+        "/outage": 503,
+        "/number?value=x": 422,
+        "/nowhere": 404,
+    }
+    assert {answer.headers["content-type"] for answer in answers.values()} == {"application/problem+json"}
+    assert answers["/teapot"].json()["detail"] == "No coffee here."
+    assert "secret" not in answers["/outage"].text
+    assert answers["/outage"].headers["retry-after"] == "5"
+    assert answers["/number?value=x"].json()["problems"][0]["at"] == "query.value"
+
+
+async def test_the_lifespan_is_entered_and_left() -> None:
+    steps: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        steps.append("in")
+        yield
+        steps.append("out")
+
+    app = create_app("test", registry=metrics_registry(), checks={}, lifespan=lifespan)
+    async with app.router.lifespan_context(app):
+        assert steps == ["in"]
+    assert steps == ["in", "out"]
