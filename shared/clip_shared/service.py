@@ -11,11 +11,12 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    make_asgi_app,
+    generate_latest,
 )
 
 from clip_shared.bus import Bus
@@ -71,9 +72,16 @@ def create_app(
 
     app = FastAPI(title=name, lifespan=run, docs_url=None, redoc_url=None)
     install_problem_handlers(app)
-    app.mount("/metrics", make_asgi_app(registry))
+    _add_metrics(app, registry)
     _add_health(app, bus, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
+
+
+def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        """Every figure of this process, for Prometheus. Runs in a thread: some collectors take a moment."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_health(app: FastAPI, bus: Bus | None, checks: Mapping[str, Check]) -> None:

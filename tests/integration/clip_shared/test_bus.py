@@ -1,4 +1,4 @@
-"""The bus on a real Kafka-protocol broker: nothing lost, nothing stuck, failures where a person finds them."""
+"""The bus on a real Kafka-protocol broker: nothing lost, nothing stuck, failures are found."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Events on the wire: what is written is read again, careless producers still work, broken ones are told why."""
+"""Events on the wire: what is written is read, careless producers still work, broken ones are told why."""
 
 import json
 from datetime import UTC, datetime, timedelta

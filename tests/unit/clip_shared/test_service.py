@@ -66,7 +66,7 @@ async def test_a_check_that_hangs_counts_as_failing(monkeypatch: pytest.MonkeyPa
 
 async def test_metrics_are_served_for_prometheus() -> None:
     async with client_of(app_with({})) as client:
-        response = await client.get("/metrics/")
+        response = await client.get("/metrics")
     assert "process_resident_memory_bytes" in response.text
 
 
