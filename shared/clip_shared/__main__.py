@@ -1,22 +1,27 @@
-"""The command line of the shared package: topics and schemas."""
+"""The command line of the shared package: topics, dead letters and schemas."""
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from clip_shared import schemas
-from clip_shared.errors import TransientError
+from clip_shared import dlq, schemas
+from clip_shared.delivery import DLQ_SUFFIX
+from clip_shared.errors import ClipsError
 from clip_shared.settings import KafkaSettings, load_settings
 from clip_shared.topics import TOPICS, create_topics, types_of
 
 cli = typer.Typer(no_args_is_help=True, help="The contracts of Clips: topics and schemas.")
 topics_cli = typer.Typer(no_args_is_help=True, help="The topics of the bus.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="JSON Schemas and AsyncAPI, generated from the models.")
+dlq_cli = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled.")
 cli.add_typer(topics_cli, name="topics")
+cli.add_typer(dlq_cli, name="dlq")
 cli.add_typer(schemas_cli, name="schemas")
 
+Result = TypeVar("Result")
 Folder = Annotated[Path, typer.Argument(help="Where the generated documents are.")]
 
 
@@ -33,12 +38,7 @@ def create(
     replication_factor: Annotated[int, typer.Option(min=1, help="Replicas of each partition.")] = 1,
 ) -> None:
     """Create the topics that are missing (KAFKA_BOOTSTRAP_SERVERS says where). Safe to repeat."""
-    settings = load_settings(KafkaSettings)
-    try:
-        created = asyncio.run(create_topics(settings, replication_factor=replication_factor))
-    except TransientError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+    created = _run(create_topics(load_settings(KafkaSettings), replication_factor=replication_factor))
     for name, is_new in created.items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
 
@@ -60,6 +60,63 @@ def check(folder: Folder = Path("shared/schemas")) -> None:
     if names := schemas.drifted(folder):
         typer.echo(f"out of date: {', '.join(names)}; run: clip-shared schemas write", err=True)
         raise typer.Exit(1)
+
+
+Topic = Annotated[str, typer.Argument(help="The topic that the messages came from, without .dlq.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")]
+
+
+@dlq_cli.command("list")
+def list_dead_letters() -> None:
+    """Count every topic's dead letters: pending, and all that are retained."""
+    settings = load_settings(KafkaSettings)
+    for topic in (each for each in TOPICS if each.name.endswith(DLQ_SUFFIX)):
+        pending, retained = _run(dlq.count(settings, topic.name.removesuffix(DLQ_SUFFIX)))
+        typer.echo(f"{topic.name:28} {pending} pending, {retained} retained")
+
+
+@dlq_cli.command()
+def show(topic: Topic, limit: Limit = 20) -> None:
+    """Show pending dead letters: what was wrong, since when, and the message."""
+    for letter in _run(dlq.pending(load_settings(KafkaSettings), topic, limit=limit)):
+        typer.secho(f"{letter.position}  {letter.time:%Y-%m-%d %H:%M:%S} UTC", bold=True)
+        typer.echo(f"  {letter.notes.get('dlq_error_type')}: {letter.notes.get('dlq_error')}")
+        typer.echo(
+            f"  from {letter.notes.get('dlq_topic')} {letter.notes.get('dlq_partition')}:"
+            f"{letter.notes.get('dlq_offset')}, by {letter.notes.get('dlq_service')},"
+            f" after {letter.notes.get('dlq_attempts')} attempt(s)"
+        )
+        typer.echo(f"  key {letter.record.key!r}, value {(letter.record.value or b'')[:500]!r}")
+
+
+@dlq_cli.command()
+def replay(
+    topic: Topic,
+    limit: Limit = 1000,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Mark them as dealt with, send nothing.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")
+    ] = False,
+) -> None:
+    """Send pending dead letters back to their topic, once what was wrong has been put right."""
+    settings = load_settings(KafkaSettings)
+    action = "discard" if discard else f"send back to {topic}"
+    if not yes:
+        pending, _ = _run(dlq.count(settings, topic))
+        typer.echo(f"would {action}: {min(pending, limit)} of {pending} pending; repeat with --yes to do it")
+        return
+    done = _run(dlq.replay(settings, topic, limit=limit, discard=discard))
+    typer.echo(f"{'discarded' if discard else 'sent back'}: {done}")
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except ClipsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def main() -> None:
