@@ -13,7 +13,9 @@ from clip_shared.errors import ClipsError
 from clip_shared.settings import KafkaSettings, load_settings
 from clip_shared.topics import TOPICS, create_topics, types_of
 
-cli = typer.Typer(no_args_is_help=True, help="The contracts of Clips: topics and schemas.")
+cli = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="The contracts of Clips: topics and schemas."
+)
 topics_cli = typer.Typer(no_args_is_help=True, help="The topics of the bus.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="JSON Schemas and AsyncAPI, generated from the models.")
 dlq_cli = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled.")
