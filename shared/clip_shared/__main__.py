@@ -80,7 +80,10 @@ def list_dead_letters() -> None:
 @dlq_cli.command()
 def show(topic: Topic, limit: Limit = 20) -> None:
     """Show pending dead letters: what was wrong, since when, and the message."""
-    for letter in _run(dlq.pending(load_settings(KafkaSettings), topic, limit=limit)):
+    letters = _run(dlq.pending(load_settings(KafkaSettings), topic, limit=limit))
+    if not letters:
+        typer.echo("nothing pending")
+    for letter in letters:
         typer.secho(f"{letter.position}  {letter.time:%Y-%m-%d %H:%M:%S} UTC", bold=True)
         typer.echo(f"  {letter.notes.get('dlq_error_type')}: {letter.notes.get('dlq_error')}")
         typer.echo(

@@ -19,6 +19,7 @@ from clip_shared.bus import client_security, producer
 from clip_shared.delivery import DLQ_SUFFIX
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.settings import KafkaSettings
+from clip_shared.topics import TOPICS
 
 NOTE_PREFIX = "dlq_"
 FETCH_TIMEOUT_MS = 2000
@@ -96,6 +97,8 @@ async def replay(settings: KafkaSettings, topic: str, *, limit: int, discard: bo
 @asynccontextmanager
 async def _reader(settings: KafkaSettings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     name = topic + DLQ_SUFFIX
+    if name not in {each.name for each in TOPICS}:
+        raise PermanentError(f"{topic} has no dead letters; see: clip-shared dlq list")
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
         group_id=f"{name}.replay",
@@ -121,8 +124,6 @@ async def _partitions(settings: KafkaSettings, name: str) -> list[TopicPartition
         (topic,) = await admin.describe_topics([name])
     finally:
         await admin.close()
-    if not topic["partitions"]:
-        raise PermanentError(f"there is no topic {name}")
     return sorted(TopicPartition(name, each["partition"]) for each in topic["partitions"])
 
 
