@@ -1,0 +1,106 @@
+"""What the registry tells the bus about a change: pure mappings from rows to events.
+
+Every id follows from its cause, so that whatever is told twice is told under the same id. A lifecycle
+event is named by the clip and its version; a release by the event that brought it about.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from clip_registry.domain import Action, Clip, StoredKey
+from clip_shared.events import (
+    ClipAvailable,
+    ClipKept,
+    ClipLifecycle,
+    ClipPublished,
+    ClipPurged,
+    ClipUnkept,
+    ClipUnpublished,
+    Event,
+    ObjectReleased,
+    ReleaseReason,
+    event_id,
+)
+
+SOURCE = "clip-registry"
+
+
+def available(clip: Clip, traceparent: str | None = None) -> Event[Any]:
+    """There is a (new) video to watch, or its time to live has changed."""
+    data = ClipAvailable.model_validate(
+        {
+            **_identity(clip),
+            "title": clip.title,
+            "kind": clip.kind,
+            "duration_seconds": clip.duration_seconds,
+            "expires_at": clip.expires_at,
+        }
+    )
+    return _lifecycle(clip, data, traceparent)
+
+
+def done(action: Action, clip: Clip) -> Event[Any]:
+    """An owner's action took effect."""
+    return _lifecycle(clip, _BY_ACTION[action](clip), None)
+
+
+def purged(clip: Clip) -> list[Event[Any]]:
+    """A clip is gone, and so may its objects be."""
+    data = ClipPurged.model_validate({**_identity(clip), "purged_at": clip.purged_at})
+    farewell = _lifecycle(clip, data, None)
+    return [farewell, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=farewell.id)]
+
+
+def released(
+    clip: Clip, objects: Iterable[StoredKey], reason: ReleaseReason, *, cause_id: str
+) -> list[Event[Any]]:
+    """Objects that the clip does not need (any more), one event each."""
+    return [
+        Event.new(
+            ObjectReleased(bucket=each.bucket, object_key=each.key, reason=reason, clip_id=clip.clip_id),
+            source=SOURCE,
+            id=event_id("released", cause_id, each.bucket, each.key),
+            time=clip.updated_at,
+        )
+        for each in sorted(objects)
+    ]
+
+
+def _lifecycle(clip: Clip, data: ClipLifecycle, traceparent: str | None) -> Event[Any]:
+    return Event.new(
+        data,
+        source=SOURCE,
+        id=event_id("lifecycle", str(clip.clip_id), str(clip.version)),
+        time=clip.updated_at,
+        traceparent=traceparent,
+    )
+
+
+def _identity(clip: Clip) -> dict[str, Any]:
+    return {name: getattr(clip, name) for name in ClipLifecycle.model_fields}
+
+
+def _kept(clip: Clip) -> ClipLifecycle:
+    return ClipKept.model_validate({**_identity(clip), "kept_at": clip.kept_at, "kept_by": clip.kept_by})
+
+
+def _unkept(clip: Clip) -> ClipLifecycle:
+    return ClipUnkept.model_validate({**_identity(clip), "expires_at": clip.expires_at})
+
+
+def _published(clip: Clip) -> ClipLifecycle:
+    return ClipPublished.model_validate(
+        {**_identity(clip), "share_slug": clip.share_slug, "published_at": clip.published_at}
+    )
+
+
+def _unpublished(clip: Clip) -> ClipLifecycle:
+    return ClipUnpublished.model_validate(_identity(clip))
+
+
+_BY_ACTION: Mapping[Action, Callable[[Clip], ClipLifecycle]] = {
+    Action.KEEP: _kept,
+    Action.UNKEEP: _unkept,
+    Action.PUBLISH: _published,
+    Action.UNPUBLISH: _unpublished,
+}

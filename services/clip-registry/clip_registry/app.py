@@ -1,0 +1,74 @@
+"""The one place where the parts of the registry are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from clip_registry import api, handlers
+from clip_registry.database import open_engine
+from clip_registry.metrics import Metrics, keep_counting
+from clip_registry.outbox import Outbox
+from clip_registry.settings import Settings
+from clip_registry.store import Store
+from clip_shared.bus import Bus
+from clip_shared.service import create_app, metrics_registry
+
+NAME = "clip-registry"
+# The stop's shares of the grace period: consumers first, then the relay of what they wrote.
+BUS_SHARE = 0.5
+OUTBOX_SHARE = 0.3
+
+
+def build(settings: Settings) -> FastAPI:
+    """The service, not yet connected to anything."""
+    registry = metrics_registry()
+    metrics = Metrics(registry)
+    grace = settings.shutdown_grace_seconds
+    bus = Bus(settings, service=NAME, registry=registry, grace_seconds=grace * BUS_SHARE)
+    engine, relay_engine = (
+        open_engine(
+            settings.database_url.get_secret_value(),
+            pool_size=size,
+            statement_timeout_seconds=settings.database_statement_timeout_seconds,
+        )
+        for size in (settings.database_pool_size, Outbox.connections_of(settings.outbox_workers))
+    )
+    outbox = Outbox(
+        relay_engine, settings, workers=settings.outbox_workers, grace_seconds=grace * OUTBOX_SHARE
+    )
+    store = Store(
+        engine,
+        outbox,
+        retention=timedelta(days=settings.clip_retention_days),
+        cap=settings.max_ephemeral_clips_per_account,
+    )
+    handlers.subscribe(bus, store, metrics)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        counting = asyncio.create_task(
+            keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds)
+        )
+        try:
+            await outbox.start()
+            yield
+        finally:
+            counting.cancel()
+            with suppress(asyncio.CancelledError):
+                await counting
+            await outbox.stop()
+            await engine.dispose()
+            await relay_engine.dispose()
+
+    app = create_app(
+        NAME,
+        registry=registry,
+        bus=bus,
+        checks={"database": store.check, "outbox": outbox.check},
+        lifespan=lifespan,
+    )
+    app.include_router(api.create_router(store, metrics, settings.registry_token))
+    return app

@@ -1,0 +1,270 @@
+"""The registry's SQL, built once: the guards of every transition, and the queries.
+
+A transition that replaces something reads the row it replaces in the same statement: ``before`` locks the
+row and sees its newest committed state, ``after`` updates it if the guard holds for that very state. A
+concurrent transition waits at the lock and then judges what this one left. (RETURNING OLD.* would say the
+same more briefly; it needs PostgreSQL 18.)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Double,
+    FromClause,
+    Integer,
+    Interval,
+    Select,
+    Text,
+    Update,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    extract,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from clip_registry.domain import TRANSITIONS, Action, Cut
+from clip_registry.tables import AVAILABLE, LIVE, metadata, outbox, outbox_dlq
+from clip_registry.tables import generated_clips as clips
+from clip_shared.registry_api import ClipStatus
+
+Columns = Any  # a FROM clause's columns by name: SQLAlchemy types them no further
+
+NOW = func.now()
+EXPIRY = NOW + bindparam("retention", type_=Interval)
+UNEXPIRED = or_(clips.c.expires_at.is_(None), clips.c.expires_at > NOW)
+
+CUT_COLUMNS = tuple(field.name for field in fields(Cut))
+# Who a clip is, and whose: a newer cut of the same highlight does not change that.
+IDENTITY = ("clip_id", "stream_highlight_id", "twitch_account_id")
+
+
+def _row(source: FromClause, prefix: str = "") -> list[ColumnElement[Any]]:
+    """The columns of one clip, and how long it still lives by the database's clock."""
+    seconds = cast(extract("epoch", source.c.expires_at - NOW), Double)
+    return [
+        *(column.label(prefix + column.name) for column in source.c),
+        seconds.label(f"{prefix}expires_in_seconds"),
+    ]
+
+
+def _guarded_update(
+    guard: Callable[[Columns], ColumnElement[bool]],
+    values: Callable[[Columns], Mapping[str, Any]],
+) -> Select[Any]:
+    """One row of ``before_*`` and, if the guard held, ``after_*`` columns; no row: no such clip."""
+    before = select(clips).where(clips.c.clip_id == bindparam("of_clip", type_=Uuid)).with_for_update()
+    old = before.cte("before")
+    after = (
+        update(clips)
+        .where(clips.c.clip_id == old.c.clip_id, guard(old.c))
+        .values(**values(old.c), version=old.c.version + 1, updated_at=NOW)
+        .returning(*clips.c)
+        .cte("after")
+    )
+    return select(*_row(old, "before_"), *_row(after, "after_")).select_from(old.outerjoin(after, true()))
+
+
+# A cut: parameters are its columns (INSERT), and the same prefixed with cut_ (REPLACE), and retention.
+
+INSERT_CUT = (
+    insert(clips)
+    .values(status=ClipStatus.AVAILABLE, expires_at=EXPIRY, version=1, created_at=NOW, updated_at=NOW)
+    .on_conflict_do_nothing(index_elements=[clips.c.clip_id])
+    .returning(*_row(clips))
+)
+
+
+def _of_cut(name: str) -> ColumnElement[Any]:
+    return bindparam(f"cut_{name}", type_=clips.c[name].type)
+
+
+def _accepts_cut(old: Columns) -> ColumnElement[bool]:
+    """The guard of :func:`clip_registry.domain.judge`."""
+    detected_at, event_id = _of_cut("highlight_detected_at"), _of_cut("highlight_event_id")
+    return and_(
+        old.twitch_account_id == _of_cut("twitch_account_id"),
+        old.highlight_event_id != event_id,
+        tuple_(old.highlight_detected_at, old.highlight_event_id) < tuple_(detected_at, event_id),
+        or_(old.purged_at.is_(None), old.purged_at < detected_at),
+    )
+
+
+def _with_cut(old: Columns) -> dict[str, Any]:
+    """The new video. An ephemeral clip's expiry starts anew; a purged clip begins a new life."""
+    was_purged = old.status == ClipStatus.PURGED
+    return {
+        **{name: _of_cut(name) for name in CUT_COLUMNS if name not in IDENTITY},
+        "status": case((was_purged, literal(ClipStatus.AVAILABLE, Text)), else_=old.status),
+        "expires_at": case((old.expires_at.is_not(None), EXPIRY)),
+        "created_at": case((was_purged, NOW), else_=old.created_at),
+        "purged_at": null(),
+    }
+
+
+REPLACE_CUT = _guarded_update(_accepts_cut, _with_cut)
+
+LOCK_ACCOUNT = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("account", type_=Text), 0)))
+
+
+def _evict() -> Update:
+    surplus = (
+        select(clips.c.clip_id)
+        .where(clips.c.twitch_account_id == bindparam("account"), AVAILABLE, clips.c.expires_at > NOW)
+        .order_by(
+            clips.c.score.desc().nulls_last(), clips.c.highlight_detected_at.desc(), clips.c.clip_id.desc()
+        )
+        .offset(bindparam("cap", type_=Integer))
+        .with_for_update()
+        .cte("surplus")
+    )
+    return (
+        update(clips)
+        .where(clips.c.clip_id == surplus.c.clip_id, AVAILABLE, clips.c.expires_at > NOW)
+        .values(expires_at=NOW, version=clips.c.version + 1, updated_at=NOW)
+        .returning(*_row(clips))
+    )
+
+
+EVICT_SURPLUS = _evict()
+
+
+# Owners' actions: parameters of_clip, account, and (where used) retention, slug.
+
+
+def _allows(action: Action) -> Callable[[Columns], ColumnElement[bool]]:
+    """The guard of :func:`clip_registry.domain.answer`."""
+    return lambda old: and_(
+        old.twitch_account_id == bindparam("account"), old.status.in_(sorted(TRANSITIONS[action].sources))
+    )
+
+
+def _effect(action: Action) -> Callable[[Columns], dict[str, Any]]:
+    def kept_since(old: Columns) -> dict[str, Any]:
+        return {
+            "expires_at": null(),
+            "kept_at": func.coalesce(old.kept_at, NOW),
+            "kept_by": func.coalesce(old.kept_by, bindparam("account")),
+        }
+
+    effects: Mapping[Action, Callable[[Columns], dict[str, Any]]] = {
+        Action.KEEP: kept_since,
+        Action.UNKEEP: lambda _: {"expires_at": EXPIRY, "kept_at": null(), "kept_by": null()},
+        # Publishing keeps, so that unpublishing leaves a kept clip.
+        Action.PUBLISH: lambda old: {
+            **kept_since(old),
+            "published_at": NOW,
+            "share_slug": bindparam("slug", type_=Text),
+        },
+        Action.UNPUBLISH: lambda _: {"published_at": null(), "share_slug": null()},
+    }
+    return lambda old: {**effects[action](old), "status": literal(TRANSITIONS[action].target, Text)}
+
+
+ACT = {action: _guarded_update(_allows(action), _effect(action)) for action in Action}
+
+
+# Expiration: parameters cutoff (or null) and limit.
+
+CUTOFF = func.least(func.coalesce(bindparam("cutoff", type_=DateTime(timezone=True)), NOW), NOW)
+DUE = and_(AVAILABLE, clips.c.expires_at <= CUTOFF)
+
+
+def _expire() -> Update:
+    # A row that somebody else holds is being kept, or purged by another; either way it is not ours.
+    due = (
+        select(clips.c.clip_id)
+        .where(DUE)
+        .order_by(clips.c.expires_at, clips.c.clip_id)
+        .limit(bindparam("limit", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return (
+        update(clips)
+        .where(clips.c.clip_id == due.c.clip_id, DUE)
+        .values(status=ClipStatus.PURGED, purged_at=NOW, version=clips.c.version + 1, updated_at=NOW)
+        .returning(*_row(clips))
+    )
+
+
+EXPIRE = _expire()
+STILL_DUE = select(CUTOFF.label("cutoff"), exists(select(clips.c.clip_id).where(DUE)).label("more"))
+
+
+# Queries.
+
+GET = select(*_row(clips)).where(clips.c.clip_id == bindparam("clip_id"))
+GET_SHARED = select(*_row(clips)).where(clips.c.share_slug == bindparam("slug"))
+LIST = (
+    select(*_row(clips))
+    .where(
+        LIVE,
+        UNEXPIRED,
+        clips.c.twitch_account_id == bindparam("account"),
+        clips.c.status == func.any(bindparam("statuses", type_=ARRAY(Text))),
+    )
+    .order_by(clips.c.created_at.desc(), clips.c.clip_id.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+LIST_AFTER = LIST.where(
+    tuple_(clips.c.created_at, clips.c.clip_id)
+    < tuple_(bindparam("created_at", type_=DateTime(timezone=True)), bindparam("clip_id", type_=Uuid))
+)
+
+
+def _totals() -> Select[Any]:
+    def number(status: ClipStatus) -> ColumnElement[int]:
+        return func.count().filter(clips.c.status == status).label(status)
+
+    return select(
+        number(ClipStatus.AVAILABLE),
+        number(ClipStatus.KEPT),
+        number(ClipStatus.PUBLISHED),
+        func.coalesce(func.sum(clips.c.file_size_bytes), 0).label("bytes"),
+    ).where(LIVE, UNEXPIRED, clips.c.twitch_account_id == bindparam("account"))
+
+
+TOTALS = _totals()
+
+
+def _unowned() -> Select[Any]:
+    asked = func.unnest(cast(bindparam("keys"), ARRAY(Text))).column_valued("asked")
+
+    def owned(column: ColumnElement[str | None]) -> ColumnElement[bool]:
+        return exists(
+            select(clips.c.clip_id).where(LIVE, column == asked, clips.c.bucket == bindparam("bucket"))
+        )
+
+    return select(asked).where(~owned(clips.c.object_key), ~owned(clips.c.poster_key))
+
+
+UNOWNED = _unowned()
+
+
+# Figures for the metrics.
+
+STATUS_COUNTS = select(clips.c.status, func.count()).where(LIVE).group_by(clips.c.status)
+OVERDUE = select(func.count()).where(AVAILABLE, clips.c.expires_at <= NOW)
+OUTBOX_BACKLOG = select(
+    func.count(), cast(func.coalesce(extract("epoch", NOW - func.min(outbox.c.created_at)), 0), Double)
+)
+OUTBOX_DEAD = select(func.count()).select_from(outbox_dlq)
+# Every column of every table, and no row: fails where the schema is not (yet) what this version needs.
+READINESS = tuple(select(table).limit(0) for table in metadata.sorted_tables)
