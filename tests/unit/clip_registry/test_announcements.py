@@ -1,0 +1,70 @@
+"""What the bus is told."""
+
+from typing import Any
+
+import pytest
+
+from clip_registry import announcements
+from clip_registry.domain import TRANSITIONS, Action
+from clip_shared.events import ClipPurged, Event, ObjectReleased, ReleaseReason
+from clip_shared.registry_api import ClipStatus
+from tests.unit.clip_registry.cuts import NOON, a_clip
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_available_says_until_when_and_carries_the_trace_on() -> None:
+    clip = a_clip()
+    event = announcements.available(clip, TRACE)
+    assert event.data.TYPE == "clip.available.v1"
+    assert (event.data.version, event.data.expires_at) == (clip.version, clip.expires_at)
+    assert (event.time, event.traceparent) == (clip.updated_at, TRACE)
+
+
+def test_a_kept_clip_with_a_new_video_has_no_end() -> None:
+    assert announcements.available(a_clip(ClipStatus.KEPT)).data.expires_at is None
+
+
+@pytest.mark.parametrize("action", Action)
+def test_each_action_has_its_event(action: Action) -> None:
+    clip = a_clip(TRANSITIONS[action].target)
+    past = {"keep": "kept", "unkeep": "unkept", "publish": "published", "unpublish": "unpublished"}
+    event = announcements.done(action, clip)
+    assert f"clip.{past[action]}.v1" == event.data.TYPE
+
+
+def test_a_purge_tells_of_the_clip_and_of_each_object() -> None:
+    clip = a_clip(ClipStatus.PURGED)
+    farewell, *releases = announcements.purged(clip)
+    assert isinstance(farewell.data, ClipPurged)
+    assert {each.data.object_key for each in releases} == {clip.object_key, clip.poster_key}
+    assert {(each.data.reason, each.data.clip_id) for each in releases} == {
+        (ReleaseReason.PURGED, clip.clip_id)
+    }
+
+
+def test_a_clip_without_poster_releases_one_object() -> None:
+    assert len(announcements.purged(a_clip(ClipStatus.PURGED, poster_key=None))) == 2
+
+
+def test_ids_follow_from_their_cause() -> None:
+    clip = a_clip(ClipStatus.PURGED)
+    assert announcements.purged(clip) == announcements.purged(clip)
+    assert announcements.available(a_clip(version=4)).id != announcements.available(a_clip(version=5)).id
+    assert _release("cause-1") == _release("cause-1")
+    assert _release("cause-1")[0].id != _release("cause-2")[0].id
+    assert len({each.id for each in _release("cause-1")}) == 2
+
+
+def test_releases_of_one_clip_stay_in_order() -> None:
+    clip = a_clip()
+    assert {each.data.key() for each in _release("cause")} == {str(clip.clip_id)}
+    assert {each.time for each in _release("cause")} == {clip.updated_at}
+    assert clip.updated_at > NOON
+
+
+def _release(cause: str) -> list[Event[Any]]:
+    clip = a_clip()
+    events = announcements.released(clip, clip.objects, ReleaseReason.STALE, cause_id=cause)
+    assert all(isinstance(each.data, ObjectReleased) for each in events)
+    return events

@@ -1,0 +1,146 @@
+"""The handlers: what reaches the store, and what is dead-lettered."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from clip_registry import handlers
+from clip_registry.domain import Verdict
+from clip_registry.handlers import offer_of
+from clip_registry.metrics import Metrics
+from clip_registry.store import Offer, Recorded
+from clip_shared.bus import Rejected
+from clip_shared.errors import InvalidEvent, PermanentError, TransientError
+from clip_shared.events import ClipCreated, ClipSkipped, Event, HighlightKind, PosterObject, SkipReason
+from tests.unit.clip_registry.cuts import NOON, a_clip, a_created_event, a_cut
+
+CutsHandler = Callable[[list[Event[ClipCreated]]], Awaitable[list[Rejected[ClipCreated]]]]
+
+
+class FakeBus:
+    """Takes handlers, and keeps them by the type of event."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[type, Any] = {}
+
+    def subscriber(self, data_type: type, **_: Any) -> Callable[[Any], Any]:
+        return lambda handler: self.handlers.setdefault(data_type, handler)
+
+    batch_subscriber = subscriber
+
+
+class FakeStore:
+    """Records in memory; refuses batches with a poisonous title, says 'foreign' of a stolen one."""
+
+    def __init__(self) -> None:
+        self.recorded: list[str] = []
+        self.outage: Exception | None = None
+        self.refusals_left = 0
+
+    async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
+        if self.outage:
+            raise self.outage
+        if any(each.cut.title == "poison" for each in offers) or self.refusals_left:
+            self.refusals_left = max(0, self.refusals_left - 1)
+            raise PermanentError("the database refused the data")
+        self.recorded += [each.event_id for each in offers]
+        return [self._judged(each) for each in offers]
+
+    @staticmethod
+    def _judged(offer: Offer) -> Recorded:
+        verdict = Verdict.FOREIGN if offer.cut.title == "stolen" else Verdict.CREATED
+        return Recorded(verdict, a_clip(cut=offer.cut))
+
+
+class Parts:
+    def __init__(self) -> None:
+        self.store, self.registry = FakeStore(), CollectorRegistry()
+        bus: Any = FakeBus()
+        store: Any = self.store
+        handlers.subscribe(bus, store, Metrics(self.registry))
+        self.on_cuts: CutsHandler = bus.handlers[ClipCreated]
+        self.on_skip: Callable[[Event[ClipSkipped]], Awaitable[None]] = bus.handlers[ClipSkipped]
+
+    def counted(self, kind: str, outcome: str) -> float:
+        labels = {"kind": kind, "outcome": outcome}
+        return self.registry.get_sample_value("clips_transitions_total", labels) or 0.0
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return Parts()
+
+
+def _event(name: str, **changes: Any) -> Event[ClipCreated]:
+    return a_created_event(a_cut(highlight=name), named=name, **changes)
+
+
+async def test_a_batch_is_recorded_at_once(parts: Parts) -> None:
+    assert await parts.on_cuts([_event("a"), _event("b")]) == []
+    assert parts.store.recorded == ["a", "b"]
+    assert parts.counted("cut", "created") == 2
+
+
+async def test_one_bad_event_does_not_take_the_others_with_it(parts: Parts) -> None:
+    bad = _event("bad", title="poison")
+    rejected = await parts.on_cuts([_event("a"), bad, _event("b")])
+    assert [each.event for each in rejected] == [bad]
+    assert parts.store.recorded == ["a", "b"]
+    assert (parts.counted("cut", "created"), parts.counted("cut", "refused")) == (2, 1)
+
+
+async def test_an_event_whose_parts_do_not_belong_together_is_rejected(parts: Parts) -> None:
+    bad = _event("bad", clip_id=uuid4())
+    rejected = await parts.on_cuts([bad, _event("a")])
+    assert [(each.event, type(each.error)) for each in rejected] == [(bad, InvalidEvent)]
+    assert parts.store.recorded == ["a"]
+
+
+async def test_a_clip_of_another_account_is_rejected(parts: Parts) -> None:
+    rejected = await parts.on_cuts([_event("a", title="stolen"), _event("b")])
+    assert [str(each.error)[-26:] for each in rejected] == ["belongs to another account"]
+
+
+async def test_a_refusal_that_a_second_look_does_not_repeat_rejects_nothing(parts: Parts) -> None:
+    parts.store.refusals_left = 1  # as when another consumer creates the same clip at the same moment
+    assert await parts.on_cuts([_event("a")]) == []
+    assert parts.store.recorded == ["a"]
+
+
+async def test_an_outage_rejects_nothing(parts: Parts) -> None:
+    parts.store.outage = TransientError("the database is away")
+    with pytest.raises(TransientError):
+        await parts.on_cuts([_event("a")])
+
+
+async def test_skips_are_counted_by_reason(parts: Parts) -> None:
+    data = ClipSkipped(
+        stream_highlight_id="hl-1",
+        twitch_account_id="ann",
+        source_vod_id="vod-1",
+        kind=HighlightKind.REFINED,
+        highlight_event_id="event-1",
+        highlight_detected_at=NOON,
+        reason=SkipReason.TOO_SHORT,
+        message="The window is shorter than a second.",
+    )
+    await parts.on_skip(Event[ClipSkipped].new(data, source="clip-cutter"))
+    assert parts.registry.get_sample_value("clips_registry_skips_total", {"reason": "too_short"}) == 1
+
+
+def test_an_offer_is_the_cut_that_the_event_tells_of() -> None:
+    event = a_created_event(a_cut(), named="event-id", traceparent="trace")
+    assert offer_of(event) == Offer(a_cut(), event_id="event-id", traceparent="trace")
+
+
+def test_a_clip_may_have_no_poster_and_no_score() -> None:
+    cut = a_cut(poster_key=None, score=None)
+    assert offer_of(a_created_event(cut)).cut == cut
+
+
+def test_video_and_poster_share_a_bucket() -> None:
+    with pytest.raises(InvalidEvent):
+        offer_of(_event("a", poster=PosterObject(bucket="elsewhere", key="poster.jpg")))

@@ -1,0 +1,79 @@
+"""What the environment may say."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from clip_registry.settings import Settings
+
+REQUIRED = {
+    "DATABASE_URL": "postgresql://clips:secret@db:5432/clips",
+    "REGISTRY_TOKEN": "0123456789abcdef",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_what_is_required_is_enough() -> None:
+    settings = Settings()
+    assert settings.clip_retention_days == 7
+    assert settings.max_ephemeral_clips_per_account is None
+
+
+@pytest.mark.parametrize("name", ["CLIP_RETENTION_DAYS", "VODMANAGER_GENERATED_CLIP_RETENTION_DAYS"])
+def test_retention_answers_to_both_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "0.0001")
+    assert Settings().clip_retention_days == 0.0001
+
+
+def test_the_new_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VODMANAGER_GENERATED_CLIP_RETENTION_DAYS", "30")
+    monkeypatch.setenv("CLIP_RETENTION_DAYS", "3")
+    assert Settings().clip_retention_days == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+        ("postgresql+asyncpg://u@/d?host=/run/pg", "postgresql+asyncpg://u@/d?host=/run/pg"),
+        ("postgresql://u:p%40@h/d?sslmode=require", "postgresql+asyncpg://u:p%40@h/d?ssl=require"),
+    ],
+)
+def test_the_usual_forms_of_a_database_url_work(
+    monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", given)
+    assert Settings().database_url.get_secret_value().replace("%2F", "/") == used
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u:hush@h/d"),
+        ("DATABASE_URL", "hush"),
+        ("REGISTRY_TOKEN", "short"),
+        ("CLIP_RETENTION_DAYS", "0"),
+        ("CLIP_RETENTION_DAYS", "-1"),
+        ("CLIP_RETENTION_DAYS", "inf"),
+        ("CLIP_RETENTION_DAYS", "nan"),
+        ("MAX_EPHEMERAL_CLIPS_PER_ACCOUNT", "0"),
+    ],
+)
+def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert name.lower() in str(refusal.value).lower()
+    assert "hush" not in _shown(refusal.value)
+
+
+def _shown(error: ValidationError) -> str:
+    details: list[Any] = error.errors(include_input=False, include_context=False)
+    return str(details)
