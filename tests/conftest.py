@@ -1,6 +1,94 @@
 """The servers that integration and e2e tests run on: real ones, started once per run.
 
-By default those of the local stack. ``TEST_KAFKA_BOOTSTRAP_SERVERS``, ``TEST_DATABASE_URL``
-and ``TEST_S3_ENDPOINT_URL`` (with ``TEST_S3_ACCESS_KEY`` and ``TEST_S3_SECRET_KEY``) point at servers that already
-run; ``TEST_CONTAINERS=1`` starts containers instead, where a Docker engine is.
+By default those of the local stack. ``TEST_KAFKA_BOOTSTRAP_SERVERS``, ``TEST_DATABASE_URL`` and
+``TEST_S3_ENDPOINT_URL`` (with ``TEST_S3_ACCESS_KEY`` and ``TEST_S3_SECRET_KEY``) point at servers that run
+already, all three or some; ``TEST_CONTAINERS=1`` starts containers instead, where a Docker engine is.
 """
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from clip_shared.settings import KafkaSettings
+from clip_shared.storage import s3_client
+from clip_shared.topics import create_topics
+from local_stack.servers import Addresses, temporary_servers
+from tests.containers import container_servers
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SERVER_VARIABLES = ("TEST_KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL", "TEST_S3_ENDPOINT_URL")
+
+
+@pytest.fixture(scope="session")
+def addresses() -> Iterator[Addresses]:
+    """Where the servers of this run are."""
+    with ExitStack() as stack:
+        if os.environ.get("TEST_CONTAINERS"):
+            yield stack.enter_context(container_servers())
+        elif all(name in os.environ for name in SERVER_VARIABLES):
+            yield _from_environment(Addresses("", "", "", "", ""))
+        else:
+            yield _from_environment(stack.enter_context(temporary_servers()).addresses)
+
+
+def _from_environment(ours: Addresses) -> Addresses:
+    given = os.environ.get
+    kafka = given("TEST_KAFKA_BOOTSTRAP_SERVERS")
+    return replace(
+        ours,
+        kafka_bootstrap_servers=kafka or ours.kafka_bootstrap_servers,
+        kafka_enable_idempotence=bool(kafka) or ours.kafka_enable_idempotence,
+        database_url=given("TEST_DATABASE_URL", ours.database_url),
+        s3_endpoint_url=given("TEST_S3_ENDPOINT_URL", ours.s3_endpoint_url),
+        s3_access_key=given("TEST_S3_ACCESS_KEY", ours.s3_access_key),
+        s3_secret_key=given("TEST_S3_SECRET_KEY", ours.s3_secret_key),
+    )
+
+
+@pytest.fixture(scope="session")
+def kafka_settings(addresses: Addresses) -> KafkaSettings:
+    """How to reach the bus."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=addresses.kafka_bootstrap_servers,
+        kafka_enable_idempotence=addresses.kafka_enable_idempotence,
+    )
+
+
+@pytest.fixture(scope="session")
+def topics(kafka_settings: KafkaSettings) -> None:
+    """All topics exist."""
+    asyncio.run(create_topics(kafka_settings, replication_factor=1))
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap_servers(addresses: Addresses, topics: None) -> str:  # noqa: ARG001 - they must exist
+    """The bus, with all topics on it."""
+    return addresses.kafka_bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def database_url(addresses: Addresses) -> str:
+    """A PostgreSQL whose user may create databases: a test that writes makes one of its own."""
+    return addresses.database_url
+
+
+@pytest.fixture(scope="session")
+def s3(addresses: Addresses) -> "S3Client":
+    """An S3 server with the buckets ``vods`` and ``clips``."""
+    client = s3_client(
+        endpoint=addresses.s3_endpoint_url,
+        region=addresses.s3_region,
+        access_key=addresses.s3_access_key,
+        secret_key=addresses.s3_secret_key,
+    )
+    existing = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for name in {"vods", "clips"} - existing:
+        client.create_bucket(Bucket=name)
+    return client
