@@ -1,4 +1,4 @@
-"""The command line of the shared package: topics, dead letters and schemas."""
+"""The command line of the shared package: topics, buckets, the daily tick, dead letters and schemas."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,18 +8,23 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from clip_shared import dlq, schemas
+from clip_shared.bus import publish_once
 from clip_shared.delivery import DLQ_SUFFIX
 from clip_shared.errors import ClipsError
-from clip_shared.settings import KafkaSettings, load_settings
+from clip_shared.events import DailyTick, Event
+from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
+from clip_shared.storage import ensure_buckets
 from clip_shared.topics import TOPICS, create_topics, types_of
 
 cli = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="The contracts of Clips: topics and schemas."
 )
 topics_cli = typer.Typer(no_args_is_help=True, help="The topics of the bus.")
+buckets_cli = typer.Typer(no_args_is_help=True, help="The buckets of the free storage.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="JSON Schemas and AsyncAPI, generated from the models.")
 dlq_cli = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled.")
 cli.add_typer(topics_cli, name="topics")
+cli.add_typer(buckets_cli, name="buckets")
 cli.add_typer(dlq_cli, name="dlq")
 cli.add_typer(schemas_cli, name="schemas")
 
@@ -43,6 +48,26 @@ def create(
     created = _run(create_topics(load_settings(KafkaSettings), replication_factor=replication_factor))
     for name, is_new in created.items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
+
+
+@buckets_cli.command("create")
+def create_buckets(
+    also: Annotated[
+        list[str] | None, typer.Argument(help="More buckets, for a server that holds the sources too.")
+    ] = None,
+) -> None:
+    """Create the clips' bucket where it is missing (FREE_STORAGE_* says where). Safe to repeat."""
+    settings = load_settings(FreeStorageSettings)
+    for name, is_new in _run(ensure_buckets(settings, also or [])).items():
+        typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
+
+
+@cli.command()
+def tick() -> None:
+    """Send one daily tick (KAFKA_BOOTSTRAP_SERVERS says where). A scheduler calls this once a day."""
+    event = Event.new(DailyTick(), source="clip-shared")
+    _run(publish_once(load_settings(KafkaSettings), event))
+    typer.echo(f"sent {event.data.TYPE} {event.id}")
 
 
 @schemas_cli.command()

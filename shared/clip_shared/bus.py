@@ -285,6 +285,24 @@ def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
     )
 
 
+async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
+    """Publish one event from a command, which has no :class:`Bus`.
+
+    Raises:
+        TransientError: the bus cannot be reached, or did not confirm it.
+    """
+    record = to_record(event)
+    sender = producer(settings, client_id=event.source)
+    try:
+        await sender.start()
+        await sender.send_and_wait(record.topic, value=record.value, key=record.key, headers=record.headers)
+    except KafkaError as error:
+        servers = settings.kafka_bootstrap_servers
+        raise TransientError(f"cannot publish {event.data.TYPE} at {servers}: {error}") from error
+    finally:
+        await sender.stop()
+
+
 def client_security(settings: KafkaSettings) -> dict[str, Any]:
     """The arguments that secure any aiokafka client."""
     if settings.kafka_security_protocol == "PLAINTEXT":

@@ -71,6 +71,7 @@ def create_app(
             log.info("stopping")
 
     app = FastAPI(title=name, lifespan=run, docs_url=None, redoc_url=None)
+    app.state.bus = bus
     install_problem_handlers(app)
     _add_metrics(app, registry)
     _add_health(app, bus, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})

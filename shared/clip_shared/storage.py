@@ -1,9 +1,15 @@
-"""The one way in which services make an S3 client."""
+"""The one way in which services make an S3 client, and the command that makes their buckets."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from clip_shared.errors import PermanentError, TransientError
+from clip_shared.settings import FreeStorageSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,3 +48,40 @@ def s3_client(
             response_checksum_validation="when_required",
         ),
     )
+
+
+async def ensure_buckets(settings: FreeStorageSettings, also: Iterable[str]) -> dict[str, bool]:
+    """Create the clips' bucket and others on the same server; existing ones are left as they are.
+
+    Returns:
+        for each bucket, whether it was created now.
+
+    Raises:
+        PermanentError: free storage is not configured.
+        TransientError: the server cannot be reached, or refused.
+    """
+    endpoint, bucket, access_key, secret_key = (
+        settings.free_storage_endpoint,
+        settings.free_storage_bucket,
+        settings.free_storage_access_key,
+        settings.free_storage_secret_key,
+    )
+    if endpoint is None or bucket is None or access_key is None or secret_key is None:
+        raise PermanentError("free storage is not configured: set FREE_STORAGE_*")
+    client = s3_client(
+        endpoint=str(endpoint),
+        region=settings.free_storage_region,
+        access_key=access_key,
+        secret_key=secret_key.get_secret_value(),
+    )
+    return {name: await asyncio.to_thread(_ensure_bucket, client, name) for name in [bucket, *also]}
+
+
+def _ensure_bucket(client: "S3Client", name: str) -> bool:
+    try:
+        if name in {each["Name"] for each in client.list_buckets()["Buckets"]}:
+            return False
+        client.create_bucket(Bucket=name)
+    except (BotoCoreError, ClientError) as error:
+        raise TransientError(f"cannot create the bucket {name}: {error}") from error
+    return True
