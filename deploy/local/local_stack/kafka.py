@@ -1,6 +1,7 @@
 """A broker that speaks Kafka's protocol, from the ``noida-db`` wheel. For local use only.
 
-It cannot resume an idempotent producer after a restart: set ``KAFKA_ENABLE_IDEMPOTENCE=false``.
+It cannot resume an idempotent producer after a restart: set ``KAFKA_ENABLE_IDEMPOTENCE=false``. And it
+writes its records to disk about once a second: a SIGKILL loses those acknowledged since, a stop none.
 """
 
 import stat

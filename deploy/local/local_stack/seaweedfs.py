@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 BUCKETS = ("vods", "clips")
 _PARTS = ("s3", "master", "volume", "filer", "admin")
+_PROBE = ".ready"
 
 
 class SeaweedFS(Process):
@@ -38,7 +39,7 @@ class SeaweedFS(Process):
             environment=state.environment(
                 AWS_ACCESS_KEY_ID=self.access_key, AWS_SECRET_ACCESS_KEY=self.secret_key
             ),
-            lacks=self._lacks_buckets,
+            lacks=self._lacks_service,
         )
 
     @property
@@ -65,13 +66,19 @@ class SeaweedFS(Process):
             max_attempts=1,
         )
 
-    def _lacks_buckets(self) -> str | None:
+    def _lacks_service(self) -> str | None:
         try:
             found = {bucket.get("Name") for bucket in self._client.list_buckets()["Buckets"]}
+            missing = set(BUCKETS) - found
+            if missing:
+                return f"no bucket {', '.join(sorted(missing))}"
+            # It answers about buckets some time before its volumes are there to be read and written.
+            self._client.put_object(Bucket=BUCKETS[0], Key=_PROBE, Body=b"ready?")
+            self._client.get_object(Bucket=BUCKETS[0], Key=_PROBE)["Body"].read()
+            self._client.delete_object(Bucket=BUCKETS[0], Key=_PROBE)
         except (BotoCoreError, ClientError) as error:
             return str(error)
-        missing = set(BUCKETS) - found
-        return f"no bucket {', '.join(sorted(missing))}" if missing else None
+        return None
 
 
 def _program() -> Path:

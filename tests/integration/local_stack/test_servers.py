@@ -1,0 +1,144 @@
+"""The servers do what the services need of them, side by side, and leave nothing behind."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from clip_shared.storage import s3_client
+from local_stack.ports import lacks_listener
+from local_stack.servers import Addresses, Servers, temporary_servers
+from local_stack.site import Site
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with temporary_servers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def addresses(servers: Servers) -> Addresses:
+    return servers.addresses
+
+
+def client(addresses: Addresses) -> "S3Client":
+    return s3_client(
+        endpoint=addresses.s3_endpoint_url,
+        region=addresses.s3_region,
+        access_key=addresses.s3_access_key,
+        secret_key=addresses.s3_secret_key,
+    )
+
+
+async def query(addresses: Addresses, sql: str) -> object:
+    connection = await asyncpg.connect(addresses.database_url.replace("+asyncpg", ""))
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def send(addresses: Addresses, topic: str, value: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=addresses.kafka_bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, value)
+
+
+async def first(addresses: Addresses, topic: str) -> object:
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=addresses.kafka_bootstrap_servers, auto_offset_reset="earliest"
+    )
+    async with asyncio.timeout(20), consumer:
+        return (await consumer.getone()).value
+
+
+async def test_postgresql_answers_those_who_know_the_password(addresses: Addresses) -> None:
+    assert await query(addresses, "SELECT current_user || current_database()") == "clipsclips"
+    stranger = addresses.database_url.replace("+asyncpg", "").replace("clips:", "clips:not-")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(stranger)
+
+
+def test_s3_serves_those_who_sign(addresses: Addresses) -> None:
+    s3 = client(addresses)
+    s3.put_object(Bucket="clips", Key="a/b.txt", Body=b"0123456789")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "clips", "Key": "a/b.txt"}, ExpiresIn=60)
+    part = httpx.get(url, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    assert httpx.get(url.split("?")[0]).status_code == 403
+    assert httpx.get(url.replace("X-Amz-Signature=", "X-Amz-Signature=0")).status_code == 403
+
+
+async def test_the_broker_delivers(addresses: Addresses) -> None:
+    await send(addresses, "round-trip", b"hello")
+    assert await first(addresses, "round-trip") == b"hello"
+
+
+async def test_servers_that_are_started_again_have_lost_nothing() -> None:
+    with temporary_servers() as servers:
+        before = servers.addresses
+        await query(before, "CREATE TABLE kept AS SELECT 1 AS number")
+        client(before).put_object(Bucket="vods", Key="kept", Body=b"kept")
+        await send(before, "kept", b"kept")
+        servers.s3.kill()
+        servers.postgres.kill()
+        servers.kafka.stop()  # in order: it writes down what it has about once a second
+        servers.start()
+        assert servers.addresses == before
+        assert await query(before, "SELECT number FROM kept") == 1
+        assert client(before).get_object(Bucket="vods", Key="kept")["Body"].read() == b"kept"
+        assert await first(before, "kept") == b"kept"
+
+
+def test_a_site_with_a_folder_keeps_addresses_and_data(tmp_path: Path) -> None:
+    with Site(tmp_path) as site, Servers(site) as servers:
+        before = servers.addresses
+        client(before).put_object(Bucket="vods", Key="kept", Body=b"kept")
+    with Site(tmp_path) as site, Servers(site) as servers:
+        assert servers.addresses == before
+        assert client(before).get_object(Bucket="vods", Key="kept")["Body"].read() == b"kept"
+
+
+def test_sigkill_leaves_nothing(servers: Servers) -> None:
+    # Beside the module's own servers: two stacks on one machine do not meet.
+    code = """
+import time
+from local_stack.servers import temporary_servers
+with temporary_servers() as servers:
+    print(servers.kafka.log.parent.parent, servers.kafka.bootstrap_servers.split(":")[1], flush=True)
+    time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    folder, port = parent.stdout.readline().split()
+    family = psutil.Process(parent.pid).children(recursive=True)
+    sockets = set(Path("/tmp").glob("seaweedfs-*.sock"))  # noqa: S108 - where SeaweedFS puts them
+    assert len(family) > 4
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    _wait_until_gone(Path(folder))
+    assert lacks_listener(int(port)) is not None
+    assert set(Path("/tmp").glob("seaweedfs-*.sock")) < sockets  # noqa: S108 - where SeaweedFS puts them
+    assert all(process.running for process in servers.processes)
+
+
+def _wait_until_gone(folder: Path) -> None:
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
