@@ -1,0 +1,71 @@
+"""The one place where the parts of the gateway are put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+
+from clip_gateway import api
+from clip_gateway.auth import KeySource, SignIn, TokenVerifier
+from clip_gateway.jwks import Jwks
+from clip_gateway.metrics import Metrics, RequestTimer
+from clip_gateway.presign import Presigner
+from clip_gateway.registry_client import HttpRegistry, open_http
+from clip_gateway.settings import Settings
+from clip_shared.service import create_app, metrics_registry
+from clip_shared.storage import s3_client
+
+NAME = "clip-gateway"
+
+
+def build(settings: Settings) -> FastAPI:
+    """The service, not yet connected to anything."""
+    prometheus = metrics_registry()
+    metrics = Metrics(prometheus)
+    registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
+    sign_in_http = httpx.AsyncClient()
+    registry = HttpRegistry(registry_http)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with registry_http, sign_in_http:
+            yield
+
+    app = create_app(NAME, registry=prometheus, checks={"registry": registry.check}, lifespan=lifespan)
+    sign_in = _sign_in(settings, sign_in_http)
+    app.include_router(api.create_router(registry, _presigner(settings), sign_in, metrics))
+    api.install_refusals(app, metrics)
+    app.add_middleware(RequestTimer, metrics=metrics)
+    return app
+
+
+def _presigner(settings: Settings) -> Presigner:
+    client = s3_client(
+        endpoint=settings.public_storage_endpoint,
+        region=settings.free_storage_region,
+        access_key=settings.free_storage_access_key,
+        secret_key=settings.free_storage_secret_key.get_secret_value(),
+    )
+    return Presigner(client, settings.free_storage_bucket, longest_seconds=settings.presigned_url_seconds)
+
+
+def _sign_in(settings: Settings, http: httpx.AsyncClient) -> SignIn:
+    verifier = TokenVerifier(
+        algorithm=settings.jwt_algorithm,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        key_for=_keys(settings, http),
+    )
+    return SignIn(verifier, settings.session_cookie_name)
+
+
+def _keys(settings: Settings, http: httpx.AsyncClient) -> KeySource:
+    if settings.jwt_jwks_url is not None and settings.jwt_algorithm == "RS256":
+        return Jwks(http, str(settings.jwt_jwks_url)).key_for
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+
+    async def the_secret(_key_id: str | None) -> str:
+        return secret
+
+    return the_secret

@@ -1,0 +1,181 @@
+"""The rules of the edge: who may see what, for how long, and under which name. Pure: no I/O, no clock."""
+
+import math
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote
+
+from clip_shared.errors import ClipsError
+from clip_shared.registry_api import ClipRecord, ClipStatus
+
+DAY_SECONDS = 24 * 60 * 60
+
+
+class Refusal(StrEnum):
+    """Why a caller does not get what was asked for."""
+
+    NOT_SIGNED_IN = "not_signed_in"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - a reason
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105 - a reason
+    CROSS_ORIGIN = "cross_origin"
+    NOT_OWNER = "not_owner"
+    UNKNOWN = "unknown"
+    PURGED = "purged"
+    EXPIRED = "expired"
+    NO_POSTER = "no_poster"
+    MISPLACED = "misplaced"  # not in the bucket of clips: never handed out
+    NOT_ALLOWED = "not_allowed"  # not from the clip's status
+    BAD_CURSOR = "bad_cursor"
+
+
+class Refused(ClipsError):
+    """The answer is no; ``reason`` says why."""
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Action(StrEnum):
+    """What an owner can do to a clip."""
+
+    KEEP = "keep"
+    UNKEEP = "unkeep"
+    PUBLISH = "publish"
+    UNPUBLISH = "unpublish"
+
+
+def changeable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
+    """The clip, if the account may change it. One that has expired may be kept for as long as it is there.
+
+    Raises:
+        Refused: unknown, purged, or somebody else's.
+    """
+    if clip is None:
+        raise Refused(Refusal.UNKNOWN)
+    if clip.status is ClipStatus.PURGED:
+        raise Refused(Refusal.PURGED)
+    if clip.twitch_account_id != account_id:
+        raise Refused(Refusal.NOT_OWNER)
+    return clip
+
+
+def visible(clip: ClipRecord | None, account_id: str) -> ClipRecord:
+    """The clip, if the account may see and watch it.
+
+    Raises:
+        Refused: as for :func:`changeable`; or expired.
+    """
+    clip = changeable(clip, account_id)
+    if clip.expires_in_seconds is not None and clip.expires_in_seconds <= 0:
+        raise Refused(Refusal.EXPIRED)
+    return clip
+
+
+def split_visible(clips: Iterable[ClipRecord], account_id: str) -> tuple[list[ClipRecord], list[ClipRecord]]:
+    """The clips that the account may see, and somebody else's that should never have been among them."""
+    shown, foreign = [], []
+    for clip in clips:
+        try:
+            shown.append(visible(clip, account_id))
+        except Refused as refused:
+            if refused.reason is Refusal.NOT_OWNER:
+                foreign.append(clip)
+    return shown, foreign
+
+
+def days_left(seconds: float | None) -> int | None:
+    """Whole days until expiry, rounded up: the last day counts as 1. None: it does not expire."""
+    return None if seconds is None else math.ceil(seconds / DAY_SECONDS)
+
+
+def presign_seconds(longest: int, seconds_left: float | None) -> int:
+    """How long a URL may live: not longer than its clip, but for the second that is the least S3 accepts."""
+    return longest if seconds_left is None else max(1, min(longest, math.floor(seconds_left)))
+
+
+class View(StrEnum):
+    """What of a clip is handed out by URL."""
+
+    WATCH = "watch"
+    DOWNLOAD = "download"
+    POSTER = "poster"
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """An object and how the storage should present it to a browser."""
+
+    bucket: str
+    key: str
+    content_type: str
+    content_disposition: str
+
+
+def present(view: View, clip: ClipRecord) -> Presentation:
+    """How a view of a clip is presented.
+
+    Raises:
+        Refused: the clip has no poster, or its key would not survive a URL unchanged.
+    """
+    if view is View.POSTER:
+        if clip.poster_key is None:
+            raise Refused(Refusal.NO_POSTER)
+        return Presentation(clip.bucket, _plain(clip.poster_key), "image/jpeg", "inline")
+    # Only ever media: a page or script in the bucket must not run in the storage's origin.
+    media_type = clip.content_type if clip.content_type.startswith("video/") else "application/octet-stream"
+    disposition = attachment(file_name(clip.title)) if view is View.DOWNLOAD else "inline"
+    return Presentation(clip.bucket, _plain(clip.object_key), media_type, disposition)
+
+
+def _plain(key: str) -> str:
+    """The key, unless a browser or proxy would resolve it to another object (or another bucket)."""
+    if any(segment in {"", ".", ".."} for segment in key.split("/")):
+        raise Refused(Refusal.MISPLACED)
+    return key
+
+
+# File names. What no file system or shell likes, and what makes a name look like another.
+
+EXTENSION = ".mp4"
+# With the extension well within the 255 bytes of common file systems, also after " (1)" is added.
+LONGEST_NAME_BYTES = 180
+_FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|', " "))
+_JOINERS = "\u200c\u200d"  # invisible, but part of words in many scripts and of emoji
+_WINDOWS_DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10)),
+}
+_RFC5987_SAFE = "!#$&+-.^_`|~"
+
+
+def file_name(title: str) -> str:
+    """A readable file name for a title: any script, no separators, no control or direction characters."""
+    text = unicodedata.normalize("NFC", title).translate(_FORBIDDEN)
+    shown = "".join(each for each in text if each.isspace() or not _is_hidden(each))
+    cut = " ".join(shown.split()).encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")
+    name = cut.strip(" ." + _JOINERS)
+    if name.split(".")[0].strip().upper() in _WINDOWS_DEVICES:
+        name = f"_{name}"
+    return (name or "clip") + EXTENSION
+
+
+def _is_hidden(character: str) -> bool:
+    """Control characters, surrogates, and the format characters that reorder or hide text."""
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _JOINERS
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition that saves under this name (RFC 6266): in full, and in ASCII for old readers."""
+    # Decomposing may bring back what the name was cleared of: a full-width slash becomes a plain one.
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().translate(_FORBIDDEN)
+    # Some browsers would decode %xx in a quoted name.
+    plain = " ".join(plain.replace("%", " ").split())
+    if plain.startswith("."):
+        plain = f"clip{plain}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_RFC5987_SAFE)}"

@@ -1,0 +1,63 @@
+"""The one place where the parts of the janitor are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from clip_shared.bus import Bus
+from clip_shared.errors import TransientError
+from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.storage import s3_client
+from janitor import handlers
+from janitor.metrics import Metrics
+from janitor.registry_client import HttpRegistry, open_http
+from janitor.settings import Settings
+from janitor.storage import ClipStorage
+
+log = structlog.get_logger()
+
+NAME = "janitor"
+# The bus's share of the grace period when the service stops.
+BUS_SHARE = 0.8
+
+
+def build(settings: Settings) -> FastAPI:
+    """The service, not yet connected to anything."""
+    prometheus = metrics_registry()
+    grace = settings.shutdown_grace_seconds * BUS_SHARE
+    bus = Bus(settings, service=NAME, registry=prometheus, grace_seconds=grace)
+    http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
+    registry, storage = HttpRegistry(http), _storage(settings)
+    pace = handlers.Pace(settings.expiration_batch_size, settings.tick_budget_seconds)
+    handlers.subscribe(bus, registry, storage, Metrics(prometheus), pace)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with http:
+            await _look_at(storage)
+            yield
+
+    checks = {"registry": registry.check, "storage": storage.check}
+    return create_app(NAME, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
+
+
+async def _look_at(storage: ClipStorage) -> None:
+    """Say at once what is wrong with the bucket. If it is out, readiness says so and work waits."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await storage.check()
+    except (TransientError, TimeoutError) as error:
+        log.warning("the storage does not answer", error=repr(error))
+
+
+def _storage(settings: Settings) -> ClipStorage:
+    client = s3_client(
+        endpoint=str(settings.free_storage_endpoint),
+        region=settings.free_storage_region,
+        access_key=settings.free_storage_access_key,
+        secret_key=settings.free_storage_secret_key.get_secret_value(),
+    )
+    return ClipStorage(client, settings.free_storage_bucket)

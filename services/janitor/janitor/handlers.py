@@ -1,0 +1,99 @@
+"""The bus: ticks expire what is due, releases delete what is no longer owned."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from clip_shared.bus import Bus, Rejected
+from clip_shared.errors import PermanentError
+from clip_shared.events import DailyTick, Event, ObjectReleased
+from janitor.domain import Plan, Refusal, Release, follow_up, plan_deletion
+from janitor.metrics import Metrics
+from janitor.registry_client import Registry
+from janitor.storage import MAX_KEYS, ClipStorage
+
+log = structlog.get_logger()
+
+# What may come after the budget is spent: one last call with all its attempts, and the follow-up.
+TICK_MARGIN_SECONDS = 90
+DELETION_DEADLINE_SECONDS = 120
+# When others hold all that is left: long enough for them to end, short enough for the budget.
+PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a tick works: clips per call, and seconds until it hands over."""
+
+    batch_size: int
+    budget_seconds: float
+
+
+def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metrics, pace: Pace) -> None:
+    """Register the janitor's handlers."""
+
+    @bus.subscriber(DailyTick, deadline_seconds=pace.budget_seconds + TICK_MARGIN_SECONDS)
+    async def daily_tick(event: Event[DailyTick]) -> None:
+        started = time.monotonic()
+        finished = await expire_due(registry, metrics, pace)
+        metrics.ticked(time.monotonic() - started, finished=finished)
+        if not finished:
+            await bus.publish(follow_up(event))
+
+    @bus.batch_subscriber(ObjectReleased, deadline_seconds=DELETION_DEADLINE_SECONDS, max_records=MAX_KEYS)
+    async def objects_released(events: list[Release]) -> list[Rejected[ObjectReleased]]:
+        metrics.attempting(max(_ages(events)))
+        plan = plan_deletion(events, storage.bucket)
+        rejected = [_refuse(*each, metrics) for each in plan.refused] + await _delete(plan, storage, metrics)
+        metrics.settled()
+        log.info("objects deleted", deleted=len(events) - len(rejected), failed=len(rejected))
+        return rejected
+
+
+async def expire_due(registry: Registry, metrics: Metrics, pace: Pace) -> bool:
+    """Purge, batch by batch, what was due at the first call's moment. True: nothing of it is left.
+
+    The cutoff stays: what falls due meanwhile is the next tick's, so that a tick comes to an end.
+    """
+    deadline = time.monotonic() + pace.budget_seconds
+    cutoff: datetime | None = None
+    total = 0
+    while True:
+        result = await registry.expire(pace.batch_size, cutoff)
+        cutoff = result.cutoff
+        total += result.expired
+        metrics.expired(result.expired)
+        out_of_time = time.monotonic() >= deadline
+        if not result.more or out_of_time:
+            log.info("clips expired", expired=total, cutoff=cutoff.isoformat(), more=result.more)
+            return not result.more
+        if result.expired == 0:
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _delete(plan: Plan, storage: ClipStorage, metrics: Metrics) -> list[Rejected[ObjectReleased]]:
+    failures = await storage.delete(list(plan.by_key))
+    rejected = []
+    for key, releases in plan.by_key.items():
+        if (failure := failures.get(key)) is None:
+            metrics.deleted(max(_ages(releases)))
+            continue
+        metrics.failed(failure.code)
+        error = PermanentError(f"storage does not delete {key}: {failure.code} {failure.message}")
+        rejected += [Rejected(release, error) for release in releases]
+    return rejected
+
+
+def _refuse(release: Release, refusal: Refusal, metrics: Metrics) -> Rejected[ObjectReleased]:
+    metrics.failed(refusal)
+    problem = f"{refusal}: {release.data.object_key} in {release.data.bucket} is none of our objects"
+    return Rejected(release, PermanentError(problem))
+
+
+def _ages(releases: Iterable[Release]) -> list[float]:
+    now = datetime.now(UTC)
+    return [(now - each.time).total_seconds() for each in releases]

@@ -1,0 +1,66 @@
+"""Every metric that the janitor exports, besides those of the bus and the process."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+HOUR = 3600.0
+
+
+class Metrics:
+    """What SREs see of the janitor."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._expired = Counter("clips_expired", "Clips purged because they were due.", registry=registry)
+        self._ticks = Histogram(
+            "clips_tick_seconds",
+            "Seconds that a tick worked, by whether it ended with nothing left or out of time.",
+            ["end"],
+            buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 3600),
+            registry=registry,
+        )
+        self._deleted = Counter(
+            "clips_objects_deleted",
+            "Released objects that are gone (already gone counts).",
+            registry=registry,
+        )
+        self._failed = Counter(
+            "clips_objects_failed",
+            "Releases that were dead-lettered, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._age = Histogram(
+            "clips_release_to_deletion_seconds",
+            "Seconds from the release of an object to its deletion.",
+            buckets=(1, 5, 15, 60, 300, 900, HOUR, 6 * HOUR, 24 * HOUR, 72 * HOUR),
+            registry=registry,
+        )
+        self._oldest = Gauge(
+            "clips_oldest_release_seconds",
+            "Age of the oldest release that is being worked on, at its latest attempt; 0 when none is.",
+            registry=registry,
+        )
+
+    def expired(self, count: int) -> None:
+        """Count purged clips."""
+        self._expired.inc(count)
+
+    def ticked(self, seconds: float, *, finished: bool) -> None:
+        """Note how long a tick took, and whether it got through."""
+        self._ticks.labels("finished" if finished else "out_of_time").observe(seconds)
+
+    def attempting(self, oldest_seconds: float) -> None:
+        """Show how long the oldest release at hand has waited."""
+        self._oldest.set(max(0.0, oldest_seconds))
+
+    def settled(self) -> None:
+        """Nothing at hand waits any more."""
+        self._oldest.set(0)
+
+    def deleted(self, age_seconds: float) -> None:
+        """Count an object that is gone, ``age_seconds`` after its release."""
+        self._deleted.inc()
+        self._age.observe(max(0.0, age_seconds))
+
+    def failed(self, reason: str) -> None:
+        """Count a release that goes to the dead letters."""
+        self._failed.labels(reason).inc()

@@ -1,0 +1,102 @@
+"""The registry, as the janitor sees it: its internal HTTP API behind two methods."""
+
+import asyncio
+import random
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+import structlog
+from pydantic import ValidationError
+
+from clip_shared.errors import TransientError
+from clip_shared.registry_api import ExpirationRequest, ExpirationResult
+
+log = structlog.get_logger()
+
+ATTEMPTS = 3
+FIRST_PAUSE_SECONDS = 0.2
+# A purge of thousands is one statement; it takes seconds at most.
+TIMEOUT = httpx.Timeout(15.0, connect=2.0)
+# Less than the server keeps idle connections (5 s), so that no call meets one that just closed.
+LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=3.0)
+_NOBODY = UUID(int=0)
+
+
+class Registry(Protocol):
+    """What the janitor asks of the registry."""
+
+    async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
+        """Purge at most ``limit`` clips that were due at ``cutoff`` (None: now). Raises TransientError."""
+
+
+def open_http(url: str, token: str) -> httpx.AsyncClient:
+    """The client for a registry; close it in the end. Proxies of the environment never see the token."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=TIMEOUT,
+        limits=LIMITS,
+        trust_env=False,
+    )
+
+
+class HttpRegistry:
+    """The registry over HTTP. Calls are tried up to three times: a purge that is asked twice is one purge."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
+        """Purge at most ``limit`` clips that were due at ``cutoff`` (None: now).
+
+        When an answer is lost, its clips are purged all the same, and missing from the count.
+
+        Raises:
+            TransientError: the registry is out of reach, or its answer is none that we know.
+        """
+        body = ExpirationRequest(limit=limit, cutoff=cutoff).model_dump(mode="json")
+        response = await self._try("POST", "/v1/expirations", json=body)
+        if not response.is_success:
+            raise _unexpected(response)
+        try:
+            return ExpirationResult.model_validate_json(response.content)
+        except ValidationError as error:
+            raise TransientError(f"the registry's answer breaks the contract: {error}") from error
+
+    async def check(self) -> None:
+        """Whether the registry answers and takes our token.
+
+        Raises:
+            TransientError: it does not.
+        """
+        response = await self._send("GET", f"/v1/clips/{_NOBODY}")
+        if response.status_code != HTTPStatus.NOT_FOUND:
+            raise _unexpected(response)
+
+    async def _try(self, method: str, path: str, **content: Any) -> httpx.Response:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._send(method, path, **content)
+            except TransientError as error:
+                log.info("the registry will be asked again", error=str(error))
+                longest = FIRST_PAUSE_SECONDS * 4**attempt
+                await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
+        return await self._send(method, path, **content)
+
+    async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, **content)
+        except httpx.TransportError as error:
+            raise TransientError(f"the registry cannot be reached: {error!r}") from error
+        if response.is_server_error:
+            raise TransientError(f"the registry answered {response.status_code}")
+        return response
+
+
+def _unexpected(response: httpx.Response) -> TransientError:
+    """A refusal that only a person can mend (a wrong token, versions that do not match): wait for it."""
+    log.error("the registry refused a request of ours", status=response.status_code, body=response.text[:500])
+    return TransientError(f"the registry answered {response.status_code}")

@@ -1,0 +1,26 @@
+"""Every knob of the janitor, from the environment."""
+
+from pydantic import AnyHttpUrl, Field, SecretStr
+
+from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings
+
+
+class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
+    """What the service needs. Without the free storage there is nothing to delete: it is required here."""
+
+    free_storage_endpoint: AnyHttpUrl = Field(description="S3 endpoint, as services reach it.")
+    free_storage_bucket: str = Field(
+        min_length=3, max_length=63, description="The clips' bucket; nothing is deleted anywhere else."
+    )
+    free_storage_access_key: str = Field(min_length=1, description="S3 access key.")
+    free_storage_secret_key: SecretStr = Field(min_length=1, description="S3 secret key.")
+
+    registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
+    registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")
+
+    expiration_batch_size: int = Field(
+        default=500, ge=1, le=5000, description="Most clips that one call to the registry purges."
+    )
+    tick_budget_seconds: float = Field(
+        default=300, gt=0, le=3600, description="Seconds after which a tick hands over to a follow-up tick."
+    )
