@@ -25,8 +25,7 @@ def subscribe(bus: Bus, store: Store, metrics: Metrics) -> None:
         try:
             return await _record(events, store, metrics)
         except PermanentError:
-            # One of them is bad: find it, and let the others pass. (Two consumers that create the same
-            # clip at the same moment also end here, and the second look finds it created.)
+            # One of them is bad: find it, and let the others pass.
             return [each for event in events for each in await _record_alone(event, store, metrics)]
 
     @bus.subscriber(ClipSkipped, deadline_seconds=SKIP_DEADLINE_SECONDS)

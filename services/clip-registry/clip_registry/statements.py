@@ -4,6 +4,11 @@ A transition that replaces something reads the row it replaces in the same state
 row and sees its newest committed state, ``after`` updates it if the guard holds for that very state. A
 concurrent transition waits at the lock and then judges what this one left. (RETURNING OLD.* would say the
 same more briefly; it needs PostgreSQL 18.)
+
+Two things are easily got wrong there, because after a wait the updated table is first looked at as the
+statement's snapshot saw it, and only then anew. Guards may use ``before`` alone: a condition on the table
+would compare its old state, and skip the row. And every column is set from ``before``: PostgreSQL checks
+constraints on the first look's row, which would otherwise be half old and half new, and fail.
 """
 
 from collections.abc import Callable, Mapping
@@ -74,7 +79,14 @@ def _guarded_update(
     after = (
         update(clips)
         .where(clips.c.clip_id == old.c.clip_id, guard(old.c))
-        .values(**values(old.c), version=old.c.version + 1, updated_at=NOW)
+        .values(
+            {
+                **{each.name: each for each in old.c},
+                **values(old.c),
+                "version": old.c.version + 1,
+                "updated_at": NOW,
+            }
+        )
         .returning(*clips.c)
         .cte("after")
     )
@@ -83,10 +95,12 @@ def _guarded_update(
 
 # A cut: parameters are its columns (INSERT), and the same prefixed with cut_ (REPLACE), and retention.
 
+# No conflict target: with one, two first cuts of the same highlight at the same moment can fail on the other
+# unique indexes. What conflicts by something else than its id has no row for REPLACE to find.
 INSERT_CUT = (
     insert(clips)
     .values(status=ClipStatus.AVAILABLE, expires_at=EXPIRY, version=1, created_at=NOW, updated_at=NOW)
-    .on_conflict_do_nothing(index_elements=[clips.c.clip_id])
+    .on_conflict_do_nothing()
     .returning(*_row(clips))
 )
 
@@ -260,7 +274,7 @@ UNOWNED = _unowned()
 
 # Figures for the metrics.
 
-STATUS_COUNTS = select(clips.c.status, func.count()).where(LIVE).group_by(clips.c.status)
+STATUS_COUNTS = select(clips.c.status, func.count().label("number")).where(LIVE).group_by(clips.c.status)
 OVERDUE = select(func.count()).where(AVAILABLE, clips.c.expires_at <= NOW)
 OUTBOX_BACKLOG = select(
     func.count(), cast(func.coalesce(extract("epoch", NOW - func.min(outbox.c.created_at)), 0), Double)

@@ -35,6 +35,7 @@ from clip_registry.domain import (
     released_by_cut,
 )
 from clip_registry.outbox import Outbox
+from clip_shared.errors import PermanentError
 from clip_shared.events import Event, ReleaseReason
 from clip_shared.registry_api import AccountTotals, ClipStatus, ExpirationResult
 
@@ -119,11 +120,11 @@ class Store:
     async def _replace(self, connection: AsyncConnection, offer: Offer) -> tuple[Recorded, list[Event[Any]]]:
         parameters = {f"cut_{name}": value for name, value in _columns_of(offer.cut).items()}
         before, after = await self._transition(connection, sql.REPLACE_CUT, offer.cut.clip_id, parameters)
+        if before is None:
+            raise PermanentError(f"clip {offer.cut.clip_id} claims an object or a highlight of another clip")
         verdict = judge(before, offer.cut)
         _agree(allowed=verdict.changes_clip, after=after)
         clip = after or before
-        if clip is None:
-            raise RuntimeError(f"clip {offer.cut.clip_id} was there a moment ago; rows are never deleted")
         events = [announcements.available(clip, offer.traceparent)] if after else []
         if verdict is not Verdict.FOREIGN:
             objects = await self._unowned(connection, released_by_cut(before, offer.cut, clip))
@@ -200,7 +201,7 @@ class Store:
     async def figures(self) -> Figures:
         """Count for the metrics. Reads an index of the living clips: for a timer, not for a request."""
         async with transaction(self._engine) as connection:
-            counts: dict[str, int] = dict((await connection.execute(sql.STATUS_COUNTS)).tuples().all())
+            counts = {row.status: row.number for row in await connection.execute(sql.STATUS_COUNTS)}
             overdue = (await connection.execute(sql.OVERDUE)).scalar_one()
             depth, age = (await connection.execute(sql.OUTBOX_BACKLOG)).one()
             dead = (await connection.execute(sql.OUTBOX_DEAD)).scalar_one()

@@ -38,13 +38,11 @@ class FakeStore:
     def __init__(self) -> None:
         self.recorded: list[str] = []
         self.outage: Exception | None = None
-        self.refusals_left = 0
 
     async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
         if self.outage:
             raise self.outage
-        if any(each.cut.title == "poison" for each in offers) or self.refusals_left:
-            self.refusals_left = max(0, self.refusals_left - 1)
+        if any(each.cut.title == "poison" for each in offers):
             raise PermanentError("the database refused the data")
         self.recorded += [each.event_id for each in offers]
         return [self._judged(each) for each in offers]
@@ -102,12 +100,6 @@ async def test_an_event_whose_parts_do_not_belong_together_is_rejected(parts: Pa
 async def test_a_clip_of_another_account_is_rejected(parts: Parts) -> None:
     rejected = await parts.on_cuts([_event("a", title="stolen"), _event("b")])
     assert [str(each.error)[-26:] for each in rejected] == ["belongs to another account"]
-
-
-async def test_a_refusal_that_a_second_look_does_not_repeat_rejects_nothing(parts: Parts) -> None:
-    parts.store.refusals_left = 1  # as when another consumer creates the same clip at the same moment
-    assert await parts.on_cuts([_event("a")]) == []
-    assert parts.store.recorded == ["a"]
 
 
 async def test_an_outage_rejects_nothing(parts: Parts) -> None:
