@@ -1,0 +1,162 @@
+"""The arguments of ffmpeg and ffprobe: pure, no process is started here.
+
+Every input may be hostile. Each is opened behind two fences: only the protocol that it is reached by, and
+only formats that cannot name other files or addresses, as a playlist can.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import ffmpeg
+
+from clip_cutter.domain.cut import Plan, Sound
+from clip_cutter.domain.media import Media, Video
+from clip_cutter.probe import PROBED
+from clip_shared.events import CutMode
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,flv"
+PROTOCOLS = {"file": "file", "http": "http,tcp", "https": "https,tls,tcp"}
+# A source that gives nothing for so long has failed; the job is then tried again as a whole.
+STALL_SECONDS = 15
+
+# "verbose", because it counts the bytes that were read; "level", so that errors can be told from the rest.
+LOG = ("-hide_banner", "-loglevel", "level+verbose")
+QUIETLY = (*LOG, "-nostdin", "-nostats")
+
+WEB_VIDEO: Mapping[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p"}
+WEB_AUDIO: Mapping[str, Any] = {"c:a": "aac", "b:a": "160k", "ac": 2}
+MP4: Mapping[str, Any] = {
+    "f": "mp4",
+    "movflags": "+faststart",
+    "use_editlist": 1,
+    # The time scale of edit lists: MPEG-TS's own, and fine enough for every frame rate.
+    "movie_timescale": 90_000,
+    # What a recorder wrote about itself and its owner is nobody's business.
+    "map_metadata": -1,
+    "map_chapters": -1,
+    "dn": None,
+    "sn": None,
+}
+JPEG: Mapping[str, Any] = {
+    "f": "image2",
+    "update": 1,
+    "c:v": "mjpeg",
+    "q:v": 3,
+    "pix_fmt": "yuvj420p",
+    "threads": 1,
+}
+
+EVEN_SIZE = ("trunc(iw/2)*2", "trunc(ih/2)*2")  # as 4:2:0 needs it
+POSTER_SIZE = ("min(1280,trunc(iw*max(sar,1)/2)*2)", "-2")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file of this machine, or a presigned URL: a secret, which no ``repr`` and no message shows."""
+
+    location: str = field(repr=False)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """A file; with its protocol, so that no name can be taken for a URL."""
+        return cls(f"file:{path}")
+
+    @property
+    def scheme(self) -> str:
+        """How it is reached: one of ``PROTOCOLS``."""
+        return self.location.split(":", 1)[0].lower()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is not on this machine."""
+        return self.scheme != "file"
+
+    def options(self) -> dict[str, Any]:
+        """The fences, and for a remote source when to give it up (microseconds)."""
+        fences: dict[str, Any] = {"protocol_whitelist": PROTOCOLS[self.scheme], "format_whitelist": FORMATS}
+        return fences | {"rw_timeout": STALL_SECONDS * 1_000_000} if self.is_remote else fences
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut. In seconds, reading begins at ``seek``, its time line at ``zero``, and ends at ``end``."""
+
+    source: Input
+    media: Media
+    plan: Plan
+    seek: float
+    zero: float
+    end: float
+
+
+def probe_command(ffprobe: str, source: Input) -> list[str]:
+    """Ask ffprobe for what :func:`clip_cutter.probe.read_media` reads."""
+    options = [part for name, value in source.options().items() for part in (f"-{name}", str(value))]
+    return [ffprobe, *LOG, *options, "-show_entries", PROBED, "-of", "json", source.location]
+
+
+def cut_command(program: str, cut: Cut, output: Path, threads: int) -> list[str]:
+    """Cut a window.
+
+    Where reading begins and where the output's zero lies are independent of each other: the offset moves
+    every time stamp so that ``zero`` becomes 0. What is read before it becomes negative, and is hidden by the
+    edit list where it is copied, dropped where it is re-encoded.
+    """
+    options = {"itsoffset": _seconds(cut.seek - cut.zero), "threads": threads} | cut.source.options()
+    if cut.seek > 0:  # a seek to 0 misses the first keyframe of some FLVs
+        options["ss"] = _seconds(cut.seek)
+    stream = ffmpeg.input(cut.source.location, **options)
+    streams: list[Any] = []
+    codecs: dict[str, Any] = {}
+    if cut.media.video is not None:
+        streams.append(_picture(stream[str(cut.media.video.index)], cut.plan))
+        codecs |= _video_codec(cut.plan, cut.media.video)
+    if cut.media.audio is not None and cut.plan.sound is not Sound.NONE:
+        streams.append(_sound(stream[str(cut.media.audio.index)], cut.plan))
+        codecs |= {"c:a": "copy"} if cut.plan.sound is Sound.COPY else WEB_AUDIO
+    length = _seconds(cut.end - cut.zero)
+    return _compile(program, ffmpeg.output(*streams, str(output), t=length, threads=threads, **codecs, **MP4))
+
+
+def _picture(stream: Any, plan: Plan) -> Any:
+    if plan.mode is CutMode.COPY:
+        return stream
+    return stream.filter("trim", start=0).filter("scale", *EVEN_SIZE)
+
+
+def _sound(stream: Any, plan: Plan) -> Any:
+    return stream if plan.sound is Sound.COPY else stream.filter("atrim", start=0)
+
+
+def _video_codec(plan: Plan, video: Video) -> Mapping[str, Any]:
+    if plan.mode is CutMode.EXACT:
+        return WEB_VIDEO
+    # Apple's players know HEVC in MP4 by this tag only.
+    return {"c:v": "copy", "tag:v": "hvc1"} if video.codec == "hevc" else {"c:v": "copy"}
+
+
+def tighten_command(program: str, clip: Path, output: Path) -> list[str]:
+    """Copy a clip: what its edit list hides before the keyframe of its first picture stays behind."""
+    source = Input.of_file(clip)
+    stream = ffmpeg.input(source.location, **source.options())
+    return _compile(program, ffmpeg.output(stream, str(output), map=0, c="copy", **MP4))
+
+
+def poster_command(program: str, clip: Path, output: Path, threads: int) -> list[str]:
+    """Save a clip's first picture as JPEG, and print what :func:`clip_cutter.probe.read_first_time` reads."""
+    source = Input.of_file(clip)
+    pictures = ffmpeg.input(source.location, threads=threads, **source.options()).video.split()
+    poster = ffmpeg.output(pictures[0].filter("scale", *POSTER_SIZE), str(output), **{"frames:v": 1}, **JPEG)
+    time = ffmpeg.output(pictures[1], "pipe:1", f="framecrc", **{"frames:v": 1})
+    return _compile(program, ffmpeg.merge_outputs(poster, time), "-copyts")
+
+
+def _compile(program: str, graph: Any, *general: str) -> list[str]:
+    command: list[str] = ffmpeg.compile(graph, cmd=[program, *QUIETLY, *general], overwrite_output=True)
+    return command
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.6f}"

@@ -1,0 +1,183 @@
+"""From a VOD and a window to a clip: plan, cut, set the first frame, verify, and fall back once.
+
+The exactness of a clip is made here. ffmpeg reads and writes packets; which of them is the first one shown
+is decided by :func:`clip_cutter.domain.cut.place` on the times in the file that ffmpeg wrote, and set there
+by :mod:`clip_cutter.mp4`.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from clip_cutter.arguments import Cut, Input
+from clip_cutter.domain import cut as rules
+from clip_cutter.domain.cut import BadClip, Findings, ModeChoice, Placement, Plan, Take
+from clip_cutter.domain.media import Media, Video, picture_end, picture_of, skew_ms
+from clip_cutter.domain.policy import Window, unreadable
+from clip_cutter.ffmpeg import Ffmpeg, ToolFailed
+from clip_cutter.mp4 import MalformedClip, Movie
+from clip_shared.errors import TransientError
+from clip_shared.events import CutMode
+
+log = structlog.get_logger()
+
+MAX_REASON = 200
+DAMAGED = "the file is damaged, or not a video at all"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished clip on scratch; from ``start`` to ``end`` is what it shows, in seconds of the VOD."""
+
+    video: Path
+    poster: Path
+    mode: CutMode
+    start: float
+    end: float
+    size_bytes: int
+    skew_ms: float | None
+    fallback_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to cut: from what, what of it, and the folder to work in."""
+
+    source: Input
+    media: Media
+    window: Window
+    folder: Path
+
+
+class Cutter:
+    """Cuts clips with ffmpeg."""
+
+    def __init__(self, ffmpeg: Ffmpeg, *, mode: ModeChoice, min_seconds: float) -> None:
+        self._ffmpeg = ffmpeg
+        self._mode = mode
+        self._min_seconds = min_seconds
+
+    async def look(self, source: Input) -> Media:
+        """What a VOD consists of.
+
+        Raises:
+            Skipped: it is no video that a clip could be cut from.
+            TransientError: the storage broke off.
+        """
+        try:
+            media = await self._ffmpeg.probe(source)
+        except ToolFailed as error:
+            log.warning("the source cannot be probed", reason=str(error))
+            raise unreadable(DAMAGED) from error
+        picture_of(media)
+        return media
+
+    def plan(self, media: Media, window: Window) -> Plan:
+        """How a clip of this VOD is going to be cut."""
+        return rules.choose_plan(self._mode, media, window)
+
+    async def cut(self, job: Job) -> Clip:
+        """Cut a clip; a copy that is not good enough is replaced by a re-encode, once.
+
+        Raises:
+            Skipped: no clip can be cut from this VOD.
+            TransientError: the storage broke off, or the scratch disk is full.
+        """
+        plan = self.plan(job.media, job.window)
+        try:
+            return await self._attempt(job, plan)
+        except BadClip as problem:
+            if plan.mode is CutMode.EXACT:
+                raise self._give_up(problem) from problem
+            reason = str(problem)
+        log.warning("a copy is not good enough: re-encoding", reason=reason)
+        try:
+            clip = await self._attempt(job, rules.re_encoded(plan))
+        except BadClip as problem:
+            raise self._give_up(problem) from problem
+        return replace(clip, fallback_reason=reason[:MAX_REASON])
+
+    def _give_up(self, problem: BadClip) -> Exception:
+        log.warning("no clip can be cut from the source", reason=str(problem))
+        return unreadable("this part of it is damaged or missing")
+
+    async def _attempt(self, job: Job, plan: Plan) -> Clip:
+        """One clip by one plan, verified.
+
+        Raises:
+            BadClip: the VOD does not give it.
+            TransientError: the storage or the scratch disk does not.
+        """
+        video = job.folder / "clip.mp4"
+        outages: list[str] = []
+        try:
+            take, placement = await self._take(job, plan, video, outages)
+            start = take.zero + placement.start
+            await self._trim(job, placement, video, length=job.window.end - start)
+            return await self._verify(job, plan, video, start, placement.sound_late)
+        except (BadClip, MalformedClip, ToolFailed) as error:
+            if outages:  # ffmpeg takes a connection that broke for the end of the file, and reports success
+                raise TransientError(f"the source storage broke off: {outages[-1]}") from error
+            raise BadClip(str(error)) from error
+
+    async def _take(self, job: Job, plan: Plan, video: Path, outages: list[str]) -> tuple[Take, Placement]:
+        """Cut, reading from further and further back, until picture and sound run from the start."""
+        before: Placement | None = None
+        for take in rules.takes(plan, job.media.container, job.window.start):
+            cut = Cut(job.source, job.media, plan, take.seek, take.zero, rules.take_end(plan, job.window))
+            outages += (await self._ffmpeg.cut(cut, video)).outages
+            placement = _place(video, job.window.start - take.zero, picture_of(job.media))
+            if rules.starts_well(placement, before):
+                break
+            before = placement
+        rules.check_placement(plan, placement, job.window, self._min_seconds)
+        return take, placement
+
+    async def _trim(self, job: Job, placement: Placement, video: Path, length: float) -> None:
+        """Set what is shown, and drop most of what is not when there is much of it."""
+        start = placement.start
+        if rules.is_wasteful(placement, job.window):
+            Movie.open(video).show(start, start + length + rules.MARGIN_SECONDS)
+            tight = job.folder / "tight.mp4"
+            await self._ffmpeg.tighten(video, tight)
+            tight.replace(video)
+            start = _place(video, 0.0, picture_of(job.media)).start
+        Movie.open(video).show(start, start + length)
+
+    async def _verify(self, job: Job, plan: Plan, video: Path, start: float, sound_late: float) -> Clip:
+        """Probe the finished file, and decode its first picture for the poster."""
+        poster = job.folder / "poster.jpg"
+        clip, first_picture = await asyncio.gather(
+            self._ffmpeg.probe(Input.of_file(video)), self._ffmpeg.poster(video, poster)
+        )
+        found = Findings(clip, _size(video), first_picture)
+        expected = None if picture_end(job.media) is None else job.window.end - start
+        rules.check_clip(found, plan, expected_seconds=expected, sound_late=sound_late)
+        return Clip(
+            video=video,
+            poster=poster,
+            mode=plan.mode,
+            start=start,
+            end=start + (clip.seconds or 0.0),
+            size_bytes=found.size_bytes,
+            skew_ms=skew_ms(clip),
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _place(video: Path, asked: float, source: Video) -> Placement:
+    movie = Movie.open(video)
+    picture, sound = movie.track("video"), movie.track("audio")
+    return rules.place(
+        asked=asked,
+        frame_seconds=source.frame_seconds,
+        frames=picture.times if picture else (),
+        keyframes=picture.keyframes if picture else (),
+        sound_start=min(sound.times) if sound else None,
+        earliest=max((track.earliest_start for track in (picture, sound) if track), default=0.0),
+    )

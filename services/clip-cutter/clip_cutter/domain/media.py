@@ -1,0 +1,84 @@
+"""What a probe says of a file."""
+
+from dataclasses import dataclass
+
+from clip_cutter.domain.policy import unreadable
+
+MAX_PIXELS = 8192 * 4320
+
+
+@dataclass(frozen=True)
+class Video:
+    """The picture. ``start`` is a time stamp of the file, ``frame_seconds`` the usual length of a frame."""
+
+    index: int
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    frame_seconds: float
+    start: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Audio:
+    """The sound. ``start`` is a time stamp of the file."""
+
+    index: int
+    codec: str
+    start: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file. ``start`` is the time stamp that its time line begins with; None: the file does not say."""
+
+    container: str
+    start: float
+    seconds: float | None
+    bit_rate: int | None
+    video: Video | None
+    audio: Audio | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """From when to when a stream reaches, in seconds from the start of the file; ``end`` None: unknown."""
+
+    start: float
+    end: float | None
+
+
+def span_of(stream: Video | Audio, media: Media) -> Span:
+    """Where in its file a stream lies."""
+    start = stream.start - media.start
+    return Span(start, None if stream.seconds is None else start + stream.seconds)
+
+
+def picture_of(media: Media) -> Video:
+    """The picture to cut.
+
+    Raises:
+        Skipped: ``source_unreadable``: there is none, or none that anybody could have filmed.
+    """
+    video = media.video
+    if video is None:
+        raise unreadable("it has no picture")
+    if not 0 < video.width * video.height <= MAX_PIXELS:
+        raise unreadable(f"its picture claims to have {video.width} by {video.height} pixels")
+    return video
+
+
+def picture_end(media: Media) -> float | None:
+    """How far the picture reaches, in seconds from the start of the file."""
+    ends = [media.seconds, span_of(media.video, media).end if media.video else None]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def skew_ms(clip: Media) -> float | None:
+    """Start of the sound minus start of the picture, in milliseconds; None without sound."""
+    if clip.video is None or clip.audio is None:
+        return None
+    return round((clip.audio.start - clip.video.start) * 1000, 3)

@@ -1,0 +1,98 @@
+"""Which highlights become clips, what of them, and where clips are stored."""
+
+from dataclasses import dataclass
+
+from clip_shared.events import SkipReason
+
+
+class Skipped(Exception):
+    """The highlight becomes no clip. ``str()`` of it is a sentence for the streamer."""
+
+    def __init__(self, reason: SkipReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def unreadable(why: str) -> Skipped:
+    """The outcome for a source that no clip can be cut from; ``why`` completes the sentence."""
+    return Skipped(SkipReason.SOURCE_UNREADABLE, f"The VOD cannot be read as a video: {why}.")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which highlights become clips. ``max_clips_per_vod``: None means all."""
+
+    min_seconds: float
+    max_seconds: float
+    max_clips_per_vod: int | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a clip shows of its VOD."""
+
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.start
+
+
+def check_policy(policy: Policy, *, is_clipable: bool, rank: int | None) -> None:
+    """Refuse what is not to become a clip. A highlight without a rank is never capped.
+
+    Raises:
+        Skipped: ``not_clipable`` or ``fan_out_capped``.
+    """
+    if not is_clipable:
+        raise Skipped(SkipReason.NOT_CLIPABLE, "This highlight is marked as not suitable for a clip.")
+    cap = policy.max_clips_per_vod
+    if cap is not None and rank is not None and rank > cap:
+        raise Skipped(
+            SkipReason.FAN_OUT_CAPPED,
+            f"Only the {cap} best highlights of a VOD become clips, and this one is number {rank}.",
+        )
+
+
+def place_window(start: float, end: float, source_seconds: float | None, policy: Policy) -> Window:
+    """The window as it can be cut: inside the source, no longer than allowed.
+
+    A window longer than ``max_seconds`` is trimmed around its middle: a detector's window closes in on
+    the moment that matters from both sides.
+
+    Raises:
+        Skipped: ``window_outside_source`` or ``too_short``.
+    """
+    first, last = max(start, 0.0), end if source_seconds is None else min(end, source_seconds)
+    if end > start and last <= first:
+        vod = "" if source_seconds is None else f", but the VOD is only {clock(source_seconds)} long"
+        raise Skipped(
+            SkipReason.WINDOW_OUTSIDE_SOURCE,
+            f"The highlight lies between {clock(start)} and {clock(end)}{vod}.",
+        )
+    if last - first < policy.min_seconds:
+        raise Skipped(
+            SkipReason.TOO_SHORT,
+            f"A clip needs at least {policy.min_seconds:g} s, and this highlight"
+            f" has {max(last - first, 0):.1f} s inside the VOD.",
+        )
+    spare = max(last - first - policy.max_seconds, 0.0) / 2
+    return Window(first + spare, last - spare)
+
+
+def clock(seconds: float) -> str:
+    """A time for people: 1:02:03, with a minus before the VOD's start."""
+    whole = int(abs(seconds))
+    return f"{'-' if seconds < 0 else ''}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def video_key(account_id: str, clip_id: str, event_id: str) -> str:
+    """Where a clip's video is stored: the same for a redelivery, new for a new request, never used twice."""
+    return f"clips/{account_id}/{clip_id}/{event_id}.mp4"
+
+
+def poster_key(account_id: str, clip_id: str, event_id: str) -> str:
+    """Where a clip's poster is stored, beside its video."""
+    return f"clips/{account_id}/{clip_id}/{event_id}.jpg"

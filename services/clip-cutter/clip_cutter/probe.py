@@ -1,0 +1,116 @@
+"""ffprobe's answer about a file, as typed facts."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from clip_cutter.domain.media import Audio, Media, Video
+
+PROBED = (
+    "format=format_name,start_time,duration,bit_rate"
+    ":stream=index,codec_type,codec_name,pix_fmt,width,height,avg_frame_rate,r_frame_rate,start_time,duration"
+    ":stream_disposition=default,attached_pic"
+)
+SLOWEST_FRAME_RATE, FASTEST_FRAME_RATE = 5, 300
+DEFAULT_FRAME_SECONDS = 1 / 30
+# "#tb 0: 1/90000", other comments, then "0, <decoding time>, <presentation time>, …"
+_FRAME_TIMES = re.compile(rb"^#tb 0: (\d+)/(\d+)$(?s:.*?)^0, +-?\d+, +(-?\d+),", re.MULTILINE)
+
+
+class Unintelligible(ValueError):
+    """The answer is not one about a media file."""
+
+
+def read_media(answer: bytes) -> Media:
+    """Read ffprobe's JSON (the entries of ``PROBED``).
+
+    Cover art is no picture; of several sounds the one marked as default counts, else the first.
+
+    Raises:
+        Unintelligible: it lacks what every media file has.
+    """
+    try:
+        return _read(json.loads(answer))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unintelligible(str(error)) from error
+
+
+def _read(answer: Mapping[str, Any]) -> Media:
+    about, streams = answer["format"], answer.get("streams", [])
+    start = _number(about.get("start_time")) or 0.0
+    pictures = [
+        each for each in streams if each.get("codec_type") == "video" and not _is(each, "attached_pic")
+    ]
+    sounds = [each for each in streams if each.get("codec_type") == "audio" and "codec_name" in each]
+    sounds.sort(key=lambda each: not _is(each, "default"))
+    return Media(
+        container=str(about["format_name"]).split(",")[0],
+        start=start,
+        seconds=_number(about.get("duration")),
+        bit_rate=int(_number(about.get("bit_rate")) or 0) or None,
+        video=_read_video(pictures[0], start) if pictures else None,
+        audio=_read_audio(sounds[0], start) if sounds else None,
+    )
+
+
+def _read_video(stream: Mapping[str, Any], file_start: float) -> Video:
+    start = _number(stream.get("start_time"))
+    return Video(
+        index=int(stream["index"]),
+        codec=str(stream.get("codec_name", "unknown")),
+        pixel_format=str(stream.get("pix_fmt", "unknown")),
+        width=int(stream.get("width", 0)),
+        height=int(stream.get("height", 0)),
+        frame_seconds=_frame_seconds(stream),
+        start=file_start if start is None else start,
+        seconds=_number(stream.get("duration")),
+    )
+
+
+def _read_audio(stream: Mapping[str, Any], file_start: float) -> Audio:
+    start = _number(stream.get("start_time"))
+    return Audio(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        start=file_start if start is None else start,
+        seconds=_number(stream.get("duration")),
+    )
+
+
+def _is(stream: Mapping[str, Any], disposition: str) -> bool:
+    return bool(stream.get("disposition", {}).get(disposition))
+
+
+def _frame_seconds(stream: Mapping[str, Any]) -> float:
+    for name in ("avg_frame_rate", "r_frame_rate"):
+        above, _, below = str(stream.get(name, "0/0")).partition("/")
+        if above.isdigit() and below.isdigit() and int(below) > 0:
+            rate = Fraction(int(above), int(below))
+            if SLOWEST_FRAME_RATE <= rate <= FASTEST_FRAME_RATE:
+                return float(1 / rate)
+    return DEFAULT_FRAME_SECONDS
+
+
+def _number(text: object) -> float | None:
+    """A finite number, or nothing: ffprobe says ``N/A``, and a file may claim anything."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_first_time(frames: bytes) -> float:
+    """When the first frame of ffmpeg's ``framecrc`` output is shown, in seconds.
+
+    Raises:
+        Unintelligible: there is none.
+    """
+    times = _FRAME_TIMES.search(frames)
+    if times is None:
+        raise Unintelligible("no frame")
+    above, below, ticks = (int(number) for number in times.groups())
+    return ticks * above / below
