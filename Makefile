@@ -94,6 +94,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-v
 lock: ## Pin every dependency anew, with hashes and without index addresses
 	@test -x $(BIN)/uv || $(MAKE) setup
 	@$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(PACKAGES)) -o requirements/dev.lock
+	@echo hatchling | $(COMPILE) - -c requirements/dev.lock -o requirements/build.lock
 	@for service in $(notdir $(wildcard services/*)); do \
 	  $(COMPILE) shared/pyproject.toml services/$$service/pyproject.toml -c requirements/dev.lock \
 	    -o requirements/$$service.lock; done

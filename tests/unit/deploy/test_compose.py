@@ -1,0 +1,245 @@
+"""docker-compose.yml: valid, pinned, without secrets, and understood by the programs that it starts."""
+
+import importlib
+import re
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+import yaml
+from check_jsonschema import main as check_jsonschema
+from click.testing import CliRunner
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
+from tests.deployment import (
+    COMPOSE,
+    ENVIRONMENT,
+    JOBS,
+    OWN,
+    ROOT,
+    SECRETS,
+    MissingVariable,
+    command_of,
+    compose,
+    environment_of,
+    references,
+    services,
+)
+
+SECONDS = {"s": 1, "m": 60}
+CONTAINERS = services()
+LASTING = sorted(set(CONTAINERS) - set(JOBS))
+OWN_CONTAINERS = [name for name, service in CONTAINERS.items() if "build" in service]
+FOREIGN = sorted(set(CONTAINERS) - set(OWN_CONTAINERS))
+
+
+def settings_of(service: str) -> type[BaseSettings]:
+    found: type[BaseSettings] = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
+    return found
+
+
+def names_of(settings: type[BaseSettings]) -> set[str]:
+    """The environment variables that a settings class reads."""
+    names: set[str] = set()
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        names |= {str(each) for each in alias.choices} if isinstance(alias, AliasChoices) else {name}
+    return {name.upper() for name in names}
+
+
+def test_follows_the_compose_specification() -> None:
+    # The schema of the specification comes with check-jsonschema.
+    arguments = ["--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    result = CliRunner().invoke(check_jsonschema, arguments)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_images_are_pinned(name: str) -> None:
+    image = CONTAINERS[name]["image"]
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image)
+    assert "minio" not in image
+
+
+def test_images_of_our_own_are_what_their_name_says() -> None:
+    for name in OWN_CONTAINERS:
+        service = CONTAINERS[name]
+        assert service["image"] == f"clips/{service['build']['args']['SERVICE']}:dev"
+    assert {CONTAINERS[name]["build"]["args"]["SERVICE"] for name in OWN} == set(OWN)
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("name", sorted(SECRETS))
+    def test_nothing_starts_without(self, name: str) -> None:
+        environment = {key: value for key, value in ENVIRONMENT.items() if key != name}
+        with pytest.raises(MissingVariable, match=name):
+            compose(environment)
+
+    def test_none_has_a_default(self) -> None:
+        operators = references()
+        for name in SECRETS:
+            assert operators[name] & {"?", ":?"}
+            assert not operators[name] & {":-", "-"}
+
+    def test_none_stands_in_the_file(self) -> None:
+        text = COMPOSE.read_text()
+        # A key that is named like a secret, or a URL's password, followed by anything but a reference.
+        assert not re.findall(r'(?im)^ *"?\w*(?:secret|password|token|access_key)\w*"?: *"?[^$\s"].*$', text)
+        assert not re.findall(r"(?m)^.*://[^/@\s:]+:[^$@/\s]+@.*$", text)
+
+    def test_none_stands_in_the_example(self) -> None:
+        example = (ROOT / ".env.example").read_text()
+        given = dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", example, flags=re.MULTILINE))
+        assert {name: given[name] for name in SECRETS} == dict.fromkeys(SECRETS, "")
+        assert not given["SOURCE_STORAGE_SECRET_KEY"]
+        assert set(given) == set(references()), "the example shows every variable of docker-compose.yml"
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize("name", OWN)
+    def test_is_what_the_service_understands(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings_class = settings_of(name)
+        environment = environment_of(CONTAINERS[name])
+        assert set(environment) <= names_of(settings_class)
+        for variable in names_of(settings_class):
+            monkeypatch.delenv(variable, raising=False)
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        settings_class()
+
+    def test_reads_sources_from_another_server_when_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        elsewhere = {
+            "SOURCE_STORAGE_PROFILE": "twitch-vods",
+            "SOURCE_STORAGE_ENDPOINT": "https://s3.example.com",
+            "SOURCE_STORAGE_BUCKET": "recordings",
+            "SOURCE_STORAGE_ACCESS_KEY": "another-key",
+            "SOURCE_STORAGE_SECRET_KEY": "another-secret",
+        }
+        found = services(ENVIRONMENT | elsewhere)["clip-cutter"]
+        profiles = yaml.safe_load(environment_of(found)["SOURCE_STORAGE_PROFILES"])
+        assert profiles == {
+            "twitch-vods": {
+                "endpoint": "https://s3.example.com",
+                "region": "us-east-1",
+                "access_key": "another-key",
+                "secret_key": "another-secret",
+                "buckets": ["recordings"],
+            }
+        }
+        for variable, value in environment_of(found).items():
+            monkeypatch.setenv(variable, value)
+        settings_of("clip-cutter")()
+
+    def test_keys_of_the_s3_server_are_those_of_its_users(self) -> None:
+        server, user = (environment_of(CONTAINERS[name]) for name in ("seaweedfs", "janitor"))
+        assert server["AWS_ACCESS_KEY_ID"] == user["FREE_STORAGE_ACCESS_KEY"]
+        assert server["AWS_SECRET_ACCESS_KEY"] == user["FREE_STORAGE_SECRET_KEY"]
+
+
+@pytest.mark.parametrize("name", [*JOBS, *OWN])
+def test_commands_exist(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, *arguments = command_of(CONTAINERS[name])
+    (entry_point,) = entry_points(group="console_scripts", name=script)
+    words = [word for word in arguments if word in {"topics", "buckets", "create", "migrate", "serve"}]
+    monkeypatch.setattr("sys.argv", [script, *words, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        entry_point.load()()
+    assert not stopped.value.code
+    assert " ".join(["Usage:", script, *words]) in " ".join(capsys.readouterr().out.split())
+
+
+def seconds(duration: str) -> int:
+    return int(duration[:-1]) * SECONDS[duration[-1]]
+
+
+class TestHardening:
+    @pytest.mark.parametrize("name", CONTAINERS)
+    def test_every_container_may_do_little(self, name: str) -> None:
+        service = CONTAINERS[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "cap_add" not in service
+        assert "privileged" not in service
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+        assert "/tmp" in service["tmpfs"]  # noqa: S108 - inside a container
+
+    @pytest.mark.parametrize("name", LASTING)
+    def test_what_lasts_is_watched_and_started_again(self, name: str) -> None:
+        service = CONTAINERS[name]
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"]
+
+    @pytest.mark.parametrize("name", JOBS)
+    def test_jobs_run_once(self, name: str) -> None:
+        assert CONTAINERS[name]["restart"] == "no"
+
+    @pytest.mark.parametrize("name", OWN)
+    def test_a_stop_outlasts_the_grace_period(self, name: str) -> None:
+        service = CONTAINERS[name]
+        grace = float(environment_of(service)["SHUTDOWN_GRACE_SECONDS"])
+        # Twice: open requests may use it up before the bus begins to drain.
+        assert seconds(service["stop_grace_period"]) >= 2 * grace
+
+    def test_health_is_asked_where_the_service_listens(self) -> None:
+        for name in OWN:
+            port = environment_of(CONTAINERS[name])["HTTP_PORT"]
+            assert f"http://127.0.0.1:{port}/healthz/ready" in CONTAINERS[name]["healthcheck"]["test"][-1]
+
+
+class TestOrder:
+    def test_nothing_waits_for_what_cannot_come(self) -> None:
+        for name, service in CONTAINERS.items():
+            for other, terms in service.get("depends_on", {}).items():
+                once = terms["condition"] == "service_completed_successfully"
+                assert once == (other in JOBS), f"{name} waits for {other}"
+                assert once or "healthcheck" in CONTAINERS[other]
+
+    @pytest.mark.parametrize("name", ["clip-cutter", "clip-registry", "janitor", "scheduler"])
+    def test_who_uses_the_bus_waits_for_its_topics(self, name: str) -> None:
+        assert "topics" in CONTAINERS[name]["depends_on"]
+
+
+class TestNetworks:
+    def members(self, network: str) -> set[str]:
+        return {name for name, service in CONTAINERS.items() if network in service["networks"]}
+
+    def test_who_reaches_the_database(self) -> None:
+        assert self.members("database") == {"postgres", "clip-registry", "migrate"}
+
+    def test_who_reaches_the_bus(self) -> None:
+        users = {"clip-cutter", "clip-registry", "janitor", "scheduler", "topics"}
+        assert self.members("bus") == {"kafka", *users}
+
+    def test_who_reaches_the_storage(self) -> None:
+        assert self.members("storage") == {"seaweedfs", "clip-cutter", "janitor", "buckets"}
+
+    def test_only_what_must_leads_outside(self) -> None:
+        networks = compose()["networks"]
+        assert {name for name, terms in networks.items() if not terms.get("internal")} == {"edge", "storage"}
+
+    def test_what_the_host_publishes(self) -> None:
+        published = {name: service["ports"] for name, service in CONTAINERS.items() if "ports" in service}
+        assert published == {
+            "clip-gateway": ["8080:8080"],
+            "seaweedfs": ["127.0.0.1:8333:8333"],
+            "prometheus": ["127.0.0.1:9090:9090"],
+        }
+
+    def test_only_s3_leaves_the_storage_server(self) -> None:
+        command: list[str] = CONTAINERS["seaweedfs"]["command"]
+        outward = [option for option in command if "0.0.0.0" in option]  # noqa: S104 - looked for, not bound
+        assert outward == ["-s3.ip.bind=0.0.0.0"]
+        assert "-ip.bind=127.0.0.1" in command
+
+
+def test_prometheus_scrapes_every_service() -> None:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (clips,) = (each for each in config["scrape_configs"] if each["job_name"] == "clips")
+    (discovery,) = clips["dns_sd_configs"]
+    assert set(discovery["names"]) == set(OWN)
+    assert {environment_of(CONTAINERS[name])["HTTP_PORT"] for name in OWN} == {str(discovery["port"])}
+    reached = set(CONTAINERS["prometheus"]["networks"])
+    assert all(reached & set(CONTAINERS[name]["networks"]) for name in OWN)
