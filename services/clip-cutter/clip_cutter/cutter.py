@@ -40,6 +40,11 @@ class Clip:
     skew_ms: float | None
     fallback_reason: str | None = None
 
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.start
+
 
 @dataclass(frozen=True)
 class Job:

@@ -1,0 +1,116 @@
+"""What the cutter tells the others about a highlight: its clip, or why there is none."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from clip_cutter.cutter import Clip
+from clip_cutter.domain.policy import Skipped, Window, poster_key, video_key
+from clip_cutter.storage import Note, StoredClip
+from clip_shared.events import (
+    ClipCreated,
+    ClipSkipped,
+    CutReceipt,
+    Event,
+    HighlightDetected,
+    PosterObject,
+    StoredObject,
+    clip_id_for,
+    event_id,
+)
+
+NAME = "clip-cutter"
+
+Highlight = Event[HighlightDetected]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where the clip of one highlight event is stored."""
+
+    video: str
+    poster: str
+
+    @classmethod
+    def of(cls, event: Highlight) -> Self:
+        """The same keys for the same event."""
+        place = (event.data.twitch_account_id, str(clip_id_for(event.data.stream_highlight_id)), event.id)
+        return cls(video_key(*place), poster_key(*place))
+
+
+def note_of(event: Highlight, clip: Clip) -> Note:
+    """What is to be remembered of a clip that was just cut."""
+    return Note(
+        source_vod_id=event.data.source_vod_id,
+        kind=event.data.kind,
+        title=event.data.title,
+        score=event.data.score,
+        highlight_detected_at=event.time,
+        duration_seconds=clip.seconds,
+        cut_receipt=receipt_of(clip, Window(event.data.start_seconds, event.data.end_seconds)),
+        created_at=datetime.now(UTC),
+    )
+
+
+def receipt_of(clip: Clip, asked: Window) -> CutReceipt:
+    """What was asked for, and what the clip shows."""
+    return CutReceipt(
+        mode=clip.mode,
+        requested_start_seconds=asked.start,
+        requested_end_seconds=asked.end,
+        actual_start_seconds=round(clip.start, 6),
+        actual_end_seconds=round(clip.end, 6),
+        audio_video_skew_ms=clip.skew_ms,
+        fallback_reason=clip.fallback_reason,
+    )
+
+
+def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
+    """The announcement of a stored clip: the same one, however often it is made."""
+    keys, note = Keys.of(event), clip.note
+    clip_id = clip_id_for(event.data.stream_highlight_id)
+    data = ClipCreated(
+        clip_id=clip_id,
+        stream_highlight_id=event.data.stream_highlight_id,
+        twitch_account_id=event.data.twitch_account_id,
+        source_vod_id=note.source_vod_id,
+        kind=note.kind,
+        title=note.title,
+        score=note.score,
+        highlight_event_id=event.id,
+        highlight_detected_at=note.highlight_detected_at,
+        object=StoredObject(
+            bucket=clip.bucket, key=keys.video, size_bytes=clip.size_bytes, content_type=clip.content_type
+        ),
+        poster=PosterObject(bucket=clip.bucket, key=keys.poster),
+        duration_seconds=note.duration_seconds,
+        cut_receipt=note.cut_receipt,
+    )
+    return Event[ClipCreated].new(
+        data,
+        source=NAME,
+        id=event_id(ClipCreated.TYPE, str(clip_id), event.id),
+        time=note.created_at,
+        traceparent=event.traceparent,
+    )
+
+
+def skipped_event(event: Highlight, skip: Skipped) -> Event[ClipSkipped]:
+    """The announcement that there will be no clip, and why."""
+    clip_id = clip_id_for(event.data.stream_highlight_id)
+    data = ClipSkipped(
+        stream_highlight_id=event.data.stream_highlight_id,
+        twitch_account_id=event.data.twitch_account_id,
+        source_vod_id=event.data.source_vod_id,
+        kind=event.data.kind,
+        highlight_event_id=event.id,
+        highlight_detected_at=event.time,
+        reason=skip.reason,
+        message=str(skip),
+    )
+    return Event[ClipSkipped].new(
+        data,
+        source=NAME,
+        id=event_id(ClipSkipped.TYPE, str(clip_id), event.id),
+        traceparent=event.traceparent,
+    )

@@ -1,0 +1,119 @@
+"""The one place where the parts of the cutter are put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from clip_cutter import handlers
+from clip_cutter.announcements import NAME
+from clip_cutter.cutter import Cutter
+from clip_cutter.domain.policy import Policy
+from clip_cutter.ffmpeg import Ffmpeg, Programs
+from clip_cutter.handlers import Highlights
+from clip_cutter.metrics import Metrics
+from clip_cutter.process import Limits
+from clip_cutter.scratch import Scratch
+from clip_cutter.settings import MEBIBYTE, CuttingSettings, Settings
+from clip_cutter.source_storage import SourceStorage
+from clip_cutter.storage import ClipStorage
+from clip_shared.bus import Bus
+from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.storage import s3_client
+
+# The bus's share of the grace period when the service stops.
+BUS_SHARE = 0.8
+# A URL outlives the job that reads it.
+URL_MARGIN_SECONDS = 60
+
+
+def build(settings: Settings) -> FastAPI:
+    """The service, not yet connected to anything.
+
+    Raises:
+        ToolMissing: there is no ffmpeg or ffprobe.
+    """
+    prometheus = metrics_registry()
+    metrics = Metrics(prometheus)
+    programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
+    bus = Bus(
+        settings, service=NAME, registry=prometheus, grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE
+    )
+    sources = SourceStorage(
+        settings.source_storage_profiles, url_seconds=settings.job_deadline_seconds + URL_MARGIN_SECONDS
+    )
+    clips = _clip_storage(settings)
+    scratch = Scratch(settings.scratch_dir, metrics)
+    highlights = Highlights(
+        policy=policy_of(settings),
+        sources=sources,
+        clips=clips,
+        cutter=cutter_of(settings, programs, metrics),
+        scratch=scratch,
+        publish=bus.publish,
+        metrics=metrics,
+        deadline_seconds=settings.job_deadline_seconds,
+    )
+    handlers.subscribe(bus, highlights, settings.job_deadline_seconds)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        with scratch.opened():
+            yield
+
+    async def check_storage() -> str | None:
+        if clips is None:
+            return "free storage is not configured (FREE_STORAGE_*): every highlight is skipped"
+        return await clips.check()
+
+    async def check_sources() -> str | None:
+        return sources.check()
+
+    async def check_ffmpeg() -> str | None:
+        Programs.find(programs.ffmpeg, programs.ffprobe)
+        return None
+
+    checks = {"storage": check_storage, "sources": check_sources, "ffmpeg": check_ffmpeg}
+    return create_app(NAME, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
+
+
+def policy_of(settings: CuttingSettings) -> Policy:
+    """Which highlights become clips."""
+    return Policy(
+        min_seconds=settings.min_clip_seconds,
+        max_seconds=settings.max_clip_seconds,
+        max_clips_per_vod=settings.max_clips_per_vod,
+    )
+
+
+def cutter_of(settings: CuttingSettings, programs: Programs, metrics: Metrics) -> Cutter:
+    """The cutter, bounded so that a job that runs away is ended by the kernel if by nobody else."""
+    limits = Limits(
+        deadline_seconds=settings.job_deadline_seconds,
+        cpu_seconds=max(1, int(settings.job_deadline_seconds * settings.ffmpeg_threads)),
+        memory_bytes=settings.ffmpeg_memory_mebibytes * MEBIBYTE,
+        file_bytes=settings.max_clip_mebibytes * MEBIBYTE,
+    )
+    ffmpeg = Ffmpeg(programs, limits=limits, threads=settings.ffmpeg_threads, on_pulled=metrics.pulled)
+    return Cutter(ffmpeg, mode=settings.cut_mode, min_seconds=settings.min_clip_seconds)
+
+
+def _clip_storage(settings: Settings) -> ClipStorage | None:
+    endpoint, bucket, access_key, secret_key = (
+        settings.free_storage_endpoint,
+        settings.free_storage_bucket,
+        settings.free_storage_access_key,
+        settings.free_storage_secret_key,
+    )
+    if endpoint is None or bucket is None or access_key is None or secret_key is None:
+        return None
+    client = partial(
+        s3_client,
+        endpoint=str(endpoint),
+        region=settings.free_storage_region,
+        access_key=access_key,
+        secret_key=secret_key.get_secret_value(),
+    )
+    prober = client(connect_timeout_seconds=1, read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1, max_attempts=1)
+    return ClipStorage(client(), bucket, prober=prober)

@@ -1,0 +1,91 @@
+"""Every metric that the cutter exports, besides those of the bus and the process."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from clip_shared.events import CutMode, SkipReason
+
+SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """What SREs see of the cutter."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._in_progress = Gauge("clips_jobs_in_progress", "Highlights being worked on.", registry=registry)
+        self._cut = Histogram(
+            "clips_cut_seconds",
+            "Seconds from the probed source to the verified clip on scratch, by mode.",
+            ["mode"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._to_created = Histogram(
+            "clips_highlight_to_created_seconds",
+            "Seconds from the detection of a highlight until its clip was announced.",
+            buckets=(*SECONDS, 1800, 3600, 21600),
+            registry=registry,
+        )
+        self._skipped = Counter(
+            "clips_skipped", "Highlights that became no clip, by reason.", ["reason"], registry=registry
+        )
+        self._fallbacks = Counter(
+            "clips_cut_fallbacks", "Copies that were not good enough and were re-encoded.", registry=registry
+        )
+        self._repeats = Counter(
+            "clips_repeated_highlights", "Highlights whose clip was already stored.", registry=registry
+        )
+        self._stored = Counter("clips_stored_bytes", "Bytes put into the clips' bucket.", registry=registry)
+        self._pulled = Counter("clips_pulled_bytes", "Bytes read from source storage.", registry=registry)
+        self._waiting = Gauge(
+            "clips_jobs_waiting_for_disk", "Jobs that wait for scratch space.", registry=registry
+        )
+        self._free = Gauge(
+            "clips_scratch_free_bytes", "Free scratch space at the latest job.", registry=registry
+        )
+        for mode in CutMode:
+            self._cut.labels(mode)
+        for reason in SkipReason:
+            self._skipped.labels(reason)
+
+    def job(self) -> AbstractContextManager[None]:
+        """Count a job for as long as it is worked on."""
+        return self._in_progress.track_inprogress()
+
+    def cut(self, mode: CutMode, seconds: float, *, fell_back: bool) -> None:
+        """Note a finished cut."""
+        self._cut.labels(mode).observe(seconds)
+        self._fallbacks.inc(fell_back)
+
+    def created(self, detected_at: datetime) -> None:
+        """Note an announced clip."""
+        self._to_created.observe(max(0.0, (datetime.now(UTC) - detected_at).total_seconds()))
+
+    def skipped(self, reason: SkipReason) -> None:
+        """Count a highlight that became no clip."""
+        self._skipped.labels(reason).inc()
+
+    def repeated(self) -> None:
+        """Count a highlight whose clip was there already."""
+        self._repeats.inc()
+
+    def stored(self, size_bytes: int) -> None:
+        """Count bytes put into the clips' bucket."""
+        self._stored.inc(size_bytes)
+
+    def pulled(self, size_bytes: int) -> None:
+        """Count bytes read from source storage."""
+        self._pulled.inc(size_bytes)
+
+    @contextmanager
+    def waiting_for_disk(self) -> Iterator[None]:
+        """Count a job for as long as it waits."""
+        with self._waiting.track_inprogress():
+            yield
+
+    def disk_free(self, size_bytes: int) -> None:
+        """Show the free scratch space."""
+        self._free.set(size_bytes)

@@ -1,0 +1,128 @@
+"""The scratch disk: a private folder for each job, gone when the job ends, however it ends.
+
+A worker's folders lie in one of its own, which it holds a lock on for as long as it lives. A folder whose
+lock is free belongs to a worker that died: the next one to start removes it. (The locks hold between
+containers that share a disk, where process ids mean nothing.)
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from clip_cutter.metrics import Metrics
+from clip_shared.errors import TransientError
+
+log = structlog.get_logger()
+
+LOCK = "lock"
+WORKER = "worker-"
+LOOK_AGAIN_SECONDS = 1.0
+
+
+class Scratch:
+    """One worker's part of the scratch disk."""
+
+    def __init__(self, root: Path, metrics: Metrics) -> None:
+        self._root = root
+        self._metrics = metrics
+        self._folder: Path | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Claim a folder, after removing what dead workers left; remove it in the end."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with _locked(self._root / LOCK):  # one worker at a time looks around
+            _remove_abandoned(self._root)
+            folder = Path(tempfile.mkdtemp(prefix=WORKER, dir=self._root))
+            mine = _lock(folder / LOCK)
+        self._folder = folder
+        try:
+            yield
+        finally:
+            self._folder = None
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(mine)
+
+    @contextmanager
+    def job(self) -> Iterator[Path]:
+        """A folder for one job (mode 0700)."""
+        with tempfile.TemporaryDirectory(prefix="job-", dir=self._mine, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    async def wait_for_room(self, size_bytes: int, patience_seconds: float) -> None:
+        """Wait until the disk has room for ``size_bytes``.
+
+        Raises:
+            TransientError: it had none for ``patience_seconds``.
+        """
+        deadline = time.monotonic() + patience_seconds
+        with self._metrics.waiting_for_disk():
+            while (free := self._free_bytes()) < size_bytes:
+                if time.monotonic() + LOOK_AGAIN_SECONDS > deadline:
+                    raise TransientError(f"scratch has {free} bytes free, and a clip needs {size_bytes}")
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    def _free_bytes(self) -> int:
+        free = shutil.disk_usage(self._mine).free
+        self._metrics.disk_free(free)
+        return free
+
+    @property
+    def _mine(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the scratch disk is not opened")
+        return self._folder
+
+
+def _remove_abandoned(root: Path) -> None:
+    for folder in root.glob(WORKER + "*"):
+        try:
+            lock = _lock(folder / LOCK, wait=False)
+        except BlockingIOError:
+            continue  # its worker lives
+        log.warning("removing what a dead worker left on scratch", folder=folder.name)
+        _end_strays(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _end_strays(folder: Path) -> None:
+    """Kill what still writes into the folder: a worker that was killed could not stop its ffmpeg."""
+    needle = os.fsencode(folder) + b"/"
+    for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if needle in arguments.read_bytes():
+                os.kill(int(arguments.parent.name), signal.SIGKILL)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(path: Path, *, wait: bool = True) -> int:
+    """Lock a file for as long as the returned descriptor is open (no child inherits it).
+
+    Raises:
+        BlockingIOError: somebody else has the lock, and ``wait`` is false.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,91 @@
+"""Every knob of the cutter."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from clip_cutter.domain.cut import ModeChoice
+from clip_shared.events import BucketName, Identifier
+from clip_shared.settings import EnvironmentSettings, FreeStorageSettings, KafkaSettings, ServiceSettings
+
+MEBIBYTE = 1024 * 1024
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class SourceProfile(BaseModel):
+    """A place that VODs are read from, and the only buckets there that may be named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: AnyHttpUrl
+    region: Text = "us-east-1"
+    access_key: Text
+    secret_key: SecretStr
+    buckets: Annotated[frozenset[BucketName], Field(min_length=1)]
+
+
+class CuttingSettings(EnvironmentSettings):
+    """How clips are cut, wherever the VOD comes from."""
+
+    cut_mode: ModeChoice = Field(
+        default=ModeChoice.AUTO,
+        description="auto: copy what every browser plays (H.264, AAC), re-encode the rest;"
+        " copy: copy whatever MP4 can hold; exact: always re-encode.",
+    )
+    min_clip_seconds: float = Field(default=1, gt=0, description="Shorter highlights are skipped.")
+    max_clip_seconds: float = Field(
+        default=180, gt=0, description="Longer ones are trimmed around their middle."
+    )
+    max_clips_per_vod: int | None = Field(
+        default=None,
+        ge=1,
+        description="Highlights of a worse rank are skipped; unset: none. Unranked ones pass.",
+    )
+    job_deadline_seconds: float = Field(
+        default=600, gt=0, description="Seconds after which a job is given up."
+    )
+    scratch_dir: Path = Field(
+        default=Path(tempfile.gettempdir()) / "clip-cutter",
+        description="Where clips are worked on; wiped at start.",
+    )
+    max_clip_mebibytes: int = Field(default=2048, ge=1, description="No file on scratch grows larger (MiB).")
+    ffmpeg_path: str | None = Field(default=None, description="ffmpeg; unset: the one on PATH.")
+    ffprobe_path: str | None = Field(default=None, description="ffprobe; unset: the one on PATH.")
+    ffmpeg_threads: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        ge=1,
+        le=64,
+        description="Threads that one ffmpeg may use; unset: one for each CPU.",
+    )
+    ffmpeg_memory_mebibytes: int = Field(
+        default=4096, ge=256, description="Address space that one ffmpeg may use (MiB)."
+    )
+
+    @model_validator(mode="after")
+    def _shortest_before_longest(self) -> Self:
+        if self.min_clip_seconds > self.max_clip_seconds:
+            raise ValueError("MIN_CLIP_SECONDS is greater than MAX_CLIP_SECONDS")
+        return self
+
+
+class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
+    """Everything that ``serve`` needs."""
+
+    source_storage_profiles: Json[dict[Identifier, SourceProfile]] = Field(
+        default_factory=dict,
+        description="Where VODs are, as JSON:"
+        ' {"name": {"endpoint", "region", "access_key", "secret_key", "buckets": […]}}.',
+    )

@@ -1,0 +1,163 @@
+"""The clips' bucket: a poster, then the video. A video that is there is complete.
+
+What was announced about a clip is stored with its video, so that a repetition finds it and says the same.
+"""
+
+import asyncio
+import base64
+import binascii
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Self
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import AwareDatetime, Field, ValidationError
+
+from clip_shared.errors import TransientError
+from clip_shared.events import Contract, CutReceipt, HighlightKind, Identifier, PositiveSeconds, Score, Title
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = structlog.get_logger()
+
+VIDEO_TYPE = "video/mp4"
+POSTER_TYPE = "image/jpeg"
+# Objects never change, and their URLs expire on their own.
+CACHE_CONTROL = "private, max-age=604800, immutable"
+NOTE = "clip-created"
+MAX_NOTE_BYTES = 2048 - len("x-amz-meta-") - len(NOTE)  # S3's limit for all of an object's metadata
+MAX_UNPACKED_BYTES = 64 * 1024
+NOT_FOUND = 404
+
+
+class Note(Contract):
+    """What a clip's announcement says beyond what its key says, as stored with the video."""
+
+    source_vod_id: Identifier
+    kind: HighlightKind
+    title: Title
+    score: Score | None
+    highlight_detected_at: AwareDatetime
+    duration_seconds: PositiveSeconds
+    cut_receipt: CutReceipt
+    created_at: AwareDatetime
+
+    def packed(self) -> str:
+        """ASCII, as S3 wants metadata; titles are anything but."""
+        return base64.urlsafe_b64encode(zlib.compress(self.model_dump_json().encode(), 9)).decode()
+
+    @classmethod
+    def unpacked(cls, text: str) -> Self:
+        """The reverse of :meth:`packed`.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), MAX_UNPACKED_BYTES)
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError("not a note") from error
+        return cls.model_validate_json(data)
+
+
+class StoredClip(Contract):
+    """A clip in the bucket."""
+
+    bucket: str
+    size_bytes: Annotated[int, Field(gt=0)]
+    content_type: str
+    note: Note
+
+
+class ClipStorage:
+    """One bucket, behind blocking S3 clients that this class calls from threads.
+
+    ``prober`` is impatient: readiness waits for it.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, *, prober: "S3Client") -> None:
+        self._client = client
+        self._prober = prober
+        self.bucket = bucket
+
+    async def find(self, key: str) -> StoredClip | None:
+        """The clip under a key, if it was stored before.
+
+        Raises:
+            TransientError: the storage is down, or refuses us.
+        """
+        return await asyncio.to_thread(self._find, key)
+
+    def _find(self, key: str) -> StoredClip | None:
+        try:
+            answer = self._client.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND:
+                return None
+            raise _outage(self.bucket, error) from error
+        except BotoCoreError as error:
+            raise _outage(self.bucket, error) from error
+        try:
+            return StoredClip(
+                bucket=self.bucket,
+                size_bytes=answer["ContentLength"],
+                content_type=answer.get("ContentType", VIDEO_TYPE),
+                note=Note.unpacked(answer["Metadata"].get(NOTE, "")),
+            )
+        except (ValueError, ValidationError) as error:
+            log.warning("an object without a readable note is replaced", key=key, reason=str(error))
+            return None
+
+    async def save(
+        self, *, poster: Path, poster_key: str, video: Path, video_key: str, note: Note
+    ) -> StoredClip:
+        """Put a clip into the bucket: the poster first, so that a video never lacks it.
+
+        Raises:
+            TransientError: the storage is down, or refuses us.
+        """
+        await self._put(poster, poster_key, POSTER_TYPE, {})
+        await self._put(video, video_key, VIDEO_TYPE, {NOTE: note.packed()})
+        return StoredClip(bucket=self.bucket, size_bytes=_size(video), content_type=VIDEO_TYPE, note=note)
+
+    async def _put(self, path: Path, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        """One atomic request: no parts that could be left behind, nothing to resume."""
+        with path.open("rb") as body:
+            # A thread cannot be cancelled. A cancelled job closes the file, and the thread ends at its next read.
+            await asyncio.to_thread(self._put_now, body, key, content_type, metadata)
+
+    def _put_now(self, body: BinaryIO, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        try:
+            self._client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                CacheControl=CACHE_CONTROL,
+                Metadata=metadata,
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise _outage(self.bucket, error) from error
+
+    async def check(self) -> str | None:
+        """Whether the bucket answers.
+
+        Raises:
+            TransientError: it does not.
+        """
+        try:
+            await asyncio.to_thread(self._prober.head_bucket, Bucket=self.bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise _outage(self.bucket, error) from error
+        return None
+
+
+def _outage(bucket: str, error: BotoCoreError | ClientError) -> TransientError:
+    """Whatever this bucket refuses, it must not refuse: the platform owns it. So the job waits."""
+    return TransientError(f"bucket {bucket}: {error}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
