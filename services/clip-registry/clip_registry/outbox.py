@@ -31,11 +31,16 @@ TOPICS = (ClipLifecycle.TOPIC, ObjectReleased.TOPIC)
 # CloudEvents' partitioning extension; on the bus it becomes the record's key.
 KEY_HEADER = "ce_partitionkey"
 
+# How long the bus may take to confirm an event; while it is known to be out, less.
 SEND_TIMEOUT_SECONDS = 5.0
-FETCH_BATCH_SIZE = 64
-# Rows claimed by a relay that died are relayed by another after this long. A frozen bus holds a claimed
-# batch for FETCH_BATCH_SIZE / workers x SEND_TIMEOUT_SECONDS, which should end before.
-LEASE_SECONDS = 45.0
+PROBE_TIMEOUT_SECONDS = 2.0
+# Rows that a dead relay had claimed are relayed by another after the lease. It must outlast what a bus that
+# hangs makes of a worker's claimed rows: one long timeout, and a short one for each of the others.
+ROWS_PER_WORKER = 12
+LEASE_SECONDS = 30.0
+# A NOTIFY wakes the relay at once; polling finds retries, and what a lost connection did not announce.
+LEAST_POLL_SECONDS = 0.5
+LONGEST_POLL_SECONDS = 5.0
 # The longest pause is half of the minute within which everything should flow again after an outage.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -70,11 +75,11 @@ class Outbox:
                 max_delay_seconds=LONGEST_PAUSE_SECONDS,
                 jitter_factor=0.5,
             ),
-            fetch_batch_size=FETCH_BATCH_SIZE,
-            min_fetch_interval=0.5,
-            max_fetch_interval=5.0,
+            fetch_batch_size=workers * ROWS_PER_WORKER,
+            min_fetch_interval=LEAST_POLL_SECONDS,
+            max_fetch_interval=LONGEST_POLL_SECONDS,
             lease_ttl_seconds=LEASE_SECONDS,
-            terminal_flush_batch_size=FETCH_BATCH_SIZE // workers,
+            terminal_flush_batch_size=ROWS_PER_WORKER,
             decoder=_record_of,
         )(self._relay)
 
@@ -119,13 +124,13 @@ class Outbox:
         Raises:
             RuntimeError: the relay does not run.
         """
-        if not await self.broker.ping(timeout=SEND_TIMEOUT_SECONDS):
+        if self._producer is None or not await self.broker.ping(timeout=SEND_TIMEOUT_SECONDS):
             raise RuntimeError("the relay does not run, or the database does not answer")
         return "the bus takes no events; they wait in the outbox" if self._bus_is_out else None
 
     async def _relay(self, record: Record) -> None:
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS if self._bus_is_out else SEND_TIMEOUT_SECONDS):
                 await self._send(record)
         except (KafkaError, TimeoutError) as error:
             self._note(outage=error)

@@ -1,0 +1,234 @@
+"""The internal API over a real database."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from clip_registry.api import create_router
+from clip_registry.database import open_engine
+from clip_registry.domain import Clip
+from clip_registry.metrics import Metrics
+from clip_registry.store import Offer, Store
+from clip_shared.events import clip_id_for
+from clip_shared.problems import install_problem_handlers
+from clip_shared.registry_api import ClipPage, ClipRecord, ExpirationResult
+from tests.integration.clip_registry.conftest import Database
+from tests.unit.clip_registry.cuts import HOUR, a_cut
+
+TOKEN = "a-token-of-the-service"  # noqa: S105 - of this test alone
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+def client_of(store: Store, registry: CollectorRegistry, token: str | None = TOKEN) -> httpx.AsyncClient:
+    app = FastAPI()
+    install_problem_handlers(app)
+    app.include_router(create_router(store, Metrics(registry), SecretStr(TOKEN)))
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    transport = httpx.ASGITransport(app=app)
+    return httpx.AsyncClient(transport=transport, base_url="http://registry", headers=headers)
+
+
+@pytest.fixture
+async def client(store: Store, registry: CollectorRegistry) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(store, registry) as client:
+        yield client
+
+
+async def a_clip(store: Store, highlight: str = "hl-1", **changes: Any) -> Clip:
+    [recorded] = await store.record([Offer(a_cut(highlight, **changes), "created")])
+    return recorded.clip
+
+
+def is_problem(response: httpx.Response, status: int) -> bool:
+    body = response.json()
+    return (response.status_code, response.headers["content-type"], body["status"]) == (
+        *(status, PROBLEM, status),
+    )
+
+
+Call = tuple[str, str, dict[str, Any] | None]
+
+CALLS: list[Call] = [
+    ("GET", f"/v1/clips/{clip_id_for('hl-1')}", None),
+    ("GET", "/v1/accounts/ann/clips", None),
+    ("GET", "/v1/accounts/ann/totals", None),
+    ("GET", "/v1/shares/slug", None),
+    *[
+        ("POST", f"/v1/clips/{clip_id_for('hl-1')}/{action}", {"account_id": "ann"})
+        for action in ("keep", "unkeep", "publish", "unpublish")
+    ],
+    ("POST", "/v1/expirations", {}),
+    ("POST", "/v1/objects/unknown", {"bucket": "clips", "keys": []}),
+]
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", TOKEN[:-1], "bäd"])
+@pytest.mark.parametrize("call", CALLS)
+async def test_nothing_answers_without_the_token(
+    store: Store, registry: CollectorRegistry, token: str | None, call: Call
+) -> None:
+    method, path, body = call
+    headers = {b"Authorization": f"Bearer {token}".encode()} if token is not None else {}
+    async with client_of(store, registry, token=None) as guest:
+        response = await guest.request(method, path, json=body, headers=headers)
+    assert is_problem(response, 401)
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_clip_as_the_wire_model_says(client: httpx.AsyncClient, store: Store) -> None:
+    clip = await a_clip(store)
+    response = await client.get(f"/v1/clips/{clip.clip_id}")
+    record = ClipRecord.model_validate_json(response.content)
+    assert (record.status, record.object_key) == ("available", clip.object_key)
+    assert record.expires_in_seconds == pytest.approx(7 * 24 * 3600, abs=10)
+    assert record.cut_receipt.audio_video_skew_ms == 1.5
+
+
+async def test_a_purged_clip_can_be_looked_at_and_nothing_else(
+    client: httpx.AsyncClient, store: Store, database: Database
+) -> None:
+    clip = await a_clip(store)
+    await database.expire(clip)
+    assert (await client.get(f"/v1/clips/{clip.clip_id}")).json()["expires_in_seconds"] < 0
+    await client.post("/v1/expirations", json={})
+    assert (await client.get(f"/v1/clips/{clip.clip_id}")).json()["status"] == "purged"
+    for action in ("keep", "unkeep", "publish", "unpublish"):
+        response = await client.post(f"/v1/clips/{clip.clip_id}/{action}", json={"account_id": "ann"})
+        assert is_problem(response, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/v1/clips/{clip_id_for('nobody')}", 404),
+        ("/v1/clips/not-a-uuid", 422),
+        ("/v1/shares/unknown", 404),
+        ("/v1/accounts/no%20account/clips", 422),
+        ("/v1/accounts/ann/clips?limit=0", 422),
+        ("/v1/accounts/ann/clips?limit=201", 422),
+        ("/v1/accounts/ann/clips?status=lost", 422),
+        ("/v1/accounts/ann/clips?status=purged", 422),
+        ("/v1/accounts/ann/clips?cursor=%21", 422),
+        ("/v1/accounts/ann/clips?cursor=YWJj", 422),
+        ("/v1/accounts/ann/clips?cursor=MjAyNi0wMS0wMSAx", 422),
+        ("/v1/accounts/ann/clips?cursor=%C3%A9", 422),
+    ],
+)
+async def test_what_cannot_be_answered_is_a_problem(
+    client: httpx.AsyncClient, path: str, status: int
+) -> None:
+    assert is_problem(await client.get(path), status)
+
+
+async def test_the_life_of_a_clip_over_http(
+    client: httpx.AsyncClient, store: Store, registry: CollectorRegistry
+) -> None:
+    clip = await a_clip(store)
+
+    async def do(action: str, account: str = "ann") -> httpx.Response:
+        return await client.post(f"/v1/clips/{clip.clip_id}/{action}", json={"account_id": account})
+
+    assert is_problem(await do("keep", "bob"), 403)
+    kept = await do("keep")
+    assert (kept.status_code, kept.json()["status"], kept.json()["kept_by"]) == (200, "kept", "ann")
+    again = await do("keep")
+    assert (again.status_code, again.json()["version"]) == (200, kept.json()["version"])
+    published = (await do("publish")).json()
+    assert published["status"] == "published"
+    shared = await client.get(f"/v1/shares/{published['share_slug']}")
+    assert shared.json()["clip_id"] == str(clip.clip_id)
+    refusal = await do("unkeep")
+    assert is_problem(refusal, 409)
+    assert refusal.json()["detail"] == "Cannot unkeep a clip that is published."
+    assert (await do("unpublish")).json()["status"] == "kept"
+    assert is_problem(await client.get(f"/v1/shares/{published['share_slug']}"), 404)
+    assert (await do("unkeep")).json()["status"] == "available"
+    counted = registry.get_sample_value("clips_transitions_total", {"kind": "keep", "outcome": "not_owner"})
+    assert counted == 1
+
+
+async def test_pages_follow_one_another_without_gap_or_repetition(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    for number in range(7):
+        await a_clip(store, f"hl-{number}")
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query: dict[str, str | int] = {"limit": 3, **({"cursor": cursor} if cursor else {})}
+        page = ClipPage.model_validate_json(
+            (await client.get("/v1/accounts/ann/clips", params=query)).content
+        )
+        seen += [each.stream_highlight_id for each in page.items]
+        cursor = page.next_cursor
+    assert seen == [f"hl-{number}" for number in reversed(range(7))]
+
+
+async def test_a_list_can_be_narrowed_by_status(client: httpx.AsyncClient, store: Store) -> None:
+    clips = [await a_clip(store, f"hl-{number}") for number in range(3)]
+    await client.post(f"/v1/clips/{clips[0].clip_id}/keep", json={"account_id": "ann"})
+    await client.post(f"/v1/clips/{clips[1].clip_id}/publish", json={"account_id": "ann"})
+    response = await client.get("/v1/accounts/ann/clips?status=kept&status=published")
+    assert [each["status"] for each in response.json()["items"]] == ["published", "kept"]
+    assert (await client.get("/v1/accounts/ann/totals")).json() == {
+        "available": 1,
+        "kept": 1,
+        "published": 1,
+        "bytes": 3000,
+    }
+
+
+async def test_expirations_go_on_from_the_first_answers_cutoff(
+    client: httpx.AsyncClient, store: Store, database: Database, registry: CollectorRegistry
+) -> None:
+    for number in range(3):
+        await database.expire(await a_clip(store, f"hl-{number}"))
+    first = ExpirationResult.model_validate_json(
+        (await client.post("/v1/expirations", json={"limit": 2})).content
+    )
+    assert (first.expired, first.more) == (2, True)
+    body = {"limit": 2, "cutoff": first.cutoff.isoformat()}
+    second = ExpirationResult.model_validate_json((await client.post("/v1/expirations", json=body)).content)
+    assert (second.expired, second.more, second.cutoff) == (1, False, first.cutoff)
+    counted = registry.get_sample_value("clips_transitions_total", {"kind": "purge", "outcome": "done"})
+    assert counted == 3
+
+
+async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, store: Store) -> None:
+    await a_clip(store)
+    later = (datetime.now(UTC) + 1000 * HOUR).isoformat()
+    response = await client.post("/v1/expirations", json={"limit": 10, "cutoff": later})
+    assert response.json()["expired"] == 0
+
+
+async def test_unknown_objects_in_the_order_asked(client: httpx.AsyncClient, store: Store) -> None:
+    clip = await a_clip(store)
+    keys = ["z.mp4", clip.object_key, "a.mp4", clip.poster_key]
+    response = await client.post("/v1/objects/unknown", json={"bucket": "clips", "keys": keys})
+    assert response.json() == {"keys": ["z.mp4", "a.mp4"]}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_without_the_database_every_call_is_a_503(
+    database: Database, registry: CollectorRegistry, call: Call
+) -> None:
+    method, path, body = call
+    nowhere = open_engine(
+        "postgresql+asyncpg://clips@127.0.0.1:1/clips", pool_size=1, statement_timeout_seconds=1
+    )
+    async with client_of(Store(nowhere, database.outbox, retention=HOUR), registry) as client:
+        response = await client.request(method, path, json=body)
+    await nowhere.dispose()
+    assert is_problem(response, 503)
+    assert response.headers["Retry-After"]

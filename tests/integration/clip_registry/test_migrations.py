@@ -1,0 +1,109 @@
+"""The schema: made by migrations alone, the same as the models, and safe to make twice."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from clip_registry.migrate import alembic_config, migrate
+from clip_registry.tables import metadata
+from tests.integration.clip_registry.conftest import Database, fresh_database
+
+# What defines a schema, as PostgreSQL itself words it.
+CATALOG = {
+    "columns": """
+        SELECT table_name, column_name, data_type, character_maximum_length, collation_name, is_nullable,
+               column_default
+        FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'""",
+    "indexes": """
+        SELECT tablename, indexname, indexdef FROM pg_indexes
+        WHERE schemaname = 'public' AND tablename <> 'alembic_version'""",
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'""",
+}
+
+
+@pytest.fixture
+def empty_url(database_url: str) -> Iterator[str]:
+    with fresh_database(database_url) as url:
+        yield url
+
+
+async def catalog(url: str) -> dict[str, set[tuple[object, ...]]]:
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        found = {
+            name: {tuple(row) for row in await connection.execute(text(query))}
+            for name, query in CATALOG.items()
+        }
+    await engine.dispose()
+    return found
+
+
+async def test_migrations_make_what_the_models_describe(migrated_url: str, empty_url: str) -> None:
+    engine = create_async_engine(empty_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+    by_migrations, by_models = await catalog(migrated_url), await catalog(empty_url)
+    for name in CATALOG:
+        assert by_migrations[name] == by_models[name], name
+
+
+async def test_the_outbox_is_what_its_library_expects(database: Database) -> None:
+    await database.outbox.broker.validate_schema(check_autovacuum=True)
+
+
+async def test_two_migrations_at_once_both_succeed(empty_url: str) -> None:
+    assert await asyncio.gather(*(migrate(empty_url, wait_seconds=5) for _ in range(3))) == ["0001"] * 3
+
+
+async def test_there_is_a_way_back(empty_url: str) -> None:
+    def downgrade(connection: Connection) -> None:
+        command.downgrade(alembic_config(connection), "base")
+
+    await migrate(empty_url, wait_seconds=5)
+    engine = create_async_engine(empty_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(downgrade)
+    await engine.dispose()
+    assert (await catalog(empty_url))["columns"] == set()
+    assert await migrate(empty_url, wait_seconds=5) == "0001"
+
+
+def clip_registry(*arguments: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DATABASE_URL": url, "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "clip_registry", *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_command_works_from_any_folder(empty_url: str, tmp_path: Path) -> None:
+    first = clip_registry("migrate", url=empty_url, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.endswith("the schema is at revision 0001\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_when_there_is_no_database(database_url: str, tmp_path: Path) -> None:
+    missing = make_url(database_url).set(database="no_such_database")
+    url = missing.render_as_string(hide_password=False)
+    result = clip_registry("migrate", "--wait-seconds", "0", url=url, folder=tmp_path)
+    assert result.returncode == 1
+    assert "cannot migrate: " in result.stderr
+    assert "no_such_database" in result.stderr
+    assert "Traceback" not in result.stderr
