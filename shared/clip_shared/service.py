@@ -1,7 +1,7 @@
 """What every service is made of: settings in, JSON logs out, health and metrics over HTTP, a clean stop."""
 
 import asyncio
-import sys
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
@@ -65,7 +65,7 @@ def create_app(
                 await stack.enter_async_context(lifespan())
             if bus is not None:
                 stack.push_async_callback(bus.stop)
-                await bus.start()
+                await _start(bus)
             log.info("started")
             yield
             log.info("stopping")
@@ -76,6 +76,14 @@ def create_app(
     _add_metrics(app, registry)
     _add_health(app, bus, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
+
+
+async def _start(bus: Bus) -> None:
+    try:
+        await bus.start()
+    except TransientError as error:
+        log.critical("could not start", error=str(error))
+        raise
 
 
 def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
@@ -126,7 +134,7 @@ async def _run_check(check: Check) -> tuple[str, str | None]:
 def serve(name: str, settings_class: type[Settings], build: Callable[[Settings], FastAPI]) -> None:
     """Run a service until SIGTERM or SIGINT; then stop accepting, drain, and leave within the grace period.
 
-    Exits with 2 when the settings cannot be used, and with 1 when the service could not start.
+    Exits with 2 when the settings cannot be used, and with 3 when the service could not start.
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
@@ -141,10 +149,7 @@ def serve(name: str, settings_class: type[Settings], build: Callable[[Settings],
             timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds)),
         )
     )
-    try:
-        server.run()
-    except TransientError as error:
-        log.critical("could not start", error=str(error))
-        sys.exit(1)
-    if not server.started:
-        sys.exit(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops in order, then raises the signal again for this handler: leave with 0, not by signal.
+        signal.signal(number, lambda *_: None)
+    server.run()
