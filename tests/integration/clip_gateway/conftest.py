@@ -1,0 +1,136 @@
+"""The registry as the gateway meets it: for real (its API and database, without the bus), and in memory."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID, uuid4
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from clip_gateway.registry_client import HttpRegistry, Registry, open_http
+from clip_registry import api
+from clip_registry.database import open_engine
+from clip_registry.metrics import Metrics
+from clip_registry.migrate import migrate
+from clip_registry.store import Offer
+from clip_shared.registry_api import ClipStatus
+from clip_shared.service import create_app
+from tests.integration.clip_registry.conftest import Database, fresh_database
+from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_registry.cuts import a_cut
+
+TOKEN = "a service token for tests"  # noqa: S105 - of a registry that lives for one test run
+
+
+class World(Protocol):
+    """A registry, and the hands that put things into it."""
+
+    registry: Registry
+
+    async def add(self, account: str) -> UUID:
+        """A new clip of an account."""
+
+    async def expire(self, clip_id: UUID) -> None:
+        """Let its time be up."""
+
+    async def purge(self, clip_id: UUID) -> None:
+        """Let it expire, and purge it."""
+
+
+class FakeWorld:
+    """The registry in memory."""
+
+    def __init__(self) -> None:
+        self.fake = FakeRegistry()
+        self.registry: Registry = self.fake
+
+    async def add(self, account: str) -> UUID:
+        return self.fake.put(a_clip(account)).clip_id
+
+    async def expire(self, clip_id: UUID) -> None:
+        late = {"expires_in_seconds": -1.0}
+        self.fake.put(self.fake.clips[clip_id].model_copy(update=late))
+
+    async def purge(self, clip_id: UUID) -> None:
+        account = self.fake.clips[clip_id].twitch_account_id
+        self.fake.put(a_clip(account, status=ClipStatus.PURGED, clip_id=clip_id))
+
+
+class RealWorld:
+    """The registry's API on its database, behind a socket."""
+
+    def __init__(self, database: Database, url: str) -> None:
+        self.database = database
+        self.url = url
+        self.store = database.store(retention=timedelta(days=7))
+        self.http = open_http(url, TOKEN)
+        self.registry: Registry = HttpRegistry(self.http)
+
+    def app(self) -> FastAPI:
+        app = create_app("clip-registry", registry=CollectorRegistry(), checks={})
+        app.include_router(api.create_router(self.store, Metrics(CollectorRegistry()), SecretStr(TOKEN)))
+        return app
+
+    async def add(self, account: str) -> UUID:
+        name = f"hl-{uuid4().hex}"
+        (recorded,) = await self.store.record([Offer(a_cut(name, account=account), event_id=name)])
+        return recorded.clip.clip_id
+
+    async def expire(self, clip_id: UUID) -> None:
+        await self.database.expire(clip_id)
+
+    async def purge(self, clip_id: UUID) -> None:
+        await self.expire(clip_id)
+        await self.store.expire(1000, None)
+
+
+@pytest.fixture(scope="session")
+def registry_database_url(database_url: str) -> Iterator[str]:
+    with fresh_database(database_url) as url:
+        asyncio.run(migrate(url, wait_seconds=5))
+        yield url
+
+
+class _Server(uvicorn.Server):
+    """A server inside the tests' own loop, which leaves their signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+    server = _Server(uvicorn.Config(app, log_config=None))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    async with asyncio.timeout(10):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture(scope="session")
+async def real_world(registry_database_url: str) -> AsyncIterator[RealWorld]:
+    engine = open_engine(registry_database_url, pool_size=4, statement_timeout_seconds=10)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        world = RealWorld(Database(registry_database_url, engine), url)
+        async with world.http, serving(world.app(), listener):
+            yield world
+    await engine.dispose()
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest) -> World:
+    return FakeWorld() if request.param == "fake" else request.getfixturevalue("real_world")

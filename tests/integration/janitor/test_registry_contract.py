@@ -1,0 +1,95 @@
+"""What the janitor takes for granted about the registry: true of the real one, and of the tests' fake."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import pytest
+
+from clip_shared.registry_api import ClipStatus
+from janitor.registry_client import HttpRegistry, Registry, open_http
+from tests.integration.clip_gateway.conftest import TOKEN, RealWorld
+from tests.unit.janitor.fakes import FakeRegistry
+
+
+class World(Protocol):
+    """A registry, and the hands that put clips into it."""
+
+    registry: Registry
+
+    async def add(self, *, due_seconds_ago: float) -> None:
+        """A clip that was due that long ago (negative: will be)."""
+
+    async def left(self) -> int:
+        """How many clips are not purged."""
+
+
+class FakeWorld:
+    """The registry in memory."""
+
+    def __init__(self) -> None:
+        self.fake = FakeRegistry()
+        self.registry: Registry = self.fake
+
+    async def add(self, *, due_seconds_ago: float) -> None:
+        self.fake.due_at.append(self.fake.now - timedelta(seconds=due_seconds_ago))
+        self.fake.due_at.sort()
+
+    async def left(self) -> int:
+        return len(self.fake.due_at)
+
+
+class JanitorsRealWorld:
+    """The registry's API on its database."""
+
+    def __init__(self, world: RealWorld) -> None:
+        self._world = world
+        self._clips: list[UUID] = []
+        self.registry: Registry = HttpRegistry(open_http(world.url, TOKEN))
+
+    async def add(self, *, due_seconds_ago: float) -> None:
+        clip_id = await self._world.add("ann")
+        await self._world.database.expire(clip_id, seconds_ago=due_seconds_ago)
+        self._clips.append(clip_id)
+
+    async def left(self) -> int:
+        clips = [await self._world.store.get(clip_id) for clip_id in self._clips]
+        return sum(clip is not None and clip.status is not ClipStatus.PURGED for clip in clips)
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest) -> World:
+    if request.param == "fake":
+        return FakeWorld()
+    return JanitorsRealWorld(request.getfixturevalue("real_world"))
+
+
+async def test_nothing_due(world: World) -> None:
+    await world.add(due_seconds_ago=-3600)
+    result = await world.registry.expire(10, None)
+    assert (result.expired, result.more) == (0, False)
+    assert await world.left() == 1
+
+
+async def test_what_is_due_goes_in_batches_up_to_a_frozen_cutoff(world: World) -> None:
+    for n in range(5):
+        await world.add(due_seconds_ago=n + 10)
+    first = await world.registry.expire(2, None)
+    assert (first.expired, first.more) == (2, True)
+    await world.add(due_seconds_ago=0.001)
+    second = await world.registry.expire(2, first.cutoff - timedelta(seconds=5))
+    third = await world.registry.expire(2, second.cutoff)
+    assert (second.expired, second.more) == (2, True)
+    assert (third.expired, third.more) == (1, False)
+    assert second.cutoff == third.cutoff
+    assert await world.left() == 1
+    last = await world.registry.expire(2, None)
+    assert (last.expired, last.more) == (1, False)
+    assert await world.left() == 0
+
+
+async def test_nobody_can_purge_the_future(world: World) -> None:
+    await world.add(due_seconds_ago=-3600)
+    result = await world.registry.expire(10, datetime.now(UTC) + timedelta(days=400))
+    assert (result.expired, result.more) == (0, False)
+    assert await world.left() == 1

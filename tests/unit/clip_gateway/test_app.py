@@ -1,0 +1,65 @@
+"""The gateway as it is put together from settings."""
+
+import httpx
+import pytest
+
+from clip_gateway.app import build
+from clip_gateway.settings import Settings
+from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256, rs256
+
+# Nothing listens on port 1: every connection is refused at once.
+NOWHERE = "http://127.0.0.1:1"
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> Settings:
+    environment = {
+        "FREE_STORAGE_ENDPOINT": "http://s3:8333",
+        "FREE_STORAGE_BUCKET": "clips",
+        "FREE_STORAGE_ACCESS_KEY": "key",
+        "FREE_STORAGE_SECRET_KEY": "secret",
+        "REGISTRY_URL": NOWHERE,
+        "REGISTRY_TOKEN": "0123456789abcdef",
+        "JWT_ALGORITHM": "HS256",
+        "JWT_SECRET": SECRET,
+        "JWT_ISSUER": ISSUER,
+        "JWT_AUDIENCE": AUDIENCE,
+        **changes,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Settings()
+
+
+async def test_without_a_registry_it_lives_is_not_ready_and_says_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = build(settings(monkeypatch))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://clips.example") as client,
+    ):
+        assert (await client.get("/healthz/live")).status_code == 200
+        assert (await client.get("/healthz/ready")).status_code == 503
+        signed_in = {"Authorization": f"Bearer {hs256()}"}
+        answer = await client.get("/v1/clips", headers=signed_in)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert "clips_gateway_request_seconds_count" in (await client.get("/metrics")).text
+
+
+async def test_without_keys_it_cannot_tell_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = build(settings(monkeypatch, JWT_ALGORITHM="RS256", JWT_JWKS_URL=f"{NOWHERE}/keys"))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://clips.example"
+    ) as client:
+        # A token of another algorithm is refused without asking for keys; one of ours waits for them.
+        codes = [
+            (await client.get("/v1/clips", headers={"Authorization": f"Bearer {token}"})).status_code
+            for token in (hs256(), rs256())
+        ]
+    assert codes == [401, 503]
+
+
+async def test_every_operation_is_documented_with_its_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = build(settings(monkeypatch))
+    operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
+    assert len(operations) == 9
+    assert all({"HTTPBearer": []} in operation["security"] for operation in operations)

@@ -1,0 +1,171 @@
+"""Who may see what, for how long, and under which name."""
+
+from email.message import EmailMessage
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clip_gateway.domain import (
+    LONGEST_NAME_BYTES,
+    Refusal,
+    Refused,
+    View,
+    attachment,
+    changeable,
+    days_left,
+    file_name,
+    present,
+    presign_seconds,
+    split_visible,
+    visible,
+)
+from clip_shared.registry_api import ClipRecord, ClipStatus
+from tests.unit.clip_gateway.fakes import DAY, a_clip
+
+STATUSES = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_owners_see_and_change_their_living_clips(status: ClipStatus) -> None:
+    clip = a_clip(status=status)
+    assert visible(clip, "ann") is clip
+    assert changeable(clip, "ann") is clip
+
+
+@pytest.mark.parametrize(
+    ("clip", "seen", "changed"),
+    [
+        (None, Refusal.UNKNOWN, Refusal.UNKNOWN),
+        (a_clip(status=ClipStatus.PURGED), Refusal.PURGED, Refusal.PURGED),
+        (a_clip("bob", status=ClipStatus.PURGED), Refusal.PURGED, Refusal.PURGED),
+        (a_clip("bob"), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
+        (a_clip("ANN"), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
+        (a_clip("bob", seconds_left=-1), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
+        (a_clip(seconds_left=0), Refusal.EXPIRED, None),
+        (a_clip(seconds_left=-DAY), Refusal.EXPIRED, None),
+    ],
+)
+def test_refusals(clip: ClipRecord | None, seen: Refusal, changed: Refusal | None) -> None:
+    with pytest.raises(Refused) as refused:
+        visible(clip, "ann")
+    assert refused.value.reason is seen
+    if changed is None:
+        assert changeable(clip, "ann") is clip
+    else:
+        with pytest.raises(Refused) as refused:
+            changeable(clip, "ann")
+        assert refused.value.reason is changed
+
+
+def test_a_page_shows_what_is_visible_and_names_what_should_not_be_there() -> None:
+    mine, theirs, expired = a_clip(), a_clip("bob"), a_clip(seconds_left=-1)
+    assert split_visible([mine, theirs, expired], "ann") == ([mine], [theirs])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "days"),
+    [(None, None), (0.5, 1), (DAY, 1), (DAY + 0.001, 2), (7 * DAY, 7), (6.99 * DAY, 7)],
+)
+def test_days_are_rounded_up(seconds: float | None, days: int | None) -> None:
+    assert days_left(seconds) == days
+
+
+@pytest.mark.parametrize(
+    ("left", "lives"), [(None, 900), (DAY, 900), (900.9, 900), (899.9, 899), (1.5, 1), (0.01, 1)]
+)
+def test_a_url_lives_no_longer_than_its_clip(left: float | None, lives: int) -> None:
+    assert presign_seconds(900, left) == lives
+
+
+def test_views_say_how_the_browser_should_take_them() -> None:
+    clip = a_clip(title="Größte Momente")
+    assert present(View.WATCH, clip).content_disposition == "inline"
+    assert present(View.WATCH, clip).content_type == "video/mp4"
+    assert present(View.WATCH, clip).key == clip.object_key
+    assert present(View.DOWNLOAD, clip).content_disposition.startswith("attachment; ")
+    assert present(View.POSTER, clip).content_type == "image/jpeg"
+    assert present(View.POSTER, clip).key == clip.poster_key
+
+
+def test_nothing_but_media_is_ever_shown() -> None:
+    assert present(View.WATCH, a_clip(content_type="text/html")).content_type == "application/octet-stream"
+
+
+def test_a_clip_without_a_poster_has_none_to_show() -> None:
+    with pytest.raises(Refused) as refused:
+        present(View.POSTER, a_clip(poster_key=None))
+    assert refused.value.reason is Refusal.NO_POSTER
+
+
+@pytest.mark.parametrize(
+    "key", ["clips/../../vods/bob.mp4", "/clips/a.mp4", "clips/./a.mp4", "clips//a.mp4", ".."]
+)
+def test_keys_that_mean_another_object_in_a_url_are_refused(key: str) -> None:
+    with pytest.raises(Refused) as refused:
+        present(View.WATCH, a_clip(object_key=key))
+    assert refused.value.reason is Refusal.MISPLACED
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("A fine moment", "A fine moment.mp4"),
+        ("Ünïcödé 日本 🎉", "Ünïcödé 日本 🎉.mp4"),
+        ("e\u0301", "é.mp4"),
+        ("../../etc/passwd", "etc passwd.mp4"),
+        ('a\\b/c:d*e?f"g<h>i|j', "a b c d e f g h i j.mp4"),
+        ("line\r\nbreak\ttab\x00null", "line break tabnull.mp4"),
+        ("evil\u202egpj.exe", "evilgpj.exe.mp4"),
+        ("👩\u200d🚀 in space", "👩\u200d🚀 in space.mp4"),
+        ("  .hidden.  ", "hidden.mp4"),
+        ("con", "_con.mp4"),
+        ("LPT1.txt", "_LPT1.txt.mp4"),
+        ("", "clip.mp4"),
+        ("...", "clip.mp4"),
+        ("\u200d\u200d", "clip.mp4"),
+        ("\ud800", "clip.mp4"),
+    ],
+)
+def test_file_names(title: str, name: str) -> None:
+    assert file_name(title) == name
+
+
+def test_long_names_are_cut_between_characters() -> None:
+    name = file_name("ü" * 200)
+    assert name == "ü" * (LONGEST_NAME_BYTES // 2) + ".mp4"
+    assert file_name("🎉" * 200).startswith("🎉" * (LONGEST_NAME_BYTES // 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("plain.mp4", "attachment; filename=\"plain.mp4\"; filename*=UTF-8''plain.mp4"),
+        ("日本.mp4", "attachment; filename=\"clip.mp4\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.mp4"),
+        ("é 100%.mp4", "attachment; filename=\"e 100 .mp4\"; filename*=UTF-8''%C3%A9%20100%25.mp4"),
+        ("it's (1).mp4", "attachment; filename=\"it's (1).mp4\"; filename*=UTF-8''it%27s%20%281%29.mp4"),
+        (
+            "a\uff0fb\uff02.mp4",
+            "attachment; filename=\"a b .mp4\"; filename*=UTF-8''a%EF%BC%8Fb%EF%BC%82.mp4",
+        ),
+    ],
+)
+def test_attachments(name: str, header: str) -> None:
+    assert attachment(name) == header
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=()), max_size=200))
+def test_any_title_makes_a_name_that_is_safe_and_survives_the_header(title: str) -> None:
+    name = file_name(title)
+    assert name.endswith(".mp4")
+    assert len(name.encode()) <= LONGEST_NAME_BYTES + len("_.mp4")
+    assert name[0] not in ". "
+    assert not set(name) & set('/\\:*?"<>|\r\n\t\0\u202e')
+    header = attachment(name)
+    assert header.isascii()
+    assert header.isprintable()
+    assert unquote(header.rpartition("''")[2]) == name
+    message = EmailMessage()
+    message["Content-Disposition"] = header.partition("; filename*=")[0]
+    assert (message.get_filename() or "").isascii()

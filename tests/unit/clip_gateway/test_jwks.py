@@ -1,0 +1,125 @@
+"""Keys are fetched rarely, and outages of their server are survived."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from clip_gateway import jwks
+from clip_gateway.domain import Refusal, Refused
+from clip_gateway.jwks import COOLDOWN_SECONDS, FRESH_SECONDS, STALE_SECONDS, Jwks
+from clip_shared.errors import TransientError
+from tests.unit.clip_gateway import tokens
+from tests.unit.clip_gateway.tokens import KEY, OTHER_KEY
+
+
+class Server:
+    """A server of keys that counts its requests, and a clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.answer: Any = tokens.jwks(key_1=KEY)
+        self.requests = 0
+        self.now = 1000.0
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self._serve))
+        self.jwks = Jwks(http, "https://sign-in.example/keys", clock=lambda: self.now)
+
+    async def _serve(self, _request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        await asyncio.sleep(0)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return (
+            self.answer if isinstance(self.answer, httpx.Response) else httpx.Response(200, json=self.answer)
+        )
+
+    async def refuses(self, key_id: str | None) -> bool:
+        try:
+            await self.jwks.key_for(key_id)
+        except Refused as refused:
+            return refused.reason is Refusal.INVALID_TOKEN
+        return False
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+async def test_a_key_is_fetched_once(server: Server) -> None:
+    keys = await asyncio.gather(*(server.jwks.key_for("key-1") for _ in range(50)))
+    assert {key.key_id for key in keys} == {"key-1"}
+    assert server.requests == 1
+
+
+async def test_a_flood_of_unknown_keys_makes_one_request(server: Server) -> None:
+    answers = await asyncio.gather(*(server.refuses(f"key-{n}") for n in range(2, 500)), server.refuses(None))
+    assert all(answers)
+    assert server.requests == 1
+    assert (await server.jwks.key_for("key-1")).key_id == "key-1"
+
+
+async def test_a_new_key_is_known_after_the_cooldown(server: Server) -> None:
+    await server.jwks.key_for("key-1")
+    server.answer = tokens.jwks(key_1=KEY, key_2=OTHER_KEY)
+    assert await server.refuses("key-2")
+    server.now += COOLDOWN_SECONDS
+    assert (await server.jwks.key_for("key-2")).key_id == "key-2"
+
+
+async def test_a_withdrawn_key_is_forgotten(server: Server) -> None:
+    await server.jwks.key_for("key-1")
+    server.answer = tokens.jwks(key_2=OTHER_KEY)
+    server.now += FRESH_SECONDS
+    assert await server.refuses("key-1")
+
+
+OUTAGES = [
+    httpx.ConnectError("refused"),
+    httpx.ReadTimeout("slow"),
+    httpx.Response(500),
+    httpx.Response(200, text="<"),
+]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_nobody_is_signed_out_by_an_outage(server: Server, outage: Any) -> None:
+    await server.jwks.key_for("key-1")
+    server.answer = outage
+    server.now += FRESH_SECONDS
+    for _ in range(20):
+        await server.jwks.key_for("key-1")
+        with pytest.raises(TransientError):
+            await server.jwks.key_for("key-2")
+    assert server.requests == 2
+    server.now += STALE_SECONDS
+    with pytest.raises(TransientError):
+        await server.jwks.key_for("key-1")
+    server.answer = tokens.jwks(key_1=KEY)
+    server.now += COOLDOWN_SECONDS
+    await server.jwks.key_for("key-1")
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"keys": []}, {"keys": [{"kty": "EC"}]}, {"keys": "x"}, "x"])
+async def test_an_answer_that_is_no_key_set_is_an_outage(server: Server, answer: Any) -> None:
+    server.answer = answer
+    with pytest.raises(TransientError):
+        await server.jwks.key_for("key-1")
+
+
+async def test_a_server_that_trickles_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_SECONDS", 0.01)
+    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _request: asyncio.sleep(60)))  # type: ignore[arg-type]  # never answers
+    with pytest.raises(TransientError):
+        await Jwks(http, "https://sign-in.example/keys").key_for("key-1")
+
+
+async def test_only_rsa_signing_keys_count(server: Server) -> None:
+    (good,) = tokens.jwks(key_1=KEY)["keys"]
+    secret = {"kty": "oct", "kid": "secret", "k": "c2VjcmV0LXRoYXQtZXZlcnlib2R5LWNhbi1yZWFk"}
+    encryption = {**good, "kid": "encryption", "use": "enc"}
+    nameless = {name: value for name, value in good.items() if name != "kid"}
+    server.answer = {"keys": [secret, encryption, nameless, good]}
+    assert (await server.jwks.key_for("key-1")).key_id == "key-1"
+    assert await server.refuses("secret")
+    assert await server.refuses("encryption")

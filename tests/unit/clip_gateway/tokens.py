@@ -1,0 +1,63 @@
+"""Sign-in tokens, good unless changed by keyword."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+SECRET = "a secret that is long enough for HS256"  # noqa: S105 - signs for tests only
+ISSUER = "https://sign-in.example"
+AUDIENCE = "clips"
+KEY = generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_KEY = generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Claims of a good token for ``ann``; a change to None leaves the claim out."""
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": int(time.time()) + 300}
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def hs256(secret: str = SECRET, **changes: Any) -> str:
+    return jwt.encode(claims(**changes), secret, algorithm="HS256")
+
+
+def rs256(key: RSAPrivateKey = KEY, kid: str | None = "key-1", **changes: Any) -> str:
+    return jwt.encode(claims(**changes), key, algorithm="RS256", headers={"kid": kid} if kid else {})
+
+
+def hmac_with_public_key(key: RSAPrivateKey = KEY) -> str:
+    """The classic forgery: an HS256 token whose secret is the RSA public key, which everybody has."""
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signed = f"{_part({'alg': 'HS256', 'typ': 'JWT', 'kid': 'key-1'})}.{_part(claims())}"
+    signature = hmac.new(public, signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{_encode(signature)}"
+
+
+def unsigned() -> str:
+    return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(claims())}."
+
+
+def jwks(**keys: RSAPrivateKey) -> dict[str, Any]:
+    """The key set with the public halves of keys by id (``_`` in a name stands for ``-``)."""
+    algorithm = jwt.algorithms.RSAAlgorithm
+    return {
+        "keys": [
+            {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid.replace("_", "-"), "use": "sig"}
+            for kid, key in keys.items()
+        ]
+    }
+
+
+def _part(content: dict[str, Any]) -> str:
+    return _encode(json.dumps(content).encode())
+
+
+def _encode(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

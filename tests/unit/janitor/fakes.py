@@ -1,0 +1,80 @@
+"""A registry and an S3 client in memory."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason
+from clip_shared.registry_api import ExpirationResult
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class FakeRegistry:
+    """Clips as the moments at which they fall due. Each call takes a second of its clock."""
+
+    def __init__(self, *due_at: datetime) -> None:
+        self.now = NOON
+        self.due_at = sorted(due_at)
+        self.held = 0
+        self.calls: list[tuple[int, datetime | None]] = []
+        self.on_call: Callable[[], None] = lambda: None
+
+    async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
+        self.calls.append((limit, cutoff))
+        self.on_call()
+        until = min(cutoff or self.now, self.now)
+        due = [each for each in self.due_at if each <= until]
+        free = due[self.held :][:limit]
+        for each in free:
+            self.due_at.remove(each)
+        self.now += timedelta(seconds=1)
+        return ExpirationResult(expired=len(free), more=len(due) > len(free), cutoff=until)
+
+
+class FakeS3:
+    """The calls that the janitor makes, on keys in memory; ``stuck`` maps a key to its error codes."""
+
+    def __init__(self, *keys: str, bucket: str = "clips") -> None:
+        self.bucket = bucket
+        self.keys = set(keys)
+        self.stuck: dict[str, list[str]] = {}
+        self.outage: Exception | None = None
+        self.versioning: dict[str, Any] = {}
+        self.batches: list[list[str]] = []
+
+    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's
+        assert Bucket == self.bucket
+        assert Delete["Quiet"] is True
+        keys = [each["Key"] for each in Delete["Objects"]]
+        assert 0 < len(keys) <= 1000
+        self.batches.append(keys)
+        if self.outage is not None:
+            raise self.outage
+        if any("\ufffe" in key for key in keys):
+            raise client_error("MalformedXML", 400)
+        codes = {key: self.stuck[key].pop(0) for key in keys if self.stuck.get(key)}
+        self.keys -= set(keys) - set(codes)
+        return {"Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()]}
+
+    def get_bucket_versioning(self, *, Bucket: str) -> dict[str, Any]:  # noqa: N803 - boto3's
+        assert Bucket == self.bucket
+        if self.outage is not None:
+            raise self.outage
+        return self.versioning
+
+
+def client_error(code: str, status: int) -> ClientError:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "DeleteObjects")
+
+
+def a_release(key: str, bucket: str = "clips", *, time: datetime = NOON) -> Event[ObjectReleased]:
+    data = ObjectReleased(bucket=bucket, object_key=key, reason=ReleaseReason.PURGED)
+    return Event[ObjectReleased].new(data, source="clip-registry", time=time)
+
+
+def a_tick(continuation: int = 0, *, named: str = "tick-1") -> Event[DailyTick]:
+    return Event[DailyTick].new(DailyTick(continuation=continuation), source="scheduler", id=named)

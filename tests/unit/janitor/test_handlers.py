@@ -1,0 +1,176 @@
+"""Ticks and releases, through the handlers, without a bus."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from clip_shared.bus import Rejected
+from clip_shared.errors import PermanentError, TransientError
+from clip_shared.events import DailyTick, Event, EventData, ObjectReleased
+from janitor import handlers, storage
+from janitor.domain import follow_up
+from janitor.handlers import Pace, subscribe
+from janitor.metrics import Metrics
+from janitor.storage import ClipStorage
+from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_release, a_tick, client_error
+
+SECOND = timedelta(seconds=1)
+
+
+class FakeBus:
+    """Keeps the handlers and what they publish."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[type[EventData], Callable[[Any], Awaitable[Any]]] = {}
+        self.published: list[Event[Any]] = []
+
+    def subscriber(self, data_type: type[EventData], *, deadline_seconds: float) -> Any:
+        assert deadline_seconds > 0
+        return lambda handler: self.handlers.setdefault(data_type, handler)
+
+    def batch_subscriber(
+        self, data_type: type[EventData], *, deadline_seconds: float, max_records: int
+    ) -> Any:
+        assert deadline_seconds > storage.BUDGET_SECONDS
+        assert max_records <= storage.MAX_KEYS
+        return lambda handler: self.handlers.setdefault(data_type, handler)
+
+    async def publish(self, event: Event[Any]) -> None:
+        self.published.append(event)
+
+
+class Janitor:
+    """All of it, on fakes."""
+
+    def __init__(self, *, due: int = 0, batch_size: int = 10, budget_seconds: float = 60) -> None:
+        self.bus = FakeBus()
+        self.registry = FakeRegistry(*(NOON - n * SECOND for n in range(due)))
+        self.s3 = FakeS3()
+        self.prometheus = CollectorRegistry()
+        subscribe(
+            cast("Any", self.bus),
+            self.registry,
+            ClipStorage(cast("Any", self.s3), "clips"),
+            Metrics(self.prometheus),
+            Pace(batch_size, budget_seconds),
+        )
+
+    async def tick(self, event: Event[DailyTick]) -> None:
+        await self.bus.handlers[DailyTick](event)
+
+    async def release(self, *events: Event[ObjectReleased]) -> list[Rejected[ObjectReleased]]:
+        rejected: list[Rejected[ObjectReleased]] = await self.bus.handlers[ObjectReleased](list(events))
+        return rejected
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.prometheus.get_sample_value(name, labels)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0)
+
+
+async def test_a_tick_expires_in_batches_until_nothing_is_left() -> None:
+    janitor = Janitor(due=25)
+    await janitor.tick(a_tick())
+    assert janitor.registry.due_at == []
+    assert [limit for limit, _ in janitor.registry.calls] == [10, 10, 10]
+    assert janitor.bus.published == []
+    assert janitor.value("clips_expired_total") == 25
+    assert janitor.value("clips_tick_seconds_count", end="finished") == 1
+
+
+async def test_what_falls_due_during_a_tick_is_left_to_the_next() -> None:
+    janitor = Janitor(due=15)
+    later = [NOON + n * SECOND for n in range(1, 50)]
+    janitor.registry.due_at += later
+    await janitor.tick(a_tick())
+    assert janitor.registry.due_at == later
+    assert [cutoff for _, cutoff in janitor.registry.calls] == [None, NOON]
+
+
+async def test_out_of_time_a_tick_hands_over() -> None:
+    janitor = Janitor(due=25, budget_seconds=1e-9)
+    tick = a_tick()
+    await janitor.tick(tick)
+    assert len(janitor.registry.due_at) == 15
+    assert janitor.bus.published[0].id == follow_up(tick).id
+    assert janitor.value("clips_tick_seconds_count", end="out_of_time") == 1
+    while len(janitor.bus.published) < 3:
+        done = len(janitor.bus.published)
+        await janitor.tick(janitor.bus.published[-1])
+        if len(janitor.bus.published) == done:
+            break
+    assert janitor.registry.due_at == []
+    assert [event.data.continuation for event in janitor.bus.published] == [1, 2]
+
+
+async def test_a_tick_waits_for_clips_that_others_hold() -> None:
+    janitor = Janitor(due=3)
+    janitor.registry.held = 3
+
+    def let_go() -> None:
+        janitor.registry.held = 3 if len(janitor.registry.calls) < 4 else 0
+
+    janitor.registry.on_call = let_go
+    await janitor.tick(a_tick())
+    assert janitor.registry.due_at == []
+    assert len(janitor.registry.calls) == 4
+
+
+async def test_an_outage_during_a_tick_goes_to_the_bus() -> None:
+    janitor = Janitor(due=3)
+
+    def fail() -> None:
+        raise TransientError("the registry is away")
+
+    janitor.registry.on_call = fail
+    with pytest.raises(TransientError):
+        await janitor.tick(a_tick())
+    assert janitor.bus.published == []
+
+
+async def test_released_objects_are_deleted() -> None:
+    janitor = Janitor()
+    janitor.s3.keys = {"a/1.mp4", "a/1.jpg", "a/2.mp4"}
+    ten_minutes_ago = datetime.now(UTC) - timedelta(minutes=10)
+    releases = [a_release(key, time=ten_minutes_ago) for key in ("a/1.mp4", "a/1.jpg", "absent", "a/1.mp4")]
+    assert await janitor.release(*releases) == []
+    assert janitor.s3.keys == {"a/2.mp4"}
+    assert janitor.s3.batches == [["a/1.mp4", "a/1.jpg", "absent"]]
+    assert janitor.value("clips_objects_deleted_total") == 3
+    assert janitor.value("clips_release_to_deletion_seconds_sum") == pytest.approx(1800, abs=10)
+    assert janitor.value("clips_oldest_release_seconds") == 0
+
+
+async def test_what_may_not_or_cannot_be_deleted_is_rejected_and_the_rest_goes() -> None:
+    janitor = Janitor()
+    janitor.s3.keys = {"good", "stuck"}
+    janitor.s3.stuck["stuck"] = ["AccessDenied"] * 10
+    foreign, outside = a_release("good", "vods"), a_release("../vods/x")
+    stuck, again, good = a_release("stuck"), a_release("stuck"), a_release("good")
+    rejected = await janitor.release(foreign, stuck, good, outside, again)
+    assert {id(each.event) for each in rejected} == {id(each) for each in (foreign, outside, stuck, again)}
+    assert all(isinstance(each.error, PermanentError) for each in rejected)
+    assert "vods" in str(rejected[0].error)
+    assert janitor.s3.keys == {"stuck"}
+    for reason in ("foreign_bucket", "unsafe_key", "AccessDenied"):
+        assert janitor.value("clips_objects_failed_total", reason=reason) == 1
+
+
+async def test_an_outage_of_the_storage_keeps_the_whole_batch_and_shows_its_age() -> None:
+    janitor = Janitor()
+    janitor.s3.outage = client_error("ServiceUnavailable", 503)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    with pytest.raises(TransientError):
+        await janitor.release(a_release("a", "vods"), a_release("a", time=an_hour_ago))
+    # The oldest of all: that of the refused release, which waits with the others.
+    assert (janitor.value("clips_oldest_release_seconds") or 0) >= 3600
+    janitor.s3.outage = None
+    assert len(await janitor.release(a_release("a", "vods"), a_release("a", time=an_hour_ago))) == 1
+    assert janitor.value("clips_oldest_release_seconds") == 0
