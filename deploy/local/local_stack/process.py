@@ -218,6 +218,26 @@ class Process:
         )
 
 
+def start_together(processes: Sequence[Process]) -> None:
+    """Start processes side by side; when one fails, or this is interrupted, stop them all."""
+    try:
+        for process in processes:
+            process.launch()
+        for process in processes:
+            process.wait_ready()
+    except BaseException:
+        stop_together(processes)
+        raise
+
+
+def stop_together(processes: Sequence[Process]) -> None:
+    """Stop processes side by side, by force those that take too long."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.stop()
+
+
 def _between_fork_and_exec(
     user: pwd.struct_passwd | None, death_signal: signal.Signals
 ) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from local_stack.kafka import Kafka
 from local_stack.postgres import Postgres
-from local_stack.process import Process
+from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import REGION, SeaweedFS
 from local_stack.site import Site
 
@@ -85,23 +85,3 @@ def temporary_servers() -> Iterator[Servers]:
     """Servers of one's own, of which nothing is left in the end."""
     with Site() as site, Servers(site) as servers:
         yield servers
-
-
-def start_together(processes: tuple[Process, ...]) -> None:
-    """Start processes side by side; when one fails, or this is interrupted, stop them all."""
-    try:
-        for process in processes:
-            process.launch()
-        for process in processes:
-            process.wait_ready()
-    except BaseException:
-        stop_together(processes)
-        raise
-
-
-def stop_together(processes: tuple[Process, ...]) -> None:
-    """Stop processes side by side, by force those that take too long."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.stop()

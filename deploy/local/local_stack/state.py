@@ -33,6 +33,7 @@ class State:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self.tmp = self.folder / "tmp"
+        self.scratch = self.folder / "scratch"
         self.env_file = self.folder / "stack.env"
         self.supervisor_file = self.folder / "supervisor.json"
         self.identity_file = self.folder / "identity.json"
@@ -79,7 +80,7 @@ class State:
 
         With ``remove``, the folder goes as well. Safe to repeat.
         """
-        _end_all(str(self.folder))
+        self._end_all()
         if self._outside_file.exists():
             for path in self._outside_file.read_text().splitlines():
                 Path(path).unlink(missing_ok=True)
@@ -88,6 +89,31 @@ class State:
         self.env_file.unlink(missing_ok=True)
         if remove:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_all(self) -> None:
+        """End every process of this stack, again until none is left: one may be forking.
+
+        The kernel has told most of them to end when their parent died; each gets a moment to do so in order.
+        """
+        for grace_seconds in (1.5, 0, 0, 0):
+            strays = [process for process in psutil.process_iter() if self._owns(process)]
+            _, stubborn = psutil.wait_procs(strays, timeout=grace_seconds)
+            for stray in stubborn:
+                with suppress(psutil.NoSuchProcess):
+                    stray.kill()
+            psutil.wait_procs(stubborn, timeout=5)
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if process.environ().get(MARKER) == str(self.folder):
+                return True
+            # The cutter gives its tools next to no environment, but a file on scratch to work on.
+            return any(str(self.scratch) in argument for argument in process.cmdline())
+        except psutil.Error:
+            # Gone already, or another user's.
+            return False
 
 
 def write_private(path: Path, text: str) -> None:
@@ -106,25 +132,3 @@ def read_json(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _end_all(marker: str) -> None:
-    """End every process with the marker, again until none is left: one may be forking.
-
-    The kernel has told most of them to end when their parent died, so each gets a moment to do so in order.
-    """
-    for grace_seconds in (1.5, 0, 0, 0):
-        strays = [process for process in psutil.process_iter() if _marker_of(process) == marker]
-        _, stubborn = psutil.wait_procs(strays, timeout=grace_seconds)
-        for stray in stubborn:
-            with suppress(psutil.NoSuchProcess):
-                stray.kill()
-        psutil.wait_procs(stubborn, timeout=5)
-
-
-def _marker_of(process: psutil.Process) -> str | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARKER)
-    except psutil.Error:
-        # Gone already, or another user's.
-        return None

@@ -21,6 +21,7 @@ _BITS = 16
 _WIDTH, _HEIGHT = 1280, 720
 
 _Colour = tuple[int, int, int]
+_GREY = 127
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _NIGHT, _BLUE, _AMBER = (24, 32, 56), (88, 150, 255), (255, 176, 32)
 
@@ -68,9 +69,11 @@ def generate_vod(
     )
 
 
-def read_frame_number(grey: bytes) -> int:
-    """The number in a frame, from its picture scaled to ``COLUMNS`` x ``ROWS`` grey pixels."""
-    return sum(1 << bit for bit in range(_BITS) if grey[2 * bit] > 127)  # noqa: PLR2004 - half of white
+def read_frame_number(grey: bytes, width: int = COLUMNS) -> int:
+    """The number in a frame, from its grey picture scaled to a width that is a multiple of ``COLUMNS``."""
+    block = width // COLUMNS
+    middle = block // 2 * width + block // 2
+    return sum(1 << bit for bit in range(_BITS) if grey[middle + 2 * bit * block] > _GREY)
 
 
 def _draw(number: int, frames_per_second: int) -> bytes:

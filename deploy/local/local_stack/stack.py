@@ -1,0 +1,239 @@
+"""The whole of Clips on one machine: three servers, topics, schema, four services."""
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+from local_stack.ports import LOOPBACK
+from local_stack.process import Process, start_together, stop_together
+from local_stack.seaweedfs import BUCKETS
+from local_stack.servers import Addresses, Servers
+from local_stack.site import Site
+from local_stack.tools import find_tools
+
+SOURCE_PROFILE = "local"
+SOURCE_BUCKET, CLIPS_BUCKET = BUCKETS
+JWT_ISSUER, JWT_AUDIENCE = "clips-local", "clips"
+
+_PACKAGES = {
+    "clip-cutter": "clip_cutter",
+    "clip-registry": "clip_registry",
+    "clip-gateway": "clip_gateway",
+    "janitor": "janitor",
+}
+_GRACE_SECONDS = 5
+
+Progress = Callable[[str, float], None]
+"""Told what has been done, and how many seconds it took."""
+
+ServiceSettings = Mapping[str, Mapping[str, str]]
+"""More environment variables for services, by the name of the service."""
+
+
+class Service(Process):
+    """One of the four services, as a process of its own, ready when it says so."""
+
+    def __init__(self, site: Site, name: str, port: int, environment: Mapping[str, str]) -> None:
+        self.url = f"http://{LOOPBACK}:{port}"
+        super().__init__(
+            name,
+            [sys.executable, "-m", _PACKAGES[name], "serve"],
+            log=site.state.log(name),
+            environment={**environment, "HTTP_PORT": str(port)},
+            lacks=lambda: lacks_readiness(self.url),
+            stop_seconds=_GRACE_SECONDS + 5,
+        )
+
+
+class LocalStack:
+    """The system on one site, as a context manager: ready when entered, stopped when left.
+
+    Each service is a process that can be killed and started again: ``stack.cutter.kill()``.
+
+    Args:
+        site: where it lives; on a temporary one nothing is left of it.
+        settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
+        addresses: servers that run already; None: servers of its own.
+        progress: told of each step of the start.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        settings: ServiceSettings | None = None,
+        addresses: Addresses | None = None,
+        progress: Progress = lambda _what, _seconds: None,
+    ) -> None:
+        self._site = site
+        self._progress = progress
+        self.servers = Servers(site) if addresses is None else None
+        found = self.servers.addresses if self.servers else addresses
+        assert found is not None  # noqa: S101 - one of the two
+        ports = {name: site.ports.claim(name) for name in _PACKAGES}
+        self.environment = _environment(site, found, ports)
+        more = settings or {}
+        self.services = {
+            name: Service(
+                site, name, port, {**site.state.environment(**self.environment), **more.get(name, {})}
+            )
+            for name, port in ports.items()
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def cutter(self) -> Service:
+        """The clip-cutter."""
+        return self.services["clip-cutter"]
+
+    @property
+    def registry(self) -> Service:
+        """The clip-registry."""
+        return self.services["clip-registry"]
+
+    @property
+    def gateway(self) -> Service:
+        """The clip-gateway."""
+        return self.services["clip-gateway"]
+
+    @property
+    def janitor(self) -> Service:
+        """The janitor."""
+        return self.services["janitor"]
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Everything that runs: servers first."""
+        return (*(self.servers.processes if self.servers else ()), *self.services.values())
+
+    def start(self) -> None:
+        """Start everything, in order; nothing is left running when something cannot start.
+
+        Raises:
+            ProcessFailed: something died, or was not ready in time.
+        """
+        try:
+            self._step("PostgreSQL, S3 and the Kafka broker run", self._start_servers)
+            self._step("topics and database schema are there", self._prepare)
+            self._step("all four services are ready", lambda: start_together(tuple(self.services.values())))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything: the services first, which still finish what they do."""
+        stop_together(tuple(self.services.values()))
+        if self.servers:
+            self.servers.stop()
+
+    def _start_servers(self) -> None:
+        self._site.save()
+        if self.servers:
+            self.servers.start()
+
+    def _prepare(self) -> None:
+        jobs = (
+            self._command("topics", "clip_shared", "topics", "create"),
+            self._command("migrate", "clip_registry", "migrate"),
+        )
+        try:
+            for job in jobs:
+                job.launch()
+            for job in jobs:
+                job.wait_done()
+        finally:
+            for job in jobs:
+                job.kill()
+
+    def _command(self, name: str, *command: str) -> Process:
+        return Process(
+            name,
+            [sys.executable, "-m", *command],
+            log=self._site.state.log(name),
+            environment=self._site.state.environment(**self.environment),
+        )
+
+    def _step(self, what: str, work: Callable[[], None]) -> None:
+        started = time.monotonic()
+        work()
+        self._progress(what, time.monotonic() - started)
+
+
+@contextmanager
+def temporary_stack(
+    *,
+    settings: ServiceSettings | None = None,
+    addresses: Addresses | None = None,
+    progress: Progress = lambda _what, _seconds: None,
+) -> Iterator[LocalStack]:
+    """A stack of one's own, of which nothing is left in the end. The arguments are LocalStack's."""
+    with Site() as site, LocalStack(site, settings=settings, addresses=addresses, progress=progress) as stack:
+        yield stack
+
+
+def lacks_readiness(url: str) -> str | None:
+    """None when the service at a base URL is ready, else what it, or nobody, answers."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/healthz/ready")
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
+    finally:
+        connection.close()
+    return None if answer.status == http.client.OK else body
+
+
+def _environment(site: Site, addresses: Addresses, ports: Mapping[str, int]) -> dict[str, str]:
+    urls = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
+    tools = find_tools()
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
+        "KAFKA_ENABLE_IDEMPOTENCE": str(addresses.kafka_enable_idempotence).lower(),
+        "DATABASE_URL": addresses.database_url,
+        **_storage(addresses),
+        "REGISTRY_URL": urls["clip-registry"],
+        "REGISTRY_TOKEN": site.secret("registry-token"),
+        "GATEWAY_URL": urls["clip-gateway"],
+        "CUTTER_URL": urls["clip-cutter"],
+        "JANITOR_URL": urls["janitor"],
+        "JWT_ALGORITHM": "HS256",
+        "JWT_SECRET": site.secret("jwt"),
+        "JWT_ISSUER": JWT_ISSUER,
+        "JWT_AUDIENCE": JWT_AUDIENCE,
+        "FFMPEG_PATH": tools.ffmpeg,
+        "FFPROBE_PATH": tools.ffprobe,
+        "SCRATCH_DIR": str(site.state.scratch),
+        "HTTP_HOST": LOOPBACK,
+        "SHUTDOWN_GRACE_SECONDS": str(_GRACE_SECONDS),
+    }
+
+
+def _storage(addresses: Addresses) -> dict[str, str]:
+    source = {
+        "endpoint": addresses.s3_endpoint_url,
+        "region": addresses.s3_region,
+        "access_key": addresses.s3_access_key,
+        "secret_key": addresses.s3_secret_key,
+        "buckets": [SOURCE_BUCKET],
+    }
+    return {
+        "FREE_STORAGE_ENDPOINT": addresses.s3_endpoint_url,
+        "FREE_STORAGE_PUBLIC_ENDPOINT": addresses.s3_endpoint_url,
+        "FREE_STORAGE_REGION": addresses.s3_region,
+        "FREE_STORAGE_BUCKET": CLIPS_BUCKET,
+        "FREE_STORAGE_ACCESS_KEY": addresses.s3_access_key,
+        "FREE_STORAGE_SECRET_KEY": addresses.s3_secret_key,
+        "SOURCE_STORAGE_PROFILES": json.dumps({SOURCE_PROFILE: source}),
+    }
