@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import ffmpeg
 
-from clip_cutter.domain.cut import Plan, Sound
+from clip_cutter.domain.cut import MARGIN_SECONDS, ROUNDING_SECONDS, Plan, Sound
 from clip_cutter.domain.media import Media, Video
 from clip_cutter.probe import PROBED
 from clip_shared.events import CutMode
@@ -25,7 +25,14 @@ STALL_SECONDS = 15
 LOG = ("-hide_banner", "-loglevel", "level+verbose")
 QUIETLY = (*LOG, "-nostdin", "-nostats")
 
-WEB_VIDEO: Mapping[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p"}
+WEB_VIDEO: Mapping[str, Any] = {
+    "c:v": "libx264",
+    "preset": "veryfast",
+    "crf": 20,
+    "pix_fmt": "yuv420p",
+    # Else time stamps are rounded to the frame rate, and the picture moves against the sound.
+    "enc_time_base:v": "1/90000",
+}
 WEB_AUDIO: Mapping[str, Any] = {"c:a": "aac", "b:a": "160k", "ac": 2}
 MP4: Mapping[str, Any] = {
     "f": "mp4",
@@ -81,13 +88,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Cut:
-    """One cut. In seconds, reading begins at ``seek``, its time line at ``zero``, and ends at ``end``."""
+    """One cut, in seconds from the start of the VOD. Reading and the output begin at ``seek``."""
 
     source: Input
     media: Media
     plan: Plan
     seek: float
-    zero: float
+    start: float
     end: float
 
 
@@ -100,34 +107,38 @@ def probe_command(ffprobe: str, source: Input) -> list[str]:
 def cut_command(program: str, cut: Cut, output: Path, threads: int) -> list[str]:
     """Cut a window.
 
-    Where reading begins and where the output's zero lies are independent of each other: the offset moves
-    every time stamp so that ``zero`` becomes 0. What is read before it becomes negative, and is hidden by the
-    edit list where it is copied, dropped where it is re-encoded.
+    What is copied is kept from ``seek`` on, and from the keyframe before it: that is for the edit list to
+    hide. What is re-encoded begins with the window.
     """
-    options = {"itsoffset": _seconds(cut.seek - cut.zero), "threads": threads} | cut.source.options()
+    options = {"threads": threads} | cut.source.options()
     if cut.seek > 0:  # a seek to 0 misses the first keyframe of some FLVs
         options["ss"] = _seconds(cut.seek)
     stream = ffmpeg.input(cut.source.location, **options)
     streams: list[Any] = []
     codecs: dict[str, Any] = {}
     if cut.media.video is not None:
-        streams.append(_picture(stream[str(cut.media.video.index)], cut.plan))
+        streams.append(_picture(stream[str(cut.media.video.index)], cut))
         codecs |= _video_codec(cut.plan, cut.media.video)
     if cut.media.audio is not None and cut.plan.sound is not Sound.NONE:
-        streams.append(_sound(stream[str(cut.media.audio.index)], cut.plan))
+        streams.append(_sound(stream[str(cut.media.audio.index)], cut))
         codecs |= {"c:a": "copy"} if cut.plan.sound is Sound.COPY else WEB_AUDIO
-    length = _seconds(cut.end - cut.zero)
+    length = _seconds(cut.end - cut.seek)
     return _compile(program, ffmpeg.output(*streams, str(output), t=length, threads=threads, **codecs, **MP4))
 
 
-def _picture(stream: Any, plan: Plan) -> Any:
-    if plan.mode is CutMode.COPY:
+def _picture(stream: Any, cut: Cut) -> Any:
+    if cut.plan.mode is CutMode.COPY:
         return stream
-    return stream.filter("trim", start=0).filter("scale", *EVEN_SIZE)
+    return stream.filter("trim", **_window(cut, ROUNDING_SECONDS)).filter("scale", *EVEN_SIZE)
 
 
-def _sound(stream: Any, plan: Plan) -> Any:
-    return stream if plan.sound is Sound.COPY else stream.filter("atrim", start=0)
+def _sound(stream: Any, cut: Cut) -> Any:
+    return stream if cut.plan.sound is Sound.COPY else stream.filter("atrim", **_window(cut, MARGIN_SECONDS))
+
+
+def _window(cut: Cut, margin: float) -> dict[str, str]:
+    start = max(cut.start - cut.seek - margin, 0.0)
+    return {"start": _seconds(start), "end": _seconds(cut.end - cut.seek)}
 
 
 def _video_codec(plan: Plan, video: Video) -> Mapping[str, Any]:

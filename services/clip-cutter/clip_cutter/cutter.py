@@ -13,7 +13,7 @@ import structlog
 
 from clip_cutter.arguments import Cut, Input
 from clip_cutter.domain import cut as rules
-from clip_cutter.domain.cut import BadClip, Findings, ModeChoice, Placement, Plan, Take
+from clip_cutter.domain.cut import BadClip, Findings, ModeChoice, Placement, Plan
 from clip_cutter.domain.media import Media, Video, picture_end, picture_of, skew_ms
 from clip_cutter.domain.policy import Window, unreadable
 from clip_cutter.ffmpeg import Ffmpeg, ToolFailed
@@ -118,8 +118,8 @@ class Cutter:
         video = job.folder / "clip.mp4"
         outages: list[str] = []
         try:
-            take, placement = await self._take(job, plan, video, outages)
-            start = take.zero + placement.start
+            seek, placement = await self._film(job, plan, video, outages)
+            start = seek + placement.start
             await self._trim(job, placement, video, length=job.window.end - start)
             return await self._verify(job, plan, video, start, placement.sound_late)
         except (BadClip, MalformedClip, ToolFailed) as error:
@@ -127,18 +127,22 @@ class Cutter:
                 raise TransientError(f"the source storage broke off: {outages[-1]}") from error
             raise BadClip(str(error)) from error
 
-    async def _take(self, job: Job, plan: Plan, video: Path, outages: list[str]) -> tuple[Take, Placement]:
-        """Cut, reading from further and further back, until picture and sound run from the start."""
-        before: Placement | None = None
-        for take in rules.takes(plan, job.media.container, job.window.start):
-            cut = Cut(job.source, job.media, plan, take.seek, take.zero, rules.take_end(plan, job.window))
+    async def _film(self, job: Job, plan: Plan, video: Path, outages: list[str]) -> tuple[float, Placement]:
+        """Cut, reading from further and further back, until picture and sound run from the start.
+
+        Returns:
+            where reading began, and where after it the clip begins.
+        """
+        window, before = job.window, None
+        for seek in rules.seeks(job.media.container, window.start):
+            cut = Cut(job.source, job.media, plan, seek, window.start, window.end)
             outages += (await self._ffmpeg.cut(cut, video)).outages
-            placement = _place(video, job.window.start - take.zero, picture_of(job.media))
+            placement = _place(video, window.start - seek, picture_of(job.media))
             if rules.starts_well(placement, before):
                 break
             before = placement
-        rules.check_placement(plan, placement, job.window, self._min_seconds)
-        return take, placement
+        rules.check_placement(plan, placement, window, self._min_seconds)
+        return seek, placement
 
     async def _trim(self, job: Job, placement: Placement, video: Path, length: float) -> None:
         """Set what is shown, and drop most of what is not when there is much of it."""

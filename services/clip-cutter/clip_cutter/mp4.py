@@ -195,8 +195,9 @@ class _Tables:
     def show(self, start: float, end: float) -> int:
         """Rewrite the edit list for a new start and end; returns the track's new duration in movie ticks."""
         zero = self._zero + start * self._scale
+        late = min(self._shown) - zero
+        pause = self._movie_ticks(late) if late > 1 else 0
         media_time = max(round(zero), min(self._shown))
-        pause = self._movie_ticks(media_time - zero)
         duration = max(self._movie_ticks(min(self._end, zero + (end - start) * self._scale) - zero), pause)
         self._write_edits(pause, duration - pause, media_time)
         self._zero = zero

@@ -125,7 +125,7 @@ class ClipStorage:
     async def _put(self, path: Path, key: str, content_type: str, metadata: dict[str, str]) -> None:
         """One atomic request: no parts that could be left behind, nothing to resume."""
         with path.open("rb") as body:
-            # A thread cannot be cancelled. A cancelled job closes the file, and the thread ends at its next read.
+            # A thread cannot be cancelled. A cancelled job closes the file: the thread's next read fails.
             await asyncio.to_thread(self._put_now, body, key, content_type, metadata)
 
     def _put_now(self, body: BinaryIO, key: str, content_type: str, metadata: dict[str, str]) -> None:

@@ -21,8 +21,7 @@ UNINDEXED = frozenset({"mpegts"})
 UNINDEXED_LEADS = (6.0, 20.0, 60.0)
 INDEXED_LEADS = (0.0, 2.0, *UNINDEXED_LEADS)
 
-# A copy keeps a little more than asked for on both sides: the start can then be moved back to a frame, with
-# its sound, and the pictures before the end find the later ones that they refer to.
+# How far the start may be moved back, to the frame on screen; the sound is kept for as long before it.
 MARGIN_SECONDS = 0.25
 # Containers round: Matroska and FLV to milliseconds.
 ROUNDING_SECONDS = 0.001
@@ -70,16 +69,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Take:
-    """Where one run of ffmpeg begins: it reads from ``seek``, and its time line begins at ``zero``."""
-
-    seek: float
-    zero: float
-
-
-@dataclass(frozen=True)
 class Placement:
-    """Where the clip begins in a take, in seconds on the take's time line.
+    """Where the clip begins in what ffmpeg wrote, in seconds on that file's time line.
 
     Before ``start``, ``hidden`` must stay (its keyframe) and ``excess`` need not. ``picture_late`` and
     ``sound_late`` are seconds after the start asked for, 0 where they are in time.
@@ -120,23 +111,11 @@ def re_encoded(plan: Plan) -> Plan:
     return Plan(CutMode.EXACT, Sound.NONE if plan.sound is Sound.NONE else Sound.ENCODE)
 
 
-def takes(plan: Plan, container: str, start: float) -> list[Take]:
-    """The takes to try for a start, each reading from further back than the one before."""
+def seeks(container: str, start: float) -> list[float]:
+    """Where to begin reading for a start: one after the other, each further back, while that helps."""
     steps = UNINDEXED_LEADS if container in UNINDEXED else INDEXED_LEADS
-    leads = [lead for lead in steps if lead < start]
-    if len(leads) < len(steps):
-        leads.append(start)  # from the beginning of the VOD
-    zero = max(start - _margin(plan), 0.0)
-    return [Take(seek=start - lead, zero=zero) for lead in leads]
-
-
-def take_end(plan: Plan, window: Window) -> float:
-    """Where a take ends."""
-    return window.end + _margin(plan)
-
-
-def _margin(plan: Plan) -> float:
-    return MARGIN_SECONDS if plan.mode is CutMode.COPY else ROUNDING_SECONDS
+    found = [start - lead for lead in steps if lead < start]
+    return found if len(found) == len(steps) else [*found, 0.0]
 
 
 def place(
@@ -148,13 +127,13 @@ def place(
     sound_start: float | None,
     earliest: float,
 ) -> Placement:
-    """Find the clip's first frame in a take.
+    """Find the clip's first frame in what ffmpeg wrote.
 
     It is the first one at or after the start asked for; where a variable frame rate leaves a gap there, the
     one that is on screen at that moment.
 
     Args:
-        asked: the start asked for, on the take's time line.
+        asked: the start asked for, on the file's time line.
         frame_seconds: the usual length of a frame.
         frames: when each frame is shown, in any order.
         keyframes: those of them that can be decoded alone.
@@ -162,7 +141,7 @@ def place(
         earliest: how far back the start can be placed.
     """
     first_keyframe = min(keyframes, default=math.inf)
-    # What comes before the first keyframe refers to pictures that the take does not have.
+    # What comes before the first keyframe refers to pictures that the file does not have.
     possible = [time for time in frames if time >= max(earliest, first_keyframe) - ROUNDING_SECONDS]
     if not any(time >= asked - ROUNDING_SECONDS for time in possible):
         return Placement(asked, 0.0, 0.0, picture_late=math.inf, sound_late=0.0)
@@ -189,7 +168,7 @@ def _first_frame(frames: Sequence[float], asked: float, tolerance: float) -> flo
 def starts_well(now: Placement, before: Placement | None) -> bool:
     """Whether reading from further back cannot help.
 
-    Sound that is as late as in the take before is late in the VOD itself.
+    Sound that was as late when reading began later is late in the VOD itself.
     """
     if now.picture_late or not now.sound_late:
         return not now.picture_late
@@ -197,7 +176,7 @@ def starts_well(now: Placement, before: Placement | None) -> bool:
 
 
 def check_placement(plan: Plan, placement: Placement, window: Window, min_seconds: float) -> None:
-    """Refuse a take whose picture begins too late, or hangs from a keyframe too far away.
+    """Refuse a cut whose picture begins too late, or hangs from a keyframe too far away.
 
     Raises:
         BadClip: why.
@@ -209,7 +188,7 @@ def check_placement(plan: Plan, placement: Placement, window: Window, min_second
 
 
 def is_wasteful(placement: Placement, window: Window) -> bool:
-    """Whether a take holds so much that nobody can see that it is worth copying once more."""
+    """Whether a cut holds so much that nobody can see that it is worth copying once more."""
     return placement.excess > MAX_EXCESS * window.seconds
 
 
@@ -252,7 +231,7 @@ def check_clip(found: Findings, plan: Plan, *, expected_seconds: float | None, s
 
 
 def estimate_bytes(media: Media, plan: Plan, window: Window) -> int:
-    """How large a take may become."""
+    """How large a cut may become."""
     rate = media.bit_rate or ASSUMED_BIT_RATE
     if plan.mode is CutMode.EXACT:
         rate = max(rate, ASSUMED_BIT_RATE)
