@@ -1,12 +1,18 @@
 """A broker that speaks Kafka's protocol, from the ``noida-db`` wheel. For local use only.
 
-It cannot resume an idempotent producer after a restart: set ``KAFKA_ENABLE_IDEMPOTENCE=false``. And it
-writes its records to disk about once a second: a SIGKILL loses those acknowledged since, a stop none.
+It cannot resume an idempotent producer after a restart: set ``KAFKA_ENABLE_IDEMPOTENCE=false``. It writes its
+records to disk about once a second: a SIGKILL loses those acknowledged since, a stop none. And a member of a
+consumer group that died without a word keeps its place for ever: see :func:`dismiss_members`.
 """
 
+import asyncio
 import stat
 from importlib.util import find_spec
 from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from local_stack.ports import LOOPBACK, lacks_listener
 from local_stack.process import Process, ProcessFailed
@@ -38,6 +44,33 @@ class Kafka(Process):
     def prepare(self) -> None:
         """Make the data folder."""
         self._data.mkdir(exist_ok=True)
+
+
+def dismiss_members(bootstrap_servers: str, client_id: str) -> None:
+    """Take the members that dead consumers of ``client_id`` left behind out of their groups.
+
+    Apache Kafka does this itself when a member's session times out; the embedded broker waits for it without
+    end, and lets nobody else join.
+    """
+    asyncio.run(_dismiss_members(bootstrap_servers, client_id))
+
+
+async def _dismiss_members(bootstrap_servers: str, client_id: str) -> None:
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await client.bootstrap()
+    try:
+        await admin.start()
+        names = [name for name, _ in await admin.list_consumer_groups()]
+        for response in await admin.describe_consumer_groups(names) if names else []:
+            for group in response.to_object()["groups"]:
+                for member in group["members"]:
+                    if member["client_id"] == client_id:
+                        request = LeaveGroupRequest(group["group"], member["member_id"])
+                        await client.send(client.get_random_node(), request)
+    finally:
+        await admin.close()
+        await client.close()
 
 
 def _program() -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
+from local_stack.kafka import dismiss_members
 from local_stack.ports import LOOPBACK
 from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import BUCKETS
@@ -47,6 +48,18 @@ class Service(Process):
             lacks=lambda: lacks_readiness(self.url),
             stop_seconds=_GRACE_SECONDS + 5,
         )
+        self._broker = (
+            None
+            if environment["KAFKA_ENABLE_IDEMPOTENCE"] == "true"
+            else environment["KAFKA_BOOTSTRAP_SERVERS"]
+        )
+        self._launched = False
+
+    def prepare(self) -> None:
+        """Before a second start: on the embedded broker, give up the places of those who died."""
+        if self._launched and self._broker:
+            dismiss_members(self._broker, client_id=self.name)
+        self._launched = True
 
 
 class LocalStack:

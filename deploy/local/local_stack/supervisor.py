@@ -63,11 +63,13 @@ def launch(state: State, progress: Callable[[str], None]) -> None:
         NotStarted: it is not, and nothing of it is left running.
     """
     state.create()
-    with state.log("supervisor").open("a+") as log:
+    # Opened twice: a shared one would have a shared position.
+    with state.log("supervisor").open("a") as output, state.log("supervisor").open() as log:
+        log.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very package
             [sys.executable, "-m", "local_stack", "--state", str(state.folder), "supervise"],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
