@@ -128,6 +128,14 @@ class Platform:
         """Where the cutter works."""
         return Path(self.stack.environment["SCRATCH_DIR"])
 
+    async def scratch_is_clean(self) -> None:
+        """Wait until no job has left anything on the scratch disk."""
+
+        async def clean() -> bool | None:
+            return None if any(self.scratch.glob("*/job-*")) else True
+
+        await until(clean, "the scratch disk to be clean")
+
     def objects_of(self, clip_id: uuid.UUID) -> list[str]:
         """The keys of a clip's objects in the free bucket."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=CLIPS_BUCKET, Prefix="clips/")

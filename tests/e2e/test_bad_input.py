@@ -6,17 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.platform import Platform, until
+from tests.e2e.platform import Platform
 
 
 async def assert_the_next_one_is_handled(platform: Platform) -> None:
     clip_id = await platform.detect(start_seconds=3, end_seconds=5)
     await platform.available(clip_id)
 
-    async def clean() -> bool | None:
-        return None if any(path.is_file() for path in platform.scratch.rglob("*")) else True
-
-    await until(clean, "the scratch folder to be empty")
+    await platform.scratch_is_clean()
 
 
 async def test_an_undecodable_message(platform: Platform) -> None:

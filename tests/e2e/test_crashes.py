@@ -27,24 +27,18 @@ async def test_the_cutter(platform: Platform, stack: LocalStack) -> None:
     clips = [await platform.detect(start_seconds=5 + n, end_seconds=15 + n) for n in range(4)]
 
     async def at_work() -> bool | None:
-        return True if any(path.is_file() for path in platform.scratch.rglob("*")) else None
+        return True if any(platform.scratch.glob("*/job-*/*")) else None
 
     await until(at_work, "the cutter to be in the middle of a cut")
     stack.cutter.kill()
-
-    async def abandoned() -> bool | None:
-        return None if _ffmpeg_at_work(platform) else True
-
-    await until(abandoned, "the ffmpeg of the dead cutter to end")
+    orphans = _ffmpeg_at_work(platform)
     await restart(stack.cutter)
+    assert not set(orphans) & set(_ffmpeg_at_work(platform))
     for clip_id in clips:
         await platform.available(clip_id)
         assert len(platform.objects_of(clip_id)) == 2
 
-    async def clean() -> bool | None:
-        return None if any(path.is_file() for path in platform.scratch.rglob("*")) else True
-
-    await until(clean, "the scratch folder to be empty")
+    await platform.scratch_is_clean()
 
 
 def _ffmpeg_at_work(platform: Platform) -> list[int]:

@@ -61,13 +61,13 @@ async def _dismiss_members(bootstrap_servers: str, client_id: str) -> None:
     await client.bootstrap()
     try:
         await admin.start()
-        names = [name for name, _ in await admin.list_consumer_groups()]
-        for response in await admin.describe_consumer_groups(names) if names else []:
-            for group in response.to_object()["groups"]:
-                for member in group["members"]:
-                    if member["client_id"] == client_id:
-                        request = LeaveGroupRequest(group["group"], member["member_id"])
-                        await client.send(client.get_random_node(), request)
+        for group, *_ in await admin.list_consumer_groups():
+            # One by one: its answer about several groups cannot be read.
+            (response,) = await admin.describe_consumer_groups([group])
+            for member in response.to_object()["groups"][0]["members"]:
+                if member["client_id"] == client_id:
+                    request = LeaveGroupRequest(group, member["member_id"])
+                    await client.send(client.get_random_node(), request)
     finally:
         await admin.close()
         await client.close()
