@@ -18,8 +18,10 @@ from clip_shared.events import CutMode
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,flv"
 PROTOCOLS = {"file": "file", "http": "http,tcp", "https": "https,tls,tcp"}
-# A source that gives nothing for so long has failed; the job is then tried again as a whole.
+# A source that gives nothing for so long has failed. A read that failed goes on where it was, after a pause
+# of at most so long; else the job is tried again as a whole.
 STALL_SECONDS = 15
+RECONNECT_SECONDS = 2
 
 # "verbose", because it counts the bytes that were read; "level", so that errors can be told from the rest.
 LOG = ("-hide_banner", "-loglevel", "level+verbose")
@@ -83,7 +85,12 @@ class Input:
     def options(self) -> dict[str, Any]:
         """The fences, and for a remote source when to give it up (microseconds)."""
         fences: dict[str, Any] = {"protocol_whitelist": PROTOCOLS[self.scheme], "format_whitelist": FORMATS}
-        return fences | {"rw_timeout": STALL_SECONDS * 1_000_000} if self.is_remote else fences
+        patience = {
+            "rw_timeout": STALL_SECONDS * 1_000_000,
+            "reconnect": 1,
+            "reconnect_delay_max": RECONNECT_SECONDS,
+        }
+        return fences | patience if self.is_remote else fences
 
 
 @dataclass(frozen=True)

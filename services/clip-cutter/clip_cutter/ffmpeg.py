@@ -21,6 +21,7 @@ from clip_shared.errors import TransientError
 
 PROBE_SECONDS = 60.0
 KEPT_LINES = 5
+MAX_OUTAGES = 5  # of one run, which resumes its reading after each
 MAX_LINE = 300
 
 _SIGNED = re.compile(r"\S*X-Amz-\S*")
@@ -59,12 +60,18 @@ class Diary:
     troubles: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def note(self, line: str) -> None:
-        """Take one line."""
+        """Take one line.
+
+        Raises:
+            TransientError: the source breaks off again and again.
+        """
         if match := _PULLED.search(line):
             self.pulled_bytes += int(match[1])
         line = _SIGNED.sub("the source", line.replace(self.secret, "the source"))[:MAX_LINE]
         if _OUTAGE.search(line):
-            self.outages = [line]
+            self.outages.append(line)
+        if len(self.outages) > MAX_OUTAGES:
+            raise self.judge("")
         if _TROUBLE.search(line):
             self.troubles.append(line)
 

@@ -49,7 +49,7 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
     Args:
         command: the program and its arguments.
         limits: enforced by the kernel, and the deadline from here.
-        on_line: called with each line of its standard error (a long one is cut).
+        on_line: called with each line of its standard error (a long one is cut); may end the run by raising.
 
     Raises:
         TimeoutError: it did not end in time.

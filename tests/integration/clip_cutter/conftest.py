@@ -35,8 +35,13 @@ def programs() -> Programs:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics(CollectorRegistry())
+def metrics_registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(metrics_registry: CollectorRegistry) -> Metrics:
+    return Metrics(metrics_registry)
 
 
 @pytest.fixture

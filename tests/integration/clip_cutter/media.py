@@ -119,6 +119,7 @@ class Seen:
         rows = (grey[at : at + BITS] for at in range(0, len(grey), BITS))
         return [sum(1 << bit for bit in range(BITS) if row[bit] > 127) for row in rows]
 
+    @cached_property
     def beeps(self) -> list[float]:
         """When each beep begins, in seconds from the start of the file."""
         stream = self.stream("audio")

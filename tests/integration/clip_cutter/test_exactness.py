@@ -61,8 +61,8 @@ def assert_sound_fits(source: Seen, clip: Seen, start: float, tolerance: float =
     assert stream is not None
     assert float(stream["start_time"]) == pytest.approx(0, abs=0.001)
     assert float(stream["duration"]) == pytest.approx(clip.seconds, abs=0.03)
-    expected = [moment - start for moment in source.beeps()]
-    heard = clip.beeps()
+    expected = [moment - start for moment in source.beeps]
+    heard = clip.beeps
     for moment in expected:
         if EDGE_SECONDS < moment < clip.seconds - EDGE_SECONDS:
             assert min(abs(moment - each) for each in heard) < tolerance
@@ -90,7 +90,7 @@ async def test_a_sound_that_begins_late_in_the_vod_begins_late_in_the_clip(vod: 
     assert clip.mode is CutMode.COPY
     assert seen.hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
     assert clip.skew_ms == pytest.approx(500, abs=25)
-    assert seen.beeps() == pytest.approx([0.5, 1.5, 2.5], abs=0.003)
+    assert seen.beeps == pytest.approx([0.5, 1.5, 2.5], abs=0.003)
 
 
 async def test_sound_that_lies_outside_the_window_is_left_out(vod: Vod, cut: Cutting) -> None:

@@ -1,0 +1,292 @@
+"""Whatever lies in a bucket has one defined outcome, and reaches nothing but itself."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from clip_cutter import arguments, ffmpeg
+from clip_cutter.arguments import Input
+from clip_cutter.cutter import Cutter, Job
+from clip_cutter.domain.policy import Skipped, Window
+from clip_shared.errors import TransientError
+from clip_shared.events import CutMode, SkipReason
+from local_stack.tools import ToolFailed
+from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
+from tests.integration.clip_cutter.media import Seen, h264, record
+from tests.integration.clip_cutter.media import ffmpeg as run_ffmpeg
+from tests.integration.clip_cutter.web import Web, running_web
+
+Vod = Callable[[str], Seen]
+CANARY = "/canary.mp4"
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    with running_web() as web:
+        yield web
+
+
+HLS = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{CANARY[1:]}\n#EXT-X-ENDLIST\n".encode()
+CONCAT = f"ffconcat version 1.0\nfile '{CANARY[1:]}'\n".encode()
+DASH = f"""<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"
+ profiles="urn:mpeg:dash:profile:isoff-on-demand:2011" mediaPresentationDuration="PT10S"><Period>
+ <AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{CANARY[1:]}</BaseURL>
+ </Representation></AdaptationSet></Period></MPD>""".encode()
+# A content type is as easily forged as a name.
+PLAYLISTS = {
+    "hls": (HLS, "application/x-mpegurl"),
+    "concat": (CONCAT, "video/mp4"),
+    "dash": (DASH, "video/mp4"),
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+async def test_a_playlist_in_disguise_reaches_no_other_address(
+    vod: Vod, cut: Cutting, web: Web, name: str
+) -> None:
+    web.serve(CANARY, vod("open-gop.mp4").path.read_bytes())
+    url = web.serve("/vod.mp4", *PLAYLISTS[name])
+    assert CANARY in requests_of(web, lambda: bare_ffmpeg(url)), "without the fences it is reached"
+    web.requests.clear()
+    with pytest.raises(Skipped) as skip:
+        await cut(url, 1.0, 4.0)
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+    assert CANARY not in web.requests
+
+
+async def test_a_playlist_in_disguise_reaches_no_other_file(vod: Vod, cut: Cutting, tmp_path: Path) -> None:
+    disguised, canary = tmp_path / "vod.mp4", tmp_path / CANARY[1:]
+    disguised.write_bytes(CONCAT)
+    canary.write_bytes(vod("open-gop.mp4").path.read_bytes())
+    bare_ffmpeg(str(disguised))
+    assert was_read(canary), "without the fences it is reached"
+    with pytest.raises(Skipped) as skip:
+        await cut(disguised, 1.0, 4.0)
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+    assert not was_read(canary)
+
+
+def requests_of(web: Web, act: Callable[[], object]) -> list[str]:
+    """What was asked of the server meanwhile."""
+    web.requests.clear()
+    act()
+    return list(web.requests)
+
+
+def bare_ffmpeg(location: str) -> None:
+    """What ffmpeg does when left alone."""
+    try:
+        run_ffmpeg("-i", location, "-t", "0.1", "-f", "null", "-")
+    except ToolFailed:
+        return
+
+
+def was_read(path: Path) -> bool:
+    """Whether a file was read since the last call: an access time in the past is renewed by a read."""
+    read = path.stat().st_atime > 0
+    os.utime(path, (0, time.time()))
+    return read
+
+
+@pytest.mark.parametrize("mode", ["copy", "exact"])
+async def test_a_playlist_that_claims_to_be_probed_is_not_cut_either(
+    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, mode: str
+) -> None:
+    canary = vod("open-gop.mp4")
+    media = await make_cutter().look(Input.of_file(canary.path))
+    web.serve(CANARY, canary.path.read_bytes())
+    source = Input(web.serve("/swapped.mp4", *PLAYLISTS["hls"]))
+    web.requests.clear()
+    with pytest.raises(Skipped):
+        await make_cutter(mode).cut(Job(source, media, Window(1, 4), folder))
+    assert CANARY not in web.requests
+
+
+def cover_art(vod: Vod, path: Path) -> bytes:
+    cover = path.with_suffix(".jpg")
+    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-frames:v", "1", str(cover))
+    attached = ("-map", "0:a", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic")
+    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-i", str(cover), *attached, str(path))
+    return path.read_bytes()
+
+
+def sound_only(vod: Vod, path: Path) -> bytes:
+    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-vn", "-c", "copy", str(path))
+    return path.read_bytes()
+
+
+UNREADABLE: dict[str, Callable[[Vod, Path], bytes]] = {
+    "empty": lambda *_: b"",
+    "one byte": lambda *_: b"\0",
+    "text": lambda *_: b"This is not a video.\n" * 1000,
+    "noise": lambda *_: bytes(range(256)) * 400,
+    "a picture": lambda vod, path: cover_art(vod, path) and path.with_suffix(".jpg").read_bytes(),
+    "sound only": sound_only,
+    "cover art": cover_art,
+    "no index": lambda vod, _: vod("open-gop.mp4").path.read_bytes()[:100_000],
+    "header only": lambda vod, _: vod("open-gop.mkv").path.read_bytes()[:2_000],
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_what_is_no_video_is_skipped_with_a_sentence(
+    vod: Vod, cut: Cutting, web: Web, tmp_path: Path, name: str
+) -> None:
+    url = web.serve("/bad.mp4", UNREADABLE[name](vod, tmp_path / "bad.mp4"))
+    with pytest.raises(Skipped) as skip:
+        await cut(url, 5.3, 8.3)
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+    assert str(skip.value).startswith("The VOD cannot be read as a video: ")
+    assert "127.0.0.1" not in str(skip.value)
+
+
+@pytest.mark.parametrize("name", ["open-gop.ts", "open-gop.mkv", "open-gop.flv"])
+async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
+    vod: Vod, cut: Cutting, web: Web, name: str
+) -> None:
+    source = vod(name)
+    content = source.path.read_bytes()
+    url = web.serve("/half.mp4", content[: len(content) // 2])
+    clip = await cut(url, 1.0, 4.0)
+    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
+    with pytest.raises(Skipped) as skip:
+        await cut(url, 8.0, 11.0)
+    assert skip.value.reason in {SkipReason.SOURCE_UNREADABLE, SkipReason.WINDOW_OUTSIDE_SOURCE}
+
+
+async def test_flipped_bits_do_not_keep_a_clip_from_being_cut(vod: Vod, cut: Cutting, web: Web) -> None:
+    content = bytearray(vod("open-gop.ts").path.read_bytes())
+    content[1000::1777] = bytes(255 - each for each in content[1000::1777])
+    clip = await cut(web.serve("/flipped.ts", bytes(content)), 5.3, 8.3)
+    assert Seen(clip.video).seconds == pytest.approx(3, abs=0.2)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that stalls, or breaks off again and again, is given up soon."""
+    monkeypatch.setattr(arguments, "STALL_SECONDS", 1)
+    monkeypatch.setattr(ffmpeg, "MAX_OUTAGES", 2)
+
+
+@pytest.mark.parametrize("status", ["500", "503", "429"])
+async def test_a_server_that_is_out_is_an_outage(
+    make_cutter: Callable[..., Cutter], web: Web, status: str
+) -> None:
+    with pytest.raises(TransientError) as outage:
+        await make_cutter().look(Input(web.url("/vod.mp4", status)))
+    assert "secret" not in str(outage.value)
+
+
+@pytest.mark.parametrize("behaviour", ["short", "reset"])
+async def test_a_connection_that_breaks_is_resumed(
+    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, behaviour: str
+) -> None:
+    source = vod("closed-60.ts")
+    web.serve("/v.ts", source.path.read_bytes())
+    media = await make_cutter().look(Input(web.url("/v.ts")))
+    web.breaks_left = 2
+    clip = await make_cutter().cut(Job(Input(web.url("/v.ts", behaviour)), media, Window(7.3, 11.3), folder))
+    assert web.breaks_left < 0
+    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(7.3, 11.3)]
+
+
+BREAKS = ["500", "503", "short", "reset", "stall"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("behaviour", BREAKS)
+async def test_a_server_that_breaks_during_the_cut_is_an_outage(
+    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, behaviour: str
+) -> None:
+    cutter = make_cutter()
+    media = await cutter.look(Input(web.serve("/v.mp4", vod("closed-60.mp4").path.read_bytes())))
+    web.breaks_left = 1000
+    with pytest.raises(TransientError) as outage:
+        await cutter.cut(Job(Input(web.url("/v.mp4", behaviour)), media, Window(5, 11), folder))
+    assert "secret" not in str(outage.value)
+
+
+async def test_a_closed_port_is_an_outage(make_cutter: Callable[..., Cutter]) -> None:
+    with pytest.raises(TransientError, match="Connection refused"):
+        await make_cutter().look(Input("http://127.0.0.1:9/vod.mp4"))
+
+
+@pytest.mark.parametrize("status", ["403", "404"])
+async def test_a_refusal_is_no_outage_by_itself(
+    make_cutter: Callable[..., Cutter], web: Web, status: str
+) -> None:
+    with pytest.raises(Skipped) as skip:
+        await make_cutter().look(Input(web.url("/nothing.mp4", status)))
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+
+
+async def test_only_the_window_is_read(
+    cut: Cutting, web: Web, tmp_path: Path, metrics_registry: CollectorRegistry
+) -> None:
+    path = record(tmp_path / "long.mp4", *h264(), seconds=60)
+    clip = await cut(web.serve("/long.mp4", path.read_bytes()), 30, 36)
+    pulled = metrics_registry.get_sample_value("clips_pulled_bytes_total")
+    assert clip.mode is CutMode.COPY
+    assert pulled is not None
+    assert 0 < pulled < 0.5 * path.stat().st_size
+
+
+async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Path, folder: Path) -> None:
+    path = record(tmp_path / "long.mp4", *h264(), seconds=40)
+    task = asyncio.ensure_future(cut(path, 0, 40, "exact"))
+    async with asyncio.timeout(20):
+        while not list(folder.iterdir()):  # noqa: ASYNC240 - a glance
+            await asyncio.sleep(0.01)
+    task.cancel()
+    started = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < 2
+
+
+async def test_a_clip_that_would_be_too_large_is_skipped(
+    vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
+) -> None:
+    source = Input.of_file(vod("open-gop.mp4").path)
+    cutter = make_cutter(limits=replace(LIMITS, file_bytes=16 * 1024))
+    with pytest.raises(Skipped) as skip:
+        await cutter.cut(Job(source, await cutter.look(source), Window(1, 9), folder))
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+
+
+async def test_a_picture_that_would_fill_the_memory_is_skipped(
+    vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
+) -> None:
+    source = Input.of_file(vod("open-gop.mp4").path)
+    cutter = make_cutter("exact", limits=replace(LIMITS, memory_bytes=64 * MEBIBYTE))
+    with pytest.raises(Skipped) as skip:
+        await cutter.cut(Job(source, await make_cutter().look(source), Window(1, 9), folder))
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount a small disk, and not everywhere")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_full_disk_is_an_outage_of_ours(
+    vod: Vod, make_cutter: Callable[..., Cutter], small_disk: Path
+) -> None:
+    source = Input.of_file(vod("open-gop.mp4").path)
+    cutter = make_cutter()
+    with pytest.raises(TransientError, match="scratch disk is full"):
+        await cutter.cut(Job(source, await cutter.look(source), Window(0, 10), small_disk))
