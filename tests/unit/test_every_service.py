@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -56,7 +57,8 @@ def build(service: str) -> FastAPI:
 
 async def test_every_subscriber_commits_only_what_was_handled(service: str) -> None:
     bus: Bus | None = build(service).state.bus
-    subscribers = list(bus.broker.subscribers) if bus else []
+    # FastStream types its subscribers as their base class, which knows neither topics nor arguments.
+    subscribers: list[Any] = list(bus.broker.subscribers) if bus else []
     assert {name for each in subscribers for name in each.topic_names} == SUBSCRIBED[service]
     for each in subscribers:
         assert each.ack_policy is AckPolicy.NACK_ON_ERROR
