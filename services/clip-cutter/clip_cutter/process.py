@@ -13,10 +13,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 4096
-CHUNK_BYTES = 64 * 1024
 CPU_GRACE_SECONDS = 5  # between the signal that a program may act on and the one that it may not
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -56,7 +57,9 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
         TooMuchOutput: it would have filled the memory of this process.
         OSError: it could not be started.
     """
-    process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    transport, child = await loop.subprocess_exec(
+        lambda: _Child(on_line, loop),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -64,18 +67,67 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
         start_new_session=True,
         env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"LC_ALL": "C"},
     )
-    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - asked for above
+    pid = transport.get_pid()
     try:
-        _limit(process.pid, limits)
+        _limit(pid, limits)
         async with asyncio.timeout(limits.deadline_seconds):
-            output, _, return_code = await asyncio.gather(
-                _read_all(process.stdout), _read_lines(process.stderr, on_line), process.wait()
-            )
-        return Result(return_code, output)
+            await asyncio.wait([child.gone, child.failed], return_when=asyncio.FIRST_COMPLETED)
+        if child.failed.done():
+            await child.failed
+        return Result(transport.get_returncode() or 0, bytes(child.output))
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        _kill_group(pid)
+        transport.close()
+        await child.gone
+        child.failed.cancel()
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """Listens to a process. ``gone``: it ended, and nothing more can come; ``failed``: a listener had enough."""
+
+    def __init__(self, on_line: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
+        self.output = bytearray()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self._on_line = on_line
+        self._rest = b""
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if self.failed.done():
+            return
+        try:
+            self._take_output(data) if fd == STANDARD_OUTPUT else self._take_lines(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
+            self.failed.set_exception(error)
+
+    def _take_output(self, data: bytes) -> None:
+        self.output += data
+        if len(self.output) > MAX_OUTPUT_BYTES:
+            raise TooMuchOutput(f"more than {MAX_OUTPUT_BYTES} bytes on standard output")
+
+    def _take_lines(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._on_line(line[:MAX_LINE_BYTES].decode(errors="replace"))
+        self._rest = rest[:MAX_LINE_BYTES]
+
+    def process_exited(self) -> None:
+        if self._transport is not None:
+            _kill_group(self._transport.get_pid())  # descendants that hold its pipes open
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the base's signature
+        if self._rest:
+            self.pipe_data_received(STANDARD_ERROR, b"\n")
+        self.gone.set_result(None)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _limit(pid: int, limits: Limits) -> None:
@@ -91,23 +143,3 @@ def _limit(pid: int, limits: Limits) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended already
         for kind, pair in pairs.items():
             resource.prlimit(pid, kind, pair)
-
-
-async def _read_all(stream: asyncio.StreamReader) -> bytes:
-    output = bytearray()
-    while chunk := await stream.read(CHUNK_BYTES):
-        output += chunk
-        if len(output) > MAX_OUTPUT_BYTES:
-            raise TooMuchOutput(f"more than {MAX_OUTPUT_BYTES} bytes on standard output")
-    return bytes(output)
-
-
-async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
-    rest = b""
-    while chunk := await stream.read(CHUNK_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            on_line(line[:MAX_LINE_BYTES].decode(errors="replace"))
-        rest = rest[:MAX_LINE_BYTES]
-    if rest:
-        on_line(rest.decode(errors="replace"))

@@ -1,0 +1,119 @@
+"""A child process ends with its job, and within its share of the machine."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from clip_cutter.process import MAX_LINE_BYTES, TooMuchOutput, run
+from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, running
+
+
+def ignore(_line: str) -> None:
+    """Read and forget."""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_output_lines_and_code_come_back() -> None:
+    lines: list[str] = []
+    result = await run(["sh", "-c", "echo out; printf 'one\\ntwo' >&2; exit 3"], LIMITS, lines.append)
+    assert (result.return_code, result.output, lines) == (3, b"out\n", ["one", "two"])
+
+
+async def test_it_knows_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREE_STORAGE_SECRET_KEY", "secret")
+    assert b"secret" not in (await run(["env"], LIMITS, ignore)).output
+
+
+async def test_what_it_started_is_gone_with_it() -> None:
+    before = running()
+    result = await run(["sh", "-c", "sleep 60 & echo $!"], LIMITS, ignore)
+    assert result.return_code == 0
+    async with asyncio.timeout(5):
+        while is_alive(int(result.output)):  # a killed process takes a moment to go
+            await asyncio.sleep(0.01)
+    assert running() == before
+
+
+async def test_a_deadline_ends_it_and_its_children() -> None:
+    before, started = running(), time.monotonic()
+    with pytest.raises(TimeoutError):
+        await run(["sh", "-c", "sleep 60 & sleep 60"], replace(LIMITS, deadline_seconds=0.2), ignore)
+    assert time.monotonic() - started < 2
+    assert running() == before
+
+
+async def test_cancellation_ends_it() -> None:
+    before = running()
+    task = asyncio.create_task(run(["sh", "-c", "trap '' TERM; sleep 60"], LIMITS, ignore))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert running() == before
+
+
+async def test_a_flood_on_standard_output_ends_it() -> None:
+    before = running()
+    with pytest.raises(TooMuchOutput):
+        await run(["sh", "-c", "yes"], LIMITS, ignore)
+    assert running() == before
+
+
+async def test_a_listener_may_end_it() -> None:
+    before, started = running(), time.monotonic()
+
+    def refuse(line: str) -> None:
+        raise ValueError(line)
+
+    with pytest.raises(ValueError, match="enough"):
+        await run(["sh", "-c", "echo enough >&2; sleep 60"], LIMITS, refuse)
+    assert time.monotonic() - started < 2
+    assert running() == before
+
+
+async def test_no_descriptor_is_left_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names will do
+    for code in ("yes", "exit 1", "sleep 60 & sleep 60", "yes >&2"):
+        with contextlib.suppress(TooMuchOutput, TimeoutError):
+            await run(["sh", "-c", code], replace(LIMITS, deadline_seconds=0.3), ignore)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_a_line_without_end_is_cut() -> None:
+    lines: list[str] = []
+    await run(["sh", "-c", "head -c 1000000 /dev/zero >&2"], LIMITS, lines.append)
+    assert [len(line) for line in lines] == [MAX_LINE_BYTES]
+
+
+async def test_memory_cpu_and_files_are_bounded() -> None:
+    hungry = replace(LIMITS, memory_bytes=512 * MEBIBYTE)
+    # The limits follow the start: the program must not be quicker than they are.
+    slow = "import time; time.sleep(0.3); "
+    assert (await run(python(slow + "bytearray(2**30)"), hungry, ignore)).return_code == 1
+    busy = replace(LIMITS, cpu_seconds=1)
+    assert (await run(python("while True: pass"), busy, ignore)).return_code == -signal.SIGXCPU
+    writer = python(slow + "import os; open(os.memfd_create('a'), 'wb').write(bytes(10**6))")
+    small = replace(LIMITS, file_bytes=1000)
+    assert (await run([*writer], small, ignore)).return_code != 0
+
+
+async def test_a_program_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        await run(["/nowhere/ffmpeg"], LIMITS, ignore)

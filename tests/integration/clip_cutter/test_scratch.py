@@ -1,0 +1,104 @@
+"""The scratch disk is empty when nobody works on it, whatever happened before."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry
+
+from clip_cutter.metrics import Metrics
+from clip_cutter.scratch import Scratch
+from clip_shared.errors import TransientError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
+def scratch_on(root: Path) -> Scratch:
+    return Scratch(root, Metrics(CollectorRegistry()))
+
+
+def test_a_jobs_folder_is_private_and_goes_with_it(root: Path) -> None:
+    scratch = scratch_on(root)
+    folders: list[Path] = []
+
+    def fail() -> None:
+        with scratch.job() as folder:
+            (folder / "clip.mp4").write_bytes(b"x")
+            assert folder.stat().st_mode & 0o777 == 0o700
+            folders.append(folder)
+            raise RuntimeError
+
+    with scratch.opened():
+        with pytest.raises(RuntimeError):
+            fail()
+        assert not folders[0].exists()
+    assert [path.name for path in root.iterdir()] == ["lock"]
+
+
+def test_workers_do_not_touch_each_others_folders(root: Path) -> None:
+    first, second = scratch_on(root), scratch_on(root)
+    with first.opened(), first.job() as folder:
+        with second.opened(), second.job() as other:
+            assert folder.exists()
+            assert other.parent != folder.parent
+        assert folder.exists()
+
+
+def test_what_a_killed_worker_left_is_removed_and_its_ffmpeg_ended(root: Path) -> None:
+    code = f"""
+        import subprocess, sys, time
+        from pathlib import Path
+        from prometheus_client import CollectorRegistry
+        from clip_cutter.metrics import Metrics
+        from clip_cutter.scratch import Scratch
+
+        scratch = Scratch(Path({str(root)!r}), Metrics(CollectorRegistry()))
+        with scratch.opened(), scratch.job() as folder:
+            (folder / "clip.mp4").write_bytes(b"x")
+            child = subprocess.Popen(
+                [sys.executable, "-c", "import time; time.sleep(60)", str(folder / "clip.mp4")],
+                start_new_session=True,
+            )
+            print(child.pid, flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        stray = psutil.Process(int(worker.stdout.readline()))
+        worker.kill()
+    assert list(root.glob("worker-*/job-*/clip.mp4"))
+    with scratch_on(root).opened():
+        assert len(list(root.glob("worker-*"))) == 1
+        assert not list(root.glob("worker-*/job-*"))
+        stray.wait(5)
+    assert [path.name for path in root.iterdir()] == ["lock"]
+
+
+async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip_cutter.scratch.LOOK_AGAIN_SECONDS", 0.05)
+    registry = CollectorRegistry()
+    scratch = Scratch(root, Metrics(registry))
+    with scratch.opened():
+        real = shutil.disk_usage(root)
+        free = [10, 10, 10_000]
+        usage = type(real)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(real.total, real.used, free.pop(0)))
+        await scratch.wait_for_room(1000, patience_seconds=5)
+        assert registry.get_sample_value("clips_scratch_free_bytes") == 10_000
+        free[:] = [10] * 100
+        waiting = asyncio.create_task(scratch.wait_for_room(1000, patience_seconds=0.2))
+        await asyncio.sleep(0.01)
+        assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 1
+        with pytest.raises(TransientError, match="10 bytes free"):
+            await waiting
+    assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 0
