@@ -1,0 +1,304 @@
+"""Highlights to clips, on a real S3 server and a real ffmpeg; only the bus is a list."""
+
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from pydantic.networks import AnyHttpUrl
+
+from clip_cutter.cutter import Cutter
+from clip_cutter.handlers import Highlights
+from clip_cutter.metrics import Metrics
+from clip_cutter.scratch import Scratch
+from clip_cutter.settings import SourceProfile
+from clip_cutter.source_storage import SourceStorage
+from clip_cutter.storage import ClipStorage
+from clip_shared.errors import PermanentError, TransientError
+from clip_shared.events import (
+    ClipCreated,
+    ClipSkipped,
+    CutMode,
+    Event,
+    HighlightDetected,
+    HighlightKind,
+    SkipReason,
+    SourceObject,
+    clip_id_for,
+)
+from clip_shared.storage import s3_client
+from local_stack.servers import Addresses
+from tests.integration.clip_cutter.conftest import POLICY
+from tests.integration.clip_cutter.media import Seen
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Vod = Callable[[str], Seen]
+TITLE = 'Größter Clutch aller Zeiten 🎯 «日本» \\ "quoted"'
+
+
+@dataclass
+class Bench:
+    """The cutter's handler, and what it published."""
+
+    highlights: Highlights
+    published: list[Event[Any]]
+    s3: "S3Client"
+
+    def put(self, content: bytes | Path) -> str:
+        """Put a VOD into the source bucket; returns its key."""
+        key = f"{uuid4()}.mp4"
+        self.s3.put_object(
+            Bucket="vods", Key=key, Body=content.read_bytes() if isinstance(content, Path) else content
+        )
+        return key
+
+    async def handle(self, event: Event[HighlightDetected]) -> Event[Any]:
+        """What is published for a highlight."""
+        self.published.clear()
+        await self.highlights.handle(event)
+        (answer,) = self.published
+        return answer
+
+    async def skip(self, event: Event[HighlightDetected]) -> ClipSkipped:
+        """Why there is no clip."""
+        answer = await self.handle(event)
+        assert isinstance(answer.data, ClipSkipped)
+        assert answer.data.highlight_event_id == event.id
+        return answer.data
+
+
+def profile(addresses: Addresses, **changes: Any) -> SourceProfile:
+    return SourceProfile(
+        endpoint=changes.get("endpoint", AnyHttpUrl(addresses.s3_endpoint_url)),
+        access_key=changes.get("access_key", addresses.s3_access_key),
+        secret_key=SecretStr(changes.get("secret_key", addresses.s3_secret_key)),
+        buckets=frozenset({"vods"}),
+    )
+
+
+@pytest.fixture
+def bench(
+    s3: "S3Client",
+    addresses: Addresses,
+    make_cutter: Callable[..., Cutter],
+    scratch: Scratch,
+    metrics: Metrics,
+) -> Bench:
+    published: list[Event[Any]] = []
+
+    async def publish(event: Event[Any]) -> None:
+        published.append(event)
+
+    profiles = {
+        "archive": profile(addresses),
+        "revoked": profile(addresses, secret_key="wrong"),
+        "down": profile(addresses, endpoint=AnyHttpUrl("http://127.0.0.1:9")),
+    }
+    highlights = Highlights(
+        policy=POLICY,
+        sources=SourceStorage(profiles, url_seconds=120),
+        clips=ClipStorage(s3, "clips", prober=s3),
+        cutter=make_cutter(),
+        scratch=scratch,
+        publish=publish,
+        metrics=metrics,
+        deadline_seconds=60,
+    )
+    return Bench(highlights, published, s3)
+
+
+def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
+    fields: dict[str, Any] = {
+        "stream_highlight_id": f"h-{uuid4().hex}",
+        "twitch_account_id": "4711",
+        "source_vod_id": "v1",
+        "source": SourceObject(profile="archive", bucket="vods", key=key),
+        "start_seconds": 5.3,
+        "end_seconds": 8.3,
+        "kind": HighlightKind.REFINED,
+        "title": TITLE,
+        "score": 0.25,
+    }
+    data = HighlightDetected(**{**fields, **changes})
+    return Event[HighlightDetected].new(
+        data, source="detector", time=datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    )
+
+
+@pytest.mark.parametrize("name", ["open-gop.mp4", "open-gop.mkv", "open-gop.flv", "open-gop.ts"])
+async def test_a_highlight_becomes_a_clip_in_the_bucket(
+    bench: Bench, vod: Vod, tmp_path: Path, name: str
+) -> None:
+    source = vod(name)
+    event = highlight(bench.put(source.path))
+    answer = await bench.handle(event)
+    created = answer.data
+    assert isinstance(created, ClipCreated)
+    clip_id = clip_id_for(event.data.stream_highlight_id)
+    assert created.clip_id == clip_id
+    assert created.object.key == f"clips/4711/{clip_id}/{event.id}.mp4"
+    assert (created.title, created.score, created.kind) == (TITLE, 0.25, HighlightKind.REFINED)
+    assert (created.highlight_event_id, created.highlight_detected_at) == (event.id, event.time)
+    receipt = created.cut_receipt
+    assert (receipt.mode, receipt.requested_start_seconds, receipt.requested_end_seconds) == (
+        CutMode.COPY,
+        5.3,
+        8.3,
+    )
+    assert receipt.actual_end_seconds - receipt.actual_start_seconds == pytest.approx(
+        created.duration_seconds
+    )
+
+    stored = bench.s3.get_object(Bucket="clips", Key=created.object.key)
+    video = tmp_path / "video.mp4"
+    video.write_bytes(stored["Body"].read())
+    assert (stored["ContentType"], stored["ContentLength"]) == ("video/mp4", created.object.size_bytes)
+    assert Seen(video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
+    assert created.poster is not None
+    poster = bench.s3.get_object(Bucket="clips", Key=created.poster.key)
+    assert created.poster.key == f"clips/4711/{clip_id}/{event.id}.jpg"
+    assert poster["ContentType"] == "image/jpeg"
+    assert poster["Body"].read(3) == b"\xff\xd8\xff"
+
+
+async def test_a_redelivery_says_the_same_without_a_second_cut(
+    bench: Bench, vod: Vod, metrics_registry: CollectorRegistry
+) -> None:
+    key = bench.put(vod("open-gop.mp4").path)
+    event = highlight(key)
+    first = await bench.handle(event)
+    bench.s3.delete_object(Bucket="vods", Key=key)
+    second = await bench.handle(event)
+    assert second == first
+    assert metrics_registry.get_sample_value("clips_repeated_highlights_total") == 1
+    assert metrics_registry.get_sample_value("clips_cut_seconds_count", {"mode": "copy"}) == 1
+
+
+async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: Bench, vod: Vod) -> None:
+    event = highlight(bench.put(vod("open-gop.mp4").path))
+    again = Event[HighlightDetected].new(event.data, source="detector")
+    first, second = await bench.handle(event), await bench.handle(again)
+    assert first.data.clip_id == second.data.clip_id
+    assert first.data.object.key != second.data.object.key
+    assert first.id != second.id
+
+
+async def test_a_video_without_a_note_is_cut_again(bench: Bench, vod: Vod) -> None:
+    event = highlight(bench.put(vod("open-gop.mp4").path))
+    key = f"clips/4711/{clip_id_for(event.data.stream_highlight_id)}/{event.id}.mp4"
+    bench.s3.put_object(Bucket="clips", Key=key, Body=b"not ours")
+    created = (await bench.handle(event)).data
+    assert created.object.size_bytes > 10_000
+
+
+async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: Bench) -> None:
+    skip = await bench.skip(highlight("nothing.mp4"))
+    assert (skip.reason, skip.message) == (SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"hello\n" * 500, "the file is damaged, or not a video at all"),
+        (b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n", "the file is damaged, or not a video at all"),
+    ],
+)
+async def test_a_file_that_is_no_video_is_said_to_be_unreadable(
+    bench: Bench, content: bytes, why: str
+) -> None:
+    skip = await bench.skip(highlight(bench.put(content)))
+    assert skip.reason is SkipReason.SOURCE_UNREADABLE
+    assert skip.message == f"The VOD cannot be read as a video: {why}."
+
+
+async def test_what_policy_refuses_is_not_even_looked_for(bench: Bench) -> None:
+    capped = replace(bench, highlights=replace(bench.highlights, policy=replace(POLICY, max_clips_per_vod=2)))
+    assert (await capped.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
+    assert (await capped.skip(highlight("x", rank=3))).reason is SkipReason.FAN_OUT_CAPPED
+    assert (await capped.skip(highlight("x", rank=2))).reason is SkipReason.SOURCE_MISSING
+
+
+async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: Bench, vod: Vod) -> None:
+    key = bench.put(vod("open-gop.mp4").path)
+    outside = await bench.skip(highlight(key, start_seconds=3600, end_seconds=3630))
+    assert outside.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
+    assert outside.message == (
+        "The highlight lies between 1:00:00 and 1:00:30, but the VOD is only 0:00:12 long."
+    )
+    assert (
+        await bench.skip(highlight(key, start_seconds=11.5, end_seconds=30))
+    ).reason is SkipReason.TOO_SHORT
+
+
+async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_with_it(
+    bench: Bench, vod: Vod
+) -> None:
+    key = bench.put(vod("open-gop.mp4").path)
+    without = replace(bench, highlights=replace(bench.highlights, clips=None))
+    assert (await without.skip(highlight(key))).reason is SkipReason.STORAGE_NOT_CONFIGURED
+    assert isinstance((await bench.handle(highlight(key))).data, ClipCreated)
+
+
+@pytest.mark.parametrize(
+    ("profile_name", "bucket", "key"),
+    [("nobody", "vods", "x"), ("archive", "clips", "x"), ("archive", "vods", "../clips/x")],
+)
+async def test_a_place_that_nobody_may_read_is_refused_for_good(
+    bench: Bench, profile_name: str, bucket: str, key: str
+) -> None:
+    source = SourceObject(profile=profile_name, bucket=bucket, key=key)
+    with pytest.raises(PermanentError):
+        await bench.handle(highlight("x", source=source))
+
+
+@pytest.mark.parametrize("profile_name", ["revoked", "down"])
+async def test_a_source_storage_that_is_out_or_refuses_us_is_an_outage(
+    bench: Bench, profile_name: str
+) -> None:
+    source = SourceObject(profile=profile_name, bucket="vods", key="x.mp4")
+    with pytest.raises(TransientError):
+        await bench.handle(highlight("x", source=source))
+    assert bench.published == []
+
+
+async def test_clip_storage_that_is_out_is_an_outage(bench: Bench, vod: Vod, addresses: Addresses) -> None:
+    event = highlight(bench.put(vod("open-gop.mp4").path))
+    nowhere = s3_client(
+        endpoint="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="b", max_attempts=1
+    )
+    wrong = s3_client(
+        endpoint=addresses.s3_endpoint_url, region="us-east-1", access_key="a", secret_key="b", max_attempts=1
+    )
+    for storage in (
+        ClipStorage(nowhere, "clips", prober=nowhere),
+        ClipStorage(wrong, "clips", prober=wrong),
+    ):
+        out = replace(bench, highlights=replace(bench.highlights, clips=storage))
+        with pytest.raises(TransientError):
+            await out.handle(event)
+        with pytest.raises(TransientError):
+            await storage.check()
+    assert bench.published == []
+
+
+async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vod) -> None:
+    key = bench.put(vod("open-gop.mp4").path)
+    sources = bench.highlights.sources
+    place = SourceObject(profile="archive", bucket="vods", key=key)
+    url = (await sources.locate(place)).location
+    assert "secret" not in repr(await sources.locate(place))
+    with urllib.request.urlopen(url) as answer:  # noqa: ASYNC210, S310 - a presigned URL of this test's server
+        assert answer.status == 200
+    await sources.confirm(place)
+    bench.s3.delete_object(Bucket="vods", Key=key)
+    with pytest.raises(Exception, match="not in storage any more"):
+        await sources.confirm(place)
