@@ -34,8 +34,10 @@ log = structlog.get_logger()
 Handler = Callable[[Event[Data]], Awaitable[None]]
 BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
 
-SESSION_TIMEOUT_MS = 45_000
-REQUEST_TIMEOUT_MS = 15_000
+SESSION_TIMEOUT_MS = 30_000
+# Above the session's, which a dead member can hold up a join for.
+CONSUMER_REQUEST_TIMEOUT_MS = 40_000
+PRODUCER_REQUEST_TIMEOUT_MS = 15_000
 CANCEL_SECONDS = 5.0
 
 
@@ -67,6 +69,7 @@ class Bus:
         self._grace_seconds = grace_seconds
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self._joining: asyncio.Task[None] | None = None
         self._deadlines: list[float] = []
         self.delivery = Delivery(
             service=service, publish=self.publish_record, metrics=DeliveryMetrics(registry)
@@ -79,7 +82,7 @@ class Bus:
             middlewares=[self.delivery.middleware],
             graceful_timeout=grace_seconds,
             security=_security(settings),
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            request_timeout_ms=CONSUMER_REQUEST_TIMEOUT_MS,
             apply_types=False,
             logger=logging.getLogger("faststream"),
         )
@@ -186,7 +189,9 @@ class Bus:
             raise TransientError(f"the bus did not take a record for {record.topic}: {error}") from error
 
     async def start(self) -> None:
-        """Connect, and begin to consume.
+        """Connect, and begin to join the consumer groups.
+
+        It does not wait for the groups: after a crash, that takes as long as the dead member's session.
 
         Raises:
             TransientError: the bus cannot be reached.
@@ -194,15 +199,25 @@ class Bus:
         self._producer = producer(self._settings, client_id=self.service)
         try:
             await self._producer.start()
-            await self.broker.start()
         except KafkaError as error:
             await self.stop()
             servers = self._settings.kafka_bootstrap_servers
             raise TransientError(f"cannot connect to Kafka at {servers}: {error}") from error
+        self._joining = asyncio.create_task(self._join())
+
+    async def _join(self) -> None:
+        try:
+            await self.broker.start()
+        except KafkaError:
+            # Liveness fails from here on.
+            log.critical("could not join the consumer groups", exc_info=True)
 
     async def stop(self) -> None:
         """Drain, then leave the group and close every connection."""
         self.delivery.stopping.set()
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.wait([self._joining])
         await self.broker.stop()
         for subscriber in self.broker.subscribers:
             # What outlived the grace period was cancelled: give its clean-up (ffmpeg, scratch) a moment.
@@ -217,7 +232,8 @@ class Bus:
         Raises:
             RuntimeError: a consumer has ended, or a handler is far beyond its deadline.
         """
-        if not self.delivery.stopping.is_set() and any(not each.running for each in self.broker.subscribers):
+        joined = self._joining is not None and self._joining.done()
+        if joined and any(not each.running for each in self.broker.subscribers):
             raise RuntimeError("a consumer has stopped")
         longest = max(self._deadlines, default=0) + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS
         if self.delivery.longest_running_seconds() > longest:
@@ -280,7 +296,7 @@ def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
         client_id=client_id,
         acks="all",
         enable_idempotence=settings.kafka_enable_idempotence,
-        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        request_timeout_ms=PRODUCER_REQUEST_TIMEOUT_MS,
         **client_security(settings),
     )
 

@@ -72,6 +72,10 @@ def install_problem_handlers(app: FastAPI) -> None:
             problems=jsonable_encoder(problems),
         )
 
+    @app.exception_handler(Exception)
+    async def on_surprise(_request: Request, _error: Exception) -> ProblemResponse:
+        return respond(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it was logged."))
+
     @app.exception_handler(TransientError)
     async def on_outage(_request: Request, _error: TransientError) -> ProblemResponse:
         detail = "Something that this service depends on is down. Try again shortly."

@@ -40,25 +40,23 @@ class Service(Process):
 
     def __init__(self, site: Site, name: str, port: int, environment: Mapping[str, str]) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
+        embedded = environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false"
+        self._embedded_broker = environment["KAFKA_BOOTSTRAP_SERVERS"] if embedded else None
+        runner = ["-m", "local_stack.patient"] if embedded else ["-m"]
         super().__init__(
             name,
-            [sys.executable, "-m", _PACKAGES[name], "serve"],
+            [sys.executable, *runner, _PACKAGES[name], "serve"],
             log=site.state.log(name),
             environment={**environment, "HTTP_PORT": str(port)},
             lacks=lambda: lacks_readiness(self.url),
             stop_seconds=_GRACE_SECONDS + 5,
         )
-        self._broker = (
-            None
-            if environment["KAFKA_ENABLE_IDEMPOTENCE"] == "true"
-            else environment["KAFKA_BOOTSTRAP_SERVERS"]
-        )
         self._launched = False
 
     def prepare(self) -> None:
         """Before a second start: on the embedded broker, give up the places of those who died."""
-        if self._launched and self._broker:
-            dismiss_members(self._broker, client_id=self.name)
+        if self._launched and self._embedded_broker:
+            dismiss_members(self._embedded_broker, client_id=self.name)
         self._launched = True
 
 

@@ -81,23 +81,29 @@ async def test_every_error_is_a_problem() -> None:
     async def outage() -> None:
         raise TransientError("postgres://user:secret@host is down")
 
+    @app.get("/bug")
+    async def bug() -> None:
+        raise KeyError("a secret detail")
+
     @app.get("/number")
     async def number(value: int) -> int:
         return value
 
     async with client_of(app) as client:
         answers = {
-            path: await client.get(path) for path in ("/teapot", "/outage", "/number?value=x", "/nowhere")
+            path: await client.get(path)
+            for path in ("/teapot", "/outage", "/bug", "/number?value=x", "/nowhere")
         }
     assert {path: answer.status_code for path, answer in answers.items()} == {
         "/teapot": 418,
         "/outage": 503,
+        "/bug": 500,
         "/number?value=x": 422,
         "/nowhere": 404,
     }
     assert {answer.headers["content-type"] for answer in answers.values()} == {"application/problem+json"}
     assert answers["/teapot"].json()["detail"] == "No coffee here."
-    assert "secret" not in answers["/outage"].text
+    assert "secret" not in answers["/outage"].text + answers["/bug"].text
     assert answers["/outage"].headers["retry-after"] == "5"
     assert answers["/number?value=x"].json()["problems"][0]["at"] == "query.value"
 
