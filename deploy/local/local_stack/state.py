@@ -22,8 +22,8 @@ class State:
     ::
 
         stack.env          addresses and credentials, for people and programs (0600)
-        supervisor.json    who runs the stack, while it runs in the background
         identity.json      ports and secrets, the same at the next start (0600)
+        lock               held by the process that runs the stack in the background
         logs/ tmp/         of every process
         postgres/ kafka/ seaweedfs/ scratch/
     """
@@ -35,7 +35,6 @@ class State:
         self.tmp = self.folder / "tmp"
         self.scratch = self.folder / "scratch"
         self.env_file = self.folder / "stack.env"
-        self.supervisor_file = self.folder / "supervisor.json"
         self.identity_file = self.folder / "identity.json"
         self._outside_file = self.folder / "outside.txt"
 

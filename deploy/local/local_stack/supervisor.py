@@ -1,12 +1,12 @@
 """A stack in the background: one detached process that runs it, and those who talk about it."""
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
@@ -14,17 +14,18 @@ from typing import IO, NoReturn
 import psutil
 
 from local_stack.client import write_env
+from local_stack.ports import NoFreePort
 from local_stack.process import ProcessFailed
 from local_stack.site import Site
 from local_stack.stack import LocalStack
-from local_stack.state import State, read_json, write_private
+from local_stack.state import State, write_private
 
 _WATCH_SECONDS = 1.0
 _RESTART_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 60
-# Clocks that are set move the time of a process's start, as far as it can be told.
-_CLOCK_SECONDS = 2
+# What lines of its log begin with that tell of a step which is done.
+_DONE = "done: "
 
 
 class NotStarted(Exception):
@@ -42,18 +43,18 @@ class Running:
 def find_running(state: State) -> Running | None:
     """Who runs the stack of this folder; None: nobody.
 
-    A process id alone proves nothing, since it may be another's by now: the time of its start must match.
+    Asks the kernel and no file: the process id in a file may be somebody else's by now.
     """
-    known = read_json(state.supervisor_file)
-    if not known:
-        return None
-    try:
-        process = psutil.Process(known["pid"])
-        is_same = abs(process.create_time() - known["started"]) < _CLOCK_SECONDS
-        alive = is_same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return Running(process.pid, state.env_file.exists()) if alive else None
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_it = process.cmdline()[-len(_arguments(state)) :] == _arguments(state)
+            if is_it and process.status() != psutil.STATUS_ZOMBIE:
+                return Running(process.pid, state.env_file.exists())
+    return None
+
+
+def _arguments(state: State) -> list[str]:
+    return ["-m", "local_stack", "--state", str(state.folder), "supervise"]
 
 
 def launch(state: State, progress: Callable[[str], None]) -> None:
@@ -63,11 +64,13 @@ def launch(state: State, progress: Callable[[str], None]) -> None:
         NotStarted: it is not, and nothing of it is left running.
     """
     state.create()
+    # Of one that was killed together with its guardian: it would pass for a sign of readiness.
+    state.env_file.unlink(missing_ok=True)
     # Opened twice: a shared one would have a shared position.
     with state.log("supervisor").open("a") as output, state.log("supervisor").open() as log:
         log.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very package
-            [sys.executable, "-m", "local_stack", "--state", str(state.folder), "supervise"],
+            [sys.executable, *_arguments(state)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -84,11 +87,19 @@ def launch(state: State, progress: Callable[[str], None]) -> None:
 def _wait_ready(
     state: State, child: subprocess.Popen[bytes], log: IO[str], progress: Callable[[str], None]
 ) -> None:
-    while not state.env_file.exists():
-        if child.poll() is not None:
-            raise NotStarted(log.read().strip() or f"it ended with exit code {child.returncode}")
-        for line in log.readlines():
-            progress(line.rstrip())
+    other_lines: list[str] = []
+    while True:
+        # Asked before the log is read, so that its last lines are not missed.
+        is_ready, has_ended = state.env_file.exists(), child.poll() is not None
+        for line in log.read().splitlines():
+            if line.startswith(_DONE):
+                progress(line.removeprefix(_DONE))
+            else:
+                other_lines.append(line)
+        if has_ended:
+            raise NotStarted("\n".join(other_lines) or f"it ended with exit code {child.returncode}")
+        if is_ready:
+            return
         time.sleep(_POLL_SECONDS)
 
 
@@ -105,7 +116,6 @@ def stop(state: State) -> bool:
             process.wait()
     # Of one that was killed, together with its guardian.
     state.sweep(remove=False)
-    state.supervisor_file.unlink(missing_ok=True)
     return running is not None
 
 
@@ -122,22 +132,18 @@ def supervise(folder: Path) -> NoReturn:
         state.sweep(remove=False)
         try:
             _run(folder)
-        except ProcessFailed as error:
+        except (ProcessFailed, NoFreePort, OSError) as error:
             raise NotStarted(str(error)) from error
-        finally:
-            state.supervisor_file.unlink(missing_ok=True)
 
 
 def _claimed(state: State) -> IO[str]:
-    """The lock of the folder, held until it is closed; it also says who holds it."""
+    """The lock of the folder, held until it is closed: of two that start at once, one wins."""
     lock = (state.folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise NotStarted("it is being started or stopped by another process") from error
-    me = psutil.Process()
-    write_private(state.supervisor_file, json.dumps({"pid": me.pid, "started": me.create_time()}))
+        raise NotStarted("another process runs it already") from error
     return lock
 
 
@@ -157,7 +163,7 @@ def _run(folder: Path) -> NoReturn:
 
 
 def _tell_step(what: str, seconds: float) -> None:
-    _tell(f"{what} ({seconds:.1f} s)")
+    _tell(f"{_DONE}{what} ({seconds:.1f} s)")
 
 
 def _tell(text: str) -> None:
