@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 MAX_HEADER_BYTES = 64 * 1024 * 1024
+MAX_SAMPLES = 1_000_000
 BOX_HEAD = struct.Struct(">I4s")
 NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
 KINDS = {b"vide": "video", b"soun": "audio"}
@@ -49,10 +50,10 @@ class Movie:
         self._moov = moov
         root = _Box(moov, BOX_HEAD.size, len(moov))
         self._header = root.child(b"mvhd")
-        tables = (
-            _Tables(trak, self._header.timescale) for trak in root.children(b"trak") if _has_samples(trak)
-        )
-        self._tables = list(tables)
+        traks = list(root.children(b"trak"))
+        if not traks:
+            raise MalformedClip("no tracks")
+        self._tables = [_Tables(trak, self._header.timescale) for trak in traks if _has_samples(trak)]
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -231,17 +232,19 @@ def _has_samples(trak: _Box) -> bool:
 
 def _read_samples(samples: _Box) -> tuple[list[int], int, list[int]]:
     """When each sample is shown, when the last one ends, and the keyframes among them."""
-    steps = list(
-        chain.from_iterable(repeat(step, count) for count, step in samples.child(b"stts").rows(">II"))
-    )
+    steps = _expand(samples.child(b"stts"), ">II")
     offsets = samples.find(b"ctts")
-    shifts = (
-        chain.from_iterable(repeat(each, count) for count, each in offsets.rows(">Ii"))
-        if offsets
-        else repeat(0)
-    )
+    shifts = _expand(offsets, ">Ii") if offsets else [0] * len(steps)
     shown = [at + shift for at, shift, _ in zip(accumulate(steps, initial=0), shifts, steps, strict=False)]
     end = max(at + step for at, step in zip(shown, steps, strict=True))
     sync = samples.find(b"stss")
     keys = [shown[number - 1] for (number,) in sync.rows(">I")] if sync else shown
     return shown, end, keys
+
+
+def _expand(table: _Box, form: str) -> list[int]:
+    """The value of each sample, from a table of runs: how often, and which value."""
+    runs = list(table.rows(form))
+    if sum(count for count, _ in runs) > MAX_SAMPLES:
+        raise MalformedClip("more samples than a clip can have")
+    return list(chain.from_iterable(repeat(value, count) for count, value in runs))

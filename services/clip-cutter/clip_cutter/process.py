@@ -83,7 +83,7 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """Listens to a process. ``gone``: it ended and nothing more can come; ``failed``: a listener had enough."""
+    """Listens to a process. ``gone``: it ended and nothing more will come; ``failed``: a listener refused."""
 
     def __init__(self, on_line: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
         self.output = bytearray()

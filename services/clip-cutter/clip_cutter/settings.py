@@ -1,5 +1,6 @@
 """Every knob of the cutter."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Annotated, Self
 from pydantic import (
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    Json,
     SecretStr,
     StringConstraints,
     model_validator,
 )
+from pydantic_settings import NoDecode
 
 from clip_cutter.domain.cut import ModeChoice
 from clip_shared.events import BucketName, Identifier
@@ -35,6 +37,19 @@ class SourceProfile(BaseModel):
     access_key: Text
     secret_key: SecretStr
     buckets: Annotated[frozenset[BucketName], Field(min_length=1)]
+
+
+def _from_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+# pydantic-settings would report bad JSON by an error of its own, apart from all other problems.
+Profiles = Annotated[dict[Identifier, SourceProfile], NoDecode, BeforeValidator(_from_json)]
 
 
 class CuttingSettings(EnvironmentSettings):
@@ -84,7 +99,7 @@ class CuttingSettings(EnvironmentSettings):
 class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
     """Everything that ``serve`` needs."""
 
-    source_storage_profiles: Json[dict[Identifier, SourceProfile]] = Field(
+    source_storage_profiles: Profiles = Field(
         default_factory=dict,
         description="Where VODs are, as JSON:"
         ' {"name": {"endpoint", "region", "access_key", "secret_key", "buckets": […]}}.',

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from pydantic.networks import AnyHttpUrl
 
 from clip_cutter.cutter import Cutter
+from clip_cutter.domain.policy import Skipped
 from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
 from clip_cutter.scratch import Scratch
@@ -51,6 +52,7 @@ class Bench:
     highlights: Highlights
     published: list[Event[Any]]
     s3: "S3Client"
+    profiles: dict[str, SourceProfile]
 
     def put(self, content: bytes | Path) -> str:
         """Put a VOD into the source bucket; returns its key."""
@@ -112,7 +114,7 @@ def bench(
         metrics=metrics,
         deadline_seconds=60,
     )
-    return Bench(highlights, published, s3)
+    return Bench(highlights, published, s3, profiles)
 
 
 def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
@@ -302,3 +304,17 @@ async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vo
     bench.s3.delete_object(Bucket="vods", Key=key)
     with pytest.raises(Exception, match="not in storage any more"):
         await sources.confirm(place)
+
+
+async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(bench: Bench) -> None:
+    class Failing(SourceStorage):
+        async def confirm(self, source: SourceObject) -> None:
+            raise TransientError(f"{source.profile} is out")
+
+    key = bench.put(b"hello")
+    with pytest.raises(Skipped):
+        await bench.highlights._clip(highlight(key))
+    out = Failing(bench.profiles, url_seconds=60)
+    with pytest.raises(TransientError):
+        await replace(bench.highlights, sources=out).handle(highlight(key))
+    assert bench.published == []
