@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
@@ -136,8 +136,11 @@ class Process:
         Raises:
             ProcessFailed: it failed, or took longer than ``start_seconds`` (then it has been killed).
         """
-        self.launch()
-        self.wait_done()
+        try:
+            self.launch()
+            self.wait_done()
+        finally:
+            self.kill()
 
     def wait_done(self) -> None:
         """Return when the launched command has ended well; raises as :meth:`run` does."""
@@ -177,10 +180,16 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            self._child = _SPAWNER.submit(self._popen, log).result()
+            spawned = _SPAWNER.submit(self._popen, log)
+            try:
+                spawned.result()
+            except BaseException:
+                # Interrupted: a child that nobody knows of could not be stopped.
+                wait([spawned])
+                raise
 
-    def _popen(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - the command is this package's own
+    def _popen(self, log: IO[bytes]) -> None:
+        self._child = subprocess.Popen(  # noqa: S603 - the command is this package's own
             self._command,
             env=self._environment,
             stdin=subprocess.DEVNULL,

@@ -18,7 +18,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from clip_shared.storage import s3_client
 from local_stack.ports import lacks_listener
 from local_stack.servers import Addresses, Servers, temporary_servers
-from local_stack.site import Site
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -101,15 +100,6 @@ async def test_servers_that_are_started_again_have_lost_nothing() -> None:
         assert await query(before, "SELECT number FROM kept") == 1
         assert client(before).get_object(Bucket="vods", Key="kept")["Body"].read() == b"kept"
         assert await first(before, "kept") == b"kept"
-
-
-def test_a_site_with_a_folder_keeps_addresses_and_data(tmp_path: Path) -> None:
-    with Site(tmp_path) as site, Servers(site) as servers:
-        before = servers.addresses
-        client(before).put_object(Bucket="vods", Key="kept", Body=b"kept")
-    with Site(tmp_path) as site, Servers(site) as servers:
-        assert servers.addresses == before
-        assert client(before).get_object(Bucket="vods", Key="kept")["Body"].read() == b"kept"
 
 
 def test_sigkill_leaves_nothing(servers: Servers) -> None:

@@ -9,8 +9,7 @@ from local_stack.tools import ToolFailed, find_tools, run_tool
 from local_stack.vod import COLUMNS, ROWS, generate_vod, read_frame_number
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".flv"])
-@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(("suffix", "b_frames"), [(".mp4", 0), (".mkv", 2), (".ts", 2), (".flv", 0)])
 def test_every_frame_can_be_told_from_its_neighbours(tmp_path: Path, suffix: str, b_frames: int) -> None:
     vod = tmp_path / f"vod{suffix}"
     generate_vod(vod, seconds=3, b_frames=b_frames)

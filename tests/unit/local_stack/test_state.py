@@ -42,7 +42,7 @@ def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1'])
 def test_a_broken_file_reads_as_empty(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "supervisor.json"
+    path = tmp_path / "identity.json"
     assert read_json(path) == {}
     path.write_text(text)
     assert read_json(path) == {}

@@ -1,0 +1,99 @@
+"""The whole system in the background, by the commands that people use."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from local_stack.client import Client
+from local_stack.ports import lacks_listener
+from local_stack.state import State
+from local_stack.supervisor import find_running
+
+
+def local_stack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local_stack", "--state", str(folder), *arguments]
+    # A proxy that is set must not matter.
+    environment = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def test_up_use_and_down(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    try:
+        _use(folder)
+    finally:
+        stopped = local_stack(folder, "down")
+    assert (stopped.returncode, stopped.stdout) == (0, "Nothing was running.\n")
+
+
+def _use(folder: Path) -> None:
+    started = local_stack(folder, "up")
+    assert started.returncode == 0, started.stderr
+    assert "all four services are ready" in started.stdout
+    assert "runs already" in local_stack(folder, "up").stdout
+    assert local_stack(folder, "status").returncode == 0
+
+    client = Client.of_file(folder / "stack.env")
+    token = local_stack(folder, "token", "--account", "streamer-1").stdout.strip()
+    url = f"{client.environment['GATEWAY_URL']}/v1/clips"
+    answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["items"]) == (200, [])
+    refused = local_stack(folder, "highlight", "--vod", "no-such-file", "--start", "1", "--end", "9")
+    assert (refused.returncode, "no file here" in refused.stderr) == (1, True)
+    assert local_stack(folder, "tick").returncode == 0
+
+    _kill(folder, client)
+
+
+def _kill(folder: Path, client: Client) -> None:
+    """SIGKILL of the process that runs it all leaves nothing: no process, no port, no file but its data."""
+    running = find_running(State(folder))
+    assert running is not None
+    family = psutil.Process(running.pid).children(recursive=True)
+    assert len(family) > 8
+    os.kill(running.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert find_running(State(folder)) is None
+    for name in ("GATEWAY_URL", "FREE_STORAGE_ENDPOINT"):
+        assert lacks_listener(int(client.environment[name].rpartition(":")[2]))
+    assert not (folder / "stack.env").exists()
+    assert not (folder / "tmp").exists()
+
+
+def test_up_says_why_not(tmp_path: Path) -> None:
+    (tmp_path / "kafka").touch()  # where the broker's folder should be
+    failed = local_stack(tmp_path, "up")
+    assert failed.returncode == 1
+    assert f"File exists: '{tmp_path / 'kafka'}'" in failed.stderr
+    assert find_running(State(tmp_path)) is None
+
+
+@pytest.mark.parametrize("command", ["token", "tick", "status"])
+def test_commands_say_that_it_is_not_up(tmp_path: Path, command: str) -> None:
+    answer = local_stack(tmp_path, command)
+    assert answer.returncode == 1
+    assert "make up" in answer.stdout + answer.stderr
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    starting = subprocess.Popen(
+        [sys.executable, "-m", "local_stack", "--state", str(tmp_path), "up"], stdout=subprocess.DEVNULL
+    )
+    while not (tmp_path / "kafka").exists():
+        assert starting.poll() is None
+        time.sleep(0.05)
+    family = psutil.Process(starting.pid).children(recursive=True)
+    starting.send_signal(signal.SIGINT)
+    assert starting.wait(timeout=30) == 130
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive

@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_stack.windows import SHORTEST_SECONDS, BadWindow, Window, choose_windows, retention_seconds
+
+
+def test_what_is_asked_for_is_cut() -> None:
+    first, second = choose_windows(100, 61.5, 75)
+    assert first == Window(61.5, 75)
+    assert second == Window(80.75, 94.25)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "second_start"),
+    [(80, 90, 90), (85, 95, 37.5), (10, 95, 10)],
+    ids=["room after", "room before", "no room"],
+)
+def test_the_second_is_elsewhere_where_there_is_room(start: float, end: float, second_start: float) -> None:
+    first, second = choose_windows(100, start, end)
+    assert second == Window(second_start, second_start + first.seconds)
+
+
+def test_half_of_a_wish_is_enough() -> None:
+    assert choose_windows(100, 30, None)[0] == Window(30, 40)
+    assert choose_windows(100, None, 30)[0] == Window(20, 30)
+    assert choose_windows(35, 30, None)[0] == Window(30, 35)
+
+
+@given(st.floats(min_value=4, max_value=100_000))
+def test_without_a_wish_both_are_inside_any_recording(recorded: float) -> None:
+    for window in choose_windows(recorded, None, None):
+        assert 0 <= window.start < window.end <= recorded
+        assert window.seconds >= SHORTEST_SECONDS - 1e-9
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 5), (95, 101), (50, 50.5), (60, 50), (None, None)])
+def test_says_what_the_recording_has(start: float | None, end: float | None) -> None:
+    with pytest.raises(BadWindow, match=r"it has 3\.000 s"):
+        choose_windows(3, start, end)
+
+
+def test_a_re_encode_is_given_time() -> None:
+    copied = retention_seconds("h264", "yuv420p", Window(0, 10))
+    assert retention_seconds("hevc", "yuv420p", Window(0, 10)) > copied
+    assert retention_seconds("h264", "yuv444p", Window(0, 10)) > copied
