@@ -22,7 +22,9 @@ from rich.table import Table
 from clip_shared.events import DailyTick, Event, HighlightDetected, HighlightKind, SourceObject, clip_id_for
 from local_stack import supervisor
 from local_stack.client import SOURCE, Client, Outcome, new_id
-from local_stack.demo import STREAMER, Wish, run_demo
+from local_stack.demo import Wish, run_demo
+from local_stack.journey import STREAMER
+from local_stack.patient import be_patient
 from local_stack.ports import LOOPBACK
 from local_stack.signals import leave_on_signals
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
@@ -57,6 +59,7 @@ def commands(
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK]))
     # It reports each failed attempt; what matters is the one that is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    be_patient()
     context.obj = State(state)
 
 
