@@ -8,10 +8,8 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from local_stack.ports import Ports
 from local_stack.servers import Addresses
+from tests.deployment import services
 
-KAFKA_IMAGE = "apache/kafka:4.1.0"
-POSTGRES_IMAGE = "postgres:18.0"
-SEAWEEDFS_IMAGE = "chrislusf/seaweedfs:3.97"
 PASSWORD = "only-for-tests"  # noqa: S105 - of containers that live for one test run
 
 
@@ -38,10 +36,15 @@ def container_servers() -> Iterator[Addresses]:
         )
 
 
+def _image(service: str) -> str:
+    """The image that docker-compose.yml runs."""
+    return str(services()[service]["image"])
+
+
 def _kafka(port: int) -> DockerContainer:
     # The broker tells clients where to find it, so the port outside must be known beforehand.
     return (
-        DockerContainer(KAFKA_IMAGE)
+        DockerContainer(_image("kafka"))
         .with_bind_ports(9092, port)
         .with_env("KAFKA_NODE_ID", "1")
         .with_env("KAFKA_PROCESS_ROLES", "broker,controller")
@@ -59,7 +62,7 @@ def _kafka(port: int) -> DockerContainer:
 
 def _postgres() -> DockerContainer:
     return (
-        DockerContainer(POSTGRES_IMAGE)
+        DockerContainer(_image("postgres"))
         .with_exposed_ports(5432)
         .with_env("POSTGRES_USER", "clips")
         .with_env("POSTGRES_PASSWORD", PASSWORD)
@@ -70,7 +73,7 @@ def _postgres() -> DockerContainer:
 
 def _seaweedfs() -> DockerContainer:
     return (
-        DockerContainer(SEAWEEDFS_IMAGE)
+        DockerContainer(_image("seaweedfs"))
         .with_exposed_ports(8333)
         .with_env("AWS_ACCESS_KEY_ID", "clips")
         .with_env("AWS_SECRET_ACCESS_KEY", PASSWORD)
