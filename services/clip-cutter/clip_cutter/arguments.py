@@ -63,9 +63,13 @@ POSTER_SIZE = ("min(1280,trunc(iw*max(sar,1)/2)*2)", "-2")
 
 @dataclass(frozen=True)
 class Input:
-    """A file of this machine, or a presigned URL: a secret, which no ``repr`` and no message shows."""
+    """A file of this machine, or a presigned URL: a secret, which no ``repr`` and no message shows.
+
+    ``ca_file``: the authorities (PEM) that an ``https`` URL's certificate is checked against.
+    """
 
     location: str = field(repr=False)
+    ca_file: str | None = None
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
@@ -83,14 +87,15 @@ class Input:
         return self.scheme != "file"
 
     def options(self) -> dict[str, Any]:
-        """The fences, and for a remote source when to give it up (microseconds)."""
+        """The fences, and for a remote source when to give it up (microseconds) and whom to trust."""
         fences: dict[str, Any] = {"protocol_whitelist": PROTOCOLS[self.scheme], "format_whitelist": FORMATS}
         patience = {
             "rw_timeout": STALL_SECONDS * 1_000_000,
             "reconnect": 1,
             "reconnect_delay_max": RECONNECT_SECONDS,
         }
-        return fences | patience if self.is_remote else fences
+        trust = {"tls_verify": 1, "ca_file": self.ca_file} if self.scheme == "https" else {}
+        return fences | patience | trust if self.is_remote else fences
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ _TROUBLE = re.compile(r"\[(?:error|fatal|panic)\] ")
 _OUTAGE = re.compile(
     r"^\[(?:https?|tls|tcp) @ [^]]*\] \[(?:error|warning)\] (?!HTTP error 4(?!08|29))"
     r"|Server returned 5"
-    r"|Error (?:opening input|during demuxing): (?:Input/output|Connection|Operation timed|Network)"
+    r"|Error (?:opening input|during demuxing): (?:Input/output|I/O|Connection|Operation timed|Network)"
 )
 _NO_SPACE = "No space left on device"
 _NO_MEMORY = "Cannot allocate memory"
@@ -66,7 +66,7 @@ class Diary:
             TransientError: the source breaks off again and again.
         """
         if match := _PULLED.search(line):
-            self.pulled_bytes += int(match[1])
+            self.pulled_bytes = int(match[1])  # the last one: the input is closed after the output was reread
         line = _SIGNED.sub("the source", line.replace(self.secret, "the source"))[:MAX_LINE]
         if _OUTAGE.search(line):
             self.outages.append(line)
@@ -132,11 +132,14 @@ class Ffmpeg:
         """What is in a file."""
         command = arguments.probe_command(self._programs.ffprobe, source)
         limits = replace(self._limits, deadline_seconds=min(PROBE_SECONDS, self._limits.deadline_seconds))
-        answer, _ = await self._run(command, source, limits)
+        answer, diary = await self._run(command, source, limits)
         try:
-            return read_media(answer)
+            media = read_media(answer)
         except Unintelligible as error:
-            raise ToolFailed("it says nothing sensible about itself") from error
+            raise diary.judge("it says nothing sensible about itself") from error
+        if media.is_vague and diary.outages:
+            raise diary.judge("it was not read to its end")
+        return media
 
     async def cut(self, cut: Cut, output: Path) -> Diary:
         """Cut a window into a new MP4. Success proves nothing: look at the file, and at the diary."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from clip_cutter.domain.media import Audio, Media, Video
+from clip_cutter.domain.media import UNKNOWN, Audio, Media, Video
 
 PROBED = (
     "format=format_name,start_time,duration,bit_rate"
@@ -60,8 +60,8 @@ def _read_video(stream: Mapping[str, Any], file_start: float) -> Video:
     start = _number(stream.get("start_time"))
     return Video(
         index=int(stream["index"]),
-        codec=str(stream.get("codec_name", "unknown")),
-        pixel_format=str(stream.get("pix_fmt", "unknown")),
+        codec=str(stream.get("codec_name", UNKNOWN)),
+        pixel_format=str(stream.get("pix_fmt", UNKNOWN)),
         width=int(stream.get("width", 0)),
         height=int(stream.get("height", 0)),
         frame_seconds=_frame_seconds(stream),

@@ -1,10 +1,12 @@
 """Source storage: where VODs lie, in buckets that a profile allows. They are named, never addressed."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import get_cert_path
 
 from clip_cutter.arguments import Input
 from clip_cutter.domain.policy import Skipped, unreadable
@@ -51,7 +53,8 @@ class SourceStorage:
         if await asyncio.to_thread(_is_empty, client, source):
             raise unreadable("the file is empty")
         place = {"Bucket": source.bucket, "Key": source.key}
-        return Input(client.generate_presigned_url("get_object", Params=place, ExpiresIn=self._url_seconds))
+        url = client.generate_presigned_url("get_object", Params=place, ExpiresIn=self._url_seconds)
+        return Input(url, ca_file=_authorities())
 
     async def confirm(self, source: SourceObject) -> None:
         """Look again at a VOD that could not be read: returns if that was not the storage's fault.
@@ -76,6 +79,11 @@ class SourceStorage:
         if {".", ".."} & set(source.key.split("/")):
             raise PermanentError("the source key contains a relative path")
         return self._clients[source.profile]
+
+
+def _authorities() -> str:
+    """The certificates that boto3 trusts. ffmpeg and ffprobe differ in what they do when not told."""
+    return os.environ.get("AWS_CA_BUNDLE") or str(get_cert_path(verify=True))
 
 
 def _client(profile: SourceProfile) -> "S3Client":

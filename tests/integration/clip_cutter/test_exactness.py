@@ -29,9 +29,9 @@ COPIED = [
     "silent.ts",
 ]
 CONTAINERS = COPIED[:4]
-# On a keyframe, and between two; the very beginning, and no frame's time at all.
-CASES = [(name, start) for name in COPIED for start in (4.0, 5.3)]
-CASES += [(name, start) for name in CONTAINERS for start in (0.0, 6.717)]
+# Between two keyframes; on one, at the very beginning, and at no frame's time at all.
+CASES = [(name, 5.3) for name in COPIED]
+CASES += [(name, start) for name in (*CONTAINERS, "live.mp4") for start in (4.0, 0.0, 6.717)]
 SECONDS = 3.0
 MD5 = ("-f", "framehash", "-hash", "md5", "-")
 EDGE_SECONDS = 0.1

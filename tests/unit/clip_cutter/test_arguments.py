@@ -58,6 +58,11 @@ def test_only_a_remote_source_can_stall() -> None:
     assert "-rw_timeout" not in command(replace(CUT, source=Input("file:/v.mp4")))
 
 
+def test_certificates_are_checked() -> None:
+    arguments = command(replace(CUT, source=Input(URL, ca_file="/ca.pem")))
+    assert (value(arguments, "-tls_verify"), value(arguments, "-ca_file")) == ("1", "/ca.pem")
+
+
 def test_a_url_is_shown_to_nobody() -> None:
     assert "Signature" not in repr(CUT)
 

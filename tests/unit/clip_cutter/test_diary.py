@@ -16,6 +16,7 @@ OUTAGES = [
     "[https @ 0x55] [error] Stream ends prematurely at 264847, should be 868543",
     "[http @ 0x55] [warning] Will reconnect at 264847 in 0 second(s), error=Connection reset by peer.",
     "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: Input/output error",
+    "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: I/O error",
 ]
 NO_OUTAGES = [
     "[http @ 0x55] [warning] HTTP error 404 Not Found",
@@ -63,13 +64,13 @@ def test_no_secret_is_kept(line: str) -> None:
     assert "abc" not in repr(diary)
 
 
-def test_bytes_are_counted() -> None:
+def test_bytes_of_the_input_are_counted() -> None:
     diary = after(
-        "[AVIOContext @ 0x1] [verbose] Statistics: 100 bytes read, 1 seeks",
+        "[AVIOContext @ 0x1] [verbose] Statistics: 100 bytes read, 1 seeks",  # the output, moved to its front
         "[AVIOContext @ 0x2] [verbose] Statistics: 265 bytes written, 2 seeks",
         "[AVIOContext @ 0x3] [verbose] Statistics: 23 bytes read, 0 seeks",
     )
-    assert diary.pulled_bytes == 123
+    assert diary.pulled_bytes == 23
 
 
 def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

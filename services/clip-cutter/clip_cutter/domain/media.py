@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from clip_cutter.domain.policy import unreadable
 
+UNKNOWN = "unknown"
 MAX_PIXELS = 8192 * 4320
 
 
@@ -41,6 +42,11 @@ class Media:
     bit_rate: int | None
     video: Video | None
     audio: Audio | None
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether it lacks what every recording has."""
+        return self.seconds is None or self.video is None or self.video.pixel_format == UNKNOWN
 
 
 @dataclass(frozen=True)
