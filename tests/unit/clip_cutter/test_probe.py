@@ -77,6 +77,7 @@ def test_nonsense_is_unintelligible(answer: bytes) -> None:
         read_media(answer)
 
 
+@settings(max_examples=30)
 @given(
     st.recursive(
         st.none() | st.text() | st.integers() | st.floats(),
