@@ -221,7 +221,7 @@ class Bus:
         await self.broker.stop()
         for subscriber in self.broker.subscribers:
             # What outlived the grace period was cancelled: give its clean-up (ffmpeg, scratch) a moment.
-            await _lock_of(subscriber).wait_release(CANCEL_SECONDS)
+            await _wait_until_idle(subscriber, CANCEL_SECONDS)
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
@@ -257,7 +257,7 @@ class _DrainOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokaf
     async def on_partitions_revoked(self, revoked: Collection[object]) -> None:
         """Wait for the handler at work; called before the group is joined anew."""
         log.info("partitions revoked", partitions=_names(revoked))
-        await _lock_of(self.subscriber).wait_release(self._timeout_seconds)
+        await _wait_until_idle(self.subscriber, self._timeout_seconds)
 
     async def on_partitions_assigned(self, assigned: Collection[object]) -> None:
         """Say so; positions come from the committed offsets."""
@@ -283,10 +283,11 @@ async def _parse(raw: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
     return message
 
 
-def _lock_of(subscriber: Any) -> Any:
-    # FastStream's MultiLock, held from before a message is parsed until after it is committed; typed as
-    # the context manager that it also is.
-    return subscriber.lock
+async def _wait_until_idle(subscriber: Any, seconds: float) -> None:
+    # FastStream's MultiLock, held from before a message is parsed until after it is committed. A subscriber
+    # that was never started has a null context in its place.
+    if hasattr(subscriber.lock, "wait_release"):
+        await subscriber.lock.wait_release(seconds)
 
 
 def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:

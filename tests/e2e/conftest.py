@@ -1,4 +1,4 @@
-"""One running system for all e2e tests, and a recording to cut."""
+"""One running system for all e2e tests, gone before the integration tests, whose topics it consumes."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,14 +12,14 @@ from local_stack.vod import generate_vod
 from tests.e2e.platform import Platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(addresses: Addresses) -> Iterator[LocalStack]:
     """The four services on the servers of this run."""
     with temporary_stack(addresses=addresses) as stack:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vod(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute in which every frame tells its number."""
     path = tmp_path_factory.mktemp("vod") / "vod.mp4"
@@ -27,7 +27,7 @@ def vod(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def platform(stack: LocalStack, vod: Path) -> AsyncIterator[Platform]:
     """The platform around the system, with the recording in its source bucket."""
     async with Platform(stack) as platform:

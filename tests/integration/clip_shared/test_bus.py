@@ -224,3 +224,14 @@ async def test_without_a_broker_the_error_names_the_address() -> None:
     bus = new_bus(KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1", kafka_enable_idempotence=False))
     with pytest.raises(TransientError, match=r"127\.0\.0\.1:1"):
         await bus.start()
+
+
+async def test_it_stops_while_it_still_waits_to_join(settings: KafkaSettings) -> None:
+    bus = new_bus(settings)
+
+    @bus.subscriber(DailyTick, deadline_seconds=1)
+    async def handle(_event: Event[DailyTick]) -> None:
+        pass
+
+    await bus.start()
+    await bus.stop()

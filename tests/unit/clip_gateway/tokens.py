@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -19,9 +20,14 @@ OTHER_KEY = generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Claims of a good token for ``ann``; a change to None leaves the claim out."""
-    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": int(time.time()) + 300}
-    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+    """Claims of a good token for ``ann``; None leaves a claim out, a timedelta counts from now."""
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": timedelta(minutes=5)}
+    now = time.time()
+    return {
+        name: int(now + value.total_seconds()) if isinstance(value, timedelta) else value
+        for name, value in {**good, **changes}.items()
+        if value is not None
+    }
 
 
 def hs256(secret: str = SECRET, **changes: Any) -> str:
