@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+BENCH_READY := $(VENV)/.ready-bench
 
 PACKAGES := shared $(wildcard services/*) deploy/local
 
@@ -81,6 +82,15 @@ test-unit: $(READY) ## The tests that start no process
 test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
+.PHONY: bench-cutter
+bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, ten minutes [ARGS="--quick"]
+	@$(BIN)/python -m tests.bench.cutter $(ARGS)
+
+$(BENCH_READY): requirements/bench.lock $(READY)
+	@echo "Installing what benchmarks compare with (about a minute, once) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bench.lock
+	@touch $@
+
 ##@ Maintenance
 
 .PHONY: schemas
@@ -94,6 +104,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-v
 lock: ## Pin every dependency anew, with hashes and without index addresses
 	@test -x $(BIN)/uv || $(MAKE) setup
 	@$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(PACKAGES)) -o requirements/dev.lock
+	@$(COMPILE) --group bench -c requirements/dev.lock -o requirements/bench.lock
 	@echo hatchling | $(COMPILE) - -c requirements/dev.lock -o requirements/build.lock
 	@for service in $(notdir $(wildcard services/*)); do \
 	  $(COMPILE) shared/pyproject.toml services/$$service/pyproject.toml -c requirements/dev.lock \

@@ -1,0 +1,1 @@
+"""Benchmarks: started by hand (``make bench-cutter``), never by a test run."""

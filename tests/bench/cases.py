@@ -1,0 +1,72 @@
+"""Which clips the cutter's benchmark cuts, and how often."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clip_shared.events import CutMode
+
+PICTURES = ("720p60", "1080p60")
+SHORT, LONG = "10 min", "6 h"
+SOURCE_SECONDS = {SHORT: 600, LONG: 6 * 3600}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One clip. ``rounds``: how often it is cut; ``moviepy``: in how many of them by MoviePy too."""
+
+    mode: CutMode
+    picture: str
+    source: str
+    seconds: int
+    rounds: int
+    moviepy: int = 0
+
+    @property
+    def vod(self) -> tuple[str, str]:
+        """The recording that it is cut from: picture and length."""
+        return self.picture, self.source
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.mode} {self.picture} {self.source} {self.seconds} s"
+
+
+COPY_ROUNDS = 7
+# Re-encoding takes about as long as the clip lasts on a busy pair of cores: the long ones are cut once.
+EXACT_ROUNDS = {
+    "720p60": {1: 3, 10: 3, 30: 3, 60: 1, 120: 1},
+    "1080p60": {1: 2, 10: 2, 30: 1},
+}
+MOVIEPY_ROUNDS = {("720p60", 10): 1, ("720p60", 30): 2, ("1080p60", 30): 1}
+
+
+def full(*, moviepy: bool, every: bool) -> list[Case]:
+    """The ordinary run; with ``every`` also the re-encodes that take minutes each."""
+    exact = EXACT_ROUNDS | {"1080p60": EXACT_ROUNDS["1080p60"] | {60: 1, 120: 1}} if every else EXACT_ROUNDS
+    return [*_copies(moviepy=moviepy), *_exacts(exact)]
+
+
+def _copies(*, moviepy: bool) -> Iterator[Case]:
+    for picture in PICTURES:
+        for seconds in (1, 10, 30, 60, 120):
+            also = MOVIEPY_ROUNDS.get((picture, seconds), 0) if moviepy else 0
+            yield Case(CutMode.COPY, picture, SHORT, seconds, COPY_ROUNDS, also)
+            # The length of its index is what a long recording costs, and that has no picture size.
+            if picture == PICTURES[0]:
+                yield Case(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
+
+
+def _exacts(rounds: dict[str, dict[int, int]]) -> Iterator[Case]:
+    for picture, lengths in rounds.items():
+        for seconds, times in lengths.items():
+            yield Case(CutMode.EXACT, picture, SHORT, seconds, times)
+
+
+def quick(*, moviepy: bool) -> list[Case]:
+    """A smoke run of less than a minute, whose figures mean nothing."""
+    return [
+        Case(CutMode.COPY, "720p60", SHORT, 1, rounds=2, moviepy=int(moviepy)),
+        Case(CutMode.COPY, "720p60", SHORT, 30, rounds=2),
+        Case(CutMode.EXACT, "720p60", SHORT, 1, rounds=2),
+    ]

@@ -1,0 +1,246 @@
+"""Who cuts: the cutter's whole job, bare ffmpeg with the same arguments, and MoviePy."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from prometheus_client.parser import text_string_to_metric_families
+
+from clip_cutter.arguments import Cut, Input, cut_command
+from clip_cutter.domain import cut as rules
+from clip_cutter.domain.cut import ModeChoice
+from clip_cutter.domain.policy import Window
+from clip_cutter.ffmpeg import Ffmpeg, Programs
+from clip_cutter.process import Limits
+from clip_shared.envelope import from_record, to_record
+from clip_shared.events import (
+    ClipCreated,
+    ClipSkipped,
+    CutMode,
+    Event,
+    HighlightDetected,
+    HighlightKind,
+    SourceObject,
+)
+from local_stack.patient import be_patient
+from local_stack.servers import Addresses
+from local_stack.site import Site
+from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, LocalStack
+from local_stack.tools import find_tools
+from tests.bench.report import Run
+from tests.bench.usage import cores, cpu_seconds, own_cpu_seconds, peak_rss_bytes, reset_peak
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+DIRECT, COUNTED = "direct", "counted"
+URL_SECONDS = 3600
+PROBE_LIMITS = Limits(deadline_seconds=60, cpu_seconds=60, memory_bytes=2**32, file_bytes=2**30)
+PATIENCE_SECONDS = 600
+# "auto" copies the recordings of the benchmark, and is what runs in production.
+CUT_MODES = {CutMode.COPY: ModeChoice.AUTO, CutMode.EXACT: ModeChoice.EXACT}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is to be cut: a window of an object in the source bucket, and how."""
+
+    key: str
+    window: Window
+    mode: CutMode
+
+
+class NoClip(Exception):
+    """The cutter made no clip, or cut it in another way than the benchmark is about."""
+
+
+class Cutter:
+    """The clip-cutter as a process of its own, behind the bus."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._service = stack.cutter
+        self._brokers = stack.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        self._http = httpx.AsyncClient(base_url=stack.cutter.url, trust_env=False)
+        self._producer = AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all")
+        self._outcomes = AIOKafkaConsumer(
+            ClipCreated.TOPIC, ClipSkipped.TOPIC, bootstrap_servers=self._brokers
+        )
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, addresses: Addresses, counted_endpoint: str, mode: CutMode) -> AsyncIterator[Self]:
+        """A cutter on servers that run; ``counted_endpoint`` is the source storage's, behind the proxy."""
+        be_patient()  # with the embedded broker, a consumer of ours would take a third of a core
+        settings = {
+            "CUT_MODE": str(CUT_MODES[mode]),
+            "SOURCE_STORAGE_PROFILES": _profiles(addresses, counted_endpoint),
+        }
+        with Site() as site:
+            stack = LocalStack(site, addresses=addresses, settings={"clip-cutter": settings})
+            site.save()
+            with stack.cutter:
+                cutter = cls(stack)
+                async with cutter._http, cutter._producer, cutter._listening():
+                    yield cutter
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        await self._outcomes.start()
+        try:
+            await self._outcomes.seek_to_end()
+            for partition in self._outcomes.assignment():
+                await self._outcomes.position(partition)
+            yield
+        finally:
+            # A patient consumer that waits when it is stopped hands on the cancellation of its own fetch.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._outcomes.stop()
+
+    async def cut(self, clip: Clip, *, profile: str = DIRECT) -> tuple[Run, int]:
+        """Publish a highlight and wait for its clip. Returns the run, and the bytes that were stored.
+
+        Times are the service's own: from the event's time, or its arrival, to the acknowledged clip-created.
+
+        Raises:
+            NoClip: there is none.
+        """
+        pid = self._service.pid
+        assert pid is not None
+        before = await self._timers()
+        reset_peak(pid)
+        cpu = cpu_seconds(pid)
+        event = Event[HighlightDetected].new(_highlight(clip, profile), source="bench")
+        record = to_record(event)
+        await self._producer.send_and_wait(record.topic, record.value, record.key, headers=record.headers)
+        created = await self._outcome_of(event.data.stream_highlight_id)
+        if created.cut_receipt.mode is not clip.mode or created.cut_receipt.fallback_reason:
+            raise NoClip(f"not cut by {clip.mode}: {created.cut_receipt}")
+        cpu = cpu_seconds(pid) - cpu
+        after = await self._settled(before)
+        published, consumed = (now - then for now, then in zip(after, before, strict=True))
+        return Run(published, cpu, consumed, peak_rss_bytes(pid)), created.object.size_bytes
+
+    async def _outcome_of(self, highlight_id: str) -> ClipCreated:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for record in self._outcomes:
+                if record.key == highlight_id.encode():
+                    if record.topic == ClipSkipped.TOPIC:
+                        raise NoClip(str(record.value))
+                    return from_record(ClipCreated, record.value, record.headers, record.timestamp).data
+        raise NoClip("the consumer was stopped")
+
+    async def _settled(self, before: tuple[float, float]) -> tuple[float, float]:
+        """Both timers, once the job that was announced has been noted in them."""
+        while True:
+            after = await self._timers()
+            if after[0] > before[0] and after[1] > before[1]:
+                return after
+            await asyncio.sleep(0.02)
+
+    async def _timers(self) -> tuple[float, float]:
+        """Seconds of all jobs so far: from publishing, and from consuming."""
+        text = (await self._http.get("/metrics")).raise_for_status().text
+        found = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.labels.get("topic", HighlightDetected.TOPIC) == HighlightDetected.TOPIC
+        }
+        return found["clips_highlight_to_created_seconds_sum"], found.get("clips_event_seconds_sum", 0.0)
+
+
+def _profiles(addresses: Addresses, counted_endpoint: str) -> str:
+    keys = {
+        "region": addresses.s3_region,
+        "access_key": addresses.s3_access_key,
+        "secret_key": addresses.s3_secret_key,
+        "buckets": [SOURCE_BUCKET],
+    }
+    endpoints = {DIRECT: addresses.s3_endpoint_url, COUNTED: counted_endpoint}
+    return json.dumps({name: {"endpoint": endpoint, **keys} for name, endpoint in endpoints.items()})
+
+
+def _highlight(clip: Clip, profile: str) -> HighlightDetected:
+    return HighlightDetected(
+        stream_highlight_id=uuid.uuid4().hex,
+        twitch_account_id="streamer-1",
+        source_vod_id="vod-1",
+        source=SourceObject(profile=profile, bucket=SOURCE_BUCKET, key=clip.key),
+        start_seconds=clip.window.start,
+        end_seconds=clip.window.end,
+        kind=HighlightKind.REFINED,
+        title="What a save",
+    )
+
+
+class Rivals:
+    """Those who only cut and upload. ``folder`` is where they work."""
+
+    def __init__(self, s3: "S3Client", folder: Path) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self._programs = Programs(find_tools().ffmpeg, find_tools().ffprobe)
+
+    async def command(self, clip: Clip) -> list[str]:
+        """The arguments that the cutter gives to ffmpeg for a clip (whose first attempt must do)."""
+        source = Input(self._url(clip))
+        ffmpeg = Ffmpeg(self._programs, limits=PROBE_LIMITS, threads=1, on_pulled=lambda _: None)
+        media = await ffmpeg.probe(source)
+        plan = rules.choose_plan(CUT_MODES[clip.mode], media, clip.window)
+        seek = rules.seeks(media.container, clip.window.start)[0]
+        cut = Cut(source, media, plan, seek, clip.window.start, clip.window.end)
+        return cut_command(self._programs.ffmpeg, cut, self._output, cores())
+
+    async def bare(self, command: list[str]) -> Run:
+        """Run ffmpeg, upload what it wrote."""
+        return await asyncio.to_thread(self._timed, lambda: _run_quietly(command))
+
+    async def moviepy(self, clip: Clip) -> Run:
+        """Cut with MoviePy as its manual does, upload what it wrote. Its import is not counted."""
+        return await asyncio.to_thread(self._timed, _moviepy_job(self._url(clip), clip.window, self._output))
+
+    @property
+    def _output(self) -> Path:
+        return self._folder / "clip.mp4"
+
+    def _url(self, clip: Clip) -> str:
+        place = {"Bucket": SOURCE_BUCKET, "Key": clip.key}
+        return self._s3.generate_presigned_url("get_object", Params=place, ExpiresIn=URL_SECONDS)
+
+    def _timed(self, cut: Callable[[], None]) -> Run:
+        cpu, started = own_cpu_seconds(), time.monotonic()
+        cut()
+        self._s3.upload_file(str(self._output), CLIPS_BUCKET, f"bench/{uuid.uuid4().hex}.mp4")
+        run = Run(time.monotonic() - started, own_cpu_seconds() - cpu)
+        self._output.unlink()
+        return run
+
+
+def _run_quietly(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _moviepy_job(url: str, window: Window, output: Path) -> Callable[[], None]:
+    from moviepy import VideoFileClip  # noqa: PLC0415 - installed for this benchmark only
+
+    def cut() -> None:
+        with VideoFileClip(url) as vod:
+            clip = vod.subclipped(window.start, window.end)
+            clip.write_videofile(
+                str(output),
+                codec="libx264",
+                audio_codec="aac",
+                temp_audiofile_path=str(output.parent),
+                logger=None,
+            )
+
+    return cut

@@ -1,0 +1,178 @@
+"""The cutter's benchmark: ``make bench-cutter``.
+
+Contenders take turns within each round, so that whatever else the machine does hits all of them alike. Of
+each clip there is one run beforehand that is not timed: it warms the caches, and its reading is counted.
+"""
+
+import asyncio
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clip_cutter.domain.policy import Window
+from clip_shared.events import CutMode
+from clip_shared.settings import KafkaSettings
+from clip_shared.storage import s3_client
+from clip_shared.topics import create_topics
+from local_stack.servers import Addresses, temporary_servers
+from local_stack.stack import SOURCE_BUCKET
+from tests.bench import report
+from tests.bench.cases import SOURCE_SECONDS, Case, full, quick
+from tests.bench.contenders import COUNTED, Clip, Cutter, Rivals
+from tests.bench.plot import draw
+from tests.bench.proxy import CountingProxy
+from tests.bench.report import BARE, CUTTER, MOVIEPY, Result, Run, Traffic
+from tests.bench.sources import LOOP_SECONDS, encode_loop, lengthen, move_to_storage
+from tests.bench.usage import machine
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "benchmarks"
+# Between two keyframes, late in the recording, and on the same pictures in each.
+START_SHARE, START_OFFSET = 0.5, 1.5
+
+
+@dataclass
+class Entry:
+    """A case on its way: what to cut, bare ffmpeg's command for it, and what has been measured."""
+
+    case: Case
+    clip: Clip
+    command: list[str]
+    traffic: Traffic
+    runs: dict[str, list[Run]] = field(default_factory=lambda: {CUTTER: [], BARE: [], MOVIEPY: []})
+
+    def result(self) -> Result:
+        """What was measured."""
+        return Result(self.case, self.runs, self.traffic)
+
+
+def main(
+    *,
+    smoke: Annotated[
+        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="Also the longest re-encodes: many minutes more.")
+    ] = False,
+    moviepy: Annotated[bool, typer.Option(help="With MoviePy, which takes a minute or two.")] = True,
+) -> None:
+    """Measure the cutter against bare ffmpeg and MoviePy, side by side."""
+    about = {"command": _command(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
+    started = time.monotonic()
+    cases = quick(moviepy=moviepy) if smoke else full(moviepy=moviepy, every=every)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        results = asyncio.run(_measure(cases, Path(folder)))
+    about["minutes"] = str(round((time.monotonic() - started) / 60, 1))
+    typer.echo(report.summary(results, about))
+    if not smoke:
+        _publish(results, about)
+
+
+def _command() -> str:
+    arguments = shlex.join(sys.argv[1:])
+    return f'make bench-cutter ARGS="{arguments}"' if arguments else "make bench-cutter"
+
+
+def _publish(results: Sequence[Result], about: dict[str, Any]) -> None:
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / "cutter.json").write_text(report.as_json(results, about))
+    draw(results, FIGURES / "cutter.png")
+    report.replace_figures(PAGE, report.summary(results, about))
+
+
+async def _measure(cases: Sequence[Case], folder: Path) -> list[Result]:
+    with temporary_servers() as servers:
+        addresses = servers.addresses
+        bus = KafkaSettings(
+            kafka_bootstrap_servers=addresses.kafka_bootstrap_servers,
+            kafka_enable_idempotence=addresses.kafka_enable_idempotence,
+        )
+        await create_topics(bus, replication_factor=1)
+        s3 = s3_client(
+            endpoint=addresses.s3_endpoint_url,
+            region=addresses.s3_region,
+            access_key=addresses.s3_access_key,
+            secret_key=addresses.s3_secret_key,
+            read_timeout_seconds=120,
+        )
+        await asyncio.to_thread(_store_sources, cases, s3, folder)
+        rivals = Rivals(s3, folder)
+        results: list[Result] = []
+        for mode, group in groupby(cases, key=lambda case: case.mode):
+            results += await _measure_mode(mode, list(group), addresses, rivals)
+        return results
+
+
+def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
+    for picture in sorted({case.picture for case in cases}):
+        loop = encode_loop(folder, picture)
+        for source in sorted({case.source for case in cases if case.picture == picture}):
+            _say(f"making a recording: {picture}, {source}")
+            vod = folder / "vod.mp4"
+            lengthen(loop, SOURCE_SECONDS[source], vod)
+            move_to_storage(vod, s3, SOURCE_BUCKET, _key(picture, source))
+        loop.unlink()
+
+
+async def _measure_mode(
+    mode: CutMode, cases: Sequence[Case], addresses: Addresses, rivals: Rivals
+) -> list[Result]:
+    proxy = CountingProxy(addresses.s3_endpoint_url)
+    async with proxy.running(), Cutter.running(addresses, proxy.endpoint, mode) as cutter:
+        entries = [await _prepare(case, cutter, rivals, proxy) for case in cases]
+        for number in range(max(case.rounds for case in cases)):
+            for entry in entries:
+                if number < entry.case.rounds:
+                    await _round(entry, number, cutter, rivals)
+    return [entry.result() for entry in entries]
+
+
+async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingProxy) -> Entry:
+    _say(f"warming up: {case.name}")
+    clip = _clip(case)
+    proxy.pulled_bytes = 0
+    _, stored_bytes = await cutter.cut(clip, profile=COUNTED)
+    traffic = Traffic(proxy.pulled_bytes, stored_bytes)
+    return Entry(case, clip, await rivals.command(clip), traffic)
+
+
+async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> None:
+    ours, _ = await cutter.cut(entry.clip)
+    taken = {CUTTER: ours, BARE: await rivals.bare(entry.command)}
+    if number < entry.case.moviepy:
+        taken[MOVIEPY] = await rivals.moviepy(entry.clip)
+    for name, run in taken.items():
+        entry.runs[name].append(run)
+    times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in taken.items())
+    _say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
+
+
+def _clip(case: Case) -> Clip:
+    middle = SOURCE_SECONDS[case.source] * START_SHARE // LOOP_SECONDS * LOOP_SECONDS
+    start = middle + START_OFFSET
+    return Clip(_key(*case.vod), Window(start, start + case.seconds), case.mode)
+
+
+def _key(picture: str, source: str) -> str:
+    return f"{picture}-{source.replace(' ', '-')}.mp4"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

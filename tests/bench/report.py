@@ -1,0 +1,213 @@
+"""From measured runs to the figures, the table and the JSON."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench.cases import LONG, SHORT, Case
+
+CUTTER, BARE, MOVIEPY = "cutter", "ffmpeg", "moviepy"
+MEBIBYTE = 1024 * 1024
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+HEADER = (
+    "mode", "picture", "source", "clip", "runs", "cutter", "ffmpeg + upload", "ratio (least, most)",
+    "without the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One clip by one contender. ``handled_seconds``: of them, from consumed to acknowledged (the cutter)."""
+
+    seconds: float
+    cpu_seconds: float
+    handled_seconds: float | None = None
+    peak_rss_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one job of the cutter read and wrote."""
+
+    pulled_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How figures are distributed."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread | None":
+        """None where there are none."""
+        found = sorted(values)
+        return cls(median(found), found[0], found[-1]) if found else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case and all its runs; the n-th run of each contender belongs to the n-th round."""
+
+    case: Case
+    runs: Mapping[str, Sequence[Run]]
+    traffic: Traffic
+
+    def seconds(self, contender: str) -> float | None:
+        """The median of a contender."""
+        found = Spread.of(run.seconds for run in self.runs[contender])
+        return found.median if found else None
+
+    @property
+    def ratio(self) -> Spread | None:
+        """The cutter's time over bare ffmpeg's, pair by pair."""
+        return self._over_bare(lambda run: run.seconds)
+
+    @property
+    def ratio_without_bus(self) -> Spread | None:
+        """The same from the event's arrival in the cutter on."""
+        return self._over_bare(lambda run: run.handled_seconds or run.seconds)
+
+    @property
+    def cpu_ratio(self) -> Spread | None:
+        """The cutter's CPU time over bare ffmpeg's, pair by pair."""
+        pairs = zip(self.runs[CUTTER], self.runs[BARE], strict=True)
+        return Spread.of(ours.cpu_seconds / bare.cpu_seconds for ours, bare in pairs)
+
+    @property
+    def times_faster_than_moviepy(self) -> Spread | None:
+        """MoviePy's time over the cutter's, pair by pair."""
+        pairs = zip(self.runs[CUTTER], self.runs[MOVIEPY], strict=False)
+        return Spread.of(moviepy.seconds / ours.seconds for ours, moviepy in pairs)
+
+    @property
+    def clips_per_second_and_core(self) -> float:
+        """How many clips one second of CPU time makes."""
+        return 1 / median(run.cpu_seconds for run in self.runs[CUTTER])
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The most that the worker, without ffmpeg, ever had resident."""
+        return max(run.peak_rss_bytes or 0 for run in self.runs[CUTTER])
+
+    @property
+    def pulled_per_stored(self) -> float:
+        """Bytes read for each byte stored."""
+        return self.traffic.pulled_bytes / self.traffic.stored_bytes
+
+    def _over_bare(self, seconds: Any) -> Spread | None:
+        pairs = zip(self.runs[CUTTER], self.runs[BARE], strict=True)
+        return Spread.of(seconds(ours) / bare.seconds for ours, bare in pairs)
+
+
+def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
+    """What a clip from the long recording costs over the same from the short one, round by round."""
+    found = {}
+    for result in results:
+        twin = next((each for each in results if _is_twin(each.case, result.case)), None)
+        if twin is not None:
+            pairs = zip(result.runs[CUTTER], twin.runs[CUTTER], strict=False)
+            spread = Spread.of(long.seconds / short.seconds for long, short in pairs)
+            if spread is not None:
+                found[f"{result.case.mode} {result.case.picture} {result.case.seconds} s"] = spread
+    return found
+
+
+def _is_twin(short: Case, long: Case) -> bool:
+    same = (short.mode, short.picture, short.seconds) == (long.mode, long.picture, long.seconds)
+    return same and (short.source, long.source) == (SHORT, LONG)
+
+
+def table(results: Sequence[Result]) -> str:
+    """The figures as Markdown."""
+    lines = [HEADER, ("---",) * 4 + ("--:",) * (len(HEADER) - 4), *(_row(result) for result in results)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    case = result.case
+    moviepy = result.times_faster_than_moviepy
+    return (
+        *(str(case.mode), case.picture, case.source, f"{case.seconds} s", str(len(result.runs[CUTTER]))),
+        *(_seconds(result.seconds(CUTTER)), _seconds(result.seconds(BARE))),
+        *(_spread(result.ratio), _median(result.ratio_without_bus), _median(result.cpu_ratio)),
+        "" if moviepy is None else f"{moviepy.median:.0f} times",
+        f"{result.clips_per_second_and_core:.2f}",
+        f"{result.peak_rss_bytes / MEBIBYTE:.0f} MiB",
+        f"{result.pulled_per_stored:.2f}",
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+def _median(spread: Spread | None) -> str:
+    return "" if spread is None else f"{spread.median:.2f}"
+
+
+def _spread(spread: Spread | None) -> str:
+    return "" if spread is None else f"**{spread.median:.2f}** ({spread.least:.2f}, {spread.most:.2f})"
+
+
+def summary(results: Sequence[Result], about: Mapping[str, Any]) -> str:
+    """What stands in the documentation: command, machine, table, and cost by the VOD's length."""
+    machine = about["machine"]
+    long = ", ".join(
+        f"{name} {spread.median:.2f} ({spread.least:.2f}, {spread.most:.2f})"
+        for name, spread in long_over_short(results).items()
+    )
+    return "\n\n".join(
+        [
+            f"`{about['command']}`, {about['date']}, {about['minutes']} minutes, on {machine['cores']} cores"
+            f" ({machine['cpu']}) with {machine['memory_gib']} GiB of memory, load"
+            f" {machine['load_at_start']} before it began.",
+            table(results),
+            *([f"6 hours ÷ 10 minutes, the cutter's time: {long}."] if long else []),
+        ]
+    )
+
+
+def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
+    """Every run, and what the table says of them."""
+    cases = [
+        {
+            "case": asdict(result.case),
+            "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
+            "traffic": asdict(result.traffic),
+            "ratio": _maybe(result.ratio),
+            "ratio_without_bus": _maybe(result.ratio_without_bus),
+            "cpu_ratio": _maybe(result.cpu_ratio),
+            "times_faster_than_moviepy": _maybe(result.times_faster_than_moviepy),
+            "clips_per_second_and_core": result.clips_per_second_and_core,
+            "peak_rss_bytes": result.peak_rss_bytes,
+            "pulled_per_stored": result.pulled_per_stored,
+        }
+        for result in results
+    ]
+    long = {name: asdict(spread) for name, spread in long_over_short(results).items()}
+    return json.dumps({**about, "cases": cases, "long_over_short": long}, indent=1) + "\n"
+
+
+def _maybe(spread: Spread | None) -> dict[str, float] | None:
+    return None if spread is None else asdict(spread)
+
+
+def replace_figures(page: Path, figures: str) -> None:
+    """Put figures between the marks of a page.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page.name} has no place for figures")
+    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}")

@@ -1,0 +1,78 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clip_shared.events import CutMode
+from tests.bench.cases import LONG, SHORT, Case, full
+from tests.bench.report import (
+    BARE,
+    BEGIN,
+    CUTTER,
+    END,
+    MOVIEPY,
+    Result,
+    Run,
+    Spread,
+    Traffic,
+    as_json,
+    long_over_short,
+    replace_figures,
+    table,
+)
+
+CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3)
+RESULT = Result(
+    CASE,
+    {
+        CUTTER: [Run(2, 0.5, 1, 50), Run(3, 0.25, 2, 70), Run(8, 1, 4, 60)],
+        BARE: [Run(1, 0.25), Run(2, 0.25), Run(2, 0.5)],
+        MOVIEPY: [Run(100, 90)],
+    },
+    Traffic(pulled_bytes=120, stored_bytes=100),
+)
+
+
+def test_ratios_are_of_pairs_not_of_medians() -> None:
+    assert RESULT.ratio == Spread(2, 1.5, 4)
+    assert RESULT.ratio_without_bus == Spread(1, 1, 2)
+    assert RESULT.cpu_ratio == Spread(2, 1, 2)
+
+
+def test_moviepy_is_compared_with_its_own_round_only() -> None:
+    assert RESULT.times_faster_than_moviepy == Spread(50, 50, 50)
+    assert replace(RESULT, runs={**RESULT.runs, MOVIEPY: []}).times_faster_than_moviepy is None
+
+
+def test_throughput_memory_and_traffic() -> None:
+    assert RESULT.clips_per_second_and_core == 2
+    assert RESULT.peak_rss_bytes == 70
+    assert RESULT.pulled_per_stored == pytest.approx(1.2)
+
+
+def test_a_long_recording_is_compared_with_its_short_twin() -> None:
+    long = replace(RESULT, case=replace(CASE, source=LONG), runs={**RESULT.runs, CUTTER: [Run(3, 1)] * 3})
+    assert long_over_short([RESULT, long]) == {"copy 720p60 30 s": Spread(1, 3 / 8, 1.5)}
+    assert long_over_short([RESULT]) == {}
+
+
+def test_the_table_has_a_cell_for_each_heading() -> None:
+    rows = table([RESULT]).splitlines()
+    assert len({row.count("|") for row in rows}) == 1
+    assert "**2.00** (1.50, 4.00)" in rows[2]
+    assert '"pulled_per_stored": 1.2' in as_json([RESULT], {})
+
+
+def test_figures_replace_figures_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    replace_figures(page, "new")
+    assert page.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no place"):
+        replace_figures(page, "new")
+
+
+def test_no_case_stands_twice_in_a_run() -> None:
+    names = [case.name for case in full(moviepy=True, every=True)]
+    assert len(names) == len(set(names))
