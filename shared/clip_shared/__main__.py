@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from clip_shared import dlq, schemas
-from clip_shared.bus import publish_once
 from clip_shared.delivery import DLQ_SUFFIX
 from clip_shared.errors import ClipsError
 from clip_shared.events import DailyTick, Event
+from clip_shared.kafka import publish_once
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
 from clip_shared.storage import ensure_buckets
 from clip_shared.topics import TOPICS, create_topics, types_of

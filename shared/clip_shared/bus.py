@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,13 +19,13 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from prometheus_client import CollectorRegistry
 
 from clip_shared.delivery import LONGEST_PAUSE_SECONDS, Delivery, DeliveryMetrics
 from clip_shared.envelope import Record, from_record, to_record
 from clip_shared.errors import InvalidEvent, TransientError
 from clip_shared.events import Data, Event, EventData
+from clip_shared.kafka import consumer_security, producer
 from clip_shared.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -37,7 +36,6 @@ BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
 SESSION_TIMEOUT_MS = 30_000
 # Above the session's, which a dead member can hold up a join for.
 CONSUMER_REQUEST_TIMEOUT_MS = 40_000
-PRODUCER_REQUEST_TIMEOUT_MS = 15_000
 CANCEL_SECONDS = 5.0
 
 
@@ -81,7 +79,7 @@ class Bus:
             ack_policy=AckPolicy.NACK_ON_ERROR,
             middlewares=[self.delivery.middleware],
             graceful_timeout=grace_seconds,
-            security=_security(settings),
+            security=consumer_security(settings),
             request_timeout_ms=CONSUMER_REQUEST_TIMEOUT_MS,
             apply_types=False,
             logger=logging.getLogger("faststream"),
@@ -288,76 +286,6 @@ async def _wait_until_idle(subscriber: Any, seconds: float) -> None:
     # that was never started has a null context in its place.
     if hasattr(subscriber.lock, "wait_release"):
         await subscriber.lock.wait_release(seconds)
-
-
-def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
-    """A producer that reports success only when every in-sync replica has the record."""
-    return AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        client_id=client_id,
-        acks="all",
-        enable_idempotence=settings.kafka_enable_idempotence,
-        request_timeout_ms=PRODUCER_REQUEST_TIMEOUT_MS,
-        **client_security(settings),
-    )
-
-
-async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
-    """Publish one event from a command, which has no :class:`Bus`.
-
-    Raises:
-        TransientError: the bus cannot be reached, or did not confirm it.
-    """
-    record = to_record(event)
-    sender = producer(settings, client_id=event.source)
-    try:
-        await sender.start()
-        await sender.send_and_wait(record.topic, value=record.value, key=record.key, headers=record.headers)
-    except KafkaError as error:
-        servers = settings.kafka_bootstrap_servers
-        raise TransientError(f"cannot publish {event.data.TYPE} at {servers}: {error}") from error
-    finally:
-        await sender.stop()
-
-
-def client_security(settings: KafkaSettings) -> dict[str, Any]:
-    """The arguments that secure any aiokafka client."""
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return {}
-    arguments: dict[str, Any] = {
-        "security_protocol": settings.kafka_security_protocol,
-        "ssl_context": _ssl_context(settings),
-    }
-    if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
-        arguments |= {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_sasl_username,
-            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
-        }
-    return arguments
-
-
-def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
-    if "SSL" not in settings.kafka_security_protocol.replace("SASL", ""):
-        return None
-    return ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
-
-
-_SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-
-
-def _security(settings: KafkaSettings) -> BaseSecurity | None:
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return None
-    context = _ssl_context(settings)
-    if settings.kafka_sasl_password is None or settings.kafka_sasl_username is None:
-        return BaseSecurity(ssl_context=context, use_ssl=context is not None)
-    return _SASL[settings.kafka_sasl_mechanism](
-        username=settings.kafka_sasl_username,
-        password=settings.kafka_sasl_password.get_secret_value(),
-        ssl_context=context,
-        use_ssl=context is not None,
-    )
 
 
 def _read(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:

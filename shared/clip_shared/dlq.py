@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from clip_shared.bus import client_security, producer
 from clip_shared.delivery import DLQ_SUFFIX
 from clip_shared.errors import PermanentError, TransientError
+from clip_shared.kafka import client_security, producer
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import TOPICS
 

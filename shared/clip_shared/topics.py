@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from clip_shared.bus import client_security
 from clip_shared.delivery import DLQ_SUFFIX
 from clip_shared.errors import TransientError
 from clip_shared.events import EVENT_TYPES
+from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
 
 DAY_SECONDS = 24 * 60 * 60

@@ -19,10 +19,10 @@ from faststream_outbox import ExponentialRetry, OutboxBroker, OutboxMessage
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import tables
-from clip_shared.bus import producer
 from clip_shared.envelope import Record, to_record
 from clip_shared.errors import TransientError
 from clip_shared.events import ClipLifecycle, Event, ObjectReleased
+from clip_shared.kafka import producer
 from clip_shared.settings import KafkaSettings
 
 log = structlog.get_logger()

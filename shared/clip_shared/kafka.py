@@ -1,0 +1,87 @@
+"""Kafka clients, made and secured in one way from the settings."""
+
+import ssl
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from clip_shared.envelope import to_record
+from clip_shared.errors import TransientError
+from clip_shared.events import Event
+from clip_shared.settings import KafkaSettings
+
+PRODUCER_REQUEST_TIMEOUT_MS = 15_000
+
+
+def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
+    """A producer that reports success only when every in-sync replica has the record."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=settings.kafka_enable_idempotence,
+        request_timeout_ms=PRODUCER_REQUEST_TIMEOUT_MS,
+        **client_security(settings),
+    )
+
+
+async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
+    """Publish one event from a command, which has no :class:`clip_shared.bus.Bus`.
+
+    Raises:
+        TransientError: the bus cannot be reached, or did not confirm it.
+    """
+    record = to_record(event)
+    sender = producer(settings, client_id=event.source)
+    try:
+        await sender.start()
+        await sender.send_and_wait(record.topic, value=record.value, key=record.key, headers=record.headers)
+    except KafkaError as error:
+        servers = settings.kafka_bootstrap_servers
+        raise TransientError(f"cannot publish {event.data.TYPE} at {servers}: {error}") from error
+    finally:
+        await sender.stop()
+
+
+def client_security(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments that secure any aiokafka client."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return {}
+    arguments: dict[str, Any] = {
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": _ssl_context(settings),
+    }
+    if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
+        arguments |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return arguments
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    if "SSL" not in settings.kafka_security_protocol.replace("SASL", ""):
+        return None
+    return ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
+
+
+_SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+
+
+def consumer_security(settings: KafkaSettings) -> BaseSecurity | None:
+    """The same for FastStream's broker."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = _ssl_context(settings)
+    username, password = settings.kafka_sasl_username, settings.kafka_sasl_password
+    if username is None or password is None or not settings.kafka_security_protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=context is not None)
+    return _SASL[settings.kafka_sasl_mechanism](
+        username=username,
+        password=password.get_secret_value(),
+        ssl_context=context,
+        use_ssl=context is not None,
+    )
