@@ -32,19 +32,16 @@ class Case:
         return f"{self.mode} {self.picture} {self.source} {self.seconds} s"
 
 
-COPY_ROUNDS = 7
-# Re-encoding takes about as long as the clip lasts on a busy pair of cores: the long ones are cut once.
-EXACT_ROUNDS = {
-    "720p60": {1: 3, 10: 3, 30: 3, 60: 1, 120: 1},
-    "1080p60": {1: 2, 10: 2, 30: 1},
-}
-MOVIEPY_ROUNDS = {("720p60", 10): 1, ("720p60", 30): 2, ("1080p60", 30): 1}
+COPY_ROUNDS = 5
+# Re-encoding takes two to four CPU seconds for each second of a clip: the long ones are cut on demand only.
+EXACT_ROUNDS = {"720p60": {1: 3, 10: 2, 30: 2}, "1080p60": {1: 2, 10: 1, 30: 1}}
+LONG_EXACT_ROUNDS = {60: 1, 120: 1}
+MOVIEPY_ROUNDS = {("720p60", 10): 1, ("720p60", 30): 1}
 
 
 def full(*, moviepy: bool, every: bool) -> list[Case]:
     """The ordinary run; with ``every`` also the re-encodes that take minutes each."""
-    exact = EXACT_ROUNDS | {"1080p60": EXACT_ROUNDS["1080p60"] | {60: 1, 120: 1}} if every else EXACT_ROUNDS
-    return [*_copies(moviepy=moviepy), *_exacts(exact)]
+    return [*_copies(moviepy=moviepy), *_exacts(LONG_EXACT_ROUNDS if every else {})]
 
 
 def _copies(*, moviepy: bool) -> Iterator[Case]:
@@ -57,9 +54,9 @@ def _copies(*, moviepy: bool) -> Iterator[Case]:
                 yield Case(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
 
 
-def _exacts(rounds: dict[str, dict[int, int]]) -> Iterator[Case]:
-    for picture, lengths in rounds.items():
-        for seconds, times in lengths.items():
+def _exacts(also: dict[int, int]) -> Iterator[Case]:
+    for picture, lengths in EXACT_ROUNDS.items():
+        for seconds, times in (lengths | also).items():
             yield Case(CutMode.EXACT, picture, SHORT, seconds, times)
 
 
