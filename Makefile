@@ -83,7 +83,7 @@ test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQ
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
 .PHONY: bench-cutter
-bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, ten minutes [ARGS="--quick"]
+bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, a quarter of an hour [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.cutter $(ARGS)
 
 $(BENCH_READY): requirements/bench.lock $(READY)
