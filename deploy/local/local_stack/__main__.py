@@ -24,6 +24,8 @@ from local_stack import supervisor
 from local_stack.client import SOURCE, Client, Outcome, new_id
 from local_stack.demo import Wish, run_demo
 from local_stack.journey import STREAMER
+from local_stack.kafka import Broker, bring_broker, chosen_broker, is_embedded
+from local_stack.kafka_jars import BrokerUnavailable
 from local_stack.patient import be_patient
 from local_stack.ports import LOOPBACK
 from local_stack.signals import leave_on_signals
@@ -59,7 +61,6 @@ def commands(
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK]))
     # It reports each failed attempt; what matters is the one that is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    be_patient()
     context.obj = State(state)
 
 
@@ -67,8 +68,11 @@ def commands(
 def up(context: typer.Context) -> None:
     """Start the whole system in the background; returns when it is ready."""
     state: State = context.obj
+    _bring_broker()
     running = supervisor.find_running(state)
     if running and running.ready:
+        if _broker(state) is not chosen_broker():
+            raise _failed(f"it runs already, on the {_broker(state)} Kafka broker; to change that: make down")
         out.print(f"It runs already, as process {running.pid}.\n")
         _show(state)
         return
@@ -183,6 +187,9 @@ def demo(
     retention: Annotated[float | None, typer.Option(min=1, help="Seconds that the clips live.")] = None,
 ) -> None:
     """Show the main job end to end, on a stack of its own; exit code 0 when every step went well."""
+    _bring_broker()
+    if chosen_broker() is Broker.EMBEDDED:
+        be_patient()
     raise typer.Exit(0 if run_demo(out, Wish(vod, start, end, retention)) else 1)
 
 
@@ -197,6 +204,8 @@ def supervise(context: typer.Context) -> None:
 
 
 async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> Outcome:
+    if is_embedded(client.environment):
+        be_patient()
     async with client.outcomes() as outcomes, asyncio.timeout(_OUTCOME_SECONDS):
         await client.publish(event)
         while True:
@@ -221,6 +230,20 @@ def _client(state: State) -> Client:
     return Client.of_file(state.env_file)
 
 
+def _broker(state: State) -> Broker:
+    """What the stack that runs there is on."""
+    return Broker.EMBEDDED if is_embedded(_client(state).environment) else Broker.APACHE
+
+
+def _bring_broker() -> None:
+    try:
+        with out.status("Bringing the Kafka broker …"):
+            bring_broker()
+    except BrokerUnavailable as error:
+        Console(stderr=True, highlight=False).print(escape(str(error)), soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
 def _urls(client: Client) -> Mapping[str, str]:
     return {name: client.environment[variable] for variable, name in _SERVICES.items()}
 
@@ -230,7 +253,7 @@ def _show(state: State) -> None:
     table = Table(box=None, show_header=False)
     rows = {
         **_urls(client),
-        "Kafka": client.environment["KAFKA_BOOTSTRAP_SERVERS"],
+        "Kafka": f"{client.environment['KAFKA_BOOTSTRAP_SERVERS']} ({_broker(state)})",
         "PostgreSQL": client.environment["DATABASE_URL"].rpartition("@")[2],
         "S3": client.environment["FREE_STORAGE_ENDPOINT"],
         "keys and all": str(state.env_file),

