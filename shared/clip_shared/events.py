@@ -281,15 +281,22 @@ class ClipUnpublished(ClipLifecycle):
     TYPE: ClassVar[str] = "clip.unpublished.v1"
 
 
+# An event must fit into a Kafka message, however many clips an account has.
+MAX_EXPIRING_CLIP_IDS = 1000
+
+
 class ClipExpiring(EventData):
-    """Clips of one account that expire soon, for the platform's notifier."""
+    """Clips of one account that expire on the same day (UTC), told once; some may have been kept since."""
 
     TYPE: ClassVar[str] = "clip.expiring.v1"
     TOPIC: ClassVar[str] = "clip-lifecycle"
 
     twitch_account_id: Identifier
-    clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)]
-    expires_before: AwareDatetime
+    clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)] = Field(
+        description=f"The clips, the first to expire first; no more than {MAX_EXPIRING_CLIP_IDS} are named."
+    )
+    expires_before: AwareDatetime = Field(description="The end of that day.")
+    clip_count: int | None = Field(default=None, ge=1, description="How many clips there are in all.")
 
     def key(self) -> str:
         """One account's notices stay in order."""

@@ -102,6 +102,19 @@ class ExpirationResult(Contract):
     cutoff: AwareDatetime
 
 
+class ExpiryNoticeRequest(Contract):
+    """Announce what expires soon, to at most ``limit`` accounts."""
+
+    limit: Annotated[int, Field(ge=1, le=5000)] = 500
+
+
+class ExpiryNoticeResult(Contract):
+    """How many accounts were told of clips that expire soon, and whether more may have to be."""
+
+    notified: int
+    more: bool
+
+
 class ObjectKeys(Contract):
     """Objects of one bucket."""
 

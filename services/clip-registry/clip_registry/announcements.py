@@ -1,15 +1,19 @@
 """What the registry tells the bus about a change: pure mappings from rows to events.
 
 Every id follows from its cause, so that whatever is told twice is told under the same id. A lifecycle
-event is named by the clip and its version; a release by the event that brought it about.
+event is named by the clip and its version; a release by the event that brought it about; a notice by the
+account and the day.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from clip_registry.domain import Action, Clip, StoredKey
 from clip_shared.events import (
     ClipAvailable,
+    ClipExpiring,
     ClipKept,
     ClipLifecycle,
     ClipPublished,
@@ -64,6 +68,21 @@ def released(
         )
         for each in sorted(objects)
     ]
+
+
+def expiring(
+    account_id: str, clip_ids: Sequence[UUID], *, clip_count: int, expires_before: datetime
+) -> Event[Any]:
+    """Clips of an account expire on the day that ends at ``expires_before``."""
+    data = ClipExpiring(
+        twitch_account_id=account_id,
+        clip_ids=tuple(clip_ids),
+        clip_count=clip_count,
+        expires_before=expires_before,
+    )
+    return Event.new(
+        data, source=SOURCE, id=event_id("expiring", account_id, f"{expires_before.astimezone(UTC):%Y-%m-%d}")
+    )
 
 
 def _lifecycle(clip: Clip, data: ClipLifecycle, traceparent: str | None) -> Event[Any]:

@@ -26,6 +26,8 @@ from clip_shared.registry_api import (
     ClipStatus,
     ExpirationRequest,
     ExpirationResult,
+    ExpiryNoticeRequest,
+    ExpiryNoticeResult,
     ObjectKeys,
     UnknownObjects,
 )
@@ -127,10 +129,18 @@ def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None
         metrics.expired(result)
         return result
 
+    @router.post("/expiry-notices")
+    async def notify(request: ExpiryNoticeRequest) -> ExpiryNoticeResult:
+        """Tell accounts what of theirs expires soon: once for each account and day."""
+        result = await store.notify(request.limit)
+        metrics.notified(result)
+        return result
+
     @router.post("/objects/unknown")
     async def unknown_objects(objects: ObjectKeys) -> UnknownObjects:
         """Those of the objects that no clip owns, in the order asked."""
         unknown = await store.unknown_objects(objects.bucket, objects.keys)
+        metrics.objects_asked(len(objects.keys), unknown=len(unknown))
         return UnknownObjects(keys=tuple(key for key in objects.keys if key in unknown))
 
 

@@ -44,6 +44,7 @@ def build(settings: Settings) -> FastAPI:
         outbox,
         retention=timedelta(days=settings.clip_retention_days),
         cap=settings.max_ephemeral_clips_per_account,
+        notice_days=settings.expiring_notice_days,
     )
     handlers.subscribe(bus, store, metrics)
 

@@ -10,7 +10,7 @@ from clip_registry.domain import Action, Answer
 from clip_registry.store import Figures, Recorded, Store
 from clip_shared.errors import TransientError
 from clip_shared.events import SkipReason
-from clip_shared.registry_api import ExpirationResult
+from clip_shared.registry_api import ExpirationResult, ExpiryNoticeResult
 
 log = structlog.get_logger()
 
@@ -23,6 +23,17 @@ class Metrics:
             "clips_transitions",
             "Transitions asked for, by kind and outcome.",
             ["kind", "outcome"],
+            registry=registry,
+        )
+        self._notices = Counter(
+            "clips_expiry_notices",
+            "Notices of coming expiry, one for an account and a day.",
+            registry=registry,
+        )
+        self._objects_asked = Counter(
+            "clips_objects_asked",
+            "Objects that the orphan sweep asked about, by whether a clip owns them.",
+            ["answer"],
             registry=registry,
         )
         self._skips = Counter(
@@ -70,6 +81,15 @@ class Metrics:
     def expired(self, result: ExpirationResult) -> None:
         """Count purged clips."""
         self._transitions.labels("purge", "done").inc(result.expired)
+
+    def notified(self, result: ExpiryNoticeResult) -> None:
+        """Count accounts that were told."""
+        self._notices.inc(result.notified)
+
+    def objects_asked(self, asked: int, *, unknown: int) -> None:
+        """Count what an orphan sweep wanted to know."""
+        self._objects_asked.labels("owned").inc(asked - unknown)
+        self._objects_asked.labels("unknown").inc(unknown)
 
     def skipped(self, reason: SkipReason) -> None:
         """Count a clip-skipped event."""

@@ -48,6 +48,12 @@ class Settings(DatabaseSettings, KafkaSettings):
     max_ephemeral_clips_per_account: int | None = Field(
         default=None, ge=1, description="Most unkept clips per account; unset: no limit."
     )
+    expiring_notice_days: int = Field(
+        default=1,
+        ge=0,
+        le=365,
+        description="Days before the day (UTC) of expiry that an account is told; 0: it is not told.",
+    )
     database_pool_size: int = Field(
         default=10, ge=2, le=200, description="Most connections for events and HTTP."
     )

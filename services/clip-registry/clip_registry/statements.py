@@ -18,7 +18,9 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Date,
     DateTime,
+    Delete,
     Double,
     FromClause,
     Integer,
@@ -31,10 +33,12 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    delete,
     exists,
     extract,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -42,11 +46,12 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from clip_registry.domain import TRANSITIONS, Action, Cut
-from clip_registry.tables import AVAILABLE, LIVE, metadata, outbox, outbox_dlq
+from clip_registry.tables import AVAILABLE, LIVE, expiry_notices, metadata, outbox, outbox_dlq
 from clip_registry.tables import generated_clips as clips
+from clip_shared.events import MAX_EXPIRING_CLIP_IDS
 from clip_shared.registry_api import ClipStatus
 
 Columns = Any  # a FROM clause's columns by name: SQLAlchemy types them no further
@@ -223,6 +228,85 @@ EXPIRE = _expire()
 # Not EXISTS (… WHERE due): for an unknown cutoff that is planned as a sequential scan.
 EARLIEST = select(func.min(clips.c.expires_at)).where(AVAILABLE).scalar_subquery()
 STILL_DUE = select(CUTOFF.label("cutoff"), func.coalesce(EARLIEST <= CUTOFF, False).label("more"))
+
+
+# Notices of what expires soon: parameters days and limit.
+
+
+UTC: ColumnElement[str] = literal_column("'UTC'")
+
+
+def _day(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    return cast(func.timezone(UTC, moment), Date)
+
+
+def _start_of(day: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.timezone(UTC, cast(day, DateTime))
+
+
+TODAY = _day(NOW)
+
+
+def _notify() -> Select[Any]:
+    """A row for each account and day that nobody was told of; ``told``: it is for us to tell."""
+    cohort = _day(clips.c.expires_at)
+    account = clips.c.twitch_account_id
+    known = exists().where(expiry_notices.c.cohort == cohort, expiry_notices.c.twitch_account_id == account)
+    in_order = aggregate_order_by(clips.c.clip_id, clips.c.expires_at, clips.c.clip_id)
+    found = (
+        select(
+            cohort.label("cohort"),
+            account,
+            func.array_agg(in_order, type_=ARRAY(Uuid))[1:MAX_EXPIRING_CLIP_IDS].label("clip_ids"),
+            func.count().label("clip_count"),
+            _start_of(cohort + 1).label("expires_before"),
+        )
+        .where(
+            AVAILABLE,
+            clips.c.expires_at > NOW,
+            clips.c.expires_at < _start_of(TODAY + 1 + bindparam("days", type_=Integer)),
+            ~known,
+        )
+        .group_by(cohort, account)
+        .order_by(cohort, account)
+        .limit(bindparam("limit", type_=Integer))
+        .cte("found")
+    )
+    # In the same order for all who tell at once: they may wait for each other, but never in a circle.
+    told = (
+        insert(expiry_notices)
+        .from_select(
+            ["cohort", "twitch_account_id", "noticed_at"],
+            select(found.c.cohort, found.c.twitch_account_id, NOW).order_by(
+                found.c.cohort, found.c.twitch_account_id
+            ),
+        )
+        .on_conflict_do_nothing()
+        .returning(expiry_notices.c.cohort, expiry_notices.c.twitch_account_id)
+        .cte("told")
+    )
+    same = and_(found.c.cohort == told.c.cohort, found.c.twitch_account_id == told.c.twitch_account_id)
+    return select(found, told.c.cohort.is_not(None).label("told")).select_from(found.outerjoin(told, same))
+
+
+NOTIFY = _notify()
+
+
+def _forget() -> Delete:
+    past = (
+        select(expiry_notices.c.cohort, expiry_notices.c.twitch_account_id)
+        .where(expiry_notices.c.cohort < TODAY)
+        .limit(bindparam("limit", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("past")
+    )
+    return delete(expiry_notices).where(
+        expiry_notices.c.cohort == past.c.cohort,
+        expiry_notices.c.twitch_account_id == past.c.twitch_account_id,
+    )
+
+
+FORGET_NOTICES = _forget()
 
 
 # Queries.

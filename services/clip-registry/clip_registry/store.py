@@ -37,7 +37,7 @@ from clip_registry.domain import (
 from clip_registry.outbox import Outbox
 from clip_shared.errors import PermanentError
 from clip_shared.events import Event, ReleaseReason
-from clip_shared.registry_api import AccountTotals, ClipStatus, ExpirationResult
+from clip_shared.registry_api import AccountTotals, ClipStatus, ExpirationResult, ExpiryNoticeResult
 
 SLUG_BYTES = 16
 _CLIP_FIELDS = tuple(field.name for field in fields(Clip))
@@ -75,15 +75,23 @@ class Store:
     """Clips in PostgreSQL.
 
     ``retention`` is how long an ephemeral clip lives; ``cap``, if any, how many of them an account may have.
+    ``notice_days`` before the day on which clips expire, their account is told; 0: it is not.
     """
 
     def __init__(
-        self, engine: AsyncEngine, outbox: Outbox, *, retention: timedelta, cap: int | None = None
+        self,
+        engine: AsyncEngine,
+        outbox: Outbox,
+        *,
+        retention: timedelta,
+        cap: int | None = None,
+        notice_days: int = 0,
     ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._retention = retention
         self._cap = cap
+        self._notice_days = notice_days
 
     async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
         """Judge offered cuts in one transaction: all of them take effect, or none.
@@ -161,6 +169,32 @@ class Store:
             events = (event for clip in purged for event in announcements.purged(clip))
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
+
+    async def notify(self, limit: int) -> ExpiryNoticeResult:
+        """Tell at most ``limit`` accounts what of theirs expires on a day within ``notice_days`` from today.
+
+        Once for each account and day (UTC): what joins that day later is not told of. Notices of days that
+        are over are forgotten.
+        """
+        if self._notice_days == 0:
+            return ExpiryNoticeResult(notified=0, more=False)
+        async with transaction(self._engine) as connection:
+            rows = (await connection.execute(sql.NOTIFY, {"limit": limit, "days": self._notice_days})).all()
+            told = [row for row in rows if row.told]
+            await self._outbox.write(
+                connection,
+                (
+                    announcements.expiring(
+                        row.twitch_account_id,
+                        row.clip_ids,
+                        clip_count=row.clip_count,
+                        expires_before=row.expires_before,
+                    )
+                    for row in told
+                ),
+            )
+            await connection.execute(sql.FORGET_NOTICES, {"limit": limit})
+        return ExpiryNoticeResult(notified=len(told), more=len(rows) == limit)
 
     async def get(self, clip_id: UUID) -> Clip | None:
         """The clip, purged ones too."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     Index,
@@ -86,6 +87,16 @@ Index("generated_clips_live_status", _c.status, postgresql_where=LIVE)
 # An object belongs to at most one clip; a purged clip owns none.
 Index("generated_clips_object", _c.object_key, _c.bucket, unique=True, postgresql_where=LIVE)
 Index("generated_clips_poster", _c.poster_key, _c.bucket, unique=True, postgresql_where=LIVE)
+
+# Who has been told that clips of theirs expire on a day (UTC). The key makes it once; the day comes first
+# so that those in the past are found, and forgotten.
+expiry_notices = Table(
+    "expiry_notices",
+    metadata,
+    Column("cohort", Date, primary_key=True),
+    Column("twitch_account_id", String(64), primary_key=True),
+    Column("noticed_at", DateTime(timezone=True), nullable=False),
+)
 
 outbox = make_outbox_table(metadata)
 outbox_dlq = make_dlq_table(metadata)

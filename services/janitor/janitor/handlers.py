@@ -1,4 +1,4 @@
-"""The bus: ticks expire what is due, releases delete what is no longer owned."""
+"""The bus: ticks expire what is due and announce what will be, releases delete what is no longer owned."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ from janitor.storage import MAX_KEYS, ClipStorage
 
 log = structlog.get_logger()
 
-# What may come after the budget is spent: one last call with all its attempts, and the follow-up.
-TICK_MARGIN_SECONDS = 90
+# What may come after the budget is spent: a last call of each kind with all its attempts, and the follow-up.
+TICK_MARGIN_SECONDS = 120
 DELETION_DEADLINE_SECONDS = 120
 # When others hold all that is left: long enough for them to end, short enough for the budget.
 PAUSE_SECONDS = 0.5
@@ -27,7 +27,7 @@ PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How a tick works: clips per call, and seconds until it hands over."""
+    """How a tick works: clips (or accounts) per call, and seconds until it hands over."""
 
     batch_size: int
     budget_seconds: float
@@ -39,7 +39,9 @@ def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metri
     @bus.subscriber(DailyTick, deadline_seconds=pace.budget_seconds + TICK_MARGIN_SECONDS)
     async def daily_tick(event: Event[DailyTick]) -> None:
         started = time.monotonic()
-        finished = await expire_due(registry, metrics, pace)
+        deadline = started + pace.budget_seconds
+        finished = await expire_due(registry, metrics, pace.batch_size, deadline)
+        finished = finished and await tell_of_expiry(registry, pace.batch_size, deadline)
         metrics.ticked(time.monotonic() - started, finished=finished)
         if not finished:
             await bus.publish(follow_up(event))
@@ -54,16 +56,17 @@ def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metri
         return rejected
 
 
-async def expire_due(registry: Registry, metrics: Metrics, pace: Pace) -> bool:
+async def expire_due(registry: Registry, metrics: Metrics, batch_size: int, deadline: float) -> bool:
     """Purge, batch by batch, what was due at the first call's moment. True: nothing of it is left.
+
+    At ``deadline``, on the monotonic clock, it gives up after the batch at hand.
 
     The cutoff stays: what falls due meanwhile is the next tick's, so that a tick comes to an end.
     """
-    deadline = time.monotonic() + pace.budget_seconds
     cutoff: datetime | None = None
     total = 0
     while True:
-        result = await registry.expire(pace.batch_size, cutoff)
+        result = await registry.expire(batch_size, cutoff)
         cutoff = result.cutoff
         total += result.expired
         metrics.expired(result.expired)
@@ -73,6 +76,17 @@ async def expire_due(registry: Registry, metrics: Metrics, pace: Pace) -> bool:
             return not result.more
         if result.expired == 0:
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def tell_of_expiry(registry: Registry, batch_size: int, deadline: float) -> bool:
+    """Have accounts told, batch by batch, of what expires soon. True: all of them know."""
+    total = 0
+    while True:
+        result = await registry.notify(batch_size)
+        total += result.notified
+        if not result.more or time.monotonic() >= deadline:
+            log.info("accounts told of coming expiry", notified=total, more=result.more)
+            return not result.more
 
 
 async def _delete(plan: Plan, storage: ClipStorage, metrics: Metrics) -> list[Rejected[ObjectReleased]]:

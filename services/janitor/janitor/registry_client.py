@@ -1,10 +1,11 @@
-"""The registry, as the janitor sees it: its internal HTTP API behind two methods."""
+"""The registry, as the janitor sees it: its internal HTTP API behind a few methods."""
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import httpx
@@ -12,7 +13,15 @@ import structlog
 from pydantic import ValidationError
 
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import ExpirationRequest, ExpirationResult
+from clip_shared.events import Contract
+from clip_shared.registry_api import (
+    ExpirationRequest,
+    ExpirationResult,
+    ExpiryNoticeRequest,
+    ExpiryNoticeResult,
+    ObjectKeys,
+    UnknownObjects,
+)
 
 log = structlog.get_logger()
 
@@ -24,12 +33,20 @@ TIMEOUT = httpx.Timeout(15.0, connect=2.0)
 LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=3.0)
 _NOBODY = UUID(int=0)
 
+Answer = TypeVar("Answer", bound=Contract)
+
 
 class Registry(Protocol):
     """What the janitor asks of the registry."""
 
     async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         """Purge at most ``limit`` clips that were due at ``cutoff`` (None: now). Raises TransientError."""
+
+    async def notify(self, limit: int) -> ExpiryNoticeResult:
+        """Tell at most ``limit`` accounts what of theirs expires soon. Raises TransientError."""
+
+    async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
+        """Those of up to 1000 objects that no clip owns. Raises TransientError."""
 
 
 def open_http(url: str, token: str) -> httpx.AsyncClient:
@@ -57,14 +74,25 @@ class HttpRegistry:
         Raises:
             TransientError: the registry is out of reach, or its answer is none that we know.
         """
-        body = ExpirationRequest(limit=limit, cutoff=cutoff).model_dump(mode="json")
-        response = await self._try("POST", "/v1/expirations", json=body)
-        if not response.is_success:
-            raise _unexpected(response)
-        try:
-            return ExpirationResult.model_validate_json(response.content)
-        except ValidationError as error:
-            raise TransientError(f"the registry's answer breaks the contract: {error}") from error
+        body = ExpirationRequest(limit=limit, cutoff=cutoff)
+        return await self._ask("/v1/expirations", body, ExpirationResult)
+
+    async def notify(self, limit: int) -> ExpiryNoticeResult:
+        """Tell at most ``limit`` accounts what of theirs expires soon; asked twice, it tells nobody twice.
+
+        Raises:
+            TransientError: the registry is out of reach, or its answer is none that we know.
+        """
+        return await self._ask("/v1/expiry-notices", ExpiryNoticeRequest(limit=limit), ExpiryNoticeResult)
+
+    async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
+        """Those of up to 1000 objects that no clip owns.
+
+        Raises:
+            TransientError: the registry is out of reach, or its answer is none that we know.
+        """
+        body = ObjectKeys(bucket=bucket, keys=tuple(keys))
+        return set((await self._ask("/v1/objects/unknown", body, UnknownObjects)).keys)
 
     async def check(self) -> None:
         """Whether the registry answers and takes our token.
@@ -75,6 +103,15 @@ class HttpRegistry:
         response = await self._send("GET", f"/v1/clips/{_NOBODY}")
         if response.status_code != HTTPStatus.NOT_FOUND:
             raise _unexpected(response)
+
+    async def _ask(self, path: str, body: Contract, answer: type[Answer]) -> Answer:
+        response = await self._try("POST", path, json=body.model_dump(mode="json"))
+        if not response.is_success:
+            raise _unexpected(response)
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise TransientError(f"the registry's answer breaks the contract: {error}") from error
 
     async def _try(self, method: str, path: str, **content: Any) -> httpx.Response:
         for attempt in range(ATTEMPTS - 1):

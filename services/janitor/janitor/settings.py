@@ -19,7 +19,10 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
     registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")
 
     expiration_batch_size: int = Field(
-        default=500, ge=1, le=5000, description="Most clips that one call to the registry purges."
+        default=500,
+        ge=1,
+        le=5000,
+        description="Most clips that one call to the registry purges, and most accounts that it tells.",
     )
     tick_budget_seconds: float = Field(
         default=300, gt=0, le=3600, description="Seconds after which a tick hands over to a follow-up tick."

@@ -69,7 +69,7 @@ class RealWorld:
     def __init__(self, database: Database, url: str) -> None:
         self.database = database
         self.url = url
-        self.store = database.store(retention=timedelta(days=7))
+        self.store = database.store(retention=timedelta(days=7), notice_days=1)
         self.http = open_http(url, TOKEN)
         self.registry: Registry = HttpRegistry(self.http)
 

@@ -97,7 +97,9 @@ async def session_database(migrated_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(session_database: Database) -> Database:
-    await session_database.run("TRUNCATE generated_clips, outbox, outbox_dlq RESTART IDENTITY")
+    await session_database.run(
+        "TRUNCATE generated_clips, expiry_notices, outbox, outbox_dlq RESTART IDENTITY"
+    )
     return session_database
 
 

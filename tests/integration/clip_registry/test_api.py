@@ -69,6 +69,7 @@ CALLS: list[Call] = [
         for action in ("keep", "unkeep", "publish", "unpublish")
     ],
     ("POST", "/v1/expirations", {}),
+    ("POST", "/v1/expiry-notices", {}),
     ("POST", "/v1/objects/unknown", {"bucket": "clips", "keys": []}),
 ]
 
@@ -205,6 +206,16 @@ async def test_expirations_go_on_from_the_first_answers_cutoff(
     assert counted == 3
 
 
+async def test_expiry_notices_are_counted(
+    database: Database, store: Store, registry: CollectorRegistry
+) -> None:
+    await database.expire(await a_clip(store), seconds_ago=-600)
+    async with client_of(database.store(notice_days=1), registry) as client:
+        answers = [(await client.post("/v1/expiry-notices", json={"limit": 5})).json() for _ in range(2)]
+    assert answers == [{"notified": 1, "more": False}, {"notified": 0, "more": False}]
+    assert registry.get_sample_value("clips_expiry_notices_total") == 1
+
+
 async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, store: Store) -> None:
     await a_clip(store)
     later = (datetime.now(UTC) + 1000 * HOUR).isoformat()
@@ -212,11 +223,15 @@ async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, sto
     assert response.json()["expired"] == 0
 
 
-async def test_unknown_objects_in_the_order_asked(client: httpx.AsyncClient, store: Store) -> None:
+async def test_unknown_objects_in_the_order_asked(
+    client: httpx.AsyncClient, store: Store, registry: CollectorRegistry
+) -> None:
     clip = await a_clip(store)
     keys = ["z.mp4", clip.object_key, "a.mp4", clip.poster_key]
     response = await client.post("/v1/objects/unknown", json={"bucket": "clips", "keys": keys})
     assert response.json() == {"keys": ["z.mp4", "a.mp4"]}
+    assert registry.get_sample_value("clips_objects_asked_total", {"answer": "unknown"}) == 2
+    assert registry.get_sample_value("clips_objects_asked_total", {"answer": "owned"}) == 2
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -227,7 +242,7 @@ async def test_without_the_database_every_call_is_a_503(
     nowhere = open_engine(
         "postgresql+asyncpg://clips@127.0.0.1:1/clips", pool_size=1, statement_timeout_seconds=1
     )
-    async with client_of(Store(nowhere, database.outbox, retention=HOUR), registry) as client:
+    async with client_of(Store(nowhere, database.outbox, retention=HOUR, notice_days=1), registry) as client:
         response = await client.request(method, path, json=body)
     await nowhere.dispose()
     assert is_problem(response, 503)

@@ -16,6 +16,8 @@ from clip_registry.migrate import alembic_config, migrate
 from clip_registry.tables import metadata
 from tests.integration.clip_registry.conftest import Database, fresh_database
 
+HEAD = "0002"
+
 # What defines a schema, as PostgreSQL itself words it.
 CATALOG = {
     "columns": """
@@ -63,7 +65,7 @@ async def test_the_outbox_is_what_its_library_expects(database: Database) -> Non
 
 
 async def test_two_migrations_at_once_both_succeed(empty_url: str) -> None:
-    assert await asyncio.gather(*(migrate(empty_url, wait_seconds=5) for _ in range(3))) == ["0001"] * 3
+    assert await asyncio.gather(*(migrate(empty_url, wait_seconds=5) for _ in range(3))) == [HEAD] * 3
 
 
 async def test_there_is_a_way_back(empty_url: str) -> None:
@@ -76,7 +78,7 @@ async def test_there_is_a_way_back(empty_url: str) -> None:
         await connection.run_sync(downgrade)
     await engine.dispose()
     assert (await catalog(empty_url))["columns"] == set()
-    assert await migrate(empty_url, wait_seconds=5) == "0001"
+    assert await migrate(empty_url, wait_seconds=5) == HEAD
 
 
 def clip_registry(*arguments: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -95,7 +97,7 @@ def clip_registry(*arguments: str, url: str, folder: Path) -> subprocess.Complet
 def test_the_command_works_from_any_folder(empty_url: str, tmp_path: Path) -> None:
     first = clip_registry("migrate", url=empty_url, folder=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.endswith("the schema is at revision 0001\n")
+    assert first.stdout.endswith(f"the schema is at revision {HEAD}\n")
     assert list(tmp_path.iterdir()) == []
 
 

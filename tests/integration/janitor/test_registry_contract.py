@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -23,6 +23,12 @@ class World(Protocol):
     async def left(self) -> int:
         """How many clips are not purged."""
 
+    async def add_expiring_tomorrow(self, accounts: int) -> None:
+        """So many accounts with a clip each that expires tomorrow."""
+
+    async def add_owned(self) -> str:
+        """The key of an object that a clip owns, in the bucket ``clips``."""
+
 
 class FakeWorld:
     """The registry in memory."""
@@ -37,6 +43,13 @@ class FakeWorld:
 
     async def left(self) -> int:
         return len(self.fake.due_at)
+
+    async def add_expiring_tomorrow(self, accounts: int) -> None:
+        self.fake.untold += accounts
+
+    async def add_owned(self) -> str:
+        self.fake.owned.add(("clips", "owned"))
+        return "owned"
 
 
 class JanitorsRealWorld:
@@ -55,6 +68,20 @@ class JanitorsRealWorld:
     async def left(self) -> int:
         clips = [await self._world.store.get(clip_id) for clip_id in self._clips]
         return sum(clip is not None and clip.status is not ClipStatus.PURGED for clip in clips)
+
+    async def add_expiring_tomorrow(self, accounts: int) -> None:
+        for _ in range(accounts):
+            clip_id = await self._world.add(f"account-{uuid4().hex}")
+            await self._world.database.run(
+                "UPDATE generated_clips SET expires_at = ((now() AT TIME ZONE 'UTC')::date + 1)"
+                " AT TIME ZONE 'UTC' WHERE clip_id = :clip_id",
+                clip_id=clip_id,
+            )
+
+    async def add_owned(self) -> str:
+        clip = await self._world.store.get(await self._world.add("ann"))
+        assert clip is not None
+        return clip.object_key
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -93,3 +120,19 @@ async def test_nobody_can_purge_the_future(world: World) -> None:
     result = await world.registry.expire(10, datetime.now(UTC) + timedelta(days=400))
     assert (result.expired, result.more) == (0, False)
     assert await world.left() == 1
+
+
+async def test_accounts_are_told_once_in_batches(world: World) -> None:
+    while (await world.registry.notify(100)).more:
+        """Of what other tests left behind."""
+    await world.add_expiring_tomorrow(accounts=3)
+    results = [await world.registry.notify(2) for _ in range(3)]
+    assert [(each.notified, each.more) for each in results] == [(2, True), (1, False), (0, False)]
+
+
+async def test_objects_that_no_clip_owns(world: World) -> None:
+    owned = await world.add_owned()
+    asked = [owned, "clips/nobody/x.mp4"]
+    assert await world.registry.unknown_objects("clips", asked) == {"clips/nobody/x.mp4"}
+    assert await world.registry.unknown_objects("another", asked) == set(asked)
+    assert await world.registry.unknown_objects("clips", []) == set()

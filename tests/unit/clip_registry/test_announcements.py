@@ -1,5 +1,6 @@
 """What the bus is told."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from clip_registry import announcements
 from clip_registry.domain import TRANSITIONS, Action
 from clip_shared.events import ClipPurged, Event, ObjectReleased, ReleaseReason
 from clip_shared.registry_api import ClipStatus
-from tests.unit.clip_registry.cuts import NOON, a_clip
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_cut
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -68,3 +69,11 @@ def _release(cause: str) -> list[Event[Any]]:
     events = announcements.released(clip, clip.objects, ReleaseReason.STALE, cause_id=cause)
     assert all(isinstance(each.data, ObjectReleased) for each in events)
     return events
+
+
+def test_a_notice_keeps_its_id_for_an_account_and_a_day() -> None:
+    def notice(account: str = "ann", end: datetime = NOON) -> str:
+        return announcements.expiring(account, [a_cut().clip_id], clip_count=1, expires_before=end).id
+
+    assert notice() == notice()
+    assert len({notice(), notice("bob"), notice(end=NOON + 24 * HOUR)}) == 3

@@ -1,25 +1,32 @@
 """A registry and an S3 client in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason
-from clip_shared.registry_api import ExpirationResult
+from clip_shared.registry_api import ExpirationResult, ExpiryNoticeResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class FakeRegistry:
-    """Clips as the moments at which they fall due. Each call takes a second of its clock."""
+    """Clips as the moments at which they fall due. Each call takes a second of its clock.
+
+    ``untold`` is how many accounts have something that expires soon; ``owned`` holds objects of clips.
+    """
 
     def __init__(self, *due_at: datetime) -> None:
         self.now = NOON
         self.due_at = sorted(due_at)
         self.held = 0
         self.calls: list[tuple[int, datetime | None]] = []
+        self.untold = 0
+        self.notice_calls: list[int] = []
+        self.owned: set[tuple[str, str]] = set()
+        self.asked: list[list[str]] = []
         self.on_call: Callable[[], None] = lambda: None
 
     async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
@@ -32,6 +39,17 @@ class FakeRegistry:
             self.due_at.remove(each)
         self.now += timedelta(seconds=1)
         return ExpirationResult(expired=len(free), more=len(due) > len(free), cutoff=until)
+
+    async def notify(self, limit: int) -> ExpiryNoticeResult:
+        self.notice_calls.append(limit)
+        told = min(limit, self.untold)
+        self.untold -= told
+        return ExpiryNoticeResult(notified=told, more=told == limit)
+
+    async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
+        assert len(keys) <= 1000
+        self.asked.append(list(keys))
+        return {key for key in keys if (bucket, key) not in self.owned}
 
 
 class FakeS3:

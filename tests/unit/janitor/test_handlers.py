@@ -135,6 +135,27 @@ async def test_an_outage_during_a_tick_goes_to_the_bus() -> None:
     assert janitor.bus.published == []
 
 
+async def test_a_tick_tells_accounts_what_expires_soon() -> None:
+    janitor = Janitor(due=3)
+    janitor.registry.untold = 25
+    await janitor.tick(a_tick())
+    assert janitor.registry.untold == 0
+    assert janitor.registry.notice_calls == [10, 10, 10]
+    assert janitor.bus.published == []
+
+
+async def test_out_of_time_a_follow_up_tells_the_rest() -> None:
+    janitor = Janitor(due=15, budget_seconds=1e-9)
+    janitor.registry.untold = 15
+    await janitor.tick(a_tick())
+    assert (len(janitor.registry.due_at), janitor.registry.untold) == (5, 15)
+    await janitor.tick(janitor.bus.published[0])
+    assert (len(janitor.registry.due_at), janitor.registry.untold) == (0, 5)
+    await janitor.tick(janitor.bus.published[1])
+    assert janitor.registry.untold == 0
+    assert len(janitor.bus.published) == 2
+
+
 async def test_released_objects_are_deleted() -> None:
     janitor = Janitor()
     janitor.s3.keys = {"a/1.mp4", "a/1.jpg", "a/2.mp4"}

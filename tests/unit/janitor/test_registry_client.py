@@ -72,6 +72,18 @@ async def test_what_only_a_person_can_mend_waits_for_one(answer: httpx.Response)
     assert len(server.requests) == 1
 
 
+async def test_notices_and_unknown_objects_are_asked_for() -> None:
+    notices = Server(httpx.Response(200, json={"notified": 2, "more": True}))
+    assert (await notices.registry.notify(7)).more
+    assert json.loads(notices.requests[0].content) == {"limit": 7}
+    objects = Server(httpx.Response(503), httpx.Response(200, json={"keys": ["b"]}))
+    assert await objects.registry.unknown_objects("clips", ["a", "b"]) == {"b"}
+    assert json.loads(objects.requests[1].content) == {"bucket": "clips", "keys": ["a", "b"]}
+    assert [each.requests[0].url.path for each in (notices, objects)] == [
+        *("/v1/expiry-notices", "/v1/objects/unknown"),
+    ]
+
+
 async def test_readiness_wants_an_answer_to_our_token() -> None:
     await Server(httpx.Response(404)).registry.check()
     for answer in (httpx.Response(401), httpx.Response(200), *OUTAGES):
