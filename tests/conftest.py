@@ -1,8 +1,9 @@
 """The servers that integration and e2e tests run on: real ones, started once per run.
 
-By default those of the local stack. ``TEST_KAFKA_BOOTSTRAP_SERVERS``, ``TEST_DATABASE_URL`` and
-``TEST_S3_ENDPOINT_URL`` (with ``TEST_S3_ACCESS_KEY`` and ``TEST_S3_SECRET_KEY``) point at servers that run
-already, all three or some; ``TEST_CONTAINERS=1`` starts containers instead, where a Docker engine is.
+By default those of the local stack, with the broker that ``KAFKA`` chooses. ``TEST_KAFKA_BOOTSTRAP_SERVERS``,
+``TEST_DATABASE_URL`` and ``TEST_S3_ENDPOINT_URL`` (with ``TEST_S3_ACCESS_KEY`` and ``TEST_S3_SECRET_KEY``)
+point at servers that run already, all three or some; ``TEST_CONTAINERS=1`` starts containers instead, where a
+Docker engine is.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ import pytest
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from clip_shared.topics import create_topics
+from local_stack.kafka import bring_broker
+from local_stack.kafka_jars import BrokerUnavailable
 from local_stack.servers import Addresses, temporary_servers
 from tests.containers import container_servers
 
@@ -24,6 +27,25 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SERVER_VARIABLES = ("TEST_KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL", "TEST_S3_ENDPOINT_URL")
+# Whoever depends on one of these touches the broker.
+KAFKA_FIXTURES = {"kafka_settings", "stack"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the choice of the broker can make a difference to: ``-m kafka``."""
+    for item in items:
+        if KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Bring the chosen broker before the first test, whose time limit is not meant for a download."""
+    if any(item.get_closest_marker("kafka") for item in session.items):
+        try:
+            bring_broker()
+        except BrokerUnavailable as error:
+            pytest.exit(str(error), returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from clip_shared.storage import s3_client
 from local_stack.ports import lacks_listener
@@ -21,6 +22,8 @@ from local_stack.servers import Addresses, Servers, temporary_servers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,11 @@ async def query(addresses: Addresses, sql: str) -> object:
         await connection.close()
 
 
-async def send(addresses: Addresses, topic: str, value: bytes) -> None:
+async def send_to_new_topic(addresses: Addresses, topic: str, value: bytes) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=addresses.kafka_bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    await admin.close()
     async with AIOKafkaProducer(bootstrap_servers=addresses.kafka_bootstrap_servers) as producer:
         await producer.send_and_wait(topic, value)
 
@@ -82,7 +89,7 @@ def test_s3_serves_those_who_sign(addresses: Addresses) -> None:
 
 
 async def test_the_broker_delivers(addresses: Addresses) -> None:
-    await send(addresses, "round-trip", b"hello")
+    await send_to_new_topic(addresses, "round-trip", b"hello")
     assert await first(addresses, "round-trip") == b"hello"
 
 
@@ -91,7 +98,7 @@ async def test_servers_that_are_started_again_have_lost_nothing() -> None:
         before = servers.addresses
         await query(before, "CREATE TABLE kept AS SELECT 1 AS number")
         client(before).put_object(Bucket="vods", Key="kept", Body=b"kept")
-        await send(before, "kept", b"kept")
+        await send_to_new_topic(before, "kept", b"kept")
         servers.s3.kill()
         servers.postgres.kill()
         servers.kafka.stop()  # in order: it writes down what it has about once a second

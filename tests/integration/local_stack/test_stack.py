@@ -16,6 +16,8 @@ from local_stack.ports import lacks_listener
 from local_stack.state import State
 from local_stack.supervisor import find_running
 
+pytestmark = pytest.mark.kafka
+
 
 def local_stack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local_stack", "--state", str(folder), *arguments]
@@ -71,10 +73,10 @@ def _kill(folder: Path, client: Client) -> None:
 
 
 def test_up_says_why_not(tmp_path: Path) -> None:
-    (tmp_path / "kafka").touch()  # where the broker's folder should be
+    (tmp_path / "seaweedfs").touch()  # where the server's folder should be
     failed = local_stack(tmp_path, "up")
     assert failed.returncode == 1
-    assert f"File exists: '{tmp_path / 'kafka'}'" in failed.stderr
+    assert f"File exists: '{tmp_path / 'seaweedfs'}'" in failed.stderr
     assert find_running(State(tmp_path)) is None
 
 
@@ -89,7 +91,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     starting = subprocess.Popen(
         [sys.executable, "-m", "local_stack", "--state", str(tmp_path), "up"], stdout=subprocess.DEVNULL
     )
-    while not (tmp_path / "kafka").exists():
+    while not (tmp_path / "seaweedfs").exists():
         assert starting.poll() is None
         time.sleep(0.05)
     family = psutil.Process(starting.pid).children(recursive=True)

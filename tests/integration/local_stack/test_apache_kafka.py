@@ -1,0 +1,75 @@
+"""Apache Kafka on a site: what the services rely on there, and what the embedded broker cannot do."""
+
+import getpass
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from local_stack.apache_kafka import ApacheKafka
+from local_stack.kafka import Broker, chosen_broker
+from local_stack.ports import LOOPBACK
+from local_stack.site import Site
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(chosen_broker() is not Broker.APACHE, reason="needs Apache Kafka: KAFKA=apache"),
+]
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[ApacheKafka]:
+    with Site() as site, ApacheKafka(site) as kafka:
+        yield kafka
+
+
+async def make_topic(kafka: ApacheKafka, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])
+    await admin.close()
+
+
+async def test_a_killed_broker_has_lost_nothing_and_an_idempotent_producer_goes_on(
+    kafka: ApacheKafka,
+) -> None:
+    await make_topic(kafka, "kept")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, acks="all", enable_idempotence=True
+    )
+    async with producer:
+        for number in range(200):
+            await producer.send_and_wait("kept", b"%d" % number)
+        kafka.kill()
+        kafka.start()
+        await producer.send_and_wait("kept", b"200")
+    consumer = AIOKafkaConsumer(
+        "kept", bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    async with consumer:
+        found = [int((await consumer.getone()).value) for _ in range(201)]
+    assert found == list(range(201))
+
+
+async def test_a_topic_exists_only_because_somebody_made_it(kafka: ApacheKafka) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await producer.send_and_wait("nobody-made-this", b"?")
+
+
+def test_nobody_outside_can_reach_it(kafka: ApacheKafka) -> None:
+    listening = [
+        connection.laddr.ip.removeprefix("::ffff:")
+        for connection in psutil.Process(kafka.pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [LOOPBACK] * 2
+
+
+def test_it_leaves_no_file_of_the_jvm(kafka: ApacheKafka) -> None:
+    # Where every JVM writes its counters unless told.
+    assert not Path(f"/tmp/hsperfdata_{getpass.getuser()}/{kafka.pid}").exists()  # noqa: S108 - fixed in Java
