@@ -8,12 +8,14 @@ Docker engine is.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.async_api import Page
 
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
@@ -21,6 +23,7 @@ from clip_shared.topics import create_topics
 from local_stack.kafka import bring_broker
 from local_stack.kafka_jars import BrokerUnavailable
 from local_stack.servers import Addresses, temporary_servers
+from tests.browser import running_browser
 from tests.containers import container_servers
 
 if TYPE_CHECKING:
@@ -114,3 +117,10 @@ def s3(addresses: Addresses) -> "S3Client":
     for name in {"vods", "clips"} - existing:
         client.create_bucket(Bucket=name)
     return client
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    """An empty page in a browser of its own."""
+    async with running_browser(tmp_path / "home") as browser:
+        yield await browser.new_page()
