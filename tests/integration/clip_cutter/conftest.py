@@ -120,6 +120,8 @@ RECIPES: dict[str, Callable[[Maker, Path], Path]] = {
     "live.mp4": lambda vod, path: remux(
         vod("silent.mp4").path, path, "-movflags", "frag_keyframe+empty_moov"
     ),
+    "b-frames.mp4": lambda _, path: record(path, *h264(open_gop=False)),
+    "b-frames.ts": lambda vod, path: remux(vod("b-frames.mp4").path, path),
     "closed-60.mp4": lambda _, path: record(
         path, *h264(keyframe_every=120, b_frames=0, open_gop=False), rate="60"
     ),
