@@ -1,10 +1,25 @@
 """The command line of the janitor."""
 
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import structlog
 import typer
 
+from clip_shared.errors import ClipsError
 from clip_shared.service import serve as serve_app
-from janitor.app import NAME, build
-from janitor.settings import Settings
+from clip_shared.settings import load_settings
+from janitor import report
+from janitor.app import NAME, build, http_of, storage_of
+from janitor.metrics import write_sweep
+from janitor.registry_client import HttpRegistry
+from janitor.settings import Settings, SweepSettings
+from janitor.sweep import Sweep, Tally, TooManyOrphans
+
+INCOMPLETE, REFUSED = 1, 3
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -12,15 +27,85 @@ cli = typer.Typer(
 )
 
 
-@cli.callback()
-def commands() -> None:
-    """Keep ``serve`` a command of its own, though it is the only one."""
-
-
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
     serve_app(NAME, Settings, build)
+
+
+@cli.command()
+def sweep(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Do it; without this, only say what would be deleted.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete even more than half of what was examined.")
+    ] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="HOURS", help="In place of SWEEP_MIN_AGE_HOURS.", show_default=False),
+    ] = None,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Write the figures there, for node_exporter's textfile collector."),
+    ] = None,
+) -> None:
+    """Find objects in the clips' bucket that no clip owns, and delete them if told to (--delete).
+
+    Lists what is under clips/ in FREE_STORAGE_BUCKET, and asks the registry
+    (REGISTRY_URL) which objects it does not know. Younger objects, and keys
+    that are not of the cutter's making, are left alone. Stopping it does no
+    harm, and neither does running it twice. Progress goes to standard error.
+
+    First replay or discard what is pending in clip-created.dlq: the objects
+    of those clips have no owner yet.
+
+    Exits with 0 when it is through; 1 when it is not (an outage, or objects
+    that could not be deleted: run it again); 2 when settings or options cannot
+    be used; 3 when it refuses to delete more than half.
+    """
+    if force and not delete:
+        raise typer.BadParameter("only together with --delete", param_hint="--force")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    settings = load_settings(SweepSettings)
+    try:
+        tally = asyncio.run(_sweep(settings, older_than, delete=delete, force=force))
+    except TooManyOrphans as error:
+        typer.echo(f"refused: {error}.\n{report.REFUSAL_HELP}", err=True)
+        raise typer.Exit(REFUSED) from error
+    except ClipsError as error:
+        typer.echo(f"not finished: {error}\nRun it again.", err=True)
+        raise typer.Exit(INCOMPLETE) from error
+    if metrics_file is not None:
+        write_sweep(tally, metrics_file)
+    if tally.failed:
+        raise typer.Exit(INCOMPLETE)
+
+
+async def _sweep(settings: SweepSettings, older_than: float | None, *, delete: bool, force: bool) -> Tally:
+    hours = older_than if older_than is not None else settings.sweep_min_age_hours
+    storage, http = storage_of(settings), http_of(settings)
+    async with http:
+        if shortfall := await storage.check():
+            typer.echo(f"note: {shortfall}", err=True)
+        sweep = Sweep(
+            storage,
+            HttpRegistry(http),
+            older_than=_hours_ago(hours),
+            progress=report.progress(),
+        )
+        counted = await sweep.count()
+        report.say_what_was_found(counted, storage.bucket, hours)
+        if not delete:
+            report.say_what_would_be(counted)
+            return counted
+        deleted = await sweep.delete(counted, force=force)
+    report.say_what_was_deleted(deleted)
+    return deleted
+
+
+def _hours_ago(hours: float) -> datetime:
+    return datetime.now(UTC) - timedelta(hours=hours)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 import structlog
 from fastapi import FastAPI
 
@@ -14,7 +15,7 @@ from clip_shared.storage import s3_client
 from janitor import handlers
 from janitor.metrics import Metrics
 from janitor.registry_client import HttpRegistry, open_http
-from janitor.settings import Settings
+from janitor.settings import Settings, SweepSettings
 from janitor.storage import ClipStorage
 
 log = structlog.get_logger()
@@ -29,8 +30,8 @@ def build(settings: Settings) -> FastAPI:
     prometheus = metrics_registry()
     grace = settings.shutdown_grace_seconds * BUS_SHARE
     bus = Bus(settings, service=NAME, registry=prometheus, grace_seconds=grace)
-    http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
-    registry, storage = HttpRegistry(http), _storage(settings)
+    http = http_of(settings)
+    registry, storage = HttpRegistry(http), storage_of(settings)
     pace = handlers.Pace(settings.expiration_batch_size, settings.tick_budget_seconds)
     handlers.subscribe(bus, registry, storage, Metrics(prometheus), pace)
 
@@ -53,7 +54,13 @@ async def _look_at(storage: ClipStorage) -> None:
         log.warning("the storage does not answer", error=repr(error))
 
 
-def _storage(settings: Settings) -> ClipStorage:
+def http_of(settings: SweepSettings) -> httpx.AsyncClient:
+    """The client for the registry."""
+    return open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
+
+
+def storage_of(settings: SweepSettings) -> ClipStorage:
+    """The clips' bucket."""
     client = s3_client(
         endpoint=str(settings.free_storage_endpoint),
         region=settings.free_storage_region,

@@ -1,5 +1,6 @@
 """The janitor's rules: what may be deleted, and when failures mean an outage. Pure: no I/O, no clock."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,24 @@ def plan_deletion(releases: Iterable[Release], bucket: str) -> Plan:
 def _names_one_object(key: str) -> bool:
     """Whether no server can take the key for a folder, or for a way out of the bucket."""
     return not any(segment in {"", ".", ".."} for segment in key.split("/"))
+
+
+CLIPS_PREFIX = "clips/"
+# What the cutter writes: clips/{account}/{clip}/{event}, a video or a poster.
+_CLIP_OBJECT = re.compile(
+    rf"{CLIPS_PREFIX}[A-Za-z0-9_-]{{1,64}}/[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}"
+    r"/[A-Za-z0-9_-]{1,64}\.(mp4|jpg)"
+)
+
+
+def is_clip_object(key: str) -> bool:
+    """Whether the key is one that the cutter gives: the sweep touches nothing else."""
+    return _CLIP_OBJECT.fullmatch(key) is not None
+
+
+def is_too_much(orphans: int, examined: int) -> bool:
+    """Whether so many orphans speak of a wrong registry rather than of orphans: more than half."""
+    return 2 * orphans > examined
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
 """Every metric that the janitor exports, besides those of the bus and the process."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, write_to_textfile
+
+from janitor.sweep import Tally
 
 HOUR = 3600.0
 
@@ -64,3 +69,18 @@ class Metrics:
     def failed(self, reason: str) -> None:
         """Count a release that goes to the dead letters."""
         self._failed.labels(reason).inc()
+
+
+def write_sweep(tally: Tally, path: Path) -> None:
+    """Write a sweep's figures for node_exporter's textfile collector, at once and whole."""
+    registry = CollectorRegistry()
+    for name, description, value in (
+        ("examined_objects", "Objects that the last orphan sweep asked about.", tally.examined),
+        ("orphans", "Objects that no clip owned.", tally.orphans),
+        ("orphan_bytes", "Their bytes.", tally.orphan_bytes),
+        ("deleted_objects", "Orphans that the last sweep deleted.", tally.deleted),
+        ("failed_objects", "Orphans that it could not delete.", tally.failed),
+        ("finished_timestamp_seconds", "When it was through.", time.time()),
+    ):
+        Gauge(f"clips_sweep_{name}", description, registry=registry).set(value)
+    write_to_textfile(str(path), registry)

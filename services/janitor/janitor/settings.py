@@ -5,8 +5,8 @@ from pydantic import AnyHttpUrl, Field, SecretStr
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
-    """What the service needs. Without the free storage there is nothing to delete: it is required here."""
+class SweepSettings(ServiceSettings, FreeStorageSettings):
+    """What the orphan sweep needs. Without free storage there is nothing to delete: here it is required."""
 
     free_storage_endpoint: AnyHttpUrl = Field(description="S3 endpoint, as services reach it.")
     free_storage_bucket: str = Field(
@@ -17,6 +17,19 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
 
     registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
     registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")
+
+    # Clip-created events are kept for 7 days: whatever is older than that is recorded, or never will be.
+    sweep_min_age_hours: float = Field(
+        default=192,
+        ge=1,
+        le=24 * 365,
+        description="Hours for which the orphan sweep leaves an object alone: longer than any job, and than"
+        " any backlog of the registry.",
+    )
+
+
+class Settings(SweepSettings, KafkaSettings):
+    """What the service needs."""
 
     expiration_batch_size: int = Field(
         default=500,

@@ -1,9 +1,10 @@
-"""The clips' bucket, as the janitor sees it: objects go, in batches."""
+"""The clips' bucket, as the janitor sees it: objects are listed, and go, in batches."""
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,6 +14,7 @@ from janitor.domain import Failure, is_outage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 log = structlog.get_logger()
 
@@ -24,6 +26,14 @@ FIRST_PAUSE_SECONDS = 0.2
 BUDGET_SECONDS = 90.0
 
 
+class Listed(NamedTuple):
+    """An object as a listing shows it; ``modified_at`` is by the storage's clock."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
 class ClipStorage:
     """One bucket, behind a blocking S3 client that this class calls from threads."""
 
@@ -31,6 +41,31 @@ class ClipStorage:
         self._client = client
         self.bucket = bucket
         self._versioning: str | None = None
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[Listed]]:
+        """All objects whose keys begin so, at most 1000 at a time. One may be deleted once it was listed.
+
+        Raises:
+            TransientError: the storage is down, or refuses us.
+        """
+        listing = iter(
+            self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, PaginationConfig={"PageSize": MAX_KEYS}
+            )
+        )
+        while (page := await asyncio.to_thread(self._next_page, listing)) is not None:
+            yield page
+
+    def _next_page(self, listing: "Iterator[ListObjectsV2OutputTypeDef]") -> list[Listed] | None:
+        try:
+            answer = next(listing, None)
+        except (BotoCoreError, ClientError) as error:
+            raise TransientError(f"storage does not list bucket {self.bucket}: {error}") from error
+        if answer is None:
+            return None
+        return [
+            Listed(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])
+        ]
 
     async def delete(self, keys: Sequence[str]) -> dict[str, Failure]:
         """Delete objects; one that is not there counts as deleted.

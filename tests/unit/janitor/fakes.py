@@ -1,6 +1,6 @@
 """A registry and an S3 client in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,7 +53,10 @@ class FakeRegistry:
 
 
 class FakeS3:
-    """The calls that the janitor makes, on keys in memory; ``stuck`` maps a key to its error codes."""
+    """The calls that the janitor makes, on keys in memory; ``stuck`` maps a key to its error codes.
+
+    Objects were last modified at noon, but for those in ``modified``.
+    """
 
     def __init__(self, *keys: str, bucket: str = "clips") -> None:
         self.bucket = bucket
@@ -62,6 +65,8 @@ class FakeS3:
         self.outage: Exception | None = None
         self.versioning: dict[str, Any] = {}
         self.batches: list[list[str]] = []
+        self.page_size = 1000
+        self.modified: dict[str, datetime] = {}
 
     def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's
         assert Bucket == self.bucket
@@ -76,6 +81,31 @@ class FakeS3:
         codes = {key: self.stuck[key].pop(0) for key in keys if self.stuck.get(key)}
         self.keys -= set(keys) - set(codes)
         return {"Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()]}
+
+    def get_paginator(self, operation: str) -> "FakeS3":
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(
+        self,
+        *,
+        Bucket: str,  # noqa: N803 - boto3's
+        Prefix: str,  # noqa: N803 - boto3's
+        PaginationConfig: dict[str, Any],  # noqa: N803 - boto3's
+    ) -> Iterator[dict[str, Any]]:
+        """Pages of ``page_size``; each goes on after the last key of the one before, as S3's do."""
+        assert Bucket == self.bucket
+        assert PaginationConfig["PageSize"] <= 1000
+        last = ""
+        while True:
+            if self.outage is not None:
+                raise self.outage
+            after = [key for key in sorted(self.keys) if key.startswith(Prefix) and key > last]
+            page, last = after[: self.page_size], (after or [""])[: self.page_size][-1]
+            modified = {key: self.modified.get(key, NOON) for key in page}
+            yield {"Contents": [{"Key": k, "Size": 10, "LastModified": at} for k, at in modified.items()]}
+            if len(after) <= self.page_size:
+                return
 
     def get_bucket_versioning(self, *, Bucket: str) -> dict[str, Any]:  # noqa: N803 - boto3's
         assert Bucket == self.bucket

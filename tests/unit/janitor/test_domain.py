@@ -2,7 +2,16 @@
 
 import pytest
 
-from janitor.domain import Failure, Refusal, follow_up, is_outage, plan_deletion
+from clip_shared.events import clip_id_for
+from janitor.domain import (
+    Failure,
+    Refusal,
+    follow_up,
+    is_clip_object,
+    is_outage,
+    is_too_much,
+    plan_deletion,
+)
 from tests.unit.janitor.fakes import a_release, a_tick
 
 BUSY = Failure("SlowDown", "please")
@@ -63,3 +72,46 @@ def test_a_follow_up_counts_on_and_keeps_its_id_when_told_twice() -> None:
     second = follow_up(first)
     assert second.data.continuation == 2
     assert second.id not in {tick.id, first.id}
+
+
+CLIP = f"clips/ann/{clip_id_for('hl-1')}"
+
+
+@pytest.mark.parametrize("key", [f"{CLIP}/event-1.mp4", f"{CLIP}/event_1.jpg"])
+def test_what_the_cutter_writes_may_be_swept(key: str) -> None:
+    assert is_clip_object(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "README.md",
+        "clips/README.md",
+        "clips/ann/clip-1/event-1.mp4",
+        f"{CLIP}/event-1.mov",
+        f"{CLIP}/event-1.mp4.bak",
+        f"{CLIP}/event-1.mp4\n",
+        f"{CLIP}/more/event-1.mp4",
+        f"backup/{CLIP}/event-1.mp4",
+        f"{CLIP}/../event-1.mp4",
+        CLIP.upper() + "/event-1.mp4",
+    ],
+)
+def test_nothing_else_is(key: str) -> None:
+    assert not is_clip_object(key)
+
+
+@pytest.mark.parametrize(
+    ("orphans", "examined", "too_much"),
+    [
+        (0, 0, False),
+        (0, 1, False),
+        (1, 1, True),
+        (1, 2, False),
+        (2, 3, True),
+        (50, 100, False),
+        (51, 100, True),
+    ],
+)
+def test_more_than_half_is_too_much(orphans: int, examined: int, *, too_much: bool) -> None:
+    assert is_too_much(orphans, examined) is too_much

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from janitor.settings import Settings
+from clip_shared.topics import DAY_SECONDS, TOPICS
+from janitor.settings import Settings, SweepSettings
 
 REQUIRED = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
@@ -42,6 +43,8 @@ def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         ("EXPIRATION_BATCH_SIZE", "5001"),
         ("TICK_BUDGET_SECONDS", "0"),
         ("TICK_BUDGET_SECONDS", "inf"),
+        ("SWEEP_MIN_AGE_HOURS", "0"),
+        ("SWEEP_MIN_AGE_HOURS", "nan"),
         ("REGISTRY_TOKEN", "short"),
     ],
 )
@@ -49,3 +52,13 @@ def test_values_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, val
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+def test_the_sweep_needs_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
+    assert SweepSettings().sweep_min_age_hours == 192
+
+
+def test_an_object_is_left_alone_for_as_long_as_its_event_may_wait() -> None:
+    [created] = [topic for topic in TOPICS if topic.name == "clip-created"]
+    assert Settings().sweep_min_age_hours * 3600 > created.retention_days * DAY_SECONDS
