@@ -1,7 +1,7 @@
 """The one place where the parts of the cutter are put together."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 
 from fastapi import FastAPI
@@ -14,6 +14,7 @@ from clip_cutter.ffmpeg import Ffmpeg, Programs
 from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
 from clip_cutter.process import Limits
+from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import MEBIBYTE, CuttingSettings, Settings
 from clip_cutter.source_storage import SourceStorage
@@ -41,15 +42,22 @@ def build(settings: Settings) -> FastAPI:
         settings, service=NAME, registry=prometheus, grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE
     )
     sources = SourceStorage(
-        settings.source_storage_profiles, url_seconds=settings.job_deadline_seconds + URL_MARGIN_SECONDS
+        settings.source_storage_profiles,
+        url_seconds=settings.job_deadline_seconds + URL_MARGIN_SECONDS,
+        on_pulled=metrics.pulled,
     )
     clips = _clip_storage(settings)
     scratch = Scratch(settings.scratch_dir, metrics)
+    cutter = cutter_of(settings, programs, metrics)
+    recordings = Recordings(
+        sources, cutter, scratch, metrics, max_excerpt_bytes=settings.max_clip_mebibytes * MEBIBYTE
+    )
     highlights = Highlights(
         policy=policy_of(settings),
         sources=sources,
         clips=clips,
-        cutter=cutter_of(settings, programs, metrics),
+        recordings=recordings,
+        cutter=cutter,
         scratch=scratch,
         publish=bus.publish,
         metrics=metrics,
@@ -59,7 +67,7 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        with scratch.opened():
+        with scratch.opened(), closing(recordings):
             yield
 
     async def check_storage() -> str | None:

@@ -167,17 +167,20 @@ def tighten_command(program: str, clip: Path, output: Path) -> list[str]:
     return _compile(program, ffmpeg.output(stream, str(output), map=0, c="copy", **MP4))
 
 
-def poster_command(program: str, clip: Path, output: Path, threads: int) -> list[str]:
-    """Save a clip's first picture as JPEG, and print what :func:`clip_cutter.probe.read_first_time` reads."""
+def poster_command(program: str, clip: Path, output: Path, keyframe: float | None, threads: int) -> list[str]:
+    """Save a picture of a clip as JPEG: the one at ``keyframe``, else the first.
+
+    What comes before the first picture, hidden, has to be decoded for it: a keyframe costs a tenth of that.
+    """
     source = Input.of_file(clip)
-    pictures = ffmpeg.input(source.location, threads=threads, **source.options()).video.split()
-    poster = ffmpeg.output(pictures[0].filter("scale", *POSTER_SIZE), str(output), **{"frames:v": 1}, **JPEG)
-    time = ffmpeg.output(pictures[1], "pipe:1", f="framecrc", **{"frames:v": 1})
-    return _compile(program, ffmpeg.merge_outputs(poster, time), "-copyts")
+    seek = {} if keyframe is None else {"ss": _seconds(keyframe + ROUNDING_SECONDS), "noaccurate_seek": None}
+    picture = ffmpeg.input(source.location, threads=threads, **seek, **source.options()).video
+    poster = ffmpeg.output(picture.filter("scale", *POSTER_SIZE), str(output), **{"frames:v": 1}, **JPEG)
+    return _compile(program, poster)
 
 
-def _compile(program: str, graph: Any, *general: str) -> list[str]:
-    command: list[str] = ffmpeg.compile(graph, cmd=[program, *QUIETLY, *general], overwrite_output=True)
+def _compile(program: str, graph: Any) -> list[str]:
+    command: list[str] = ffmpeg.compile(graph, cmd=[program, *QUIETLY], overwrite_output=True)
     return command
 
 

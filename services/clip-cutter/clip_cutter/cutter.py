@@ -48,12 +48,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to cut: from what, what of it, and the folder to work in."""
+    """One clip to cut: from what, what of it, and the folder to work in.
+
+    ``source`` may be a part of the VOD: its time line, on which ``window`` lies, begins ``offset`` seconds
+    after the VOD's.
+    """
 
     source: Input
     media: Media
     window: Window
     folder: Path
+    offset: float = 0.0
 
 
 class Cutter:
@@ -90,6 +95,10 @@ class Cutter:
             Skipped: no clip can be cut from this VOD.
             TransientError: the storage broke off, or the scratch disk is full.
         """
+        clip = await self._cut(job)
+        return replace(clip, start=clip.start + job.offset, end=clip.end + job.offset)
+
+    async def _cut(self, job: Job) -> Clip:
         plan = self.plan(job.media, job.window)
         try:
             return await self._attempt(job, plan)
@@ -156,12 +165,13 @@ class Cutter:
         Movie.open(video).show(start, start + length)
 
     async def _verify(self, job: Job, plan: Plan, video: Path, start: float, sound_late: float) -> Clip:
-        """Probe the finished file, and decode its first picture for the poster."""
+        """Look at the finished file, and decode a picture of it for the poster."""
         poster = job.folder / "poster.jpg"
-        clip, first_picture = await asyncio.gather(
-            self._ffmpeg.probe(Input.of_file(video)), self._ffmpeg.poster(video, poster)
+        shown = Movie.open(video).shown("video")
+        clip, _ = await asyncio.gather(
+            self._ffmpeg.probe(Input.of_file(video)), self._ffmpeg.poster(video, poster, shown.first_keyframe)
         )
-        found = Findings(clip, _size(video), first_picture)
+        found = Findings(clip, _size(video), shown.first)
         expected = None if picture_end(job.media) is None else job.window.end - start
         rules.check_clip(found, plan, expected_seconds=expected, sound_late=sound_late)
         return Clip(

@@ -15,7 +15,7 @@ from typing import Self
 from clip_cutter import arguments, process
 from clip_cutter.arguments import Cut, Input
 from clip_cutter.domain.media import Media
-from clip_cutter.probe import Unintelligible, read_first_time, read_media
+from clip_cutter.probe import Unintelligible, read_media
 from clip_cutter.process import Limits
 from clip_shared.errors import TransientError
 
@@ -152,14 +152,12 @@ class Ffmpeg:
         command = arguments.tighten_command(self._programs.ffmpeg, clip, output)
         await self._run(command, Input.of_file(clip), self._limits)
 
-    async def poster(self, clip: Path, output: Path) -> float:
-        """Save the first picture of a clip, and return when it is shown: proof that it can be decoded."""
-        command = arguments.poster_command(self._programs.ffmpeg, clip, output, self._threads)
-        times, _ = await self._run(command, Input.of_file(clip), self._limits)
-        try:
-            return read_first_time(times)
-        except Unintelligible as error:
-            raise ToolFailed("its first picture cannot be decoded") from error
+    async def poster(self, clip: Path, output: Path, keyframe: float | None) -> None:
+        """Save a picture of a clip: the one at ``keyframe`` (seconds), else its first."""
+        command = arguments.poster_command(self._programs.ffmpeg, clip, output, keyframe, self._threads)
+        await self._run(command, Input.of_file(clip), self._limits)
+        if not _exists(output):  # ffmpeg reports success
+            raise ToolFailed("its pictures cannot be decoded")
 
     async def _run(self, command: list[str], source: Input, limits: Limits) -> tuple[bytes, Diary]:
         diary = Diary(source.location)
@@ -176,3 +174,7 @@ class Ffmpeg:
             last = diary.troubles[-1] if diary.troubles else f"exit code {result.return_code}"
             raise diary.judge(_KILLED.get(result.return_code, last))
         return result.output, diary
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()

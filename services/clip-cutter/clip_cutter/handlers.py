@@ -9,14 +9,13 @@ from typing import Any
 import structlog
 
 from clip_cutter.announcements import Highlight, Keys, created_event, note_of, skipped_event
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Clip, Cutter, Job
+from clip_cutter.cutter import Clip, Cutter
 from clip_cutter.domain import cut as cutting
-from clip_cutter.domain.media import picture_end
 from clip_cutter.domain.policy import Policy, Skipped, check_policy, place_window
 from clip_cutter.metrics import Metrics
+from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
-from clip_cutter.source_storage import SourceStorage
+from clip_cutter.source_storage import SourceStorage, Vod
 from clip_cutter.storage import ClipStorage, StoredClip
 from clip_shared.bus import Bus
 from clip_shared.events import Event, HighlightDetected, SkipReason
@@ -41,6 +40,7 @@ class Highlights:
     policy: Policy
     sources: SourceStorage
     clips: ClipStorage | None
+    recordings: Recordings
     cutter: Cutter
     scratch: Scratch
     publish: Publish
@@ -77,21 +77,23 @@ class Highlights:
         if (stored := await self.clips.find(Keys.of(event).video)) is not None:
             self.metrics.repeated()
             return stored
-        source = await self.sources.locate(event.data.source)
+        vod = await self.sources.locate(event.data.source)
         with self.scratch.job() as folder:
-            clip = await self._cut(event, source, folder)
+            clip = await self._cut(event, vod, folder)
             return await self._store(self.clips, event, clip)
 
-    async def _cut(self, event: Highlight, source: Input, folder: Path) -> Clip:
+    async def _cut(self, event: Highlight, vod: Vod, folder: Path) -> Clip:
+        patience = PATIENCE * self.deadline_seconds
         try:
-            media = await self.cutter.look(source)
+            recording = await self.recordings.open(vod, patience)
             window = place_window(
-                event.data.start_seconds, event.data.end_seconds, picture_end(media), self.policy
+                event.data.start_seconds, event.data.end_seconds, recording.seconds, self.policy
             )
-            size = cutting.estimate_bytes(media, self.cutter.plan(media, window), window)
-            await self.scratch.wait_for_room(ROOM * size, PATIENCE * self.deadline_seconds)
             started = time.monotonic()
-            clip = await self.cutter.cut(Job(source, media, window, folder))
+            job = await self.recordings.stage(vod, recording, window, folder, patience)
+            size = cutting.estimate_bytes(job.media, self.cutter.plan(job.media, job.window), job.window)
+            await self.scratch.wait_for_room(ROOM * size, patience)
+            clip = await self.cutter.cut(job)
         except Skipped as skip:
             if skip.reason is SkipReason.SOURCE_UNREADABLE:
                 await self.sources.confirm(event.data.source)  # or was it the storage, after all?

@@ -3,12 +3,21 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.events import CutMode, SkipReason
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class Opening(StrEnum):
+    """How it became known what a VOD consists of."""
+
+    INDEX = "index"
+    PROBE = "probe"
+    KNOWN = "known"
 
 
 class Metrics:
@@ -18,7 +27,7 @@ class Metrics:
         self._in_progress = Gauge("clips_jobs_in_progress", "Highlights being worked on.", registry=registry)
         self._cut = Histogram(
             "clips_cut_seconds",
-            "Seconds from the probed source to the verified clip on scratch, by mode.",
+            "Seconds from the opened VOD to the verified clip on scratch, by mode.",
             ["mode"],
             buckets=SECONDS,
             registry=registry,
@@ -40,12 +49,20 @@ class Metrics:
         )
         self._stored = Counter("clips_stored_bytes", "Bytes put into the clips' bucket.", registry=registry)
         self._pulled = Counter("clips_pulled_bytes", "Bytes read from source storage.", registry=registry)
+        self._opened = Counter(
+            "clips_recordings_opened",
+            "VODs opened for a highlight: by their index, by a probe, or known from an earlier highlight.",
+            ["how"],
+            registry=registry,
+        )
         self._waiting = Gauge(
             "clips_jobs_waiting_for_disk", "Jobs that wait for scratch space.", registry=registry
         )
         self._free = Gauge(
             "clips_scratch_free_bytes", "Free scratch space at the latest job.", registry=registry
         )
+        for how in Opening:
+            self._opened.labels(how)
         for mode in CutMode:
             self._cut.labels(mode)
         for reason in SkipReason:
@@ -79,6 +96,10 @@ class Metrics:
     def pulled(self, size_bytes: int) -> None:
         """Count bytes read from source storage."""
         self._pulled.inc(size_bytes)
+
+    def opened(self, how: Opening) -> None:
+        """Count a VOD that was opened for a highlight."""
+        self._opened.labels(how).inc()
 
     @contextmanager
     def waiting_for_disk(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ MAX_HEADER_BYTES = 64 * 1024 * 1024
 MAX_SAMPLES = 1_000_000
 BOX_HEAD = struct.Struct(">I4s")
 NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
+ROUNDING_SECONDS = 0.001
 KINDS = {b"vide": "video", b"soun": "audio"}
 
 
@@ -39,6 +40,18 @@ class Track:
     keyframes: tuple[float, ...]
     end: float
     earliest_start: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a track, in seconds on the clip's time line.
+
+    ``first``: when its first sample is; infinite where none is. ``first_keyframe``: the first one that can be
+    decoded alone.
+    """
+
+    first: float
+    first_keyframe: float | None
 
 
 class Movie:
@@ -70,6 +83,15 @@ class Movie:
     def track(self, kind: str) -> Track | None:
         """The track of a kind, ``video`` or ``audio``, if there is one with any samples."""
         return next((tables.track() for tables in self._tables if tables.kind == kind), None)
+
+    def shown(self, kind: str) -> Shown:
+        """What is shown of the track of a kind."""
+        track = self.track(kind)
+        times, keyframes = (track.times, track.keyframes) if track else ((), ())
+        return Shown(
+            first=min((time for time in times if time >= -ROUNDING_SECONDS), default=math.inf),
+            first_keyframe=min((time for time in keyframes if time >= -ROUNDING_SECONDS), default=None),
+        )
 
     def show(self, start: float, end: float) -> None:
         """Show only what lies between two times of the present time line, and save: ``start`` becomes zero.

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -16,8 +15,6 @@ PROBED = (
 )
 SLOWEST_FRAME_RATE, FASTEST_FRAME_RATE = 5, 300
 DEFAULT_FRAME_SECONDS = 1 / 30
-# "#tb 0: 1/90000", other comments, then "0, <decoding time>, <presentation time>, …"
-_FRAME_TIMES = re.compile(rb"^#tb 0: (\d+)/(\d+)$(?s:.*?)^0, +-?\d+, +(-?\d+),", re.MULTILINE)
 
 
 class Unintelligible(ValueError):
@@ -101,16 +98,3 @@ def _number(text: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def read_first_time(frames: bytes) -> float:
-    """When the first frame of ffmpeg's ``framecrc`` output is shown, in seconds.
-
-    Raises:
-        Unintelligible: there is none.
-    """
-    times = _FRAME_TIMES.search(frames)
-    if times is None:
-        raise Unintelligible("no frame")
-    above, below, ticks = (int(number) for number in times.groups())
-    return ticks * above / below

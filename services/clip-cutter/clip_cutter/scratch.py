@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -57,6 +58,10 @@ class Scratch:
         """A folder for one job (mode 0700)."""
         with tempfile.TemporaryDirectory(prefix="job-", dir=self._mine, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
+
+    def spare_file(self) -> IO[bytes]:
+        """A file without a name, which is gone when it is closed or the worker dies."""
+        return tempfile.TemporaryFile(dir=self._mine)
 
     async def wait_for_room(self, size_bytes: int, patience_seconds: float) -> None:
         """Wait until the disk has room for ``size_bytes``.

@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psutil
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import AnyHttpUrl, SecretStr
 
 from clip_cutter.arguments import Input
 from clip_cutter.cutter import Clip, Cutter, Job
@@ -16,9 +19,17 @@ from clip_cutter.domain.policy import Policy, place_window
 from clip_cutter.ffmpeg import Ffmpeg, Programs
 from clip_cutter.metrics import Metrics
 from clip_cutter.process import Limits
+from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
+from clip_cutter.settings import SourceProfile
+from clip_cutter.source_storage import SourceStorage
+from clip_shared.events import SourceObject
+from local_stack.servers import Addresses
 from local_stack.tools import find_tools
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 MEBIBYTE = 1024 * 1024
 LIMITS = Limits(deadline_seconds=60, cpu_seconds=120, memory_bytes=4096 * MEBIBYTE, file_bytes=256 * MEBIBYTE)
@@ -89,6 +100,61 @@ def cut(make_cutter: Callable[..., Cutter], folder: Path) -> Cutting:
         media = await cutter.look(vod)
         window = place_window(start, end, picture_end(media), POLICY)
         return await cutter.cut(Job(vod, media, window, folder))
+
+    return cut_window
+
+
+@pytest.fixture
+def source_profile(addresses: Addresses) -> SourceProfile:
+    """The bucket ``vods`` of the tests' server."""
+    return SourceProfile(
+        endpoint=AnyHttpUrl(addresses.s3_endpoint_url),
+        access_key=addresses.s3_access_key,
+        secret_key=SecretStr(addresses.s3_secret_key),
+        buckets=frozenset({"vods"}),
+    )
+
+
+@pytest.fixture
+def make_recordings(
+    make_cutter: Callable[..., Cutter], scratch: Scratch, metrics: Metrics
+) -> Iterator[Callable[[SourceStorage], Recordings]]:
+    """Recordings in a source storage."""
+    made: list[Recordings] = []
+
+    def make(sources: SourceStorage) -> Recordings:
+        made.append(Recordings(sources, make_cutter(), scratch, metrics, max_excerpt_bytes=64 * MEBIBYTE))
+        return made[-1]
+
+    yield make
+    for recordings in made:
+        recordings.close()
+
+
+@pytest.fixture
+def sources(source_profile: SourceProfile, metrics: Metrics) -> SourceStorage:
+    """Source storage of which the service reads."""
+    return SourceStorage({"archive": source_profile}, url_seconds=120, on_pulled=metrics.pulled)
+
+
+@pytest.fixture
+def cut_stored(
+    make_cutter: Callable[..., Cutter],
+    make_recordings: Callable[[SourceStorage], Recordings],
+    sources: SourceStorage,
+    s3: "S3Client",
+    folder: Path,
+) -> Cutting:
+    """Cut a window out of a file that lies in source storage, as the service does."""
+    recordings = make_recordings(sources)
+
+    async def cut_window(source: Path, start: float, end: float, mode: str = "auto") -> Clip:
+        key = uuid4().hex
+        s3.upload_file(str(source), "vods", key)
+        vod = await sources.locate(SourceObject(profile="archive", bucket="vods", key=key))
+        recording = await recordings.open(vod, patience_seconds=5)
+        window = place_window(start, end, recording.seconds, POLICY)
+        return await make_cutter(mode).cut(await recordings.stage(vod, recording, window, folder, 5))
 
     return cut_window
 

@@ -6,6 +6,7 @@ import pytest
 
 from clip_cutter.cutter import Clip
 from clip_shared.events import CutMode
+from local_stack.servers import Addresses
 from tests.integration.clip_cutter.conftest import Cutting
 from tests.integration.clip_cutter.media import Seen, ffmpeg
 
@@ -35,6 +36,13 @@ CASES += [(name, start) for name in (*CONTAINERS, "live.mp4") for start in (4.0,
 SECONDS = 3.0
 MD5 = ("-f", "framehash", "-hash", "md5", "-")
 EDGE_SECONDS = 0.1
+
+
+@pytest.fixture(params=["by ffmpeg", "from storage"])
+def cut(request: pytest.FixtureRequest, addresses: Addresses, cut: Cutting) -> Cutting:  # noqa: ARG001 - first
+    """Both ways in which windows are read: by ffmpeg alone, and as the service does."""
+    stored: Cutting = request.getfixturevalue("cut_stored")
+    return stored if request.param == "from storage" else cut
 
 
 @pytest.mark.parametrize(("name", "start"), CASES)

@@ -17,6 +17,7 @@ from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
+from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.source_storage import SourceStorage
@@ -87,10 +88,21 @@ def profile(addresses: Addresses, **changes: Any) -> SourceProfile:
 
 
 @pytest.fixture
-def bench(
+def profiles(addresses: Addresses) -> dict[str, SourceProfile]:
+    """One that works, and two that do not."""
+    return {
+        "archive": profile(addresses),
+        "revoked": profile(addresses, secret_key="wrong"),
+        "down": profile(addresses, endpoint=AnyHttpUrl("http://127.0.0.1:9")),
+    }
+
+
+@pytest.fixture
+def bench(  # noqa: PLR0917 - what a service is made of
     s3: "S3Client",
-    addresses: Addresses,
+    profiles: dict[str, SourceProfile],
     make_cutter: Callable[..., Cutter],
+    make_recordings: Callable[[SourceStorage], Recordings],
     scratch: Scratch,
     metrics: Metrics,
 ) -> Bench:
@@ -99,14 +111,11 @@ def bench(
     async def publish(event: Event[Any]) -> None:
         published.append(event)
 
-    profiles = {
-        "archive": profile(addresses),
-        "revoked": profile(addresses, secret_key="wrong"),
-        "down": profile(addresses, endpoint=AnyHttpUrl("http://127.0.0.1:9")),
-    }
+    sources = SourceStorage(profiles, url_seconds=120, on_pulled=metrics.pulled)
     highlights = Highlights(
         policy=POLICY,
-        sources=SourceStorage(profiles, url_seconds=120),
+        sources=sources,
+        recordings=make_recordings(sources),
         clips=ClipStorage(s3, "clips", prober=s3),
         cutter=make_cutter(),
         scratch=scratch,
@@ -296,7 +305,7 @@ async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vo
     key = bench.put(vod("open-gop.mp4").path)
     sources = bench.highlights.sources
     place = SourceObject(profile="archive", bucket="vods", key=key)
-    url = (await sources.locate(place)).location
+    url = (await sources.locate(place)).url.location
     assert "secret" not in repr(await sources.locate(place))
     with urllib.request.urlopen(url) as answer:  # noqa: ASYNC210, S310 - a presigned URL of this test's server
         assert answer.status == 200
@@ -314,7 +323,7 @@ async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(
     key = bench.put(b"hello")
     with pytest.raises(Skipped):
         await bench.highlights._clip(highlight(key))
-    out = Failing(bench.profiles, url_seconds=60)
+    out = Failing(bench.profiles, url_seconds=60, on_pulled=bench.highlights.metrics.pulled)
     with pytest.raises(TransientError):
         await replace(bench.highlights, sources=out).handle(highlight(key))
     assert bench.published == []

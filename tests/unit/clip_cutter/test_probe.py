@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_cutter.domain.media import Audio, Media, Video
-from clip_cutter.probe import DEFAULT_FRAME_SECONDS, Unintelligible, read_first_time, read_media
+from clip_cutter.probe import DEFAULT_FRAME_SECONDS, Unintelligible, read_media
 
 VIDEO: dict[str, Any] = {
     "index": 0,
@@ -90,10 +90,3 @@ def test_no_answer_is_a_surprise(answer: Any) -> None:
             read_media(json.dumps({"format": FORMAT, "streams": streams}).encode())
         except Unintelligible:
             continue
-
-
-def test_the_first_frames_time_is_read() -> None:
-    printed = b"#software: Lavf\n#tb 0: 1/15360\n#media_type 0: video\n0,  512,   1024,  512, 345, 0x1\n"
-    assert read_first_time(printed) == pytest.approx(1024 / 15360)
-    with pytest.raises(Unintelligible):
-        read_first_time(b"#tb 0: 1/15360\n")

@@ -57,6 +57,19 @@ class Span:
     end: float | None
 
 
+@dataclass(frozen=True)
+class ByteRange:
+    """Bytes of an object, from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return self.end - self.start
+
+
 def span_of(stream: Video | Audio, media: Media) -> Span:
     """Where in its file a stream lies."""
     start = stream.start - media.start
