@@ -161,7 +161,9 @@ class _Reader:
 
 def _read_tracks(read: _Reader) -> tuple["Track", "Track | None"]:
     """The only picture, and the only sound or none."""
-    moov = next(walk(read, 0, read.size))
+    moov = next(walk(read, 0, read.size), None)
+    if moov is None or moov.end > read.size:
+        raise Malformed("it is cut off")
     parts = read.children(moov)
     if b"mvex" in parts:
         raise NotPlain("a fragmented file")
@@ -276,6 +278,8 @@ def _read_edits(read: _Reader, trak: Box, timescale: int, movie_scale: int) -> t
     (count,) = struct.unpack_from(">I", edits, 4)
     form = struct.Struct(">Qqhh" if edits[0] == 1 else ">Iihh")
     rows = list(form.iter_unpack(edits[8 : 8 + count * form.size]))
+    if len(rows) != count:
+        raise Malformed("an edit list that is cut off")
     pause = 0
     if rows and rows[0][1] == NOTHING:
         pause = rows.pop(0)[0]
