@@ -56,7 +56,9 @@ async def test_a_killed_broker_has_lost_nothing_and_an_idempotent_producer_goes_
 
 
 async def test_a_topic_exists_only_because_somebody_made_it(kafka: ApacheKafka) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+    # A producer asks for the topic again until its request times out.
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=3000)
+    async with producer:
         with pytest.raises(UnknownTopicOrPartitionError):
             await producer.send_and_wait("nobody-made-this", b"?")
 
