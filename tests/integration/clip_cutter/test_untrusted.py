@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from clip_shared.errors import TransientError
 from clip_shared.events import CutMode, SkipReason
 from local_stack.tools import ToolFailed
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
+from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.media import Seen, h264, record
 from tests.integration.clip_cutter.media import ffmpeg as run_ffmpeg
 from tests.integration.clip_cutter.web import Web, running_web
@@ -272,21 +272,16 @@ async def test_a_picture_that_would_fill_the_memory_is_skipped(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root may mount a small disk, and not everywhere")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that no clip fits on."""
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        yield disk
 
 
 async def test_a_full_disk_is_an_outage_of_ours(
-    vod: Vod, make_cutter: Callable[..., Cutter], small_disk: Path
+    vod: Vod, make_cutter: Callable[..., Cutter], full_disk: Path
 ) -> None:
     source = Input.of_file(vod("open-gop.mp4").path)
     cutter = make_cutter()
     with pytest.raises(TransientError, match="scratch disk is full"):
-        await cutter.cut(Job(source, await cutter.look(source), Window(0, 10), small_disk))
+        await cutter.cut(Job(source, await cutter.look(source), Window(0, 10), full_disk))
