@@ -1,4 +1,5 @@
 # Every command of the project. `make help` lists them.
+# KAFKA=apache runs the local stack, and so the tests, on Apache Kafka: make hands it on in the environment.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ demo: $(READY) ## The main job end to end on real video [VOD=path START=seconds 
 	@$(BIN)/local-stack demo $(if $(VOD),--vod "$(VOD)") $(if $(START),--start $(START)) $(if $(END),--end $(END))
 
 .PHONY: up
-up: $(READY) ## Start the whole system in the background; says where everything is
+up: $(READY) ## Start the whole system in the background; says where everything is [KAFKA=apache]
 	@$(BIN)/local-stack up
 
 .PHONY: down
@@ -71,7 +72,7 @@ format: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: $(READY) ## All tests, on the local stack [ARGS="-k name"]
+test: $(READY) ## All tests, on the local stack [ARGS="-k name" KAFKA=apache]
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-unit
@@ -109,6 +110,10 @@ lock: ## Pin every dependency anew, with hashes and without index addresses
 	@for service in $(notdir $(wildcard services/*)); do \
 	  $(COMPILE) shared/pyproject.toml services/$$service/pyproject.toml -c requirements/dev.lock \
 	    -o requirements/$$service.lock; done
+
+.PHONY: lock-kafka
+lock-kafka: $(READY) ## Pin the jars of Apache Kafka anew, with checksums (needs Java and Maven)
+	@$(BIN)/python -m local_stack.kafka_jars
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the local stack's state
