@@ -21,7 +21,7 @@ _POM = Path(__file__).with_name("apache_kafka.pom.xml")
 _CHECKSUMS = Path(__file__).with_name("apache_kafka.sha256")
 _VERSION_SECONDS = 30
 _DOWNLOAD_SECONDS = 600
-_TAIL_LINES = 5
+_MESSAGE_LINES = 5
 _HELP = (
     f"Apache Kafka needs Java {LEAST_JAVA} or newer and Maven; on Debian and Ubuntu:"
     " apt-get install openjdk-17-jre-headless maven."
@@ -109,8 +109,8 @@ def _download(folder: Path) -> None:
             f"Maven did not bring Apache Kafka within {_DOWNLOAD_SECONDS} s. {_HELP}"
         ) from error
     if done.returncode != 0:
-        tail = "\n".join(done.stdout.splitlines()[:_TAIL_LINES])
-        raise BrokerUnavailable(f"Maven could not bring Apache Kafka:\n{tail}\n{_HELP}")
+        said = "\n".join(done.stdout.splitlines()[:_MESSAGE_LINES])
+        raise BrokerUnavailable(f"Maven could not bring Apache Kafka:\n{said}\n{_HELP}")
 
 
 def _verify(folder: Path, expected: str) -> None:
