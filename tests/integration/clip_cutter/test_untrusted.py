@@ -61,14 +61,34 @@ async def test_a_playlist_in_disguise_reaches_no_other_address(
     assert CANARY not in web.requests
 
 
-async def test_a_playlist_in_disguise_reaches_no_other_file(vod: Vod, cut: Cutting, tmp_path: Path) -> None:
-    disguised, canary = tmp_path / "vod.mp4", tmp_path / CANARY[1:]
-    disguised.write_bytes(CONCAT)
+ANY = ("-protocol_whitelist", "file,http,tcp")
+WITHOUT_FENCES = {
+    "hls": (*ANY, "-allowed_extensions", "ALL", "-extension_picky", "0", "-f", "hls"),
+    "concat": (*ANY, "-f", "concat", "-safe", "0"),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [f"{name}, {place}" for name in WITHOUT_FENCES for place in ("here", "afar")]
+)
+async def test_a_playlist_in_disguise_reaches_no_other_file(
+    vod: Vod, cut: Cutting, web: Web, tmp_path: Path, case: str
+) -> None:
+    name, place = case.split(", ")
+    canary = tmp_path / CANARY[1:]
     canary.write_bytes(vod("open-gop.mp4").path.read_bytes())
-    bare_ffmpeg(str(disguised))
+    playlist, content_type = PLAYLISTS[name]
+    if place == "afar":
+        playlist = playlist.replace(CANARY[1:].encode(), f"file://{canary}".encode())
+        source: Path | str = web.serve("/vod.mp4", playlist, content_type)
+    else:
+        source = tmp_path / "vod.mp4"
+        source.write_bytes(playlist)
+    was_read(canary)
+    bare_ffmpeg(str(source), *WITHOUT_FENCES[name])
     assert was_read(canary), "without the fences it is reached"
     with pytest.raises(Skipped) as skip:
-        await cut(disguised, 1.0, 4.0)
+        await cut(source, 1.0, 4.0)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
     assert not was_read(canary)
 
@@ -80,10 +100,10 @@ def requests_of(web: Web, act: Callable[[], object]) -> list[str]:
     return list(web.requests)
 
 
-def bare_ffmpeg(location: str) -> None:
+def bare_ffmpeg(location: str, *options: str) -> None:
     """What ffmpeg does when left alone."""
     try:
-        run_ffmpeg("-i", location, "-t", "0.1", "-f", "null", "-")
+        run_ffmpeg(*options, "-i", location, "-t", "0.1", "-f", "null", "-")
     except ToolFailed:
         return
 
