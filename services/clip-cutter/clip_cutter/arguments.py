@@ -57,6 +57,10 @@ JPEG: Mapping[str, Any] = {
     "threads": 1,
 }
 
+# A seek for a picture must aim this far behind it: ffmpeg allows for pictures that are decoded before they
+# are shown, and would land on the keyframe before.
+SEEK_SECONDS = 0.2
+
 EVEN_SIZE = ("trunc(iw/2)*2", "trunc(ih/2)*2")  # as 4:2:0 needs it
 POSTER_SIZE = ("min(1280,trunc(iw*max(sar,1)/2)*2)", "-2")
 
@@ -173,7 +177,7 @@ def poster_command(program: str, clip: Path, output: Path, keyframe: float | Non
     What comes before the first picture, hidden, has to be decoded for it: a keyframe costs a tenth of that.
     """
     source = Input.of_file(clip)
-    seek = {} if keyframe is None else {"ss": _seconds(keyframe + ROUNDING_SECONDS), "noaccurate_seek": None}
+    seek = {} if keyframe is None else {"ss": _seconds(keyframe + SEEK_SECONDS), "noaccurate_seek": None}
     picture = ffmpeg.input(source.location, threads=threads, **seek, **source.options()).video
     poster = ffmpeg.output(picture.filter("scale", *POSTER_SIZE), str(output), **{"frames:v": 1}, **JPEG)
     return _compile(program, poster)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from clip_cutter.boxes import HEAD, WIDE_SIZE, box, full_box
-from clip_cutter.domain.media import ByteRange
-from clip_cutter.mp4_index import NOTHING, NotPlain, Samples
+from clip_cutter.domain.media import ByteRange, NotPlain
+from clip_cutter.mp4_index import NOTHING, Samples
 
 # The movie's ticks a second: those of MPEG-TS, and fine enough for every frame rate.
 MOVIE_TIMESCALE = 90_000
@@ -27,14 +27,10 @@ UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A file to be: ``header``, followed by the ``ranges`` of the recording, one after the other.
-
-    ``start``: where its time line begins on that of the recording's file, in seconds.
-    """
+    """A file to be: ``header``, followed by the ``ranges`` of the recording, one after the other."""
 
     header: bytes
     ranges: Sequence[ByteRange]
-    start: float
 
     @property
     def size_bytes(self) -> int:
@@ -42,12 +38,13 @@ class Excerpt:
         return len(self.header) + sum(each.size for each in self.ranges)
 
 
-def excerpt_of(file_type: bytes, parts: Sequence[Samples]) -> Excerpt:
+def excerpt_of(file_type: bytes, parts: Sequence[Samples], start: float) -> Excerpt:
     """Lay out an excerpt.
 
     Args:
         file_type: the recording's ``ftyp`` box: what its other boxes mean depends on it.
         parts: the samples of each track.
+        start: where its time line begins on that of the recording's file, in seconds.
 
     Raises:
         NotPlain: they lie in too many places, or do not fit the usual sizes of numbers.
@@ -55,7 +52,6 @@ def excerpt_of(file_type: bytes, parts: Sequence[Samples]) -> Excerpt:
     ranges = list(_ranges(parts))
     if len(ranges) > MAX_RANGES:
         raise NotPlain("samples that are scattered over the file")
-    start = min(part.start for part in parts)
     data = HEAD.pack(1, b"mdat") + WIDE_SIZE.pack(
         HEAD.size + WIDE_SIZE.size + sum(each.size for each in ranges)
     )
@@ -66,7 +62,7 @@ def excerpt_of(file_type: bytes, parts: Sequence[Samples]) -> Excerpt:
         index = _index(parts, start, _Layout(ranges, position))
     except struct.error as error:
         raise NotPlain(f"numbers that are too large: {error}") from error
-    return Excerpt(file_type + index + data, ranges, start)
+    return Excerpt(file_type + index + data, ranges)
 
 
 def _ranges(parts: Sequence[Samples]) -> Iterator[ByteRange]:

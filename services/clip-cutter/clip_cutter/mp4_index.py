@@ -21,6 +21,7 @@ from operator import lt, mul, sub
 from typing import IO, Self
 
 from clip_cutter.boxes import Box, Malformed, walk
+from clip_cutter.domain.media import NotPlain
 
 PICTURE, SOUND = b"vide", b"soun"
 NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
@@ -40,10 +41,6 @@ ROLL_TABLES = frozenset(
     {b"sgpd", b"sbgp"}
 )  # of the grouping "roll" alone, which only says how sound fades in
 SELF_CONTAINED = 1
-
-
-class NotPlain(Exception):
-    """The index is damaged, or of a kind that is left to ffmpeg. ``str()`` of it says what it has."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """What each VOD turned out to be, shared by all highlights of it; and how the window of one is read.
 
 Of an MP4 the worker reads the index itself, once, and then of each window just the samples, into an excerpt
-on scratch. All other files are probed once, and then read by ffmpeg where they are.
+on scratch. Other files are probed once. Of an MPEG-TS or FLV the part with the window is read, likewise; all
+others, and whatever is unusual, are read by ffmpeg where they are.
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -16,13 +19,14 @@ import structlog
 from clip_cutter.arguments import Input
 from clip_cutter.boxes import HEAD, WIDE_SIZE, Box, Malformed, walk
 from clip_cutter.cutter import Cutter, Job
-from clip_cutter.domain.media import ByteRange, Media, picture_end
-from clip_cutter.domain.policy import Window
+from clip_cutter.domain.media import ByteRange, Media, NotPlain, picture_end
+from clip_cutter.domain.policy import Skipped, Window
 from clip_cutter.excerpt import Excerpt, excerpt_of
 from clip_cutter.metrics import Metrics, Opening
-from clip_cutter.mp4_index import Index, NotPlain
+from clip_cutter.mp4_index import Index
 from clip_cutter.scratch import Scratch
 from clip_cutter.source_storage import SourceStorage, Vod
+from clip_cutter.streams import FlashVideo, Search, Stream, TransportStream
 
 log = structlog.get_logger()
 
@@ -30,13 +34,19 @@ KEPT = 4  # VODs: their highlights come one after the other
 MAX_INDEX_BYTES = 128 * 1024 * 1024  # a day at 60 frames a second
 PEEK_BYTES = 4096
 MAX_PEEKS = 8
+STREAM_HEAD_BYTES = 64 * 1024
+STREAMS: Mapping[str, Callable[[bytes, Media], Stream]] = {
+    "mpegts": TransportStream.read,
+    "flv": FlashVideo.read,
+}
 
 
 @dataclass(frozen=True)
 class Probed:
-    """A VOD that ffmpeg reads where it is."""
+    """A VOD without an index that we read. ``stream``: None where ffmpeg reads it where it is."""
 
     media: Media
+    stream: Stream | None
 
     @property
     def seconds(self) -> float | None:
@@ -58,6 +68,7 @@ class Indexed:
         return self.index.seconds
 
 
+OffsetOf = Callable[[Media], float]
 Kept = TypeVar("Kept", Probed, Indexed)
 
 
@@ -94,18 +105,60 @@ class Recordings:
         try:
             return self._keep(vod, await self._index(vod, patience_seconds), Opening.INDEX)
         except (NotPlain, Malformed) as error:
-            return await self._probe(vod, error)
+            log.info("a VOD without an index that we read", why=str(error))
+            return await self._probe(vod)
 
     async def stage(
         self, vod: Vod, recording: Probed | Indexed, window: Window, folder: Path, patience_seconds: float
     ) -> Job:
         """Get a window ready to be cut in ``folder``. Raises as :meth:`open`."""
-        if isinstance(recording, Indexed):
-            try:
-                return await self._excerpt(vod, recording, window, folder, patience_seconds)
-            except NotPlain as error:
-                recording = await self._probe(vod, error)
-        return Job(vod.url, recording.media, window, folder)
+        try:
+            return await self._stage(vod, recording, window, folder, patience_seconds)
+        except NotPlain as error:
+            log.info("a window is left to ffmpeg", why=str(error))
+        probed = await self._probe(vod) if isinstance(recording, Indexed) else recording
+        return Job(vod.url, probed.media, window, folder)
+
+    async def _stage(
+        self, vod: Vod, recording: Probed | Indexed, window: Window, folder: Path, patience_seconds: float
+    ) -> Job:
+        """Put an excerpt on scratch."""
+        excerpt, offset_of = await self._lay_out(vod, recording, window)
+        await self._scratch.wait_for_room(excerpt.size_bytes, patience_seconds)
+        path = folder / "excerpt"
+        with path.open("wb") as file:
+            file.write(excerpt.header)
+            for wanted in excerpt.ranges:
+                await self._sources.read(vod, wanted, file)
+        source = Input.of_file(path)
+        try:
+            media = await self._cutter.look(source)
+        except Skipped as error:  # what it needs may lie elsewhere: the parameters of H.264, for example
+            raise NotPlain(f"an excerpt that does not stand alone: {error}") from error
+        offset = offset_of(media)
+        return Job(source, media, Window(window.start - offset, window.end - offset), folder, offset)
+
+    async def _lay_out(
+        self, vod: Vod, recording: Probed | Indexed, window: Window
+    ) -> tuple[Excerpt, OffsetOf]:
+        """An excerpt; and, given what it turns out to be, how many seconds after the VOD's it begins."""
+        excerpt, offset_of = (
+            await asyncio.to_thread(_select, recording, window)
+            if isinstance(recording, Indexed)
+            else await self._search(vod, recording, window)
+        )
+        if excerpt.size_bytes > self._max_excerpt_bytes or excerpt.ranges[-1].end > vod.size_bytes:
+            raise NotPlain(f"an excerpt of {excerpt.size_bytes} bytes, up to {excerpt.ranges[-1].end}")
+        return excerpt, offset_of
+
+    async def _search(self, vod: Vod, recording: Probed, window: Window) -> tuple[Excerpt, OffsetOf]:
+        """An excerpt of a stream."""
+        stream, seconds = recording.stream, recording.media.seconds
+        if stream is None or seconds is None:
+            raise NotPlain("a format that only ffmpeg reads")
+        peek = partial(self._sources.peek, vod)
+        part = await Search(stream, peek, size=vod.size_bytes, seconds=seconds).find(window.start, window.end)
+        return Excerpt(stream.preamble if part.start > 0 else b"", [part]), stream.offset_of
 
     def _keep(self, vod: Vod, recording: Kept, how: Opening) -> Kept:
         self._metrics.opened(how)
@@ -123,9 +176,15 @@ class Recordings:
             if isinstance(oldest, Indexed):
                 oldest.file.close()
 
-    async def _probe(self, vod: Vod, why: Exception) -> Probed:
-        log.info("a VOD is left to ffmpeg", why=str(why))
-        return self._keep(vod, Probed(await self._cutter.look(vod.url)), Opening.PROBE)
+    async def _probe(self, vod: Vod) -> Probed:
+        media = await self._cutter.look(vod.url)
+        head = await self._sources.peek(vod, ByteRange(0, min(STREAM_HEAD_BYTES, vod.size_bytes)))
+        try:
+            stream = STREAMS[media.container](head, media) if media.container in STREAMS else None
+        except NotPlain as error:
+            log.info("a VOD is left to ffmpeg", why=str(error))
+            stream = None
+        return self._keep(vod, Probed(media, stream), Opening.PROBE)
 
     async def _index(self, vod: Vod, patience_seconds: float) -> Indexed:
         file_type, place = await self._find_index(vod)
@@ -156,22 +215,6 @@ class Recordings:
                 break
         raise NotPlain("no MP4 with an index")
 
-    async def _excerpt(
-        self, vod: Vod, recording: Indexed, window: Window, folder: Path, patience_seconds: float
-    ) -> Job:
-        excerpt, offset = await asyncio.to_thread(_lay_out, recording, window)
-        if excerpt.size_bytes > self._max_excerpt_bytes or excerpt.ranges[-1].end > vod.size_bytes:
-            raise NotPlain(f"an excerpt of {excerpt.size_bytes} bytes, up to {excerpt.ranges[-1].end}")
-        await self._scratch.wait_for_room(excerpt.size_bytes, patience_seconds)
-        path = folder / "excerpt.mp4"
-        with path.open("wb") as file:
-            file.write(excerpt.header)
-            for wanted in excerpt.ranges:
-                await self._sources.read(vod, wanted, file)
-        source = Input.of_file(path)
-        shifted = Window(window.start - offset, window.end - offset)
-        return Job(source, await self._cutter.look(source), shifted, folder, offset)
-
 
 def _content(vod: Vod) -> Vod:
     """A VOD apart from the URL of this moment."""
@@ -188,8 +231,8 @@ def _boxes_in(data: bytes, offset: int, end: int) -> list[Box]:
     return boxes
 
 
-def _lay_out(recording: Indexed, window: Window) -> tuple[Excerpt, float]:
-    """An excerpt, and how many seconds after the VOD's its time line begins."""
+def _select(recording: Indexed, window: Window) -> tuple[Excerpt, OffsetOf]:
+    """An excerpt by an index."""
     parts, zero = recording.index.select(window.start, window.end)
-    excerpt = excerpt_of(recording.file_type, parts)
-    return excerpt, excerpt.start - zero
+    start = min(part.start for part in parts)
+    return excerpt_of(recording.file_type, parts, start), lambda _: start - zero

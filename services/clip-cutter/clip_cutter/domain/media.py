@@ -57,6 +57,10 @@ class Span:
     end: float | None
 
 
+class NotPlain(Exception):
+    """A recording is damaged, or of a kind that is left to ffmpeg. ``str()`` of it says what it has."""
+
+
 @dataclass(frozen=True)
 class ByteRange:
     """Bytes of an object, from ``start`` up to ``end``."""
