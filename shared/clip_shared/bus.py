@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import AbstractContextManager
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import structlog
-from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from prometheus_client import CollectorRegistry
 
-from clip_shared.delivery import LONGEST_PAUSE_SECONDS, Delivery, DeliveryMetrics
+from clip_shared.deaths import MARK_SECONDS, Deaths
+from clip_shared.delivery import (
+    LONGEST_PAUSE_SECONDS,
+    DeadLetterLimit,
+    Delivery,
+    DeliveryMetrics,
+    position_of,
+)
 from clip_shared.envelope import Record, from_record, to_record
-from clip_shared.errors import InvalidEvent, TransientError
+from clip_shared.errors import DeadlineExceeded, InvalidEvent, TransientError
 from clip_shared.events import Data, Event, EventData
 from clip_shared.kafka import consumer_security, producer
 from clip_shared.settings import KafkaSettings
@@ -37,6 +45,7 @@ SESSION_TIMEOUT_MS = 30_000
 # Above the session's, which a dead member can hold up a join for.
 CONSUMER_REQUEST_TIMEOUT_MS = 40_000
 CANCEL_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,13 @@ class Bus:
         self._producer: AIOKafkaProducer | None = None
         self._joining: asyncio.Task[None] | None = None
         self._deadlines: list[float] = []
+        self._deaths: list[Deaths] = []
+        self._process_id = uuid.uuid4().hex
         self.delivery = Delivery(
-            service=service, publish=self.publish_record, metrics=DeliveryMetrics(registry)
+            service=service,
+            publish=self.publish_record,
+            metrics=DeliveryMetrics(registry),
+            limit=DeadLetterLimit(settings.dead_letter_limit, settings.dead_letter_window_seconds),
         )
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers.split(","),
@@ -90,17 +104,14 @@ class Bus:
     ) -> Callable[[Handler[Data]], Handler[Data]]:
         """Register a handler for one type of event: one at a time, each ended after ``deadline_seconds``."""
 
-        async def decode(message: Any) -> Event[Data]:
-            return _read(data_type, message.raw_message)
-
         def register(handler: Handler[Data]) -> Handler[Data]:
-            async def handle(event: Event[Data]) -> None:
+            async def handle(record: ConsumerRecord) -> None:
+                event = _read(data_type, record)
                 with _log_context(event):
-                    async with asyncio.timeout(deadline_seconds):
-                        await handler(event)
+                    await handler(event)
                 self._count_handled(data_type, 1)
 
-            self._subscribe(data_type, deadline_seconds, decode)(handle)
+            self._subscribe(data_type, deadline_seconds, handle)
             return handler
 
         return register
@@ -114,16 +125,13 @@ class Bus:
         one. When the handler raises, the whole batch is delivered again.
         """
 
-        async def decode(message: Any) -> list[_Decoded[Data]]:
-            return [_Decoded(record, _try_read(data_type, record)) for record in message.raw_message]
-
         def register(handler: BatchHandler[Data]) -> BatchHandler[Data]:
-            async def handle(batch: list[_Decoded[Data]]) -> None:
-                async with asyncio.timeout(deadline_seconds):
-                    handled = await self._handle_batch(handler, batch)
+            async def handle(records: tuple[ConsumerRecord, ...]) -> None:
+                batch = [_Decoded(record, _try_read(data_type, record)) for record in records]
+                handled = await self._handle_batch(handler, batch)
                 self._count_handled(data_type, handled)
 
-            self._subscribe(data_type, deadline_seconds, decode, batch=True, max_records=max_records)(handle)
+            self._subscribe(data_type, deadline_seconds, handle, batch=True, max_records=max_records)
             return handler
 
         return register
@@ -131,10 +139,14 @@ class Bus:
     async def _handle_batch(self, handler: BatchHandler[Data], batch: list[_Decoded[Data]]) -> int:
         events = [item.event for item in batch if isinstance(item.event, Event)]
         rejected = {id(each.event): each.error for each in await handler(events)} if events else {}
-        for item in batch:
-            error = item.event if isinstance(item.event, InvalidEvent) else rejected.get(id(item.event))
-            if error is not None:
-                await self.delivery.dead_letter(item.record, error)
+        errors = [
+            (
+                item.record,
+                item.event if isinstance(item.event, InvalidEvent) else rejected.get(id(item.event)),
+            )
+            for item in batch
+        ]
+        await self.delivery.dead_letter([(record, error) for record, error in errors if error is not None])
         return len(events) - len(rejected)
 
     def _count_handled(self, data_type: type[EventData], count: int) -> None:
@@ -144,19 +156,20 @@ class Bus:
         self,
         data_type: type[EventData],
         deadline_seconds: float,
-        decode: Callable[[Any], Awaitable[Any]],
+        handle: Callable[[Any], Awaitable[None]],
         **batch: Any,
-    ) -> Any:
-        longest_ms = int((deadline_seconds + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS) * 1000)
-        drain = _DrainOnRevoke(longest_ms / 1000)
+    ) -> None:
+        longest_ms = int(_longest_seconds(deadline_seconds) * 1000)
+        drain = _DrainOnRevoke(self.delivery, longest_ms / 1000)
         self._deadlines.append(deadline_seconds)
+        self.delivery.show(data_type.TOPIC)
         subscriber = self.broker.subscriber(
             data_type.TOPIC,
             group_id=f"{self.service}.{data_type.TOPIC}",
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=_parse,
-            decoder=decode,
+            decoder=_undecoded,
             listener=drain,
             # Above every deadline, or the group evicts a consumer that is hard at work (aiokafka #848).
             max_poll_interval_ms=longest_ms,
@@ -164,8 +177,17 @@ class Bus:
             session_timeout_ms=SESSION_TIMEOUT_MS,
             **batch,
         )
-        drain.subscriber = subscriber
-        return subscriber
+        deaths = Deaths(subscriber, self._process_id)
+        self._deaths.append(deaths)
+        drain.subscriber, drain.deaths = subscriber, deaths
+
+        async def watched(raw: Any) -> None:
+            records = _records(raw)
+            again = position_of(records[0]) in self.delivery.attempts
+            async with deaths.watch(records, again=again), _deadline(deadline_seconds):
+                await handle(raw)
+
+        subscriber(watched)
 
     async def publish(self, event: Event[Any]) -> None:
         """Publish an event and wait until the bus has it on every in-sync replica.
@@ -211,17 +233,21 @@ class Bus:
             log.critical("could not join the consumer groups", exc_info=True)
 
     async def stop(self) -> None:
-        """Drain, then leave the group and close every connection."""
+        """Drain, then leave the group and close every connection.
+
+        It takes at most the grace period and a few seconds, whether the bus answers or not.
+        """
         self.delivery.stopping.set()
         if self._joining is not None:
             self._joining.cancel()
-            await asyncio.wait([self._joining])
-        await self.broker.stop()
+            await asyncio.wait([self._joining], timeout=CLOSE_SECONDS)
+        await asyncio.gather(*(each.stop() for each in self._deaths))
+        await _within(self._grace_seconds + CLOSE_SECONDS, self.broker.stop(), "leave the consumer groups")
         for subscriber in self.broker.subscribers:
             # What outlived the grace period was cancelled: give its clean-up (ffmpeg, scratch) a moment.
             await _wait_until_idle(subscriber, CANCEL_SECONDS)
         if self._producer is not None:
-            await self._producer.stop()
+            await _within(CLOSE_SECONDS, self._producer.stop(), "close the producer")
             self._producer = None
 
     async def check_alive(self) -> None:
@@ -233,29 +259,66 @@ class Bus:
         joined = self._joining is not None and self._joining.done()
         if joined and any(not each.running for each in self.broker.subscribers):
             raise RuntimeError("a consumer has stopped")
-        longest = max(self._deadlines, default=0) + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS
+        longest = _longest_seconds(max(self._deadlines, default=0))
         if self.delivery.longest_running_seconds() > longest:
             raise RuntimeError(f"a handler has been running for more than {longest:.0f} s")
 
     async def check_ready(self) -> str | None:
-        """Whether the bus answers."""
+        """Whether the bus answers, and its topics go on.
+
+        Raises:
+            TransientError: they do not.
+        """
         if self._producer is None or not await self._producer.client.force_metadata_update():
             raise TransientError("Kafka does not answer")
+        if held_back := {topic for topic, *_ in self.delivery.held_back}:
+            raise TransientError(f"too many dead letters: {', '.join(sorted(held_back))} is held back")
         return None
+
+
+def _longest_seconds(deadline_seconds: float) -> float:
+    """How long an attempt may take: its marks, its deadline, its end, and the pause after it."""
+    return deadline_seconds + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS + 2 * MARK_SECONDS
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds) as scope:
+            yield
+    except TimeoutError as error:
+        if scope.expired():
+            raise DeadlineExceeded(f"it took longer than {seconds:g} s") from error
+        raise
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
+    """Wait for work for at most so long; then cancel it and go on."""
+    task = asyncio.ensure_future(work)
+    _, late = await asyncio.wait([task], timeout=seconds)
+    if late:
+        task.cancel()
+        log.warning("the bus did not answer in time", to=what, seconds=seconds)
+    elif (error := task.exception()) is not None:
+        log.warning("the bus refused", to=what, error=repr(error))
 
 
 class _DrainOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Holds a rebalance back until the handler at work has ended: no other consumer repeats its work."""
 
-    subscriber: Any = None
+    subscriber: Any
+    deaths: Deaths
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, delivery: Delivery, timeout_seconds: float) -> None:
+        self._delivery = delivery
         self._timeout_seconds = timeout_seconds
 
-    async def on_partitions_revoked(self, revoked: Collection[object]) -> None:
-        """Wait for the handler at work; called before the group is joined anew."""
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Wait for the handler at work, then forget; called before the group is joined anew."""
         log.info("partitions revoked", partitions=_names(revoked))
         await _wait_until_idle(self.subscriber, self._timeout_seconds)
+        self.deaths.forget()
+        self._delivery.forget_partitions(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[object]) -> None:
         """Say so; positions come from the committed offsets."""
@@ -278,7 +341,35 @@ async def _parse(raw: Any, original: Callable[[Any], Awaitable[Any]]) -> Any:
     )
     message = await original(bare)
     message.raw_message = raw
+    message.consumer = _Acknowledgement(message.consumer, _records(raw))
     return message
+
+
+@dataclass(frozen=True)
+class _Acknowledgement:
+    """Commits these records alone: FastStream would commit all partitions, and erase their marks."""
+
+    consumer: Any
+    records: Sequence[ConsumerRecord]
+
+    async def commit(self) -> None:
+        """Commit what comes after them."""
+        await self.consumer.commit(
+            {TopicPartition(each.topic, each.partition): each.offset + 1 for each in self.records}
+        )
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go back to one of them."""
+        self.consumer.seek(partition, offset)
+
+
+async def _undecoded(message: Any) -> Any:
+    """Leave decoding to the handler: FastStream would not settle a message that it could not decode."""
+    return message.raw_message
+
+
+def _records(raw: Any) -> tuple[ConsumerRecord, ...]:
+    return raw if isinstance(raw, tuple) else (raw,)
 
 
 async def _wait_until_idle(subscriber: Any, seconds: float) -> None:

@@ -9,23 +9,25 @@ At least once, nothing lost: an offset is committed only after its message was h
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import structlog
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from faststream import BaseMiddleware
 from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.envelope import Record
-from clip_shared.errors import PermanentError, TransientError
+from clip_shared.errors import DeadlineExceeded, PermanentError, TransientError
 
 log = structlog.get_logger()
 
 MAX_SURPRISES = 5
+MAX_DEADLINES = 2
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
 DLQ_SUFFIX = ".dlq"
@@ -33,6 +35,10 @@ MAX_ERROR_LENGTH = 1000
 
 Position = tuple[str, int, int]
 Publish = Callable[[Record], Awaitable[None]]
+
+
+class HeldBack(TransientError):
+    """A message belongs to the dead letters, but too many went there of late: it is delivered again."""
 
 
 class DeliveryMetrics:
@@ -58,6 +64,36 @@ class DeliveryMetrics:
             ["topic"],
             registry=registry,
         )
+        self.held_back = Gauge(
+            "clips_dead_letters_held_back",
+            "Messages (or batches) that too many dead letters of late keep from joining them.",
+            ["topic"],
+            registry=registry,
+        )
+
+
+@dataclass
+class DeadLetterLimit:
+    """At most ``limit`` dead letters of a topic within ``window_seconds``, or one batch more.
+
+    A single poison message passes at once. When everything fails, the service is what is broken (a bad
+    deploy): then the topic waits for a better one, and does not end among the dead letters.
+    """
+
+    limit: int
+    window_seconds: float
+    _times: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
+
+    def allows(self, topic: str) -> bool:
+        """Whether another message of the topic may be dead-lettered now."""
+        times, oldest = self._times[topic], time.monotonic() - self.window_seconds
+        while times and times[0] <= oldest:
+            times.popleft()
+        return len(times) < self.limit
+
+    def count(self, topic: str) -> None:
+        """Note a dead letter."""
+        self._times[topic].append(time.monotonic())
 
 
 @dataclass
@@ -70,8 +106,10 @@ class Delivery:
     service: str
     publish: Publish
     metrics: DeliveryMetrics
+    limit: DeadLetterLimit
     attempts: dict[Position, int] = field(default_factory=dict)
     surprises: dict[Position, int] = field(default_factory=dict)
+    held_back: set[Position] = field(default_factory=set)
     running_since: dict[Position, float] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,14 +122,31 @@ class Delivery:
         """The factory that FastStream calls for each message or batch."""
         return DeliveryMiddleware(msg, context=context, delivery=self)
 
-    async def dead_letter(self, record: ConsumerRecord, error: BaseException) -> None:
-        """Put a message as it came, with its origin and what was wrong, into its topic's dead letters.
+    def show(self, topic: str) -> None:
+        """Show from now on how many messages of a topic are held back."""
+        held_back = self.metrics.held_back.labels(topic)
+        held_back.set_function(lambda: sum(position[0] == topic for position in tuple(self.held_back)))
+
+    async def dead_letter(self, failed: Sequence[tuple[ConsumerRecord, BaseException]]) -> None:
+        """Put messages of one topic, which were delivered together, into its dead letters.
+
+        Each as it came, with its origin and what was wrong.
 
         Raises:
-            TransientError: the bus did not take it; the message must be delivered again.
+            HeldBack: too many went there of late; none of these did.
+            TransientError: the bus did not take one of them; all of them must be delivered again.
         """
-        position = position_of(record)
-        await self.publish(dead_letter_of(record, error, self.service, self.attempts.get(position, 1)))
+        if failed and not self.limit.allows(failed[0][0].topic):
+            limit, seconds = self.limit.limit, self.limit.window_seconds
+            reason = f"{type(failed[0][1]).__name__}: {failed[0][1]}"
+            raise HeldBack(f"{limit} dead letters within {seconds:g} s; this one failed with {reason}")
+        for record, error in failed:
+            await self._dead_letter(record, error)
+
+    async def _dead_letter(self, record: ConsumerRecord, error: BaseException) -> None:
+        attempts = self.attempts.get(position_of(record), 1)
+        await self.publish(dead_letter_of(record, error, self.service, attempts))
+        self.limit.count(record.topic)
         self.metrics.handled.labels(record.topic, "dead_lettered").inc()
         log.error(
             "dead-lettered",
@@ -108,13 +163,17 @@ class Delivery:
         self.attempts[position] = self.attempts.get(position, 0) + 1
         if self._is_hopeless(position, error):
             try:
-                for record in records:
-                    await self.dead_letter(record, error)
+                await self.dead_letter([(record, error) for record in records])
             except TransientError as outage:
                 error = outage
             else:
-                self.forget(position)
+                self.forget(map(position_of, records))
                 return True
+        if isinstance(error, HeldBack):
+            self.held_back.add(position)
+            log.error(
+                "too many dead letters: held back", topic=position[0], why=str(error)[:MAX_ERROR_LENGTH]
+            )
         await self._pause(position, records[0].topic, error)
         return False
 
@@ -124,14 +183,15 @@ class Delivery:
         if isinstance(error, PermanentError):
             return True
         self.surprises[position] = self.surprises.get(position, 0) + 1
-        return self.surprises[position] >= MAX_SURPRISES
+        most = MAX_DEADLINES if isinstance(error, DeadlineExceeded) else MAX_SURPRISES
+        return self.surprises[position] >= most
 
     async def _pause(self, position: Position, topic: str, error: Exception) -> None:
         attempt = self.attempts[position]
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10))
         seconds = random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
         self.metrics.handled.labels(topic, "retried").inc()
-        surprise = None if isinstance(error, TransientError) else error
+        surprise = None if isinstance(error, TransientError | DeadlineExceeded) else error
         log.warning(
             "will be delivered again",
             topic=topic,
@@ -147,10 +207,17 @@ class Delivery:
         except TimeoutError:
             return
 
-    def forget(self, position: Position) -> None:
-        """Drop what is remembered of a message that is done with."""
-        self.attempts.pop(position, None)
-        self.surprises.pop(position, None)
+    def forget(self, positions: Iterable[Position]) -> None:
+        """Drop what is remembered of messages that are done with."""
+        for position in positions:
+            self.attempts.pop(position, None)
+            self.surprises.pop(position, None)
+            self.held_back.discard(position)
+
+    def forget_partitions(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what is remembered of the messages of partitions that are somebody else's now."""
+        revoked = {tuple(each) for each in partitions}
+        self.forget([each for each in self.attempts if each[:2] in revoked])
 
 
 class DeliveryMiddleware(BaseMiddleware[Any, Any]):
@@ -183,7 +250,7 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
         try:
             metrics.seconds.labels(topic).observe(time.monotonic() - self.started)
             if exc_val is None:
-                self.delivery.forget(position)
+                self.delivery.forget(map(position_of, self.records))
                 return False
             if isinstance(exc_val, HandlerException) or not isinstance(exc_val, Exception):
                 return False  # FastStream's own signals, and cancellation: neither is a failed message

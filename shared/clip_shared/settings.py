@@ -31,7 +31,7 @@ class ServiceSettings(EnvironmentSettings):
 
 
 class KafkaSettings(EnvironmentSettings):
-    """How to reach the bus."""
+    """How to reach the bus, and how much of it may go to the dead letters."""
 
     kafka_bootstrap_servers: str = Field(
         min_length=1, description="host:port of Kafka brokers, comma-separated."
@@ -49,6 +49,16 @@ class KafkaSettings(EnvironmentSettings):
     kafka_sasl_password: SecretStr | None = Field(default=None, description="Password (SASL protocols).")
     kafka_ssl_ca_file: str | None = Field(
         default=None, description="CA certificates, PEM; unset: the system's."
+    )
+    dead_letter_limit: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        description="Most messages of a topic that one process dead-letters within the window;"
+        " at more it holds the topic back.",
+    )
+    dead_letter_window_seconds: float = Field(
+        default=600, gt=0, le=86_400, description="The window of that limit, in seconds."
     )
 
     @model_validator(mode="after")

@@ -3,18 +3,15 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from prometheus_client import CollectorRegistry
 
 from clip_shared.bus import Bus, Rejected
 from clip_shared.envelope import Record, to_record
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
 from clip_shared.settings import KafkaSettings
+from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, running, until
 
 pytestmark = pytest.mark.usefixtures("topics")
 
@@ -22,56 +19,6 @@ pytestmark = pytest.mark.usefixtures("topics")
 @pytest.fixture
 def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
     return kafka_settings
-
-
-def highlight(title: str, highlight_id: str) -> Event[HighlightDetected]:
-    return Event.new(
-        HighlightDetected.model_validate(
-            {
-                "stream_highlight_id": highlight_id,
-                "twitch_account_id": "account-1",
-                "source_vod_id": "vod-1",
-                "source": {"profile": "local", "bucket": "vods", "key": "vod.mp4"},
-                "start_seconds": 1,
-                "end_seconds": 2,
-                "kind": "heuristic",
-                "title": title,
-            }
-        ),
-        source="detector",
-    )
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(bus: Bus) -> AsyncIterator[Bus]:
-    await bus.start()
-    try:
-        yield bus
-    finally:
-        await bus.stop()
-
-
-async def dead_letters(settings: KafkaSettings, topic: str, key: bytes) -> list[ConsumerRecord]:
-    consumer = AIOKafkaConsumer(
-        f"{topic}.dlq", bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        batches = await consumer.getmany(timeout_ms=1500)
-        return [record for batch in batches.values() for record in batch if record.key == key]
-    finally:
-        await consumer.stop()
-
-
-def new_bus(settings: KafkaSettings, service: str | None = None, **options: float) -> Bus:
-    name = service or f"test-{uuid.uuid4().hex[:8]}"
-    return Bus(settings, service=name, registry=CollectorRegistry(), **options)
 
 
 async def test_failures_end_where_they_belong_and_the_next_event_is_handled(settings: KafkaSettings) -> None:
@@ -210,6 +157,7 @@ async def test_a_stuck_handler_is_seen(settings: KafkaSettings, monkeypatch: pyt
 
     monkeypatch.setattr("clip_shared.bus.LONGEST_PAUSE_SECONDS", 0)
     monkeypatch.setattr("clip_shared.bus.CANCEL_SECONDS", 0)
+    monkeypatch.setattr("clip_shared.bus.MARK_SECONDS", 0)
     async with running(bus):
         await bus.publish(Event.new(DailyTick(), source="test"))
         await asyncio.wait_for(entered.wait(), 20)
