@@ -14,10 +14,12 @@ import structlog
 from clip_cutter.arguments import Cut, Input
 from clip_cutter.domain import cut as rules
 from clip_cutter.domain.cut import BadClip, Findings, ModeChoice, Placement, Plan
-from clip_cutter.domain.media import Media, Video, picture_end, picture_of, skew_ms
+from clip_cutter.domain.media import Media, NotPlain, Video, picture_end, picture_of, skew_ms
 from clip_cutter.domain.policy import Window, unreadable
 from clip_cutter.ffmpeg import Ffmpeg, ToolFailed
+from clip_cutter.h264 import is_refresh
 from clip_cutter.mp4 import MalformedClip, Movie
+from clip_cutter.mp4_index import Index
 from clip_shared.errors import TransientError
 from clip_shared.events import CutMode
 
@@ -130,8 +132,10 @@ class Cutter:
             seek, placement = await self._film(job, plan, video, outages)
             start = seek + placement.start
             await self._trim(job, placement, video, length=job.window.end - start)
+            if plan.mode is CutMode.COPY:
+                _check_keyframe(video, picture_of(job.media))
             return await self._verify(job, plan, video, start, placement.sound_late)
-        except (BadClip, MalformedClip, ToolFailed) as error:
+        except (BadClip, MalformedClip, NotPlain, ToolFailed) as error:
             if outages:  # ffmpeg takes a connection that broke for the end of the file, and reports success
                 raise TransientError(f"the source storage broke off: {outages[-1]}") from error
             raise BadClip(str(error)) from error
@@ -187,6 +191,20 @@ class Cutter:
 
 def _size(path: Path) -> int:
     return path.stat().st_size
+
+
+def _check_keyframe(video: Path, source: Video) -> None:
+    """Refuse a copy that browsers cannot begin to decode.
+
+    Raises:
+        BadClip: it is one.
+        NotPlain: it is no MP4 as our own ffmpeg writes it.
+    """
+    if source.codec == "h264":
+        with video.open("rb") as file:
+            description, keyframe = Index.read(file).keyframe(0.0)
+        if not is_refresh(description, keyframe):
+            raise BadClip("it begins within an open group of pictures, which browsers do not decode")
 
 
 def _place(video: Path, asked: float, source: Video) -> Placement:

@@ -28,6 +28,7 @@ NOTHING = -1  # the media time of an edit that shows nothing: the track starts l
 ROUNDING_SECONDS = 0.001
 BLOCK_ROWS = 2048
 MAX_SAMPLES = 500_000  # of a window
+MAX_SAMPLE_BYTES = 32 * 1024 * 1024
 MAX_SMALL_BOX = 64 * 1024
 MAX_BOXES = 1000  # in another one
 MAX_TICKS = 2**31  # a longer step from one sample to the next is a negative one
@@ -65,7 +66,7 @@ class Samples:
 
 
 class Index:
-    """The index of a VOD, in an open file that holds its ``moov`` box and nothing else."""
+    """The index of an MP4, in an open file that holds its ``moov`` box, and maybe the rest of it."""
 
     def __init__(self, picture: "Track", sound: "Track | None") -> None:
         self._picture = picture
@@ -89,6 +90,22 @@ class Index:
     def seconds(self) -> float:
         """How far the picture reaches, in seconds from the start of the VOD."""
         return self._picture.ends_at - self._zero
+
+    def keyframe(self, seconds: float) -> tuple[bytes, bytes]:
+        """The keyframe that the picture at a time hangs from, where the file has the media too.
+
+        Returns:
+            the description of its format (``stsd``), and the keyframe.
+
+        Raises:
+            NotPlain: see there.
+        """
+        try:
+            return self._picture.description, self._picture.sample(
+                self._picture.keyframe_before(seconds + self._zero)
+            )
+        except (struct.error, IndexError, ValueError) as error:
+            raise NotPlain(f"a damaged index: {error}") from error
 
     def select(self, start: float, end: float) -> tuple[list[Samples], float]:
         """What a clip from ``start`` to ``end`` needs: from the keyframe before it, and its sound.
@@ -158,7 +175,7 @@ class _Reader:
 
 def _read_tracks(read: _Reader) -> tuple["Track", "Track | None"]:
     """The only picture, and the only sound or none."""
-    moov = next(walk(read, 0, read.size), None)
+    moov = next((found for found in walk(read, 0, read.size) if found.kind == b"moov"), None)
     if moov is None or moov.end > read.size:
         raise Malformed("it is cut off")
     parts = read.children(moov)
@@ -186,6 +203,7 @@ class Track:
     """One track of an index. Times are ticks of its media, seconds those of the file's time line."""
 
     def __init__(self, read: _Reader, trak: Box, movie_scale: int) -> None:
+        self._read = read
         media = read.child(trak, b"mdia")
         information = read.child(media, b"minf")
         tables = read.child(information, b"stbl")
@@ -239,6 +257,17 @@ class Track:
     def first_after(self, seconds: float) -> int:
         """The number after the last sample that is decoded before then."""
         return self._tables.first_after(self._ticks(seconds))
+
+    def sample(self, number: int) -> bytes:
+        """The media of one sample.
+
+        Raises:
+            NotPlain: it is larger than any.
+        """
+        sizes, offsets = self._tables.places(number, number + 1)
+        if sizes[0] > MAX_SAMPLE_BYTES:
+            raise NotPlain(f"a sample of {sizes[0]} bytes")
+        return self._read(offsets[0], sizes[0])
 
     def samples(self, first: int, after: int) -> Samples | None:
         """The samples from one number up to another; None: there are none."""

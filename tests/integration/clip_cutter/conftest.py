@@ -174,23 +174,21 @@ def vod(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Seen]:
 Maker = Callable[[str], Seen]
 VARIABLE = (*h264(), "-fps_mode", "vfr")
 RECIPES: dict[str, Callable[[Maker, Path], Path]] = {
-    "open-gop.mp4": lambda _, path: record(path, *h264()),
-    "open-gop.mkv": lambda vod, path: remux(vod("open-gop.mp4").path, path),
-    "open-gop.flv": lambda vod, path: remux(vod("open-gop.mp4").path, path),
+    "b-frames.mp4": lambda _, path: record(path, *h264()),
+    "b-frames.mkv": lambda vod, path: remux(vod("b-frames.mp4").path, path),
+    "b-frames.flv": lambda vod, path: remux(vod("b-frames.mp4").path, path),
+    "b-frames.ts": lambda vod, path: remux(vod("b-frames.mp4").path, path),
+    "open-gop.mp4": lambda _, path: record(path, *h264(open_gop=True)),
     "open-gop.ts": lambda vod, path: remux(vod("open-gop.mp4").path, path),
-    "from-an-hour.ts": lambda vod, path: remux(vod("open-gop.mp4").path, path, "-output_ts_offset", "3600"),
+    "from-an-hour.ts": lambda vod, path: remux(vod("b-frames.mp4").path, path, "-output_ts_offset", "3600"),
     "fragmented.mp4": lambda vod, path: remux(
-        vod("open-gop.mp4").path, path, "-movflags", "frag_keyframe+delay_moov"
+        vod("b-frames.mp4").path, path, "-movflags", "frag_keyframe+delay_moov"
     ),
     # Without edit lists, its index is by decoding time: a seek lands on a keyframe that is shown too late.
     "live.mp4": lambda vod, path: remux(
         vod("silent.mp4").path, path, "-movflags", "frag_keyframe+empty_moov"
     ),
-    "b-frames.mp4": lambda _, path: record(path, *h264(open_gop=False)),
-    "b-frames.ts": lambda vod, path: remux(vod("b-frames.mp4").path, path),
-    "closed-60.mp4": lambda _, path: record(
-        path, *h264(keyframe_every=120, b_frames=0, open_gop=False), rate="60"
-    ),
+    "closed-60.mp4": lambda _, path: record(path, *h264(keyframe_every=120, b_frames=0), rate="60"),
     "closed-60.ts": lambda vod, path: remux(vod("closed-60.mp4").path, path),
     "film.mp4": lambda _, path: record(path, *h264(keyframe_every=48, b_frames=8), rate="24"),
     "film.ts": lambda vod, path: remux(vod("film.mp4").path, path),

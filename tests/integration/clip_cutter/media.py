@@ -37,7 +37,7 @@ def record(path: Path, *options: str, rate: str = "30", seconds: float = 12, sou
     return path
 
 
-def h264(*, keyframe_every: int = 60, b_frames: int = 3, open_gop: bool = True) -> tuple[str, ...]:
+def h264(*, keyframe_every: int = 60, b_frames: int = 3, open_gop: bool = False) -> tuple[str, ...]:
     """x264 with keyframes at known places."""
     fixed = f"keyint={keyframe_every}:min-keyint={keyframe_every}:scenecut=0"
     gops = f"bframes={b_frames}:open-gop={int(open_gop)}"

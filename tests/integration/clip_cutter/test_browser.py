@@ -127,13 +127,22 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.mode}")
 async def test_a_browser_shows_the_frame_that_was_asked_for_and_plays_on(
-    vod: Vod, cut: Cutting, player: Player, case: Case
+    vod: Vod, cut_stored: Cutting, player: Player, case: Case
 ) -> None:
     source = vod(case.name)
-    clip = await cut(source.path, case.start, case.start + SECONDS, case.mode)
+    clip = await cut_stored(source.path, case.start, case.start + SECONDS, case.mode)
     assert clip.mode is (CutMode.EXACT if case.mode == "exact" else CutMode.COPY)
     await player.open(clip)
     await assert_plays(player, clip, source, case.start)
+
+
+@pytest.mark.parametrize("name", ["open-gop.mp4", "open-gop.ts"])
+async def test_a_browser_plays_a_clip_from_the_midst_of_open_gops(
+    vod: Vod, cut_stored: Cutting, player: Player, name: str
+) -> None:
+    clip = await cut_stored(vod(name).path, 5.3, 5.3 + SECONDS)
+    await player.open(clip)
+    await assert_plays(player, clip, vod(name), 5.3)
 
 
 async def assert_plays(player: Player, clip: Clip, source: Seen, start: float) -> None:

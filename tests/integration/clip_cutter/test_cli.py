@@ -36,7 +36,7 @@ async def run(programs: Programs, scratch: Path, *arguments: str) -> tuple[int, 
 async def test_a_local_file_is_cut_and_the_receipt_printed(
     vod: Vod, programs: Programs, tmp_path: Path
 ) -> None:
-    source, output = vod("open-gop.ts"), tmp_path / "clip.mp4"
+    source, output = vod("b-frames.ts"), tmp_path / "clip.mp4"
     window = ("--start", "5.3", "--end", "8.3", "--output", str(output))
     code, printed, errors = await run(programs, tmp_path / "scratch", "cut", str(source.path), *window)
     assert (code, errors) == (0, "")

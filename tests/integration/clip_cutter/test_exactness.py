@@ -13,10 +13,10 @@ from tests.integration.clip_cutter.media import Seen, ffmpeg
 Vod = Callable[[str], Seen]
 
 COPIED = [
-    "open-gop.mp4",
-    "open-gop.mkv",
-    "open-gop.flv",
-    "open-gop.ts",
+    "b-frames.mp4",
+    "b-frames.mkv",
+    "b-frames.flv",
+    "b-frames.ts",
     "from-an-hour.ts",
     "fragmented.mp4",
     "live.mp4",
@@ -89,6 +89,20 @@ async def test_a_copy_that_would_hide_too_much_is_re_encoded_and_says_so(vod: Vo
     assert clip.mode is CutMode.EXACT
     assert clip.fallback_reason == "the keyframe before the start is 17.0 s away"
     assert Seen(clip.video).numbers() == list(range(510, 570))
+
+
+@pytest.mark.parametrize("name", ["open-gop.mp4", "open-gop.ts"])
+async def test_a_copy_from_the_midst_of_open_gops_is_re_encoded_because_browsers_refuse_it(
+    vod: Vod, cut: Cutting, name: str
+) -> None:
+    source = vod(name)
+    clip = await cut(source.path, 5.3, 8.3)
+    assert clip.mode is CutMode.EXACT
+    assert clip.fallback_reason == "it begins within an open group of pictures, which browsers do not decode"
+    assert Seen(clip.video).numbers() == list(range(159, 249))
+    from_the_first = await cut(source.path, 1.0, 4.0)
+    assert from_the_first.mode is CutMode.COPY
+    assert Seen(from_the_first.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
 
 
 async def test_a_sound_that_begins_late_in_the_vod_begins_late_in_the_clip(vod: Vod, cut: Cutting) -> None:

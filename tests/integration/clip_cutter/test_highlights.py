@@ -144,7 +144,7 @@ def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
     )
 
 
-@pytest.mark.parametrize("name", ["open-gop.mp4", "open-gop.mkv", "open-gop.flv", "open-gop.ts"])
+@pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.flv", "b-frames.ts"])
 async def test_a_highlight_becomes_a_clip_in_the_bucket(
     bench: Bench, vod: Vod, tmp_path: Path, name: str
 ) -> None:
@@ -183,7 +183,7 @@ async def test_a_highlight_becomes_a_clip_in_the_bucket(
 async def test_a_redelivery_says_the_same_without_a_second_cut(
     bench: Bench, vod: Vod, metrics_registry: CollectorRegistry
 ) -> None:
-    key = bench.put(vod("open-gop.mp4").path)
+    key = bench.put(vod("b-frames.mp4").path)
     event = highlight(key)
     first = await bench.handle(event)
     bench.s3.delete_object(Bucket="vods", Key=key)
@@ -194,7 +194,7 @@ async def test_a_redelivery_says_the_same_without_a_second_cut(
 
 
 async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: Bench, vod: Vod) -> None:
-    event = highlight(bench.put(vod("open-gop.mp4").path))
+    event = highlight(bench.put(vod("b-frames.mp4").path))
     again = Event[HighlightDetected].new(event.data, source="detector")
     first, second = await bench.handle(event), await bench.handle(again)
     assert first.data.clip_id == second.data.clip_id
@@ -203,7 +203,7 @@ async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: Bench
 
 
 async def test_a_video_without_a_note_is_cut_again(bench: Bench, vod: Vod) -> None:
-    event = highlight(bench.put(vod("open-gop.mp4").path))
+    event = highlight(bench.put(vod("b-frames.mp4").path))
     key = f"clips/4711/{clip_id_for(event.data.stream_highlight_id)}/{event.id}.mp4"
     bench.s3.put_object(Bucket="clips", Key=key, Body=b"not ours")
     created = (await bench.handle(event)).data
@@ -239,7 +239,7 @@ async def test_what_policy_refuses_is_not_even_looked_for(bench: Bench) -> None:
 
 
 async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: Bench, vod: Vod) -> None:
-    key = bench.put(vod("open-gop.mp4").path)
+    key = bench.put(vod("b-frames.mp4").path)
     outside = await bench.skip(highlight(key, start_seconds=3600, end_seconds=3630))
     assert outside.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
     assert outside.message == (
@@ -253,7 +253,7 @@ async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: Bench, vod:
 async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_with_it(
     bench: Bench, vod: Vod
 ) -> None:
-    key = bench.put(vod("open-gop.mp4").path)
+    key = bench.put(vod("b-frames.mp4").path)
     without = replace(bench, highlights=replace(bench.highlights, clips=None))
     assert (await without.skip(highlight(key))).reason is SkipReason.STORAGE_NOT_CONFIGURED
     assert isinstance((await bench.handle(highlight(key))).data, ClipCreated)
@@ -282,7 +282,7 @@ async def test_a_source_storage_that_is_out_or_refuses_us_is_an_outage(
 
 
 async def test_clip_storage_that_is_out_is_an_outage(bench: Bench, vod: Vod, addresses: Addresses) -> None:
-    event = highlight(bench.put(vod("open-gop.mp4").path))
+    event = highlight(bench.put(vod("b-frames.mp4").path))
     nowhere = s3_client(
         endpoint="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="b", max_attempts=1
     )
@@ -302,7 +302,7 @@ async def test_clip_storage_that_is_out_is_an_outage(bench: Bench, vod: Vod, add
 
 
 async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vod) -> None:
-    key = bench.put(vod("open-gop.mp4").path)
+    key = bench.put(vod("b-frames.mp4").path)
     sources = bench.highlights.sources
     place = SourceObject(profile="archive", bucket="vods", key=key)
     url = (await sources.locate(place)).url.location

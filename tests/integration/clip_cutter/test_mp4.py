@@ -15,7 +15,7 @@ Vod = Callable[[str], Seen]
 
 @pytest.fixture
 async def clip(vod: Vod, cut: Cutting) -> Path:
-    return (await cut(vod("open-gop.mp4").path, 5.3, 8.3)).video
+    return (await cut(vod("b-frames.mp4").path, 5.3, 8.3)).video
 
 
 def test_what_is_shown_can_be_set_again_and_again(clip: Path) -> None:

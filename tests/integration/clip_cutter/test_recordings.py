@@ -117,10 +117,10 @@ async def test_the_index_is_read_once_and_of_each_window_just_the_samples(
 
 
 async def test_what_is_no_plain_mp4_is_probed_once(desk: Desk, put: Callable[[Path], str], vod: Vod) -> None:
-    key = put(vod("open-gop.ts").path)
+    key = put(vod("b-frames.ts").path)
     for start in (5.3, 1.0):
         clip = await desk.cut(key, start, start + 3)
-        wanted = vod("open-gop.ts").from_to(start, start + 3)
+        wanted = vod("b-frames.ts").from_to(start, start + 3)
         assert Seen(clip.video).hashes == [frame.hash for frame in wanted]
     assert (desk.opened("index"), desk.opened("known"), desk.opened("probe")) == (0, 1, 1)
 
@@ -239,7 +239,7 @@ class Damaged:
                 return str(error)
 
 
-@pytest.mark.parametrize("name", ["open-gop.mp4", "late-sound.mp4"])
+@pytest.mark.parametrize("name", ["b-frames.mp4", "late-sound.mp4"])
 def test_a_damaged_index_is_an_excerpt_or_none_and_never_anything_else(
     vod: Vod, tmp_path: Path, name: str
 ) -> None:
@@ -259,7 +259,7 @@ def test_a_damaged_index_is_an_excerpt_or_none_and_never_anything_else(
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100, 1000, -1])
 def test_an_index_that_is_cut_off_is_left_to_ffmpeg(vod: Vod, tmp_path: Path, size: int) -> None:
-    damaged = Damaged(vod("open-gop.mp4").path)
+    damaged = Damaged(vod("b-frames.mp4").path)
     assert not damaged.outcome(tmp_path / "moov", damaged.content[:size]).endswith(" bytes")
 
 
@@ -287,7 +287,7 @@ def replaced(content: bytes, kind: bytes, at: int, value: int) -> bytes:
 def test_what_is_unusual_about_an_index_is_named(
     vod: Vod, tmp_path: Path, change: tuple[bytes, int, int], why: str
 ) -> None:
-    damaged = Damaged(vod("open-gop.mp4").path)
+    damaged = Damaged(vod("b-frames.mp4").path)
     assert why in damaged.outcome(tmp_path / "moov", replaced(damaged.content, *change))
 
 

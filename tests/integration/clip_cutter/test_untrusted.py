@@ -51,7 +51,7 @@ PLAYLISTS = {
 async def test_a_playlist_in_disguise_reaches_no_other_address(
     vod: Vod, cut: Cutting, web: Web, name: str
 ) -> None:
-    web.serve(CANARY, vod("open-gop.mp4").path.read_bytes())
+    web.serve(CANARY, vod("b-frames.mp4").path.read_bytes())
     url = web.serve("/vod.mp4", *PLAYLISTS[name])
     assert CANARY in requests_of(web, lambda: bare_ffmpeg(url)), "without the fences it is reached"
     web.requests.clear()
@@ -76,7 +76,7 @@ async def test_a_playlist_in_disguise_reaches_no_other_file(
 ) -> None:
     name, place = case.split(", ")
     canary = tmp_path / CANARY[1:]
-    canary.write_bytes(vod("open-gop.mp4").path.read_bytes())
+    canary.write_bytes(vod("b-frames.mp4").path.read_bytes())
     playlist, content_type = PLAYLISTS[name]
     if place == "afar":
         playlist = playlist.replace(CANARY[1:].encode(), f"file://{canary}".encode())
@@ -119,7 +119,7 @@ def was_read(path: Path) -> bool:
 async def test_a_playlist_that_claims_to_be_probed_is_not_cut_either(
     vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, mode: str
 ) -> None:
-    canary = vod("open-gop.mp4")
+    canary = vod("b-frames.mp4")
     media = await make_cutter().look(Input.of_file(canary.path))
     web.serve(CANARY, canary.path.read_bytes())
     source = Input(web.serve("/swapped.mp4", *PLAYLISTS["hls"]))
@@ -131,14 +131,14 @@ async def test_a_playlist_that_claims_to_be_probed_is_not_cut_either(
 
 def cover_art(vod: Vod, path: Path) -> bytes:
     cover = path.with_suffix(".jpg")
-    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-frames:v", "1", str(cover))
+    run_ffmpeg("-i", str(vod("b-frames.mp4").path), "-frames:v", "1", str(cover))
     attached = ("-map", "0:a", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic")
-    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-i", str(cover), *attached, str(path))
+    run_ffmpeg("-i", str(vod("b-frames.mp4").path), "-i", str(cover), *attached, str(path))
     return path.read_bytes()
 
 
 def sound_only(vod: Vod, path: Path) -> bytes:
-    run_ffmpeg("-i", str(vod("open-gop.mp4").path), "-vn", "-c", "copy", str(path))
+    run_ffmpeg("-i", str(vod("b-frames.mp4").path), "-vn", "-c", "copy", str(path))
     return path.read_bytes()
 
 
@@ -150,8 +150,8 @@ UNREADABLE: dict[str, Callable[[Vod, Path], bytes]] = {
     "a picture": lambda vod, path: cover_art(vod, path) and path.with_suffix(".jpg").read_bytes(),
     "sound only": sound_only,
     "cover art": cover_art,
-    "no index": lambda vod, _: vod("open-gop.mp4").path.read_bytes()[:100_000],
-    "header only": lambda vod, _: vod("open-gop.mkv").path.read_bytes()[:2_000],
+    "no index": lambda vod, _: vod("b-frames.mp4").path.read_bytes()[:100_000],
+    "header only": lambda vod, _: vod("b-frames.mkv").path.read_bytes()[:2_000],
 }
 
 
@@ -167,7 +167,7 @@ async def test_what_is_no_video_is_skipped_with_a_sentence(
     assert "127.0.0.1" not in str(skip.value)
 
 
-@pytest.mark.parametrize("name", ["open-gop.ts", "open-gop.mkv", "open-gop.flv"])
+@pytest.mark.parametrize("name", ["b-frames.ts", "b-frames.mkv", "b-frames.flv"])
 async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
     vod: Vod, cut: Cutting, web: Web, name: str
 ) -> None:
@@ -182,7 +182,7 @@ async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
 
 
 async def test_flipped_bits_do_not_keep_a_clip_from_being_cut(vod: Vod, cut: Cutting, web: Web) -> None:
-    content = bytearray(vod("open-gop.ts").path.read_bytes())
+    content = bytearray(vod("b-frames.ts").path.read_bytes())
     content[1000::1777] = bytes(255 - each for each in content[1000::1777])
     clip = await cut(web.serve("/flipped.ts", bytes(content)), 5.3, 8.3)
     assert Seen(clip.video).seconds == pytest.approx(3, abs=0.2)
@@ -274,7 +274,7 @@ async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Pa
 async def test_a_clip_that_would_be_too_large_is_skipped(
     vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
 ) -> None:
-    source = Input.of_file(vod("open-gop.mp4").path)
+    source = Input.of_file(vod("b-frames.mp4").path)
     cutter = make_cutter(limits=replace(LIMITS, file_bytes=16 * 1024))
     with pytest.raises(Skipped) as skip:
         await cutter.cut(Job(source, await cutter.look(source), Window(1, 9), folder))
@@ -284,7 +284,7 @@ async def test_a_clip_that_would_be_too_large_is_skipped(
 async def test_a_picture_that_would_fill_the_memory_is_skipped(
     vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
 ) -> None:
-    source = Input.of_file(vod("open-gop.mp4").path)
+    source = Input.of_file(vod("b-frames.mp4").path)
     cutter = make_cutter("exact", limits=replace(LIMITS, memory_bytes=64 * MEBIBYTE))
     with pytest.raises(Skipped) as skip:
         await cutter.cut(Job(source, await make_cutter().look(source), Window(1, 9), folder))
@@ -301,7 +301,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_an_outage_of_ours(
     vod: Vod, make_cutter: Callable[..., Cutter], full_disk: Path
 ) -> None:
-    source = Input.of_file(vod("open-gop.mp4").path)
+    source = Input.of_file(vod("b-frames.mp4").path)
     cutter = make_cutter()
     with pytest.raises(TransientError, match="scratch disk is full"):
         await cutter.cut(Job(source, await cutter.look(source), Window(0, 10), full_disk))
