@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from clip_shared.events import CutMode
 
 PICTURES = ("720p60", "1080p60")
-SHORT, LONG = "10 min", "6 h"
-SOURCE_SECONDS = {SHORT: 600, LONG: 6 * 3600}
+SHORT, LONG, STREAM, FLASH = "10 min", "6 h", "10 min MPEG-TS", "10 min FLV"
+SOURCE_SECONDS = {SHORT: 600, LONG: 6 * 3600, STREAM: 600, FLASH: 600}
+SUFFIXES = {SHORT: ".mp4", LONG: ".mp4", STREAM: ".ts", FLASH: ".flv"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One clip. ``rounds``: how often it is cut; ``moviepy``: in how many of them by MoviePy too."""
+    """One clip. ``rounds``: how often it is cut; ``moviepy``: in how many of them by MoviePy too.
+
+    ``first``: each time as the first of its recording, of which the cutter then knows nothing.
+    """
 
     mode: CutMode
     picture: str
@@ -20,6 +24,7 @@ class Case:
     seconds: int
     rounds: int
     moviepy: int = 0
+    first: bool = False
 
     @property
     def vod(self) -> tuple[str, str]:
@@ -29,7 +34,7 @@ class Case:
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.mode} {self.picture} {self.source} {self.seconds} s"
+        return f"{self.mode} {self.picture} {self.source} {self.seconds} s{', first' if self.first else ''}"
 
 
 COPY_ROUNDS = 5
@@ -52,6 +57,10 @@ def _copies(*, moviepy: bool) -> Iterator[Case]:
             # The length of its index is what a long recording costs, and that has no picture size.
             if picture == PICTURES[0]:
                 yield Case(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
+    for source in (SHORT, LONG):
+        yield Case(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS, first=True)
+    for source in (STREAM, FLASH):
+        yield Case(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS)
 
 
 def _exacts(also: dict[int, int]) -> Iterator[Case]:
@@ -65,5 +74,7 @@ def quick(*, moviepy: bool) -> list[Case]:
     return [
         Case(CutMode.COPY, "720p60", SHORT, 1, rounds=2, moviepy=int(moviepy)),
         Case(CutMode.COPY, "720p60", SHORT, 30, rounds=2),
+        Case(CutMode.COPY, "720p60", SHORT, 30, rounds=2, first=True),
+        Case(CutMode.COPY, "720p60", STREAM, 30, rounds=2),
         Case(CutMode.EXACT, "720p60", SHORT, 1, rounds=2),
     ]

@@ -1,7 +1,8 @@
 """The cutter's benchmark: ``make bench-cutter``.
 
 Contenders take turns within each round, so that whatever else the machine does hits all of them alike. Of
-each clip there is one run beforehand that is not timed: it warms the caches, and its reading is counted.
+each clip there are runs beforehand that are not timed: they warm the caches, and their reading is counted.
+An interrupted run keeps the figures of the rounds that it had.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -19,15 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clip_cutter.domain.policy import Window
-from clip_shared.events import CutMode
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from clip_shared.topics import create_topics
-from local_stack.servers import Addresses, temporary_servers
+from local_stack.servers import temporary_servers
 from local_stack.stack import SOURCE_BUCKET
 from tests.bench import report
-from tests.bench.cases import SOURCE_SECONDS, Case, full, quick
-from tests.bench.contenders import COUNTED, Clip, Cutter, Rivals
+from tests.bench.cases import SOURCE_SECONDS, SUFFIXES, Case, full, quick
+from tests.bench.contenders import COUNTED, DIRECT, NEW, Clip, Cutter, Rivals
 from tests.bench.plot import draw
 from tests.bench.proxy import CountingProxy
 from tests.bench.report import BARE, CUTTER, MOVIEPY, Result, Run, Traffic
@@ -73,12 +73,16 @@ def main(
     about = {"command": _command(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
     started = time.monotonic()
     cases = quick(moviepy=moviepy) if smoke else full(moviepy=moviepy, every=every)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results = asyncio.run(_measure(cases, Path(folder)))
-    about["minutes"] = str(round((time.monotonic() - started) / 60, 1))
-    typer.echo(report.summary(results, about))
-    if not smoke:
-        _publish(results, about)
+    entries: list[Entry] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            asyncio.run(_measure(cases, Path(folder), entries))
+    finally:
+        about["minutes"] = str(round((time.monotonic() - started) / 60, 1))
+        results = [entry.result() for entry in entries if entry.runs[CUTTER]]
+        typer.echo(report.summary(results, about))
+        if not smoke and results:
+            _publish(results, about)
 
 
 def _command() -> str:
@@ -87,13 +91,13 @@ def _command() -> str:
 
 
 def _publish(results: Sequence[Result], about: dict[str, Any]) -> None:
-    FIGURES.mkdir(exist_ok=True)
+    FIGURES.mkdir(parents=True, exist_ok=True)
     (FIGURES / "cutter.json").write_text(report.as_json(results, about))
     draw(results, FIGURES / "cutter.png")
     report.replace_figures(PAGE, report.summary(results, about))
 
 
-async def _measure(cases: Sequence[Case], folder: Path) -> list[Result]:
+async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry]) -> None:
     with temporary_servers() as servers:
         addresses = servers.addresses
         bus = KafkaSettings(
@@ -110,10 +114,12 @@ async def _measure(cases: Sequence[Case], folder: Path) -> list[Result]:
         )
         await asyncio.to_thread(_store_sources, cases, s3, folder)
         rivals = Rivals(s3, folder)
-        results: list[Result] = []
         for mode, group in groupby(cases, key=lambda case: case.mode):
-            results += await _measure_mode(mode, list(group), addresses, rivals)
-        return results
+            proxy = CountingProxy(addresses.s3_endpoint_url)
+            async with proxy.running(), Cutter.running(addresses, proxy.endpoint, mode) as cutter:
+                these = [await _prepare(case, cutter, rivals, proxy) for case in group]
+                entries += these
+                await _run_rounds(these, cutter, rivals)
 
 
 def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
@@ -121,28 +127,25 @@ def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
         loop = encode_loop(folder, picture)
         for source in sorted({case.source for case in cases if case.picture == picture}):
             _say(f"making a recording: {picture}, {source}")
-            vod = folder / "vod.mp4"
+            vod = folder / f"vod{SUFFIXES[source]}"
             lengthen(loop, SOURCE_SECONDS[source], vod)
             move_to_storage(vod, s3, SOURCE_BUCKET, _key(picture, source))
         loop.unlink()
 
 
-async def _measure_mode(
-    mode: CutMode, cases: Sequence[Case], addresses: Addresses, rivals: Rivals
-) -> list[Result]:
-    proxy = CountingProxy(addresses.s3_endpoint_url)
-    async with proxy.running(), Cutter.running(addresses, proxy.endpoint, mode) as cutter:
-        entries = [await _prepare(case, cutter, rivals, proxy) for case in cases]
-        for number in range(max(case.rounds for case in cases)):
-            for entry in entries:
-                if number < entry.case.rounds:
-                    await _round(entry, number, cutter, rivals)
-    return [entry.result() for entry in entries]
+async def _run_rounds(entries: Sequence[Entry], cutter: Cutter, rivals: Rivals) -> None:
+    for number in range(max(entry.case.rounds for entry in entries)):
+        for entry in entries:
+            if number < entry.case.rounds:
+                await _round(entry, number, cutter, rivals)
 
 
 async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingProxy) -> Entry:
+    """Warm up, and count what is read: what opens a recording is not in it."""
     _say(f"warming up: {case.name}")
     clip = _clip(case)
+    for profile in (DIRECT, COUNTED):
+        await cutter.cut(_opening(clip), profile=profile)
     proxy.pulled_bytes = 0
     _, stored_bytes = await cutter.cut(clip, profile=COUNTED)
     traffic = Traffic(proxy.pulled_bytes, stored_bytes)
@@ -150,11 +153,11 @@ async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingPr
 
 
 async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> None:
-    ours, _ = await cutter.cut(entry.clip)
+    ours, _ = await cutter.cut(entry.clip, profile=NEW[number] if entry.case.first else DIRECT)
     taken = {CUTTER: ours, BARE: await rivals.bare(entry.command)}
     if number < entry.case.moviepy:
         taken[MOVIEPY] = await rivals.moviepy(entry.clip)
-    for name, run in taken.items():
+    for name, run in taken.items():  # all of them or none: ratios are of pairs
         entry.runs[name].append(run)
     times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in taken.items())
     _say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
@@ -166,8 +169,13 @@ def _clip(case: Case) -> Clip:
     return Clip(_key(*case.vod), Window(start, start + case.seconds), case.mode)
 
 
+def _opening(clip: Clip) -> Clip:
+    """The shortest clip of the same recording."""
+    return replace(clip, window=Window(clip.window.start, clip.window.start + 1))
+
+
 def _key(picture: str, source: str) -> str:
-    return f"{picture}-{source.replace(' ', '-')}.mp4"
+    return f"{picture}-{source.replace(' ', '-')}{SUFFIXES[source]}"
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tests.bench.cases import LONG
+from tests.bench.cases import LONG, SHORT, Case
 from tests.bench.report import BARE, CUTTER, MOVIEPY, Result
 
 COLOURS = {CUTTER: "#2f6fe0", BARE: "#7a808c", MOVIEPY: "#e08a00"}
@@ -20,7 +20,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
     for number, (mode, picture) in enumerate(panels, start=1):
         axes: Any = figure.add_subplot(1, len(panels), number)
-        shown = [each for each in results if (str(each.case.mode), each.case.picture) == (mode, picture)]
+        shown = [each for each in results if _belongs(each.case, mode, picture)]
         _draw_panel(axes, shown)
         axes.set(title=f"{mode}, {picture}", xlabel="clip (s)", xscale="log", yscale="log")
         axes.set_xticks(LENGTHS, labels=[str(length) for length in LENGTHS])
@@ -28,6 +28,12 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.legend(fontsize="small")
     figure.axes[0].set_ylabel("seconds (median, and each run)")
     figure.savefig(path, dpi=110)
+
+
+def _belongs(case: Case, mode: str, picture: str) -> bool:
+    return (
+        (str(case.mode), case.picture) == (mode, picture) and case.source in {SHORT, LONG} and not case.first
+    )
 
 
 def _draw_panel(axes: Any, results: Sequence[Result]) -> None:

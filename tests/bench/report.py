@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,17 +14,20 @@ MEBIBYTE = 1024 * 1024
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 HEADER = (
     "mode", "picture", "source", "clip", "runs", "cutter", "ffmpeg + upload", "ratio (least, most)",
-    "without the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
+    "with the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """One clip by one contender. ``handled_seconds``: of them, from consumed to acknowledged (the cutter)."""
+    """One clip by one contender. The cutter's ``seconds`` count from the event's arrival.
+
+    ``seconds_with_bus`` count from when it was published.
+    """
 
     seconds: float
     cpu_seconds: float
-    handled_seconds: float | None = None
+    seconds_with_bus: float | None = None
     peak_rss_bytes: int | None = None
 
 
@@ -70,9 +73,9 @@ class Result:
         return self._over_bare(lambda run: run.seconds)
 
     @property
-    def ratio_without_bus(self) -> Spread | None:
-        """The same from the event's arrival in the cutter on."""
-        return self._over_bare(lambda run: run.handled_seconds or run.seconds)
+    def ratio_with_bus(self) -> Spread | None:
+        """The same from when the event was published."""
+        return self._over_bare(lambda run: run.seconds_with_bus or run.seconds)
 
     @property
     def cpu_ratio(self) -> Spread | None:
@@ -115,12 +118,12 @@ def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
             pairs = zip(result.runs[CUTTER], twin.runs[CUTTER], strict=False)
             spread = Spread.of(long.seconds / short.seconds for long, short in pairs)
             if spread is not None:
-                found[f"{result.case.mode} {result.case.picture} {result.case.seconds} s"] = spread
+                found[result.case.name.replace(f" {LONG}", "")] = spread
     return found
 
 
 def _is_twin(short: Case, long: Case) -> bool:
-    same = (short.mode, short.picture, short.seconds) == (long.mode, long.picture, long.seconds)
+    same = replace(short, source=LONG) == replace(long, source=LONG)
     return same and (short.source, long.source) == (SHORT, LONG)
 
 
@@ -134,9 +137,10 @@ def _row(result: Result) -> tuple[str, ...]:
     case = result.case
     moviepy = result.times_faster_than_moviepy
     return (
-        *(str(case.mode), case.picture, case.source, f"{case.seconds} s", str(len(result.runs[CUTTER]))),
+        *(str(case.mode), case.picture, case.source, f"{case.seconds} s{', first' if case.first else ''}"),
+        str(len(result.runs[CUTTER])),
         *(_seconds(result.seconds(CUTTER)), _seconds(result.seconds(BARE))),
-        *(_spread(result.ratio), _median(result.ratio_without_bus), _median(result.cpu_ratio)),
+        *(_spread(result.ratio), _median(result.ratio_with_bus), _median(result.cpu_ratio)),
         "" if moviepy is None else f"{moviepy.median:.0f} times",
         f"{result.clips_per_second_and_core:.2f}",
         f"{result.peak_rss_bytes / MEBIBYTE:.0f} MiB",
@@ -182,7 +186,7 @@ def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
             "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
             "traffic": asdict(result.traffic),
             "ratio": _maybe(result.ratio),
-            "ratio_without_bus": _maybe(result.ratio_without_bus),
+            "ratio_with_bus": _maybe(result.ratio_with_bus),
             "cpu_ratio": _maybe(result.cpu_ratio),
             "times_faster_than_moviepy": _maybe(result.times_faster_than_moviepy),
             "clips_per_second_and_core": result.clips_per_second_and_core,

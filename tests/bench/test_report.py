@@ -35,7 +35,7 @@ RESULT = Result(
 
 def test_ratios_are_of_pairs_not_of_medians() -> None:
     assert RESULT.ratio == Spread(2, 1.5, 4)
-    assert RESULT.ratio_without_bus == Spread(1, 1, 2)
+    assert RESULT.ratio_with_bus == Spread(1, 1, 2)
     assert RESULT.cpu_ratio == Spread(2, 1, 2)
 
 
