@@ -39,14 +39,16 @@ ServiceSettings = Mapping[str, Mapping[str, str]]
 class Service(Process):
     """One of the four services, as a process of its own, ready when it says so."""
 
-    def __init__(self, site: Site, name: str, port: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, site: Site, name: str, port: int, environment: Mapping[str, str], *, runner: str | None = None
+    ) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
         embedded = is_embedded(environment)
         self._embedded_broker = environment["KAFKA_BOOTSTRAP_SERVERS"] if embedded else None
-        runner = ["-m", "local_stack.patient"] if embedded else ["-m"]
+        runner = runner or ("local_stack.patient" if embedded else None)
         super().__init__(
             name,
-            [sys.executable, *runner, _PACKAGES[name], "serve"],
+            [sys.executable, "-m", *([runner] if runner else []), _PACKAGES[name], "serve"],
             log=site.state.log(name),
             environment={**environment, "HTTP_PORT": str(port)},
             lacks=lambda: lacks_readiness(self.url),
@@ -71,6 +73,7 @@ class LocalStack:
         settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
         addresses: servers that run already; None: servers of its own.
         progress: told of each step of the start.
+        runner: a module that runs the services' modules, in place of the stack's own way to run them.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class LocalStack:
         settings: ServiceSettings | None = None,
         addresses: Addresses | None = None,
         progress: Progress = lambda _what, _seconds: None,
+        runner: str | None = None,
     ) -> None:
         self._site = site
         self._progress = progress
@@ -91,7 +95,11 @@ class LocalStack:
         more = settings or {}
         self.services = {
             name: Service(
-                site, name, port, {**site.state.environment(**self.environment), **more.get(name, {})}
+                site,
+                name,
+                port,
+                {**site.state.environment(**self.environment), **more.get(name, {})},
+                runner=runner,
             )
             for name, port in ports.items()
         }

@@ -1,0 +1,261 @@
+"""What must hold once a system has healed and settled, whatever was done to it. Pure.
+
+Nothing lost: every accepted event has come to exactly one end, and to the one that it deserves. Nothing told in
+vain: whoever heard "kept" has the clip, row and objects. Nothing twice: an event id has one content and one
+effect. Nothing left: no backlog, no orphan, no process, no file, no lock.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from clip_shared.errors import RepeatedDeath
+from clip_shared.events import clip_id_for
+from tests.chaos.ledger import Ledger
+from tests.chaos.observe import Message, Row, Snapshot
+from tests.chaos.plan import Fate
+
+LIVING = ("available", "kept", "published")
+
+
+class Violation(StrEnum):
+    """What may not be."""
+
+    LOST = "lost"
+    TWO_ENDS = "two ends"
+    WRONG_END = "wrong end"
+    TOLD_IN_VAIN = "told in vain"
+    WRONGLY_PURGED = "wrongly purged"
+    MISSING_OBJECT = "missing object"
+    ORPHAN = "orphan"
+    DUPLICATE_EFFECT = "duplicate effect"
+    BROKEN_HISTORY = "broken history"
+    BACKLOG = "backlog"
+    LEFTOVER = "leftover"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A violation, and what it is about."""
+
+    violation: Violation
+    what: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every violation, and how many accepted highlights came to which end."""
+
+    findings: list[Finding]
+    ends: Counter[str]
+
+    def count(self, violation: Violation) -> int:
+        """How many of a kind."""
+        return sum(each.violation is violation for each in self.findings)
+
+
+def check(ledger: Ledger, snapshot: Snapshot) -> Verdict:
+    """Hold the system against what its users were told."""
+    findings = [
+        *_check_ends(ledger, snapshot),
+        *_check_told(ledger, snapshot),
+        *_check_objects(snapshot),
+        *_check_contents(snapshot),
+        *_check_histories(snapshot),
+        *_check_rest(snapshot),
+    ]
+    return Verdict(findings, Counter(_end_of(each, snapshot) for each in ledger.highlights))
+
+
+# Every accepted event comes to one end.
+
+
+def _ends(snapshot: Snapshot) -> dict[str, set[Fate]]:
+    """The ends that each highlight event came to, by its id."""
+    ends: dict[str, set[Fate]] = defaultdict(set)
+    for message in snapshot.topics["clip-created"]:
+        ends[str(message.data.get("highlight_event_id"))].add(Fate.CLIP)
+    for message in snapshot.topics["clip-skipped"]:
+        ends[str(message.data.get("highlight_event_id"))].add(Fate.SKIPPED)
+    for message in snapshot.topics["highlight-detected.dlq"]:
+        ends[message.id].add(Fate.DEAD)
+    return ends
+
+
+def _check_ends(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
+    ends = _ends(snapshot)
+    died = {
+        each.id
+        for each in snapshot.topics["highlight-detected.dlq"]
+        if each.headers.get("dlq_error_type") == RepeatedDeath.__name__
+    }
+    rows = {each.clip_id: each for each in snapshot.rows}
+    for event, send in ledger.accepted.items():
+        found = ends.get(event, set())
+        if not found:
+            yield Finding(Violation.LOST, f"{event}: no clip, not skipped, not among the dead letters")
+        elif len(found) > 1:
+            yield Finding(Violation.TWO_ENDS, f"{event}: {', '.join(sorted(found))}")
+        # The machine's deaths are the chaos's doing: three in a row are an end that anybody may come to.
+        elif found != {send.fate} and event not in died:
+            yield Finding(Violation.WRONG_END, f"{event}: {', '.join(found)} in place of {send.fate}")
+        if Fate.CLIP in found and clip_id_for(send.highlight) not in rows:
+            yield Finding(Violation.LOST, f"{event}: it was cut, and the registry has no clip of it")
+    for topic in ("clip-created.dlq", "clip-skipped.dlq", "daily-tick.dlq"):
+        for message in snapshot.topics[topic]:
+            error = f"{message.headers.get('dlq_error_type')}: {message.headers.get('dlq_error')}"
+            yield Finding(Violation.WRONG_END, f"{message.id} of {topic}: {error}")
+
+
+def _end_of(highlight: str, snapshot: Snapshot) -> str:
+    """Where a highlight is now."""
+    row = next((each for each in snapshot.rows if each.stream_highlight_id == highlight), None)
+    if row is not None:
+        return row.status
+    for topic, end in (("clip-skipped", "skipped"), ("highlight-detected.dlq", "DLQ")):
+        if any(
+            each.data.get("stream_highlight_id", each.id.rpartition("-")[0]) == highlight
+            for each in snapshot.topics[topic]
+        ):
+            return end
+    return "nowhere"
+
+
+# Nobody is told in vain.
+
+
+def _check_told(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
+    rows = {each.clip_id: each for each in snapshot.rows}
+    for clip_id, told in ledger.told.items():
+        row = rows.get(clip_id)
+        if not told.kept or (row and row.status in {"kept", "published"} and _is_whole(row, snapshot)):
+            continue
+        state = "gone" if row is None else row.status
+        purged = row is not None and row.status == "purged"
+        violation = Violation.WRONGLY_PURGED if purged else Violation.TOLD_IN_VAIN
+        yield Finding(violation, f"clip {clip_id}: {told.account} was told that it is kept; it is {state}")
+
+
+def _is_whole(row: Row, snapshot: Snapshot) -> bool:
+    return snapshot.objects.get(row.object_key) == row.file_size_bytes and row.keys <= snapshot.objects.keys()
+
+
+# Rows and objects match.
+
+
+def orphans(snapshot: Snapshot) -> list[str]:
+    """Objects that no clip owns."""
+    owned = {key for row in snapshot.rows for key in row.keys}
+    return sorted(snapshot.objects.keys() - owned)
+
+
+def _check_objects(snapshot: Snapshot) -> Iterator[Finding]:
+    for row in snapshot.rows:
+        for key in sorted(row.keys - snapshot.objects.keys()):
+            yield Finding(Violation.MISSING_OBJECT, f"{row.status} clip {row.clip_id} without {key}")
+        size = snapshot.objects.get(row.object_key)
+        if row.keys and size is not None and size != row.file_size_bytes:
+            problem = f"{row.object_key} has {size} bytes, its clip says {row.file_size_bytes}"
+            yield Finding(Violation.MISSING_OBJECT, problem)
+    for key in orphans(snapshot):
+        yield Finding(Violation.ORPHAN, key)
+
+
+# An event id has one content, and one effect.
+
+
+def _check_contents(snapshot: Snapshot) -> Iterator[Finding]:
+    for topic in ("clip-created", "clip-lifecycle", "clip-objects-released"):
+        contents: dict[str, set[bytes]] = defaultdict(set)
+        for message in snapshot.topics[topic]:
+            contents[message.id].add(message.value)
+        for event, values in contents.items():
+            if len(values) > 1:
+                problem = f"{event} on {topic} has {len(values)} contents: {sorted(values)}"
+                yield Finding(Violation.DUPLICATE_EFFECT, problem)
+
+
+def _check_histories(snapshot: Snapshot) -> Iterator[Finding]:
+    """Each change of a clip was told under one version, once, and what was told leads to what is."""
+    told: dict[UUID, dict[int, list[Message]]] = defaultdict(lambda: defaultdict(list))
+    seen: set[str] = set()
+    for message in snapshot.topics["clip-lifecycle"]:
+        if message.type != "clip.expiring.v1" and message.id not in seen:
+            seen.add(message.id)
+            told[UUID(message.data["clip_id"])][message.data["version"]].append(message)
+    cuts: dict[UUID, set[str]] = defaultdict(set)
+    for message in snapshot.topics["clip-created"]:
+        cuts[UUID(message.data["clip_id"])].add(message.data["highlight_event_id"])
+    for row in snapshot.rows:
+        yield from _check_history(row, told.pop(row.clip_id, {}), cuts[row.clip_id])
+    for clip_id in told:
+        yield Finding(Violation.BROKEN_HISTORY, f"events of clip {clip_id}, which there is not")
+
+
+def _check_history(row: Row, told: dict[int, list[Message]], cuts: set[str]) -> Iterator[Finding]:
+    about = f"clip {row.clip_id}"
+    if missing := set(range(1, row.version + 1)) - told.keys():
+        yield Finding(Violation.LOST, f"{about}: nothing was told of its versions {sorted(missing)}")
+        return
+    for version, messages in told.items():
+        if version > row.version or len(messages) > 1:
+            types = [each.type for each in messages]
+            yield Finding(Violation.DUPLICATE_EFFECT, f"{about} version {version} of {row.version}: {types}")
+    history = [told[version][0] for version in range(1, row.version + 1)]
+    if (videos := sum(each.type == "clip.available.v1" for each in history)) > len(cuts):
+        yield Finding(Violation.DUPLICATE_EFFECT, f"{about}: {videos} videos of {len(cuts)} cuts")
+    status, findings = _replay(history, about)
+    yield from findings
+    if status != row.status:
+        yield Finding(Violation.BROKEN_HISTORY, f"{about} is {row.status}; told was {status}")
+
+
+_CHANGES = {
+    "clip.kept.v1": ({"available"}, "kept"),
+    "clip.unkept.v1": ({"kept"}, "available"),
+    "clip.published.v1": ({"available", "kept"}, "published"),
+    "clip.unpublished.v1": ({"published"}, "kept"),
+    "clip.purged.v1": ({"available"}, "purged"),
+}
+
+
+def _replay(history: Iterable[Message], about: str) -> tuple[str, list[Finding]]:
+    """The status that a reader of the events ends with."""
+    status, expires_at = "none", None
+    findings = []
+    for message in history:
+        data = message.data
+        if message.type == "clip.available.v1":
+            status = status if status in {"kept", "published"} else "available"
+        else:
+            sources, target = _CHANGES[message.type]
+            if status not in sources:
+                purged = message.type == "clip.purged.v1"
+                violation = Violation.WRONGLY_PURGED if purged else Violation.BROKEN_HISTORY
+                findings.append(Finding(violation, f"{about}: {message.type} when it was {status}"))
+            status = target
+        if message.type == "clip.purged.v1" and _is_before(data["purged_at"], expires_at):
+            problem = f"{about}: purged at {data['purged_at']}, and was to live until {expires_at}"
+            findings.append(Finding(Violation.WRONGLY_PURGED, problem))
+        expires_at = data.get("expires_at")
+    return status, findings
+
+
+def _is_before(moment: str, other: Any) -> bool:
+    return other is None or datetime.fromisoformat(moment) < datetime.fromisoformat(other)
+
+
+# Nothing is left.
+
+
+def _check_rest(snapshot: Snapshot) -> Iterator[Finding]:
+    backlogs = {"outbox": snapshot.outbox, "outbox's dead letters": snapshot.outbox_dead, **snapshot.lag}
+    for name, number in backlogs.items():
+        if number:
+            yield Finding(Violation.BACKLOG, f"{name}: {number}")
+    for what in (*snapshot.strays, *snapshot.files, *snapshot.locks):
+        yield Finding(Violation.LEFTOVER, what)

@@ -1,0 +1,146 @@
+"""Places where a service dies when it is told to, wrapped around it from outside.
+
+The services know nothing of this: what nobody built in cannot be switched on in production. A service is run
+by ``python -m tests.chaos.failpoints clip_cutter serve``, which wraps the functions of :data:`FAILPOINTS` and
+then does what ``python -m clip_cutter serve`` does. A function that is not there any more fails the start.
+
+A failpoint is armed by a file of its name in the folder that ``CHAOS_ARMED`` names. Whichever process passes
+first takes the file away and kills itself, so that one file is one death, however many workers there are.
+"""
+
+import functools
+import importlib
+import inspect
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clip_shared import bus
+from local_stack.kafka import is_embedded
+from local_stack.patient import be_patient
+
+ARMED = "CHAOS_ARMED"
+SESSION_TIMEOUT_MS = "CHAOS_SESSION_TIMEOUT_MS"
+# Whoever begins with a highlight of such an id dies of it, every time.
+KILLER_PREFIX = "killer-"
+
+
+@dataclass(frozen=True)
+class Failpoint:
+    """A place in a service: before or after a function, ``module:Class.method``."""
+
+    service: str
+    place: str
+    function: str
+    after: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called, and its file."""
+        return f"{self.service}.{self.place}"
+
+
+_COMMIT = "aiokafka:AIOKafkaConsumer.commit"
+
+FAILPOINTS = (
+    Failpoint("clip-cutter", "after_pull", "clip_cutter.recordings:Recordings.stage"),
+    Failpoint("clip-cutter", "in_ffmpeg", "clip_cutter.process:_limit"),
+    Failpoint("clip-cutter", "after_cut", "clip_cutter.cutter:Cutter.cut"),
+    Failpoint("clip-cutter", "between_uploads", "clip_cutter.storage:ClipStorage._put"),
+    Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:ClipStorage.save"),
+    Failpoint("clip-cutter", "after_publish", "clip_shared.bus:Bus.publish"),
+    Failpoint("clip-cutter", "before_ack", _COMMIT, after=False),
+    Failpoint("clip-registry", "before_commit", "clip_registry.outbox:Outbox.write"),
+    Failpoint("clip-registry", "after_commit_of_cuts", "clip_registry.store:Store.record"),
+    Failpoint("clip-registry", "after_commit_of_action", "clip_registry.store:Store.act"),
+    Failpoint("clip-registry", "after_commit_of_purge", "clip_registry.store:Store.expire"),
+    Failpoint("clip-registry", "between_relay_and_delete", "clip_registry.outbox:Outbox._send"),
+    Failpoint("clip-registry", "before_ack", _COMMIT, after=False),
+    Failpoint("clip-gateway", "after_action", "clip_gateway.registry_client:HttpRegistry.act"),
+    Failpoint("janitor", "before_purge", "janitor.registry_client:HttpRegistry.expire", after=False),
+    Failpoint("janitor", "after_purge", "janitor.registry_client:HttpRegistry.expire"),
+    Failpoint("janitor", "before_delete", "janitor.storage:ClipStorage.delete", after=False),
+    Failpoint("janitor", "after_delete", "janitor.storage:ClipStorage.delete"),
+    Failpoint("janitor", "before_ack", _COMMIT, after=False),
+)
+
+
+def install(service: str, armed: Path) -> None:
+    """Wrap every failpoint of a service, and what killers are killed by."""
+    for each in FAILPOINTS:
+        if each.service == service:
+            _wrap(each.function, functools.partial(_die_if_armed, armed / each.name), after=each.after)
+    if service == "clip-cutter":
+        _wrap("clip_cutter.handlers:Highlights.handle", _die_of_killers, after=False)
+
+
+def _die_if_armed(file: Path, *_: Any) -> None:
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return
+    _die()
+
+
+def _die_of_killers(_handler: Any, event: Any) -> None:
+    if event.data.stream_highlight_id.startswith(KILLER_PREFIX):
+        _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrap(function: str, hook: Callable[..., None], *, after: bool) -> None:
+    module, _, path = function.partition(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    setattr(owner, name, _with_hook(getattr(owner, name), hook, after=after))
+
+
+def _with_hook(original: Any, hook: Callable[..., None], *, after: bool) -> Any:
+    if not inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        def call(*arguments: Any, **named: Any) -> Any:
+            if not after:
+                hook(*arguments)
+            result = original(*arguments, **named)
+            if after:
+                hook(*arguments)
+            return result
+
+        return call
+
+    @functools.wraps(original)
+    async def await_it(*arguments: Any, **named: Any) -> Any:
+        if not after:
+            hook(*arguments)
+        result = await original(*arguments, **named)
+        if after:
+            hook(*arguments)
+        return result
+
+    return await_it
+
+
+def main() -> None:
+    """Run the module that the arguments name, as a service that can be told to die."""
+    package = sys.argv[1]
+    bus.SESSION_TIMEOUT_MS = int(os.environ[SESSION_TIMEOUT_MS])
+    if is_embedded(os.environ):
+        be_patient()
+    install(package.replace("_", "-"), Path(os.environ[ARMED]))
+    sys.argv = sys.argv[1:]
+    runpy.run_module(package, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

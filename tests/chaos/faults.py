@@ -1,0 +1,181 @@
+"""How each fault is done to the system, and undone."""
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from tests.chaos.load import Platform
+from tests.chaos.observe import read_topic
+from tests.chaos.plan import Fault, FaultKind, killer
+from tests.chaos.s3_proxy import Trouble
+from tests.chaos.system import Supervised, System
+
+REPEATED_AT_ONCE = 12
+# Deaths that it takes until an event is given up, and one to see that it was.
+MID_JOB_PATIENCE_SECONDS = 4.0
+SPARE_BYTES = 64 * 1024
+
+
+class Faults:
+    """Injects faults into one system; ``injected`` counts those that took place, ``missed`` the others.
+
+    A server or a process is hurt by one fault at a time: the next one waits for its turn.
+    """
+
+    def __init__(self, system: System, platform: Platform) -> None:
+        self.injected: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
+        self._system = system
+        self._platform = platform
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._ways: dict[FaultKind, Callable[[Fault, random.Random], Awaitable[bool]]] = {
+            FaultKind.KILL_AT: self._kill_at,
+            FaultKind.KILL: self._kill,
+            FaultKind.FREEZE: self._freeze,
+            FaultKind.TERMINATE: self._terminate,
+            FaultKind.JOIN_AND_LEAVE: self._join,
+            FaultKind.JOIN_AND_DIE: self._join,
+            FaultKind.BROKER_KILLED: self._break_broker,
+            FaultKind.BROKER_STOPPED: self._break_broker,
+            FaultKind.DATABASE_STOPPED: self._stop_database,
+            FaultKind.STORAGE: self._trouble_storage,
+            FaultKind.REPEATED: self._repeat,
+            FaultKind.DISK_FULL: self._fill_disk,
+            FaultKind.KILLER: self._send_killer,
+        }
+        self.healing = asyncio.Event()
+
+    async def inject(self, fault: Fault, seed: int, started: float) -> None:
+        """Wait for a fault's time (on the monotonic clock), let it happen and pass."""
+        await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
+        dice = random.Random(f"{seed} {fault}")  # noqa: S311 - chance, not a secret
+        took_place = await self._ways[fault.kind](fault, dice)
+        counts = self.injected if took_place else self.missed
+        counts[f"{fault.kind}: {fault.target}"] += 1
+
+    @asynccontextmanager
+    async def _turn(self, target: str) -> AsyncIterator[None]:
+        async with self._turns.setdefault(target, asyncio.Lock()):
+            yield
+
+    async def _kill_at(self, fault: Fault, _dice: random.Random) -> bool:
+        file = self._system.arm(fault.target)
+        while file.exists():
+            if self.healing.is_set():
+                file.unlink(missing_ok=True)
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    async def _kill(self, fault: Fault, _dice: random.Random) -> bool:
+        async with self._turn(fault.target):
+            self._system.kill(self._system.of(fault.target))
+        return True
+
+    async def _freeze(self, fault: Fault, _dice: random.Random) -> bool:
+        async with self._turn(fault.target), self._system.frozen(self._system.of(fault.target)):
+            await asyncio.sleep(fault.seconds)
+        return True
+
+    async def _terminate(self, fault: Fault, _dice: random.Random) -> bool:
+        worker = self._system.of(fault.target)
+        async with self._turn(fault.target):
+            if fault.target == "clip-cutter":
+                await self._until_mid_job()
+            async with worker.lock:
+                await self._system.end(worker)
+        return True
+
+    async def _until_mid_job(self) -> None:
+        deadline = time.monotonic() + MID_JOB_PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            if any(self._system.site.state.scratch.glob("*/job-*/*")):
+                return
+            await asyncio.sleep(0.02)
+
+    async def _join(self, fault: Fault, _dice: random.Random) -> bool:
+        worker: Supervised = await self._system.join(fault.target)
+        await asyncio.sleep(fault.seconds)
+        if fault.kind is FaultKind.JOIN_AND_DIE:
+            self._system.kill(worker)  # and started again, to leave in order later
+            await asyncio.sleep(fault.seconds)
+        await self._system.leave(worker)
+        return True
+
+    async def _break_broker(self, fault: Fault, _dice: random.Random) -> bool:
+        kafka = self._system.servers.kafka
+        if self._system.broker_forgets:
+            return False
+        async with self._turn(fault.target):
+            end = kafka.kill if fault.kind is FaultKind.BROKER_KILLED else kafka.stop
+            await asyncio.to_thread(end)
+            await asyncio.sleep(fault.seconds)
+            await self._system.start_again(kafka)
+        return True
+
+    async def _stop_database(self, fault: Fault, _dice: random.Random) -> bool:
+        async with self._turn(fault.target):
+            await self._system.stop_database_at_once()
+            await asyncio.sleep(fault.seconds)
+            await self._system.start_again(self._system.servers.postgres)
+        return True
+
+    async def _trouble_storage(self, fault: Fault, dice: random.Random) -> bool:
+        proxy, trouble = self._system.proxy, Trouble(fault.target)
+        async with self._turn("storage"):
+            before = proxy.injected[trouble]
+            # A storm that hits everything, or one in which some requests get through.
+            proxy.share = 1.0 if trouble is Trouble.DELETE_ERRORS else dice.choice((0.5, 1.0))
+            proxy.trouble = trouble
+            await asyncio.sleep(fault.seconds)
+            while trouble is Trouble.DELETE_ERRORS and proxy.injected[trouble] == before:
+                if self.healing.is_set():
+                    break
+                await asyncio.sleep(0.1)
+            proxy.trouble = None
+        return proxy.injected[trouble] > before
+
+    async def _repeat(self, fault: Fault, dice: random.Random) -> bool:
+        """Publish some of a topic's events again, in any order."""
+        servers = self._system.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        records: list[ConsumerRecord] = []
+        while not records and not self.healing.is_set():
+            with suppress(KafkaError, TimeoutError):
+                records = await read_topic(servers, fault.target)
+            await asyncio.sleep(0.2)
+        for each in dice.sample(records, min(REPEATED_AT_ONCE, len(records))):
+            await self._platform.publish(
+                fault.target, each.value or b"", key=each.key, headers=list(each.headers)
+            )
+        return bool(records)
+
+    async def _fill_disk(self, fault: Fault, _dice: random.Random) -> bool:
+        if not self._system.scratch_is_bounded:
+            return False
+        ballast = self._system.site.state.scratch / "ballast"
+        try:
+            _fill(ballast)
+            await asyncio.sleep(fault.seconds)
+        finally:
+            ballast.unlink(missing_ok=True)
+        return True
+
+    async def _send_killer(self, _fault: Fault, dice: random.Random) -> bool:
+        await self._platform.detect(killer(dice.randrange(10**9)), datetime.now(UTC))
+        return True
+
+
+def _fill(file: Path) -> None:
+    with file.open("wb") as ballast:
+        free = shutil.disk_usage(file.parent).free
+        os.posix_fallocate(ballast.fileno(), 0, max(1, free - SPARE_BYTES))

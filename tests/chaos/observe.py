@@ -1,0 +1,230 @@
+"""The state of the whole system, as seen from outside: topics, rows, objects, processes, files."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import psutil
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from clip_shared.topics import TOPICS
+from local_stack.stack import CLIPS_BUCKET
+from tests.chaos.system import System
+
+GROUPS = {
+    "highlight-detected": "clip-cutter",
+    "clip-created": "clip-registry",
+    "clip-skipped": "clip-registry",
+    "clip-objects-released": "janitor",
+    "daily-tick": "janitor",
+}
+READ_SECONDS = 30.0
+READ = ("clip-created", "clip-skipped", "clip-lifecycle", "clip-objects-released")
+DEAD = (
+    "highlight-detected.dlq",
+    "clip-created.dlq",
+    "clip-skipped.dlq",
+    "clip-objects-released.dlq",
+    "daily-tick.dlq",
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A record: its CloudEvents id and type, its other headers, and its data."""
+
+    id: str
+    type: str
+    value: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it says; empty where that cannot be read."""
+        try:
+            found = json.loads(self.value)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A clip, as the registry has it."""
+
+    clip_id: UUID
+    stream_highlight_id: str
+    status: str
+    object_key: str
+    poster_key: str | None
+    file_size_bytes: int
+    highlight_event_id: str
+    version: int
+    purged_at: datetime | None
+
+    @property
+    def keys(self) -> set[str]:
+        """The objects that must be there: none of a purged clip's."""
+        return (
+            set()
+            if self.status == "purged"
+            else {each for each in (self.object_key, self.poster_key) if each}
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that the checker looks at. ``topics`` by name; ``lag`` by consumer group; ``objects``: sizes."""
+
+    rows: list[Row]
+    objects: dict[str, int]
+    topics: dict[str, list[Message]]
+    lag: dict[str, int] = field(default_factory=dict)
+    outbox: int = 0
+    outbox_dead: int = 0
+    strays: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    locks: list[str] = field(default_factory=list)
+
+
+async def take(system: System) -> Snapshot:
+    """Look at everything. It is one moment only when nothing is at work any more."""
+    servers = system.environment["KAFKA_BOOTSTRAP_SERVERS"]
+    topics = {name: [_message(each) for each in await read_topic(servers, name)] for name in (*READ, *DEAD)}
+    connection = await _connect(system)
+    try:
+        rows = [_row(each) for each in await connection.fetch("SELECT * FROM generated_clips")]
+        outbox = await connection.fetchval("SELECT count(*) FROM outbox")
+        outbox_dead = await connection.fetchval("SELECT count(*) FROM outbox_dlq")
+        locks = await _locks(connection)
+    finally:
+        await connection.close()
+    scratch = system.site.state.scratch
+    return Snapshot(
+        rows=rows,
+        objects=await asyncio.to_thread(_objects, system),
+        topics=topics,
+        lag=await lags(servers),
+        outbox=outbox,
+        outbox_dead=outbox_dead,
+        strays=_strays(scratch),
+        files=_files(scratch, workers=sum(each.process.name == "clip-cutter" for each in system.workers)),
+        locks=locks,
+    )
+
+
+async def backlog(system: System) -> int:
+    """How much is still to be done: events not handled, and events not sent."""
+    connection = await _connect(system)
+    try:
+        outbox: int = await connection.fetchval("SELECT count(*) FROM outbox")
+    finally:
+        await connection.close()
+    return outbox + sum((await lags(system.environment["KAFKA_BOOTSTRAP_SERVERS"])).values())
+
+
+async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
+    """Everything that is on a topic.
+
+    Raises:
+        KafkaError, TimeoutError: the broker is out.
+    """
+    async with asyncio.timeout(READ_SECONDS):
+        return await _read_topic(servers, topic)
+
+
+async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
+    await consumer.start()
+    try:
+        partitions = _partitions(topic)
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        ends = await consumer.end_offsets(partitions)
+        records: list[ConsumerRecord] = []
+        while any([await consumer.position(each) < ends[each] for each in partitions]):
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                records += batch
+        return sorted(records, key=lambda each: each.timestamp)
+    finally:
+        await consumer.stop()
+
+
+async def lags(servers: str) -> dict[str, int]:
+    """For each consumer group, how many events it has not committed."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await consumer.start()
+    try:
+        await admin.start()
+        found = {}
+        for topic, service in GROUPS.items():
+            partitions = _partitions(topic)
+            ends = await consumer.end_offsets(partitions)
+            group = f"{service}.{topic}"
+            committed = await admin.list_consumer_group_offsets(group)
+            found[group] = sum(
+                ends[each] - max(0, committed[each].offset if each in committed else 0) for each in partitions
+            )
+        return found
+    finally:
+        await admin.close()
+        await consumer.stop()
+
+
+def _partitions(topic: str) -> list[TopicPartition]:
+    (number,) = (each.partitions for each in TOPICS if each.name == topic)
+    return [TopicPartition(topic, each) for each in range(number)]
+
+
+def _message(record: ConsumerRecord) -> Message:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    return Message(headers.get("ce_id", ""), headers.get("ce_type", ""), record.value or b"", headers)
+
+
+async def _connect(system: System) -> Any:
+    return await asyncpg.connect(system.environment["DATABASE_URL"].replace("+asyncpg", ""))
+
+
+def _row(record: Any) -> Row:
+    return Row(**{name: record[name] for name in Row.__dataclass_fields__})
+
+
+async def _locks(connection: Any) -> list[str]:
+    rows = await connection.fetch(
+        "SELECT 'advisory lock of ' || pid AS what FROM pg_locks WHERE locktype = 'advisory' UNION ALL"
+        " SELECT state || ' since ' || state_change FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        " UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts"
+    )
+    return [each["what"] for each in rows]
+
+
+def _objects(system: System) -> dict[str, int]:
+    pages = system.s3.get_paginator("list_objects_v2").paginate(Bucket=CLIPS_BUCKET)
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    # A HEAD for each: a listing may know what the storage cannot give.
+    return {key: system.s3.head_object(Bucket=CLIPS_BUCKET, Key=key)["ContentLength"] for key in keys}
+
+
+def _strays(scratch: Path) -> list[str]:
+    """Tools of the cutter that are at work."""
+    needle = f"{scratch}/"
+    return [
+        f"{process.pid} {process.info['name']}"
+        for process in psutil.process_iter(["cmdline", "name"])
+        if any(needle in argument for argument in process.info["cmdline"] or ())
+    ]
+
+
+def _files(scratch: Path, *, workers: int) -> list[str]:
+    """What does not belong on an idle scratch disk: anything but one folder with a lock for each worker."""
+    folders = list(scratch.glob("worker-*"))
+    known = {scratch / "lock", *folders, *(folder / "lock" for folder in folders)}
+    left = [str(path.relative_to(scratch)) for path in scratch.rglob("*") if path not in known]
+    return left + [f"{len(folders)} folders of {workers} workers"] * (len(folders) != workers)

@@ -1,0 +1,192 @@
+"""What happens in a round, drawn from its seed: the load, and the faults. Pure; the timing is the machine's.
+
+Faults are dealt like cards. Each deck has every fault once; consecutive seeds take consecutive hands of a deck
+that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds from a multiple of it on see every fault there is.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
+from tests.chaos.s3_proxy import Trouble
+
+LOAD_SECONDS = 20.0
+HIGHLIGHTS = 26
+ACCOUNTS = 4
+TICK_SECONDS = 2.0
+# The last fault may begin so long before the end of the load.
+FAULTS_UNTIL = 0.75
+ROUNDS_PER_DECK = 5
+
+
+class FaultKind(StrEnum):
+    """What is done to the system."""
+
+    KILL_AT = "SIGKILL at a failpoint"
+    KILL = "SIGKILL at any moment"
+    FREEZE = "SIGSTOP beyond the session"
+    TERMINATE = "SIGTERM in mid-job"
+    JOIN_AND_LEAVE = "worker joins and leaves"
+    JOIN_AND_DIE = "worker joins and is killed"
+    BROKER_KILLED = "broker killed"
+    BROKER_STOPPED = "broker stopped"
+    DATABASE_STOPPED = "PostgreSQL stopped at once"
+    STORAGE = "S3"
+    REPEATED = "events repeated out of order"
+    DISK_FULL = "scratch disk full"
+    KILLER = "event that kills its process"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, ``at`` seconds after the load began, for ``seconds`` (where it lasts)."""
+
+    kind: FaultKind
+    target: str
+    at: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """As in the printed plan."""
+        lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
+        return f"{self.at:5.1f} s  {self.kind}: {self.target}{lasting}"
+
+
+class Fate(StrEnum):
+    """What has to become of a highlight."""
+
+    CLIP = "clip"
+    SKIPPED = "skipped"
+    DEAD = "dead-lettered"
+
+
+@dataclass(frozen=True)
+class Send:
+    """A highlight event to publish; events of one ``highlight`` are detected in the order of ``detected``."""
+
+    at: float
+    event: str
+    highlight: str
+    account: str
+    fate: Fate
+    flaw: str = ""
+    detected: int = 0
+    start: float = 0.0
+    seconds: float = 2.0
+    container: str = "mp4"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What an account asks of a clip, one after the other, each ``pause`` seconds after the answer before."""
+
+    highlight: str
+    account: str
+    actions: tuple[str, ...]
+    pause: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A round."""
+
+    seed: int
+    sends: tuple[Send, ...]
+    wishes: tuple[Wish, ...]
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        """The same for the same seed."""
+        flawed = sum(each.fate is not Fate.CLIP for each in self.sends)
+        load = f"seed {self.seed}: {len(self.sends)} events ({flawed} flawed), {len(self.wishes)} clips asked for"
+        return "\n".join([load, *(f"  {fault}" for fault in self.faults)])
+
+
+WORKERS = ("clip-cutter", "clip-registry", "janitor")
+SERVICES = (*WORKERS, "clip-gateway")
+REPEATABLE = ("highlight-detected", "clip-created", "clip-objects-released", "daily-tick")
+_WISHES = (
+    ("keep",),
+    ("publish",),
+    ("keep", "publish", "unpublish"),
+    ("keep", "unkeep"),
+    ("keep", "unkeep", "keep"),
+)
+_FLAWS = (
+    (Fate.SKIPPED, "not_clipable"),
+    (Fate.SKIPPED, "window_outside_source"),
+    (Fate.SKIPPED, "source_missing"),
+    (Fate.DEAD, "not JSON"),
+    (Fate.DEAD, "foreign bucket"),
+)
+
+
+def deck() -> tuple[Fault, ...]:
+    """Every fault there is, once."""
+    return (
+        *(Fault(FaultKind.KILL_AT, each.name) for each in FAILPOINTS),
+        *(Fault(FaultKind.KILL, service) for service in SERVICES),
+        *(Fault(FaultKind.FREEZE, service, seconds=9) for service in WORKERS),
+        *(Fault(FaultKind.TERMINATE, service) for service in SERVICES),
+        *(Fault(FaultKind.JOIN_AND_LEAVE, service, seconds=5) for service in WORKERS),
+        Fault(FaultKind.JOIN_AND_DIE, "clip-cutter", seconds=5),
+        Fault(FaultKind.BROKER_KILLED, "kafka", seconds=2),
+        Fault(FaultKind.BROKER_STOPPED, "kafka", seconds=2),
+        Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=2),
+        Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=0.1),
+        *(Fault(FaultKind.STORAGE, trouble, seconds=5) for trouble in Trouble),
+        *(Fault(FaultKind.REPEATED, topic) for topic in REPEATABLE),
+        Fault(FaultKind.DISK_FULL, "clip-cutter", seconds=4),
+        Fault(FaultKind.KILLER, "clip-cutter"),
+    )
+
+
+def draw(seed: int) -> Plan:
+    """The round of a seed."""
+    dice = random.Random(seed)  # noqa: S311 - chance, not a secret
+    sends = tuple(sorted(_sends(seed, dice), key=lambda each: each.at))
+    clips = {each.highlight: each.account for each in sends if each.fate is Fate.CLIP}
+    wished = dice.sample(sorted(clips), len(clips) * 6 // 10)
+    wishes = tuple(
+        Wish(each, clips[each], _WISHES[number % len(_WISHES)], pause=dice.uniform(0, 1.5))
+        for number, each in enumerate(wished)
+    )
+    return Plan(seed, sends, wishes, tuple(_faults(seed, dice)))
+
+
+def _faults(seed: int, dice: random.Random) -> list[Fault]:
+    number, hand = divmod(seed, ROUNDS_PER_DECK)
+    cards = list(deck())
+    random.Random(number).shuffle(cards)  # noqa: S311 - chance, not a secret
+    dealt = [
+        Fault(card.kind, card.target, at=dice.uniform(1, LOAD_SECONDS * FAULTS_UNTIL), seconds=card.seconds)
+        for card in cards[hand::ROUNDS_PER_DECK]
+    ]
+    return sorted(dealt, key=lambda fault: fault.at)
+
+
+def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
+    for number in range(HIGHLIGHTS):
+        name = f"s{seed}-h{number}"
+        at = dice.uniform(0, LOAD_SECONDS)
+        window = {
+            "start": dice.uniform(0, 15),
+            "seconds": dice.uniform(2, 4),
+            "container": "ts" if number % 6 == 5 else "mp4",
+        }
+        first = Send(at, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, **window)  # type: ignore[arg-type]
+        yield first
+        if number % 5 == 1:  # a newer detection of the same, which may even arrive before
+            later = at + dice.uniform(-2, 6)
+            yield Send(max(0.0, later), f"{name}-e1", name, first.account, Fate.CLIP, detected=1, **window)  # type: ignore[arg-type]
+    for number, (fate, flaw) in enumerate(_FLAWS):
+        name = f"s{seed}-f{number}"
+        yield Send(dice.uniform(0, LOAD_SECONDS), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
+
+
+def killer(seed: int) -> Send:
+    """A highlight whose cutter dies of it, every time."""
+    name = f"{KILLER_PREFIX}s{seed}"
+    return Send(0.0, f"{name}-e0", name, f"s{seed}-a0", Fate.DEAD, "killer")

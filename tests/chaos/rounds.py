@@ -1,0 +1,148 @@
+"""Rounds: load and faults, healing, settling, and the check."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+import typer
+from aiokafka.errors import KafkaError
+
+from clip_shared.dlq import replay
+from clip_shared.settings import KafkaSettings
+from tests.chaos.checker import Finding, Verdict, Violation, check
+from tests.chaos.faults import Faults
+from tests.chaos.ledger import Ledger
+from tests.chaos.load import Platform
+from tests.chaos.observe import backlog, take
+from tests.chaos.plan import LOAD_SECONDS, Plan, draw
+from tests.chaos.report import Totals
+from tests.chaos.system import System
+
+RELEASES = "clip-objects-released"
+MAX_REPLAYED = 1000
+RECOVERY_LIMIT_SECONDS = 60.0
+SETTLE_LIMIT_SECONDS = 180.0
+LOOK_SECONDS = 0.5
+# In a row, with nothing to do each time.
+QUIET_LOOKS = 2
+MAX_SHOWN = 30
+
+
+class Run:
+    """Rounds on one system, which remembers all of them: each check is of everything so far."""
+
+    def __init__(self, system: System, totals: Totals) -> None:
+        self.ledger = Ledger()
+        self.platform = Platform(system, self.ledger)
+        self.faults = Faults(system, self.platform)
+        self._system = system
+        self._totals = totals
+
+    async def round(self, plan: Plan) -> Verdict:
+        """One round, and what the checker has to say."""
+        typer.echo(plan)
+        await self._suffer(plan)
+        healed = time.monotonic()
+        settled = await self._settle()
+        seconds = time.monotonic() - healed
+        await self._replay_releases()
+        verdict = check(self.ledger, await take(self._system))
+        findings = verdict.findings + self._complaints(settled=settled, seconds=seconds)
+        verdict = Verdict(findings, verdict.ends)
+        self._note(plan, verdict, seconds)
+        return verdict
+
+    async def _suffer(self, plan: Plan) -> None:
+        """Play the load and inject the faults. At the return all is healed, and all answers are in."""
+        self.faults.healing.clear()
+        started, stop_waiting = time.monotonic(), asyncio.Event()
+        playing = asyncio.create_task(self.platform.play(plan, stop_waiting))
+        injecting = asyncio.gather(*(self.faults.inject(fault, plan.seed, started) for fault in plan.faults))
+        await asyncio.sleep(LOAD_SECONDS)
+        self.faults.healing.set()
+        await injecting
+        stop_waiting.set()
+        await playing
+
+    async def _settle(self) -> bool:
+        """Wait until there is nothing left to do, anywhere."""
+        quiet, deadline = 0, time.monotonic() + SETTLE_LIMIT_SECONDS
+        while quiet < QUIET_LOOKS and time.monotonic() < deadline:
+            quiet = 0 if await self._is_busy() else quiet + 1
+            await asyncio.sleep(LOOK_SECONDS)
+        return quiet >= QUIET_LOOKS
+
+    async def _is_busy(self) -> bool:
+        try:
+            return await backlog(self._system) > 0
+        except (KafkaError, OSError, TimeoutError, asyncpg.PostgresError):
+            return True  # a server that is not quite up yet
+
+    async def _replay_releases(self) -> None:
+        """What a person does with objects that could not be deleted: have it tried again."""
+        environment = self._system.environment
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
+            kafka_enable_idempotence=environment["KAFKA_ENABLE_IDEMPOTENCE"] == "true",
+        )
+        replayed = await replay(settings, RELEASES, limit=MAX_REPLAYED)
+        self._totals.replayed += replayed
+        if replayed:
+            await self._settle()
+
+    def _complaints(self, *, settled: bool, seconds: float) -> list[Finding]:
+        late = [
+            Finding(Violation.LEFTOVER, f"{name} did not end after SIGTERM") for name in self._system.overruns
+        ]
+        self._system.overruns.clear()
+        if not settled:
+            late.append(Finding(Violation.BACKLOG, f"not settled within {SETTLE_LIMIT_SECONDS:.0f} s"))
+        elif seconds > RECOVERY_LIMIT_SECONDS:
+            late.append(Finding(Violation.BACKLOG, f"recovered only after {seconds:.1f} s"))
+        return late
+
+    def _note(self, plan: Plan, verdict: Verdict, seconds: float) -> None:
+        totals = self._totals
+        totals.add(plan.seed, verdict, seconds)
+        totals.events = len(self.ledger.accepted)
+        totals.injected, totals.missed = self.faults.injected, self.faults.missed
+        totals.restarts = self._system.restarts
+        totals.liveness_restarts = self._system.liveness_restarts
+        typer.echo(
+            f"  recovered in {seconds:.1f} s; {dict(verdict.ends)}; {len(verdict.findings)} violations"
+        )
+        for each in verdict.findings[:MAX_SHOWN]:
+            typer.echo(f"  VIOLATION {each.violation}: {each.what}")
+
+
+async def run(
+    totals: Totals, *, first_seed: int, rounds: int | None, until: float | None, logs: Path
+) -> None:
+    """Rounds on one system: so many, or until a moment of the monotonic clock; the first violation is the end.
+
+    ``logs``: where the logs of everything are put after a violation.
+    """
+    system = System(session_seconds=totals.session_seconds, seed=first_seed)
+    with tempfile.TemporaryDirectory(prefix="clips-chaos-") as folder:
+        async with system.running():
+            this = Run(system, totals)
+            await this.platform.open(Path(folder))
+            try:
+                seed = first_seed
+                while _goes_on(seed - first_seed, rounds, until) and not totals.findings:
+                    await this.round(draw(seed))
+                    seed += 1
+            finally:
+                if not totals.is_clean:
+                    shutil.copytree(system.site.state.logs, logs, dirs_exist_ok=True)
+                    typer.echo(f"  The logs are in {logs}")
+                await this.platform.close()
+
+
+def _goes_on(done: int, rounds: int | None, until: float | None) -> bool:
+    if until is not None:
+        return time.monotonic() < until
+    return rounds is None or done < rounds

@@ -1,0 +1,252 @@
+"""Storage that fails: a proxy in front of the S3 server, which lets through, delays, refuses and breaks off.
+
+One request for each connection (``Connection: close`` is put into each), so that every request can be looked
+at, and its bytes passed on as they are: the signature covers them. A DeleteObjects during "delete errors" is
+answered by the proxy itself, which deletes the other keys in its own name.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
+
+LOOPBACK = "127.0.0.1"
+CHUNK_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+SLOW_CHUNK_BYTES, SLOW_SECONDS = 16 * 1024, 0.1
+# Of the keys of a DeleteObjects: one in so many is stuck, and this share of the others fails this time.
+STUCK_ONE_IN, UNLUCKY_SHARE = 5, 0.3
+S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+
+
+class Trouble(StrEnum):
+    """What the storage has."""
+
+    ERROR_500 = "500"
+    ERROR_503 = "503"
+    SLOW = "slow"
+    RESET = "reset"
+    DELETE_ERRORS = "delete_errors"
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    target: str
+    head: bytes
+    length: int
+
+    @property
+    def is_batch_delete(self) -> bool:
+        return self.method == "POST" and self.target.partition("?")[2] in {"delete", "delete="}
+
+
+class S3Proxy:
+    """A proxy on one loopback port.
+
+    Args:
+        port: where it listens.
+        upstream: the S3 server's URL.
+        delete: deletes one object (bucket, key); called from a thread.
+        seed: of its dice.
+
+    ``trouble`` is what goes on at present, for the ``share`` of requests that it hits; ``injected`` counts.
+    """
+
+    def __init__(self, port: int, upstream: str, delete: Callable[[str, str], object], *, seed: int) -> None:
+        self.url = f"http://{LOOPBACK}:{port}"
+        self.trouble: Trouble | None = None
+        self.share = 0.0
+        self.injected: Counter[Trouble] = Counter()
+        self._port = port
+        address = urlsplit(upstream)
+        self._upstream = (address.hostname or LOOPBACK, address.port or 80)
+        self._delete = delete
+        self._dice = random.Random(seed)  # noqa: S311 - chance, not a secret
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen for as long as this is entered."""
+        server = await asyncio.start_server(self._accept, LOOPBACK, self._port, limit=MAX_HEAD_BYTES)
+        try:
+            yield
+        finally:
+            server.close()
+            for connection in self._connections:
+                connection.cancel()
+            if self._connections:
+                await asyncio.wait(self._connections, timeout=5)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                request = await _read_request(reader)
+                await self._handle(request, self._draw(request), reader, writer)
+        finally:
+            writer.close()
+
+    def _draw(self, request: _Request) -> Trouble | None:
+        """The trouble that this request has."""
+        trouble = self.trouble
+        if trouble is None or self._dice.random() >= self.share:
+            return None
+        if trouble is Trouble.DELETE_ERRORS and not request.is_batch_delete:
+            return None
+        self.injected[trouble] += 1
+        return trouble
+
+    async def _handle(
+        self,
+        request: _Request,
+        trouble: Trouble | None,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        match trouble:
+            case Trouble.ERROR_500:
+                await _answer(reader, writer, request, 500, _error("InternalError"))
+            case Trouble.ERROR_503:
+                await _answer(reader, writer, request, 503, _error("SlowDown"))
+            case Trouble.DELETE_ERRORS:
+                await self._delete_some(reader, writer, request)
+            case Trouble.RESET:
+                # Anywhere: before the request has left, within it, within the answer, or just before its end.
+                await self._pass_on(request, reader, writer, break_after=self._dice.choice((0, 1, 2, 20)))
+            case _:
+                await self._pass_on(request, reader, writer, slow=trouble is Trouble.SLOW)
+
+    async def _pass_on(
+        self,
+        request: _Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        slow: bool = False,
+        break_after: int | None = None,
+    ) -> None:
+        """Splice the connection with one to the server.
+
+        Args:
+            request: its head, which was read already.
+            reader: the client's side.
+            writer: the client's side.
+            slow: pass a little at a time.
+            break_after: reset the client's connection after so many chunks of either way.
+        """
+        server_reader, server_writer = await asyncio.open_connection(*self._upstream)
+        chunks = iter(range(break_after)) if break_after is not None else None
+        ways = []
+        try:
+            server_writer.write(request.head)
+            up = asyncio.create_task(_pass(reader, server_writer, slow=slow, chunks=chunks))
+            down = asyncio.create_task(_pass(server_reader, writer, slow=slow, chunks=chunks))
+            ways = [up, down]
+            await asyncio.wait([down])
+            if down.result():
+                _reset(writer)
+        finally:
+            for way in ways:
+                way.cancel()
+            server_writer.close()
+
+    async def _delete_some(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request
+    ) -> None:
+        """Delete what can be deleted: of the other keys, some come free when they are tried again."""
+        body = await _read_body(reader, writer, request)
+        bucket = request.target.partition("?")[0].strip("/")
+        errors = []
+        for key in _keys_of(body):
+            if zlib.crc32(key.encode()) % STUCK_ONE_IN == 0:
+                errors.append(_key_error(key, "AccessDenied"))
+            elif self._dice.random() < UNLUCKY_SHARE:
+                errors.append(_key_error(key, "InternalError"))
+            else:
+                await asyncio.to_thread(self._delete, bucket, key)
+        text = f'<DeleteResult xmlns="{S3_NAMESPACE[1:-1]}">{"".join(errors)}</DeleteResult>'
+        _write(writer, 200, text.encode())
+        await writer.drain()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> _Request:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *fields = head[:-4].split(b"\r\n")
+    method, target, _ = first.decode("latin-1").split(" ", 2)
+    kept = [line for line in fields if not line.lower().startswith(b"connection:")]
+    lengths = [int(line.split(b":")[1]) for line in kept if line.lower().startswith(b"content-length:")]
+    changed = b"\r\n".join([first, *kept, b"Connection: close"]) + b"\r\n\r\n"
+    return _Request(method, target, changed, lengths[0] if lengths else 0)
+
+
+async def _read_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request) -> bytes:
+    if b"100-continue" in request.head.lower():
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return await reader.readexactly(request.length)
+
+
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request, status: int, body: bytes
+) -> None:
+    await _read_body(reader, writer, request)
+    _write(writer, status, b"" if request.method == "HEAD" else body)
+    await writer.drain()
+
+
+def _write(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+    head = (
+        f"HTTP/1.1 {status} Trouble\r\nContent-Type: application/xml\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+
+
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slow: bool, chunks: Iterator[int] | None
+) -> bool:
+    """Pass bytes on until their end. True: it was broken off."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(SLOW_CHUNK_BYTES if slow else CHUNK_BYTES):
+            if chunks is not None and next(chunks, None) is None:
+                return True
+            writer.write(data)
+            await writer.drain()
+            if slow:
+                await asyncio.sleep(SLOW_SECONDS)
+    return False
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST, as a server that crashes does."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode()
+
+
+def _key_error(key: str, code: str) -> str:
+    return f"<Error><Key>{escape(key)}</Key><Code>{code}</Code><Message>chaos</Message></Error>"
+
+
+def _keys_of(body: bytes) -> list[str]:
+    """The keys of a DeleteObjects. The body is our own services': no stranger's XML."""
+    root = ET.fromstring(body)  # noqa: S314 - see above
+    return [element.text or "" for tag in (f"{S3_NAMESPACE}Key", "Key") for element in root.iter(tag)]
