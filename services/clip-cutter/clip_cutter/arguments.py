@@ -51,6 +51,7 @@ MP4: Mapping[str, Any] = {
 JPEG: Mapping[str, Any] = {
     "f": "image2",
     "update": 1,
+    "fps_mode": "passthrough",  # else a picture from before the time that was sought is dropped
     "c:v": "mjpeg",
     "q:v": 3,
     "pix_fmt": "yuvj420p",
@@ -171,16 +172,18 @@ def tighten_command(program: str, clip: Path, output: Path) -> list[str]:
     return _compile(program, ffmpeg.output(stream, str(output), map=0, c="copy", **MP4))
 
 
-def poster_command(program: str, clip: Path, output: Path, keyframe: float | None, threads: int) -> list[str]:
+def poster_command(program: str, clip: Path, output: Path, keyframe: float | None) -> list[str]:
     """Save a picture of a clip as JPEG: the one at ``keyframe``, else the first.
 
     What comes before the first picture, hidden, has to be decoded for it: a keyframe costs a tenth of that.
     """
     source = Input.of_file(clip)
-    seek = {} if keyframe is None else {"ss": _seconds(keyframe + SEEK_SECONDS), "noaccurate_seek": None}
-    picture = ffmpeg.input(source.location, threads=threads, **seek, **source.options()).video
-    poster = ffmpeg.output(picture.filter("scale", *POSTER_SIZE), str(output), **{"frames:v": 1}, **JPEG)
-    return _compile(program, poster)
+    options: dict[str, Any] = {"threads": 1, "an": None} | source.options()
+    if keyframe is not None:
+        at = _seconds(keyframe + SEEK_SECONDS)
+        options |= {"ss": at, "noaccurate_seek": None, "skip_frame": "nokey"}
+    picture = ffmpeg.input(source.location, **options).video.filter("scale", *POSTER_SIZE)
+    return _compile(program, ffmpeg.output(picture, str(output), **{"frames:v": 1}, **JPEG))
 
 
 def _compile(program: str, graph: Any) -> list[str]:

@@ -154,7 +154,7 @@ class Ffmpeg:
 
     async def poster(self, clip: Path, output: Path, keyframe: float | None) -> None:
         """Save a picture of a clip: the one at ``keyframe`` (seconds), else its first."""
-        command = arguments.poster_command(self._programs.ffmpeg, clip, output, keyframe, self._threads)
+        command = arguments.poster_command(self._programs.ffmpeg, clip, output, keyframe)
         await self._run(command, Input.of_file(clip), self._limits)
         if not _exists(output):  # ffmpeg reports success
             raise ToolFailed("its pictures cannot be decoded")

@@ -13,8 +13,8 @@ from typing import Protocol, Self
 from clip_cutter.domain.cut import MAX_HIDDEN_SECONDS
 from clip_cutter.domain.media import ByteRange, Media, NotPlain
 
-BLOCK_BYTES = 64 * 1024
-MAX_BLOCKS = 64  # without a picture; a keyframe of 4 MiB is none
+BLOCK_BYTES = 32 * 1024
+MAX_BLOCKS = 128  # without a picture; a keyframe of 4 MiB is none
 BACK_BYTES = 256 * 1024
 MAX_LOOKS = 32
 INTERPOLATIONS = 8  # then it is halved: a bit rate may vary as it likes
