@@ -1,17 +1,35 @@
 """The bus on a real Kafka-protocol broker: nothing lost, nothing stuck, failures are found."""
 
 import asyncio
+import os
+import signal
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
-from clip_shared.bus import Bus, Rejected
+from clip_shared.bus import CANCEL_SECONDS, CLOSE_SECONDS, Bus, Rejected
+from clip_shared.deaths import MARK_SECONDS
 from clip_shared.envelope import Record, to_record
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
 from clip_shared.settings import KafkaSettings
-from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, running, until
+from clip_shared.topics import create_topics
+from local_stack.kafka import kafka
+from local_stack.site import Site
+from tests.integration.clip_shared.buses import (
+    admin_of,
+    dead_letters,
+    highlight,
+    new_bus,
+    running,
+    skip_to_end,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("topics")
 
@@ -92,28 +110,105 @@ async def test_what_was_not_finished_is_delivered_again_to_the_next_process(sett
         await until(lambda: finished == [event.id])
 
 
-async def test_a_consumer_that_joins_does_not_make_a_running_job_run_twice(settings: KafkaSettings) -> None:
-    if not settings.kafka_enable_idempotence:
-        pytest.skip("the embedded broker refuses commits while a group rebalances; Apache Kafka does not")
-    service, highlight_id = f"test-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
-    runs: list[str] = []
+class TestRebalance:
+    """A group rebalances while a job is at work: it waits for the job, and nobody does it again."""
 
-    def subscribe(bus: Bus) -> None:
+    @pytest.fixture(autouse=True)
+    def able_broker(self, settings: KafkaSettings) -> None:
+        if not settings.kafka_enable_idempotence:
+            pytest.skip("the embedded broker refuses commits while a group rebalances; Apache Kafka does not")
+
+    async def test_a_consumer_that_joins_does_not_make_a_running_job_run_twice(
+        self, settings: KafkaSettings
+    ) -> None:
+        team = await _Team.of(settings)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(running(team.bus()))
+            await team.begin("long")
+            async with team.rebalancing():
+                await stack.enter_async_context(running(team.bus()))
+            assert team.runs == ["long"]
+            team.may_end.set()
+            await team.handle("after it")
+        assert team.runs == ["long", "after it"]
+
+    async def test_nor_does_one_that_leaves(self, settings: KafkaSettings) -> None:
+        team = await _Team.of(settings)
+        async with running(team.bus()) as first, running(team.bus()) as second:
+            await team.settled(members=2)
+            at_work = await team.begin("long")
+            async with team.rebalancing():
+                leaving = asyncio.create_task((second if at_work is first else first).stop())
+            assert team.runs == ["long"]
+            team.may_end.set()
+            await team.handle("after it")
+            await leaving
+        assert team.runs == ["long", "after it"]
+
+
+@dataclass
+class _Team:
+    """Workers of one service. Their first job lasts until it may end."""
+
+    settings: KafkaSettings
+    service: str
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    runs: list[str] = field(default_factory=list)
+    at_work: Bus | None = None
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    async def of(cls, settings: KafkaSettings) -> "_Team":
+        team = cls(settings, f"test-{uuid.uuid4().hex[:8]}")
+        await skip_to_end(settings, team.service, HighlightDetected.TOPIC)
+        return team
+
+    def bus(self) -> Bus:
+        bus = new_bus(self.settings, self.service)
+
         @bus.subscriber(HighlightDetected, deadline_seconds=30)
         async def handle(event: Event[HighlightDetected]) -> None:
-            if event.data.stream_highlight_id == highlight_id:
-                runs.append(event.id)
-                await asyncio.sleep(6)
+            if event.data.stream_highlight_id == self.key:
+                self.at_work = bus
+                self.runs.append(event.data.title)
+                await self.may_end.wait()
 
-    first, second = new_bus(settings, service), new_bus(settings, service)
-    subscribe(first)
-    subscribe(second)
-    async with running(first):
-        await first.publish(highlight("long", highlight_id))
-        await until(lambda: len(runs) == 1)
-        async with running(second):
-            await asyncio.sleep(8)
-    assert len(runs) == 1
+        return bus
+
+    async def begin(self, title: str) -> Bus | None:
+        """Publish, and wait until somebody is at it: who?"""
+        publisher = new_bus(self.settings)
+        async with running(publisher):
+            await publisher.publish(highlight(title, self.key))
+        await until(lambda: title in self.runs)
+        return self.at_work
+
+    async def handle(self, title: str) -> None:
+        """Publish another one: it comes after all that is delivered again of its partition."""
+        await self.begin(title)
+        await self.settled()
+
+    @asynccontextmanager
+    async def rebalancing(self) -> AsyncIterator[None]:
+        """Leave the context only when the group rebalances, and whoever is at work knows it."""
+        with capture_logs() as logs:
+            yield
+            await until(lambda: any(each.get("partitions") for each in logs))
+        # Long enough for somebody to take the job over, if the rebalance did not wait for it.
+        await asyncio.sleep(1.5)
+        await self._state("PreparingRebalance")
+
+    async def settled(self, members: int = 1) -> None:
+        await self._state("Stable", members)
+
+    async def _state(self, wanted: str, members: int = 0) -> None:
+        async with admin_of(self.settings) as admin, asyncio.timeout(20):
+            while True:
+                (response,) = await admin.describe_consumer_groups([f"{self.service}.highlight-detected"])
+                (group,) = response.to_object()["groups"]
+                if group["state"] == wanted and len(group["members"]) >= members:
+                    return
+                await asyncio.sleep(0.05)
 
 
 async def test_a_batch_rejects_one_by_one(settings: KafkaSettings) -> None:
@@ -183,3 +278,29 @@ async def test_it_stops_while_it_still_waits_to_join(settings: KafkaSettings) ->
 
     await bus.start()
     await bus.stop()
+
+
+async def test_it_stops_in_time_when_the_broker_does_not_answer() -> None:
+    entered, grace_seconds = asyncio.Event(), 1
+    with Site() as site, kafka(site) as broker:
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=broker.bootstrap_servers,
+            kafka_enable_idempotence=broker.enable_idempotence,
+        )
+        await create_topics(settings, replication_factor=1)
+        bus = new_bus(settings, grace_seconds=grace_seconds)
+
+        @bus.subscriber(DailyTick, deadline_seconds=60)
+        async def handle(_event: Event[DailyTick]) -> None:
+            entered.set()
+            await asyncio.sleep(60)
+
+        await bus.start()
+        await bus.publish(Event.new(DailyTick(), source="test"))
+        await asyncio.wait_for(entered.wait(), 20)
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        await bus.stop()
+        assert time.monotonic() - began < grace_seconds + MARK_SECONDS + 2 * CLOSE_SECONDS + CANCEL_SECONDS
+        os.kill(broker.pid, signal.SIGCONT)
