@@ -8,6 +8,7 @@ from typing import Annotated
 
 import structlog
 import typer
+from fastapi import FastAPI
 
 from clip_cutter.announcements import NAME, receipt_of
 from clip_cutter.app import build, cutter_of, policy_of
@@ -19,6 +20,7 @@ from clip_cutter.ffmpeg import Programs, ToolMissing
 from clip_cutter.metrics import Metrics
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import CuttingSettings, Settings
+from clip_cutter.workers import Workers, end_with_the_parent, this_command
 from clip_shared.errors import ClipsError
 from clip_shared.events import CutReceipt
 from clip_shared.service import metrics_registry
@@ -29,13 +31,33 @@ cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into c
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    worker: Annotated[
+        Path | None,
+        typer.Option(hidden=True, help="Be one of several workers: serve HTTP on this Unix socket."),
+    ] = None,
+) -> None:
     """Run the service; the environment says how."""
+    workers: list[Workers] = []
+
+    def build_one_or_many(settings: Settings) -> FastAPI:
+        if worker is not None or settings.cutter_workers == 1:
+            return build(settings)
+        command = [*this_command(), "--worker"]
+        grace_seconds = settings.shutdown_grace_seconds
+        workers.append(Workers(NAME, settings.cutter_workers, command, grace_seconds=grace_seconds))
+        return workers[0].app
+
+    if worker is not None:
+        structlog.contextvars.bind_contextvars(worker=worker.name)
+        end_with_the_parent()
     try:
-        serve_app(NAME, Settings, build)
+        serve_app(NAME, Settings, build_one_or_many, socket=worker)
     except ToolMissing as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
+    if workers and workers[0].exit_code:
+        raise typer.Exit(workers[0].exit_code)
 
 
 @cli.command()

@@ -1,11 +1,17 @@
 """Boxes, of which MP4 files consist (ISO/IEC 14496-12 §4.2): a size, a kind of four letters, the content."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO
+
+from clip_cutter.domain.media import NotPlain
 
 HEAD = struct.Struct(">I4s")
 WIDE_SIZE = struct.Struct(">Q")  # follows a head whose size says 1
+MAX_BOXES = 1000  # in another one
+MAX_SMALL_BOX = 64 * 1024
 
 
 class Malformed(ValueError):
@@ -59,3 +65,45 @@ def box(kind: bytes, *content: bytes) -> bytes:
 def full_box(kind: bytes, *content: bytes, version: int = 0, flags: int = 0) -> bytes:
     """The bytes of a box that begins with a version and flags (a "full box")."""
     return box(kind, struct.pack(">I", version << 24 | flags), *content)
+
+
+class BoxReader:
+    """Reads at offsets of a file, from several threads if need be."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._descriptor = file.fileno()
+        self.size = os.fstat(self._descriptor).st_size
+
+    def __call__(self, offset: int, size: int) -> bytes:
+        """The bytes at an offset, so many of them, or fewer at the end."""
+        return os.pread(self._descriptor, size, offset)
+
+    def children(self, parent: Box) -> dict[bytes, list[Box]]:
+        """The boxes in a box, by kind."""
+        found: dict[bytes, list[Box]] = {}
+        for number, child in enumerate(walk(self, parent.start, parent.end)):
+            if child.end > parent.end or number > MAX_BOXES:
+                raise Malformed("a box that is too large, or of too many parts")
+            found.setdefault(child.kind, []).append(child)
+        return found
+
+    def child(self, parent: Box, *path: bytes) -> Box:
+        """The one box at the end of a path of kinds."""
+        for kind in path:
+            match self.children(parent).get(kind, []):
+                case [parent]:
+                    pass
+                case found:
+                    raise NotPlain(f"{len(found)} boxes {kind!r}")
+        return parent
+
+    def content(self, box: Box) -> bytes:
+        """The content of a small box."""
+        if box.end - box.start > MAX_SMALL_BOX:
+            raise NotPlain(f"a box {box.kind!r} of {box.end - box.start} bytes")
+        return self(box.start, box.end - box.start)
+
+    def whole(self, box: Box) -> bytes:
+        """A small box with its head."""
+        self.content(box)
+        return self(box.head, box.end - box.head)

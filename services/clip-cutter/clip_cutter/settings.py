@@ -99,6 +99,13 @@ class CuttingSettings(EnvironmentSettings):
 class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
     """Everything that ``serve`` needs."""
 
+    cutter_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Worker processes, each with one job at a time; size CPU, memory and scratch for all.",
+    )
+
     source_storage_profiles: Profiles = Field(
         default_factory=dict,
         description="Where VODs are, as JSON:"
