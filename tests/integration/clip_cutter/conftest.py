@@ -1,6 +1,7 @@
 """A cutter with real programs, recordings to cut, and a look at what is left behind after each test."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,8 +69,13 @@ def scratch(tmp_path: Path, metrics: Metrics) -> Iterator[Scratch]:
 
 
 def running() -> set[int]:
-    """The children of this process, by pid."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Every ffmpeg and ffprobe that this process started, by pid. (Servers come and go as they like.)"""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.name().startswith(("ffmpeg", "ffprobe")):
+                found.add(child.pid)
+    return found
 
 
 @pytest.fixture
