@@ -36,6 +36,9 @@ MEBIBYTE = 1024 * 1024
 LIMITS = Limits(deadline_seconds=60, cpu_seconds=120, memory_bytes=4096 * MEBIBYTE, file_bytes=256 * MEBIBYTE)
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
 
+# Servers have children of their own, which come and go as they like.
+PROGRAMS = ("ffmpeg", "ffprobe")
+
 Cutting = Callable[..., Awaitable[Clip]]
 
 
@@ -59,21 +62,21 @@ def metrics(metrics_registry: CollectorRegistry) -> Metrics:
 @pytest.fixture
 def scratch(tmp_path: Path, metrics: Metrics) -> Iterator[Scratch]:
     """A scratch disk; afterwards nothing may be left on it, nor any process that worked there."""
-    before = running()
+    before = running(*PROGRAMS)
     scratch = Scratch(tmp_path / "scratch", metrics)
     with scratch.opened():
         yield scratch
         assert list((tmp_path / "scratch").glob("*/job-*")) == []
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["lock"]
-    assert running() - before == set()
+    assert running(*PROGRAMS) - before == set()
 
 
-def running() -> set[int]:
-    """Every ffmpeg and ffprobe that this process started, by pid. (Servers come and go as they like.)"""
+def running(*names: str) -> set[int]:
+    """The children of this process whose names begin with one of ``names``, or all of them, by pid."""
     found = set()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if child.name().startswith(("ffmpeg", "ffprobe")):
+            if not names or child.name().startswith(names):
                 found.add(child.pid)
     return found
 
