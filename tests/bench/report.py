@@ -11,7 +11,6 @@ from tests.bench.cases import LONG, SHORT, Case
 
 CUTTER, BARE, MOVIEPY = "cutter", "ffmpeg", "moviepy"
 MEBIBYTE = 1024 * 1024
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 HEADER = (
     "mode", "picture", "source", "clip", "runs", "cutter", "ffmpeg + upload", "ratio (least, most)",
     "with the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
@@ -203,15 +202,16 @@ def _maybe(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else asdict(spread)
 
 
-def replace_figures(page: Path, figures: str) -> None:
-    """Put figures between the marks of a page.
+def replace_figures(page: Path, figures: str, *, name: str = "figures") -> None:
+    """Put figures between the marks of a page that have the name.
 
     Raises:
-        ValueError: it has no marks.
+        ValueError: it has no such marks.
     """
     text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    opening, closing = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
+    before, begin, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
     if not begin or not end:
-        raise ValueError(f"{page.name} has no place for figures")
-    page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}")
+        raise ValueError(f"{page.name} has no place for {name}")
+    page.write_text(f"{before}{opening}\n\n{figures}\n\n{closing}{after}")

@@ -7,9 +7,7 @@ from clip_shared.events import CutMode
 from tests.bench.cases import LONG, SHORT, Case, full
 from tests.bench.report import (
     BARE,
-    BEGIN,
     CUTTER,
-    END,
     MOVIEPY,
     Result,
     Run,
@@ -65,12 +63,13 @@ def test_the_table_has_a_cell_for_each_heading() -> None:
 
 def test_figures_replace_figures_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    replace_figures(page, "new")
-    assert page.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    page.write_text("no marks")
+    marks = "before\n<!-- {0}: begin -->\nold\n<!-- {0}: end -->\nafter\n"
+    page.write_text(marks.format("figures") + marks.format("registry"))
+    replace_figures(page, "new", name="registry")
+    replaced = "before\n<!-- registry: begin -->\n\nnew\n\n<!-- registry: end -->\nafter\n"
+    assert page.read_text() == marks.format("figures") + replaced
     with pytest.raises(ValueError, match="no place"):
-        replace_figures(page, "new")
+        replace_figures(page, "new", name="janitor")
 
 
 def test_no_case_stands_twice_in_a_run() -> None:
