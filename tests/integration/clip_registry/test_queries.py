@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from clip_registry import statements as sql
 from clip_registry.domain import Action
@@ -56,7 +57,7 @@ async def test_no_query_reads_the_whole_table(database: Database) -> None:
     async with database.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.exec_driver_sql("VACUUM ANALYZE generated_clips, expiry_notices")
-    plans = {name: await _generic_plan(database, statement) for name, (statement, _) in SERVED.items()}
+        plans = {name: await generic_plan(connection, statement) for name, (statement, _) in SERVED.items()}
     for name, (_, index) in SERVED.items():
         assert index in plans[name], f"{name}: {plans[name]}"
         assert not re.search(r"Seq Scan on (generated_clips|expiry_notices)", plans[name]), (
@@ -64,16 +65,16 @@ async def test_no_query_reads_the_whole_table(database: Database) -> None:
         )
 
 
-async def _generic_plan(database: Database, statement: ClauseElement) -> str:
+async def generic_plan(connection: AsyncConnection, statement: ClauseElement) -> str:
     """The plan that a prepared statement ends up with: made once, for whatever the parameters will be."""
     dialect: Any = asyncpg.dialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
     query = str(statement.compile(dialect=dialect))
     parameters = max((int(number) for number in re.findall(r"\$(\d+)", query)), default=0)
     arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
-    async with database.engine.connect() as connection:
-        await connection.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
-        await connection.exec_driver_sql(f"PREPARE served AS {query}")
-        rows = await connection.exec_driver_sql(f"EXPLAIN EXECUTE served{arguments}")
-        plan = "\n".join(row[0] for row in rows)
-        await connection.exec_driver_sql("DEALLOCATE served")
+    await connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+    await connection.exec_driver_sql(f"PREPARE served AS {query}")
+    rows = await connection.exec_driver_sql(f"EXPLAIN EXECUTE served{arguments}")
+    plan = "\n".join(row[0] for row in rows)
+    await connection.exec_driver_sql("DEALLOCATE served")
+    await connection.execute(text("RESET plan_cache_mode"))
     return plan
