@@ -34,11 +34,9 @@ def build(settings: Settings) -> FastAPI:
             pool_size=size,
             statement_timeout_seconds=settings.database_statement_timeout_seconds,
         )
-        for size in (settings.database_pool_size, Outbox.connections_of(settings.outbox_workers))
+        for size in (settings.database_pool_size, Outbox.CONNECTIONS)
     )
-    outbox = Outbox(
-        relay_engine, settings, workers=settings.outbox_workers, grace_seconds=grace * OUTBOX_SHARE
-    )
+    outbox = Outbox(relay_engine, settings, grace_seconds=grace * OUTBOX_SHARE)
     store = Store(
         engine,
         outbox,

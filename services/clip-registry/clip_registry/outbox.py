@@ -5,88 +5,41 @@ often it is relayed, the bus sees the same event. A retry can overtake a clip's 
 ``version`` in the events is for.
 """
 
-import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faststream.exceptions import NackMessage
-from faststream_outbox import ExponentialRetry, OutboxBroker, OutboxMessage
+from faststream_outbox import OutboxBroker
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import tables
+from clip_registry.relay import KEY_HEADER, Relay
 from clip_shared.envelope import Record, to_record
 from clip_shared.errors import TransientError
 from clip_shared.events import ClipLifecycle, Event, ObjectReleased
 from clip_shared.kafka import producer
 from clip_shared.settings import KafkaSettings
 
-log = structlog.get_logger()
-
 TOPICS = (ClipLifecycle.TOPIC, ObjectReleased.TOPIC)
-# CloudEvents' partitioning extension; on the bus it becomes the record's key.
-KEY_HEADER = "ce_partitionkey"
-
-# How long the bus may take to confirm an event; while it is known to be out, less.
-SEND_TIMEOUT_SECONDS = 5.0
-PROBE_TIMEOUT_SECONDS = 2.0
-# Rows that a dead relay had claimed are relayed by another after the lease. It must outlast what a bus that
-# hangs makes of a worker's claimed rows: one long timeout, and a short one for each of the others.
-ROWS_PER_WORKER = 12
-LEASE_SECONDS = 30.0
-# A NOTIFY wakes the relay at once; polling finds retries, and what a lost connection did not announce.
-LEAST_POLL_SECONDS = 0.5
-LONGEST_POLL_SECONDS = 5.0
-# The longest pause is half of the minute within which everything should flow again after an outage.
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Outbox:
     """One relay, and the way to write what it relays.
 
-    ``engine`` is the relay's own: it holds ``connections_of(workers)`` connections for as long as it runs.
+    ``engine`` is the relay's own: it holds ``CONNECTIONS`` of its connections for as long as it runs.
     """
 
-    def __init__(
-        self, engine: AsyncEngine, kafka: KafkaSettings, *, workers: int, grace_seconds: float
-    ) -> None:
-        self._kafka = kafka
-        self._producer: AIOKafkaProducer | None = None
-        self._bus_is_out = False
-        self.broker = OutboxBroker(
-            engine,
-            outbox_table=tables.outbox,
-            dlq_table=tables.outbox_dlq,
-            graceful_timeout=grace_seconds,
-            apply_types=False,
-            logger=logging.getLogger("faststream"),
-        )
-        self.broker.subscriber(
-            list(TOPICS),
-            max_workers=workers,
-            retry_strategy=ExponentialRetry(
-                max_attempts=None,  # the default gives up after ten, and deletes the event
-                initial_delay_seconds=FIRST_PAUSE_SECONDS,
-                max_delay_seconds=LONGEST_PAUSE_SECONDS,
-                jitter_factor=0.5,
-            ),
-            fetch_batch_size=workers * ROWS_PER_WORKER,
-            min_fetch_interval=LEAST_POLL_SECONDS,
-            max_fetch_interval=LONGEST_POLL_SECONDS,
-            lease_ttl_seconds=LEASE_SECONDS,
-            terminal_flush_batch_size=ROWS_PER_WORKER,
-            decoder=_record_of,
-        )(self._relay)
+    CONNECTIONS = 1
 
-    @staticmethod
-    def connections_of(workers: int) -> int:
-        """How many pooled connections that many workers need: one each, and two to fetch and to check."""
-        return workers + 2
+    def __init__(self, engine: AsyncEngine, kafka: KafkaSettings, *, grace_seconds: float) -> None:
+        self._engine = engine
+        self._kafka = kafka
+        self._grace_seconds = grace_seconds
+        self._producer: AIOKafkaProducer | None = None
+        self._relay: Relay | None = None
+        self.broker = OutboxBroker(engine, outbox_table=tables.outbox, dlq_table=tables.outbox_dlq)
 
     async def write(self, connection: AsyncConnection, events: Iterable[Event[Any]]) -> None:
         """Write events in the connection's open transaction: they leave if, and only if, it commits."""
@@ -109,11 +62,14 @@ class Outbox:
         except KafkaError as error:
             await self.stop()
             raise TransientError(f"the outbox cannot connect to Kafka: {error}") from error
-        await self.broker.start()
+        self._relay = Relay(self._engine, self.broker.client, self._producer, TOPICS)
+        self._relay.start()
 
     async def stop(self) -> None:
         """Finish what was claimed, within the grace period; the rest stays in the table."""
-        await self.broker.stop()
+        if self._relay is not None:
+            await self._relay.stop(grace_seconds=self._grace_seconds)
+            self._relay = None
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
@@ -124,49 +80,12 @@ class Outbox:
         Raises:
             RuntimeError: the relay does not run.
         """
-        if self._producer is None or not await self.broker.ping(timeout=SEND_TIMEOUT_SECONDS):
-            raise RuntimeError("the relay does not run, or the database does not answer")
-        return "the bus takes no events; they wait in the outbox" if self._bus_is_out else None
-
-    async def _relay(self, record: Record) -> None:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS if self._bus_is_out else SEND_TIMEOUT_SECONDS):
-                await self._send(record)
-        except (KafkaError, TimeoutError) as error:
-            self._note(outage=error)
-            raise NackMessage from error  # to the retry strategy, without FastStream's own traceback
-        self._note(outage=None)
-
-    async def _send(self, record: Record) -> None:
-        if self._producer is None:
-            raise NackMessage
-        await self._producer.send_and_wait(
-            record.topic, value=record.value, key=record.key, headers=record.headers
-        )
-
-    def _note(self, *, outage: Exception | None) -> None:
-        """Log when the bus goes and comes back, not once for every event that waits."""
-        if outage is not None and not self._bus_is_out:
-            log.warning("the bus takes no events; they wait in the outbox", error=repr(outage))
-        if outage is None and self._bus_is_out:
-            log.info("the bus takes events again")
-        self._bus_is_out = outage is not None
+        if self._relay is None or not self._relay.runs:
+            raise RuntimeError("the relay does not run")
+        return "the bus takes no events; they wait in the outbox" if self._relay.bus_is_out else None
 
 
 def _headers_of(record: Record) -> dict[str, str]:
     """A record's headers as the outbox stores them, its key among them."""
     headers = {name: value.decode() for name, value in record.headers}
     return headers if record.key is None else {**headers, KEY_HEADER: record.key.decode()}
-
-
-async def _record_of(message: OutboxMessage) -> Record:
-    """The record that was written, byte for byte."""
-    row = message.raw_message
-    headers = dict(row.headers or {})
-    key = headers.pop(KEY_HEADER, None)
-    return Record(
-        topic=row.queue,
-        key=key.encode() if key is not None else None,
-        value=row.payload,
-        headers=[(name, value.encode()) for name, value in headers.items()],
-    )

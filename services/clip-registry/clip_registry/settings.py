@@ -60,9 +60,6 @@ class Settings(DatabaseSettings, KafkaSettings):
     database_statement_timeout_seconds: float = Field(
         default=10, gt=0, le=600, description="Seconds after which a statement is cancelled."
     )
-    outbox_workers: int = Field(
-        default=4, ge=1, le=32, description="Events relayed at once; each takes a connection."
-    )
     metrics_refresh_seconds: float = Field(
         default=15, gt=0, description="Seconds between two counts for the metrics."
     )

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Update,
     Uuid,
     and_,
+    any_,
     bindparam,
     case,
     cast,
@@ -216,9 +217,11 @@ def _expire() -> Update:
         .with_for_update(skip_locked=True)
         .cte("due")
     )
+    # As an array, the rows are found by their key; a join would read all that is due for every batch of it.
+    ours = any_(func.array(select(due.c.clip_id).scalar_subquery(), type_=ARRAY(Uuid)))
     return (
         update(clips)
-        .where(clips.c.clip_id == due.c.clip_id, DUE)
+        .where(clips.c.clip_id == ours, DUE)
         .values(status=ClipStatus.PURGED, purged_at=NOW, version=clips.c.version + 1, updated_at=NOW)
         .returning(*_row(clips))
     )

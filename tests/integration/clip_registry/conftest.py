@@ -29,7 +29,7 @@ class Database:
         self.url = url
         self.engine = engine
         kafka = KafkaSettings(kafka_bootstrap_servers="not-used:9092")
-        self.outbox = Outbox(engine, kafka, workers=1, grace_seconds=1)
+        self.outbox = Outbox(engine, kafka, grace_seconds=1)
 
     def store(self, **changes: Any) -> Store:
         return Store(self.engine, self.outbox, **{"retention": RETENTION, **changes})
