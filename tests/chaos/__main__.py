@@ -1,6 +1,7 @@
 """The chaos suite: ``make chaos``, or ``make chaos HOURS=1 SEED=7``."""
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -19,7 +20,10 @@ FIRST_SEED = 0
 ROUNDS = 10
 MAX_SEED = 10**6
 
+app = typer.Typer(pretty_exceptions_enable=False)
 
+
+@app.command()
 def main(
     rounds: Annotated[
         int, typer.Option(min=1, help="How many rounds, each with a seed of its own.")
@@ -43,6 +47,8 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     own_mounts()
+    # It tells of every attempt to reach a broker that is down, as it is meant to be.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     totals = Totals(broker=chosen_broker(), session_seconds=session)
     asyncio.run(run(totals, first_seed=seed, rounds=None if hours else rounds, until=until, logs=logs))
     typer.echo(totals.summary())
@@ -50,4 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,8 +1,8 @@
 """What must hold once a system has healed and settled, whatever was done to it. Pure.
 
-Nothing lost: every accepted event has come to exactly one end, and to the one that it deserves. Nothing told in
-vain: whoever heard "kept" has the clip, row and objects. Nothing twice: an event id has one content and one
-effect. Nothing left: no backlog, no orphan, no process, no file, no lock.
+Nothing lost: every accepted event has come to exactly one end, and to the one that it deserves. Nothing told
+in vain: whoever heard "kept" has the clip, row and objects. Nothing twice: an event id has one content and
+one effect. Nothing left: no backlog, no orphan, no process, no file, no lock.
 """
 
 from collections import Counter, defaultdict

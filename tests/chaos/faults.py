@@ -138,7 +138,7 @@ class Faults:
             proxy.share = 1.0 if trouble is Trouble.DELETE_ERRORS else dice.choice((0.5, 1.0))
             proxy.trouble = trouble
             await asyncio.sleep(fault.seconds)
-            while trouble is Trouble.DELETE_ERRORS and proxy.injected[trouble] == before:
+            while proxy.injected[trouble] == before:
                 if self.healing.is_set():
                     break
                 await asyncio.sleep(0.1)

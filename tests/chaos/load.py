@@ -1,6 +1,7 @@
 """The platform around Clips: a detector, a scheduler, and accounts that act on their clips."""
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
@@ -19,7 +20,7 @@ from local_stack.client import Client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
 from local_stack.vod import generate_vod
 from tests.chaos.ledger import Ledger
-from tests.chaos.plan import TICK_SECONDS, Plan, Send, Wish
+from tests.chaos.plan import EXTRA_EVERY_SECONDS, LOAD_SECONDS, TICK_SECONDS, Plan, Send, Wish, extra
 from tests.chaos.system import System
 
 VOD_SECONDS = 20
@@ -96,12 +97,13 @@ class Platform:
         headers = [("ce_id", uuid.uuid4().hex.encode()), ("ce_type", b"tick.daily.v1")]
         await self.publish("daily-tick", b"{}", key=None, headers=headers)
 
-    async def play(self, plan: Plan, stop_waiting: asyncio.Event) -> None:
+    async def play(self, plan: Plan, healed: asyncio.Event, settled: asyncio.Event) -> None:
         """Send the load in its time. Returns when every account has had its answers.
 
         Args:
             plan: what to send, and what accounts wish.
-            stop_waiting: set when clips that are not there yet are given up by those who wait for them.
+            healed: no more ticks are needed.
+            settled: a clip that is not there by now is not waited for.
         """
         # Never later than the broker's time, which would be taken instead.
         detected_from, started = datetime.now(UTC) - 2 * DETECTION_GAP, time.monotonic()
@@ -112,22 +114,32 @@ class Platform:
 
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(self._tick_on())
-            wishes = [group.create_task(self._wish(each, stop_waiting)) for each in plan.wishes]
-            sends = [group.create_task(send(each)) for each in plan.sends]
-            await asyncio.wait([*sends, *wishes])
-            await stop_waiting.wait()
+            for wish in plan.wishes:
+                group.create_task(self._wish(wish, settled))
+            for each in plan.sends:
+                group.create_task(send(each))
+            keeping_on = group.create_task(self._keep_on(plan.seed, started + LOAD_SECONDS))
+            await healed.wait()
             ticking.cancel()
+            keeping_on.cancel()
 
     async def _tick_on(self) -> None:
         while True:
             await self.tick()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _wish(self, wish: Wish, stop_waiting: asyncio.Event) -> None:
+    async def _keep_on(self, seed: int, start: float) -> None:
+        """Send one highlight after the other from a moment (of the monotonic clock) on."""
+        await asyncio.sleep(max(0.0, start - time.monotonic()))
+        for number in itertools.count():
+            await self.detect(extra(seed, number), datetime.now(UTC))
+            await asyncio.sleep(EXTRA_EVERY_SECONDS)
+
+    async def _wish(self, wish: Wish, settled: asyncio.Event) -> None:
         clip = f"/v1/clips/{clip_id_for(wish.highlight)}"
         headers = {"Authorization": f"Bearer {self._client.token(wish.account)}"}
         while await self._ask("GET", clip, headers) != HTTPStatus.OK:
-            if stop_waiting.is_set():
+            if settled.is_set():
                 return
             await asyncio.sleep(AGAIN_SECONDS)
         told = self.ledger.told_of(wish.highlight, wish.account)

@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that the checker looks at. ``topics`` by name; ``lag`` by consumer group; ``objects``: sizes."""
+    """All that the checker looks at. ``topics`` by name, ``lag`` by consumer group, ``objects`` with sizes."""
 
     rows: list[Row]
     objects: dict[str, int]
@@ -199,7 +199,8 @@ def _row(record: Any) -> Row:
 async def _locks(connection: Any) -> list[str]:
     rows = await connection.fetch(
         "SELECT 'advisory lock of ' || pid AS what FROM pg_locks WHERE locktype = 'advisory' UNION ALL"
-        " SELECT state || ' since ' || state_change FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        " SELECT state || ' since ' || state_change FROM pg_stat_activity"
+        " WHERE state LIKE 'idle in transaction%'"
         " UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts"
     )
     return [each["what"] for each in rows]

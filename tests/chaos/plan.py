@@ -1,7 +1,7 @@
 """What happens in a round, drawn from its seed: the load, and the faults. Pure; the timing is the machine's.
 
-Faults are dealt like cards. Each deck has every fault once; consecutive seeds take consecutive hands of a deck
-that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds from a multiple of it on see every fault there is.
+Faults are dealt like cards. Each deck has every fault once; consecutive seeds take consecutive hands of a
+deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds from a multiple of it on see every fault there is.
 """
 
 import random
@@ -12,13 +12,17 @@ from enum import StrEnum
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
 from tests.chaos.s3_proxy import Trouble
 
-LOAD_SECONDS = 20.0
-HIGHLIGHTS = 26
+LOAD_SECONDS = 22.0
+# Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
+EXTRA_SECONDS = 20.0
+EXTRA_EVERY_SECONDS = 1.5
+HIGHLIGHTS = 24
 ACCOUNTS = 4
 TICK_SECONDS = 2.0
-# The last fault may begin so long before the end of the load.
-FAULTS_UNTIL = 0.75
-ROUNDS_PER_DECK = 5
+# The shares of the load's time in which highlights are sent, and faults begin.
+SENT_UNTIL = 0.8
+FAULTS_UNTIL = 0.7
+ROUNDS_PER_DECK = 4
 
 
 class FaultKind(StrEnum):
@@ -100,8 +104,8 @@ class Plan:
     def __str__(self) -> str:
         """The same for the same seed."""
         flawed = sum(each.fate is not Fate.CLIP for each in self.sends)
-        load = f"seed {self.seed}: {len(self.sends)} events ({flawed} flawed), {len(self.wishes)} clips asked for"
-        return "\n".join([load, *(f"  {fault}" for fault in self.faults)])
+        load = f"{len(self.sends)} events ({flawed} flawed), {len(self.wishes)} clips asked for"
+        return "\n".join([f"seed {self.seed}: {load}", *(f"  {fault}" for fault in self.faults)])
 
 
 WORKERS = ("clip-cutter", "clip-registry", "janitor")
@@ -170,7 +174,7 @@ def _faults(seed: int, dice: random.Random) -> list[Fault]:
 def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
     for number in range(HIGHLIGHTS):
         name = f"s{seed}-h{number}"
-        at = dice.uniform(0, LOAD_SECONDS)
+        at = dice.uniform(0, LOAD_SECONDS * SENT_UNTIL)
         window = {
             "start": dice.uniform(0, 15),
             "seconds": dice.uniform(2, 4),
@@ -183,7 +187,15 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             yield Send(max(0.0, later), f"{name}-e1", name, first.account, Fate.CLIP, detected=1, **window)  # type: ignore[arg-type]
     for number, (fate, flaw) in enumerate(_FLAWS):
         name = f"s{seed}-f{number}"
-        yield Send(dice.uniform(0, LOAD_SECONDS), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
+        yield Send(dice.uniform(0, LOAD_SECONDS * SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
+
+
+def extra(seed: int, number: int) -> Send:
+    """One more highlight, while there are faults that nothing has run into."""
+    name = f"s{seed}-x{number}"
+    return Send(
+        LOAD_SECONDS, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
+    )
 
 
 def killer(seed: int) -> Send:

@@ -1,5 +1,6 @@
 """What a run of the chaos suite prints."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -37,28 +38,43 @@ class Totals:
 
     def summary(self) -> str:
         """For people."""
-        p50, p99 = quantile(self.recovery_seconds, 0.5), quantile(self.recovery_seconds, 0.99)
-        kinds: Counter[str] = Counter()
-        for name, number in self.injected.items():
-            kinds[name.partition(":")[0]] += number
+        faults = self.by_kind(self.injected)
+        return "\n".join(
+            [
+                "",
+                f"{len(self.seeds)} rounds on {self.broker}, session {self.session_seconds:g} s,"
+                f" {_seeds(self.seeds)}",
+                f"events accepted: {self.events}; their highlights are: {_counts(self.ends)}",
+                f"faults injected: {sum(faults.values())}",
+                *(f"  {number:4}  {kind}" for kind, number in sorted(faults.items())),
+                f"faults that nothing ran into: {_counts(self.missed)}",
+                f"restarts after a death: {_counts(self.restarts)}",
+                f"restarts by the liveness probe: {_counts(self.liveness_restarts)}",
+                f"dead-lettered releases replayed: {self.replayed}",
+                f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
+                f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",
+                *(f"{name}: {number}" for name, number in self.violations().items()),
+            ]
+        )
+
+    def violations(self) -> dict[str, int]:
+        """The figures that must be 0."""
         counts = Counter(each.violation for each in self.findings)
-        duplicates = counts[Violation.DUPLICATE_EFFECT] + counts[Violation.TWO_ENDS]
-        lines = [
-            "",
-            f"broker {self.broker}, session {self.session_seconds:g} s, seeds {_seeds(self.seeds)}",
-            f"{len(self.seeds)} rounds, {self.events} events accepted, {sum(kinds.values())} faults injected:",
-            *(f"  {number:4}  {kind}" for kind, number in sorted(kinds.items())),
-            *([f"  not reached: {_counts(self.missed)}"] if self.missed else []),
-            f"restarts after a death: {_counts(self.restarts)};"
-            f" by the liveness probe: {_counts(self.liveness_restarts) or 'none'}",
-            f"highlights ended as: {_counts(self.ends)}; dead-lettered releases replayed: {self.replayed}",
-            f"recovery (healed to settled): p50 {p50:.1f} s, p99 {p99:.1f} s, longest"
-            f" {max(self.recovery_seconds, default=0):.1f} s",
-            f"lost {counts[Violation.LOST]}, duplicate effects {duplicates},"
-            f" wrongly purged {counts[Violation.WRONGLY_PURGED]},"
-            f" other violations {len(self.findings) - counts[Violation.LOST] - duplicates - counts[Violation.WRONGLY_PURGED]}",
-        ]
-        return "\n".join(lines)
+        figures = {
+            "lost": counts.pop(Violation.LOST, 0),
+            "duplicate effects": counts.pop(Violation.DUPLICATE_EFFECT, 0)
+            + counts.pop(Violation.TWO_ENDS, 0),
+            "wrongly purged": counts.pop(Violation.WRONGLY_PURGED, 0),
+        }
+        return {**figures, "other violations": counts.total()}
+
+    @staticmethod
+    def by_kind(faults: Counter[str]) -> Counter[str]:
+        """Faults by their kind, without what they hit."""
+        kinds: Counter[str] = Counter()
+        for name, number in faults.items():
+            kinds[name.partition(":")[0]] += number
+        return kinds
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -66,12 +82,12 @@ def quantile(values: list[float], share: float) -> float:
     if not values:
         return 0.0
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "none"
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f"{seeds[0]} to {seeds[-1]}" if seeds else "none"
+    return f"seeds {seeds[0]} to {seeds[-1]}" if seeds else "no seed"

@@ -17,7 +17,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Platform
 from tests.chaos.observe import backlog, take
-from tests.chaos.plan import LOAD_SECONDS, Plan, draw
+from tests.chaos.plan import EXTRA_SECONDS, LOAD_SECONDS, Plan, draw
 from tests.chaos.report import Totals
 from tests.chaos.system import System
 
@@ -44,28 +44,32 @@ class Run:
     async def round(self, plan: Plan) -> Verdict:
         """One round, and what the checker has to say."""
         typer.echo(plan)
+        healed, settled = asyncio.Event(), asyncio.Event()
+        playing = asyncio.create_task(self.platform.play(plan, healed, settled))
         await self._suffer(plan)
-        healed = time.monotonic()
-        settled = await self._settle()
-        seconds = time.monotonic() - healed
+        healed.set()
+        healed_at = time.monotonic()
+        is_settled = await self._settle()
+        seconds = time.monotonic() - healed_at
+        settled.set()
+        await playing
+        await self._settle()
         await self._replay_releases()
         verdict = check(self.ledger, await take(self._system))
-        findings = verdict.findings + self._complaints(settled=settled, seconds=seconds)
+        findings = verdict.findings + self._complaints(settled=is_settled, seconds=seconds)
         verdict = Verdict(findings, verdict.ends)
         self._note(plan, verdict, seconds)
         return verdict
 
     async def _suffer(self, plan: Plan) -> None:
-        """Play the load and inject the faults. At the return all is healed, and all answers are in."""
+        """Inject the faults. At the return all are over, and so is the load."""
         self.faults.healing.clear()
-        started, stop_waiting = time.monotonic(), asyncio.Event()
-        playing = asyncio.create_task(self.platform.play(plan, stop_waiting))
-        injecting = asyncio.gather(*(self.faults.inject(fault, plan.seed, started) for fault in plan.faults))
+        started = time.monotonic()
+        faults = [asyncio.create_task(self.faults.inject(fault, plan.seed, started)) for fault in plan.faults]
         await asyncio.sleep(LOAD_SECONDS)
+        await asyncio.wait(faults, timeout=EXTRA_SECONDS)
         self.faults.healing.set()
-        await injecting
-        stop_waiting.set()
-        await playing
+        await asyncio.gather(*faults)
 
     async def _settle(self) -> bool:
         """Wait until there is nothing left to do, anywhere."""
@@ -121,7 +125,7 @@ class Run:
 async def run(
     totals: Totals, *, first_seed: int, rounds: int | None, until: float | None, logs: Path
 ) -> None:
-    """Rounds on one system: so many, or until a moment of the monotonic clock; the first violation is the end.
+    """Rounds on one system: so many, or until a moment of the monotonic clock; a violation is the end.
 
     ``logs``: where the logs of everything are put after a violation.
     """

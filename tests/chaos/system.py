@@ -101,6 +101,7 @@ class System:
         try:
             await asyncio.to_thread(self.stack.start)
             self.workers = [Supervised(each) for each in self.stack.services.values()]
+            await self.join("clip-cutter")  # one that dies leaves the other at work
             watch = asyncio.create_task(self._supervise())
             try:
                 yield
@@ -124,6 +125,8 @@ class System:
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
             "FFMPEG_THREADS": "1",
+            # More of them are processes of their own here, so that each can be hurt alone.
+            "CUTTER_WORKERS": "1",
         }
 
     @cached_property
@@ -226,7 +229,6 @@ class System:
     # What an orchestrator does.
 
     async def _supervise(self) -> None:
-        asyncio.current_task()
         async with httpx.AsyncClient(timeout=1, trust_env=False) as http, asyncio.TaskGroup() as group:
             group.create_task(self._restart_what_died())
             group.create_task(self._probe(http))

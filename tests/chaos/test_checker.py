@@ -1,0 +1,256 @@
+"""The checker can fail: each case breaks one thing of a whole system, and the checker sees just that."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from clip_shared.events import clip_id_for
+from tests.chaos.checker import Violation, check
+from tests.chaos.ledger import Ledger, Told
+from tests.chaos.observe import Message, Row, Snapshot
+from tests.chaos.plan import Fate, Send
+
+Break = Callable[[Ledger, Snapshot], Snapshot]
+PURGE_TIME, EXPIRY, LATER = "2026-01-01T00:00:10Z", "2026-01-01T00:00:06Z", "2026-01-01T00:01:00Z"
+KEPT, GONE = "h-kept", "h-gone"
+
+
+def message(type_: str, data: dict[str, Any], id_: str = "", **headers: str) -> Message:
+    name = id_ or f"{type_} {data.get('clip_id')} {data.get('version')}"
+    return Message(name, type_, json.dumps(data).encode(), {"ce_id": name, **headers})
+
+
+def change(type_: str, highlight: str, version: int, **data: Any) -> Message:
+    return message(type_, {"clip_id": str(clip_id_for(highlight)), "version": version, **data})
+
+
+def created(highlight: str) -> Message:
+    data = {"clip_id": str(clip_id_for(highlight)), "highlight_event_id": f"{highlight}-e0"}
+    return message("clip.created.v1", data, f"created {highlight}")
+
+
+def row(highlight: str, status: str, version: int) -> Row:
+    return Row(
+        clip_id=clip_id_for(highlight),
+        stream_highlight_id=highlight,
+        status=status,
+        object_key=f"clips/{highlight}.mp4",
+        poster_key=f"clips/{highlight}.jpg",
+        file_size_bytes=1000,
+        highlight_event_id=f"{highlight}-e0",
+        version=version,
+        purged_at=None,
+    )
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Two clips, a skipped and a dead highlight; one account was told that its clip is kept."""
+    sends = [
+        Send(0, f"{highlight}-e0", highlight, "a", fate)
+        for highlight, fate in (
+            (KEPT, Fate.CLIP), (GONE, Fate.CLIP), ("h-skip", Fate.SKIPPED), ("h-dead", Fate.DEAD)
+        )
+    ]  # fmt: skip
+    return Ledger({each.event: each for each in sends}, {clip_id_for(KEPT): Told("a", kept=True)})
+
+
+@pytest.fixture
+def whole() -> Snapshot:
+    """The same system, as it should be."""
+    return Snapshot(
+        rows=[row(KEPT, "kept", 2), row(GONE, "purged", 2)],
+        objects={f"clips/{KEPT}.mp4": 1000, f"clips/{KEPT}.jpg": 10},
+        topics={
+            "clip-created": [created(KEPT), created(GONE), created(GONE)],
+            "clip-skipped": [
+                message(
+                    "clip.skipped.v1",
+                    {"highlight_event_id": "h-skip-e0", "stream_highlight_id": "h-skip"},
+                    "skip",
+                )
+            ],
+            "clip-lifecycle": [
+                change("clip.available.v1", KEPT, 1, expires_at=EXPIRY),
+                change("clip.kept.v1", KEPT, 2),
+                change("clip.available.v1", GONE, 1, expires_at=EXPIRY),
+                change("clip.available.v1", GONE, 1, expires_at=EXPIRY),
+                change("clip.purged.v1", GONE, 2, purged_at=PURGE_TIME),
+            ],
+            "clip-objects-released": [],
+            "highlight-detected.dlq": [Message("h-dead-e0", "", b"{", {"dlq_error_type": "InvalidEvent"})],
+            "clip-created.dlq": [],
+            "clip-skipped.dlq": [],
+            "clip-objects-released.dlq": [],
+            "daily-tick.dlq": [],
+        },
+        lag={"clip-registry.clip-created": 0},
+    )
+
+
+def with_topic(snapshot: Snapshot, topic: str, messages: list[Message]) -> Snapshot:
+    return replace(snapshot, topics={**snapshot.topics, topic: messages})
+
+
+def without(topic: str, number: int) -> Break:
+    """A message was lost."""
+
+    def break_it(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+        messages = list(snapshot.topics[topic])
+        del messages[number]
+        return with_topic(snapshot, topic, messages)
+
+    return break_it
+
+
+def added(topic: str, extra: Message) -> Break:
+    """A message too many."""
+    return lambda _, snapshot: with_topic(snapshot, topic, [*snapshot.topics[topic], extra])
+
+
+def in_place(number: int, changed: Message) -> Break:
+    """Another change of a clip was told."""
+
+    def break_it(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+        messages = list(snapshot.topics["clip-lifecycle"])
+        messages[number] = changed
+        return with_topic(snapshot, "clip-lifecycle", messages)
+
+    return break_it
+
+
+def rows(*rows: Row) -> Break:
+    return lambda _, snapshot: replace(snapshot, rows=list(rows))
+
+
+def objects(**changes: int | None) -> Break:
+    """Objects by file name: another size, or (None) gone."""
+
+    def break_it(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+        named = {f"clips/{name.replace('__', '.').replace('_', '-')}": size for name, size in changes.items()}
+        found = {**snapshot.objects, **named}
+        return replace(snapshot, objects={key: size for key, size in found.items() if size is not None})
+
+    return break_it
+
+
+def rest(**changes: Any) -> Break:
+    return lambda _, snapshot: replace(snapshot, **changes)
+
+
+def more_told(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """The account of a clip that was purged was told that it is kept."""
+    ledger.told[clip_id_for(GONE)] = Told("a", kept=True)
+    return snapshot
+
+
+def more_accepted(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """The broker acknowledged an event of which there is no trace."""
+    ledger.accepted["h-new-e0"] = Send(0, "h-new-e0", "h-new", "a", Fate.CLIP)
+    return snapshot
+
+
+def hopeful(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """A highlight that should have become a clip was skipped."""
+    ledger.accepted["h-skip-e0"] = replace(ledger.accepted["h-skip-e0"], fate=Fate.CLIP)
+    return snapshot
+
+
+V = Violation
+CASES: dict[str, tuple[Break, set[Violation]]] = {
+    "an event without a trace": (more_accepted, {V.LOST}),
+    "a skip that nobody announced": (without("clip-skipped", 0), {V.LOST}),
+    "a dead letter that is not there": (without("highlight-detected.dlq", 0), {V.LOST}),
+    "a cut that the registry does not know": (rows(row(KEPT, "kept", 2)), {V.LOST, V.BROKEN_HISTORY}),
+    "a good event among the dead letters": (
+        added("highlight-detected.dlq", Message(f"{KEPT}-e0", "", b"{}", {"dlq_error_type": "ValueError"})),
+        {V.TWO_ENDS},
+    ),
+    "a good event skipped": (
+        hopeful,
+        {V.WRONG_END},
+    ),
+    "a cut among the dead letters": (added("clip-created.dlq", created(KEPT)), {V.WRONG_END}),
+    "kept, and purged": (
+        rows(row(KEPT, "purged", 2), row(GONE, "purged", 2)),
+        {V.WRONGLY_PURGED, V.BROKEN_HISTORY, V.ORPHAN},
+    ),
+    "kept, and un-kept by nobody": (
+        rows(row(KEPT, "available", 2), row(GONE, "purged", 2)),
+        {V.TOLD_IN_VAIN, V.BROKEN_HISTORY},
+    ),
+    "kept, and its row is gone": (
+        rows(row(GONE, "purged", 2)), {V.TOLD_IN_VAIN, V.LOST, V.BROKEN_HISTORY, V.ORPHAN}
+    ),
+    "told kept after the purge": (more_told, {V.WRONGLY_PURGED}),
+    "no video": (objects(h_kept__mp4=None), {V.MISSING_OBJECT, V.TOLD_IN_VAIN}),
+    "no poster": (objects(h_kept__jpg=None), {V.MISSING_OBJECT, V.TOLD_IN_VAIN}),
+    "half a video": (objects(h_kept__mp4=500), {V.MISSING_OBJECT, V.TOLD_IN_VAIN}),
+    "an object of a purged clip": (objects(h_gone__mp4=1000), {V.ORPHAN}),
+    "a change that was not told": (without("clip-lifecycle", 1), {V.LOST}),
+    "a purge that was not told": (without("clip-lifecycle", 4), {V.LOST}),
+    "a change told twice, under two ids": (
+        added("clip-lifecycle", replace(change("clip.kept.v1", KEPT, 2), id="x")),
+        {V.DUPLICATE_EFFECT},
+    ),
+    "an id with two contents": (
+        added("clip-lifecycle", change("clip.available.v1", KEPT, 1, expires_at=LATER)), {V.DUPLICATE_EFFECT}
+    ),
+    "one cut, two videos": (
+        in_place(1, change("clip.available.v1", KEPT, 2, expires_at=EXPIRY)),
+        {V.DUPLICATE_EFFECT, V.BROKEN_HISTORY},
+    ),
+    "purged when it was kept": (
+        in_place(1, change("clip.purged.v1", KEPT, 2, purged_at=EXPIRY)), {V.BROKEN_HISTORY}
+    ),
+    "purged too early": (
+        in_place(4, change("clip.purged.v1", GONE, 2, purged_at="2026-01-01T00:00:05Z")), {V.WRONGLY_PURGED}
+    ),
+    "a change that cannot follow": (
+        in_place(1, change("clip.unpublished.v1", KEPT, 2)), {V.BROKEN_HISTORY}
+    ),
+    "events in the outbox": (rest(outbox=1), {V.BACKLOG}),
+    "an event that the outbox gave up": (rest(outbox_dead=1), {V.BACKLOG}),
+    "events that nobody has read": (rest(lag={"janitor.daily-tick": 2}), {V.BACKLOG}),
+    "an ffmpeg": (rest(strays=["1 ffmpeg"]), {V.LEFTOVER}),
+    "a temporary file": (rest(files=["worker-1/job-1"]), {V.LEFTOVER}),
+    "a lock": (rest(locks=["advisory lock of 1"]), {V.LEFTOVER}),
+}  # fmt: skip
+
+
+def test_a_whole_system_passes(ledger: Ledger, whole: Snapshot) -> None:
+    verdict = check(ledger, whole)
+    assert verdict.findings == []
+    assert verdict.ends == {"kept": 1, "purged": 1, "skipped": 1, "DLQ": 1}
+
+
+@pytest.mark.parametrize(("break_it", "expected"), CASES.values(), ids=CASES.keys())
+def test_what_is_broken_is_found(
+    ledger: Ledger, whole: Snapshot, break_it: Break, expected: set[Violation]
+) -> None:
+    verdict = check(ledger, break_it(ledger, whole))
+    assert {each.violation for each in verdict.findings} == expected
+
+
+def test_three_deaths_of_the_process_are_an_end_too(ledger: Ledger, whole: Snapshot) -> None:
+    died = Message(f"{GONE}-e0", "", b"{}", {"dlq_error_type": "RepeatedDeath"})
+    topics = {
+        **whole.topics,
+        "clip-created": [created(KEPT)],
+        "clip-lifecycle": whole.topics["clip-lifecycle"][:2],
+        "highlight-detected.dlq": [*whole.topics["highlight-detected.dlq"], died],
+    }
+    snapshot = replace(whole, rows=whole.rows[:1], topics=topics)
+    assert check(ledger, snapshot).findings == []
+
+
+def test_who_asks_to_let_go_may_lose_the_clip() -> None:
+    told = Told("a")
+    told.asked("keep")
+    told.answered("keep")
+    assert told.kept
+    told.asked("unkeep")
+    assert not told.kept
