@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry
 
 from clip_shared.bus import Bus
+from clip_shared.kafka import publish_once
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from janitor.handlers import Pace, subscribe
@@ -95,6 +96,18 @@ async def test_released_objects_are_deleted_and_what_cannot_be_is_dead_lettered(
         await until(lambda: janitor.value("clips_objects_failed_total", reason="unsafe_key") == 1)
     assert await keys_in(s3, bucket) == {"stays"}
     assert letters <= await dead_letter_keys(kafka_settings, janitor.bus.service)
+
+
+async def test_what_was_released_while_no_janitor_ran_is_deleted_by_the_next(
+    kafka_settings: KafkaSettings, s3: "S3Client", bucket: str
+) -> None:
+    keys = [f"{bucket}/{number}" for number in range(2)]
+    await put(s3, bucket, *keys)
+    for key in keys:
+        await publish_once(kafka_settings, a_release(key, bucket))
+    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
+        await until(lambda: janitor.value("clips_objects_deleted_total") >= 2)
+    assert await keys_in(s3, bucket) == set()
 
 
 async def test_an_outage_of_the_storage_loses_and_dead_letters_nothing(

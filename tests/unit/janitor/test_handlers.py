@@ -1,5 +1,6 @@
 """Ticks and releases, through the handlers, without a bus."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -133,6 +134,15 @@ async def test_an_outage_during_a_tick_goes_to_the_bus() -> None:
     with pytest.raises(TransientError):
         await janitor.tick(a_tick())
     assert janitor.bus.published == []
+
+
+async def test_a_tick_that_comes_twice_or_overlaps_does_the_work_once() -> None:
+    janitor = Janitor(due=25)
+    janitor.registry.untold = 5
+    await asyncio.gather(janitor.tick(a_tick()), janitor.tick(a_tick()))
+    await janitor.tick(a_tick())
+    assert (janitor.registry.due_at, janitor.registry.untold) == ([], 0)
+    assert janitor.value("clips_expired_total") == 25
 
 
 async def test_a_tick_tells_accounts_what_expires_soon() -> None:
