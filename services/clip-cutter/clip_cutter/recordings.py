@@ -158,7 +158,8 @@ class Recordings:
             raise NotPlain("a format that only ffmpeg reads")
         peek = partial(self._sources.peek, vod)
         part = await Search(stream, peek, size=vod.size_bytes, seconds=seconds).find(window.start, window.end)
-        return Excerpt(stream.preamble if part.start > 0 else b"", [part]), stream.offset_of
+        is_whole = part.rest.start == len(part.data)  # from the start of the file on
+        return Excerpt((b"" if is_whole else stream.preamble) + part.data, [part.rest]), stream.offset_of
 
     def _keep(self, vod: Vod, recording: Kept, how: Opening) -> Kept:
         self._metrics.opened(how)

@@ -16,6 +16,7 @@ from clip_cutter.domain.media import ByteRange, Media, NotPlain
 BLOCK_BYTES = 32 * 1024
 MAX_BLOCKS = 128  # without a picture; a keyframe of 4 MiB is none
 BACK_BYTES = 256 * 1024
+MAX_HELD_BYTES = 16 * 1024 * 1024
 MAX_LOOKS = 32
 INTERPOLATIONS = 8  # then it is halved: a bit rate may vary as it likes
 ROUNDING_SECONDS = 0.001
@@ -181,7 +182,8 @@ class FlashVideo:
         if not head.startswith(FLV_SIGNATURE):
             raise NotPlain("no FLV")
         preamble, at = head[:FLV_HEADER], FLV_HEADER
-        while (end := _tag_end(head, at)) <= len(head):
+        while at + TAG_HEAD + 2 <= len(head):
+            end = _tag_end(head, at)
             tag = head[at:end]
             if _is_coded_picture(tag):
                 return cls(preamble, media.start)
@@ -240,6 +242,28 @@ def _codec(tag: bytes, mask: int) -> tuple[int, int]:
     return first & mask, second
 
 
+@dataclass(frozen=True)
+class Block:
+    """Bytes of a stream, and the pictures that begin in them."""
+
+    offset: int
+    data: bytes
+    marks: list[Mark]
+
+    @property
+    def end(self) -> int:
+        """Where they end."""
+        return self.offset + len(self.data)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a stream: ``data``, which was read while it was looked for, and then ``rest``."""
+
+    data: bytes
+    rest: ByteRange
+
+
 class Search:
     """Looks for a window in a stream of ``size`` bytes and ``seconds``."""
 
@@ -249,56 +273,62 @@ class Search:
         self._size = size
         self._seconds = seconds
 
-    async def find(self, start: float, end: float) -> ByteRange:
+    async def find(self, start: float, end: float) -> Part:
         """What a clip from ``start`` to ``end`` needs: from a keyframe before it, with the sound around it.
 
         Raises:
             NotPlain: there is no keyframe near, or no order in the times.
         """
         around = await self._look_for(start, Mark(0, 0.0, is_keyframe=False))
-        begin = await self._begin(start, around)
-        marks = await self._look_for(end + SOUND_AFTER_SECONDS, around[0])
-        after = [mark.offset for mark in marks if mark.seconds >= end + SOUND_AFTER_SECONDS]
+        last = await self._look_for(end + SOUND_AFTER_SECONDS, around.marks[0])
+        after = [mark.offset for mark in last.marks if mark.seconds >= end + SOUND_AFTER_SECONDS]
         stop = after[0] if after else self._size
-        if stop <= begin:
-            raise NotPlain("times that run backwards")
-        return ByteRange(begin, stop)
+        if stop < around.end:
+            raise NotPlain("times that run backwards, or hardly anything")
+        return Part(await self._from_keyframe(start, around), ByteRange(around.end, stop))
 
-    async def _begin(self, start: float, marks: list[Mark]) -> int:
-        """Where the sound of the last keyframe begins that is shown by ``start``, from marks around it."""
+    async def _from_keyframe(self, start: float, around: Block) -> bytes:
+        """From the sound that belongs to the last keyframe shown by ``start``, up to the end of ``around``."""
+        data, marks = around.data, around.marks
         while True:
+            offset = around.end - len(data)
             keyframes = [m.seconds for m in marks if m.is_keyframe and m.seconds <= start + ROUNDING_SECONDS]
             before = [
                 m.offset for m in marks if keyframes and m.seconds <= keyframes[-1] - SOUND_BEFORE_SECONDS
             ]
             if before:
-                return before[-1]
-            first = marks[0]
-            if first.seconds < start - MAX_HIDDEN_SECONDS - SOUND_BEFORE_SECONDS:
+                return data[before[-1] - offset :]
+            if offset == 0:
+                return data
+            if (
+                marks[0].seconds < start - MAX_HIDDEN_SECONDS - SOUND_BEFORE_SECONDS
+                or len(data) > MAX_HELD_BYTES
+            ):
                 raise NotPlain("no keyframe near the start")
-            earlier = max(first.offset - BACK_BYTES, 0)
-            if earlier == 0:
-                return 0
-            marks = [*await self._marks(ByteRange(earlier, first.offset)), *marks]
-            if marks[0] is first:
-                raise NotPlain("a gap without pictures")
+            step = max(BACK_BYTES, len(data) // 2)
+            earlier = await self._peek(ByteRange(max(offset - step, 0), offset))
+            # A picture may begin in one block and have its time stamp in the next.
+            data = earlier + data
+            marks = self._stream.marks(data, around.end - len(data))
 
-    async def _look_for(self, seconds: float, low: Mark) -> list[Mark]:
+    async def _look_for(self, seconds: float, low: Mark) -> Block:
         """Pictures around a time after ``low``, or at the end that is nearer to it."""
         high = Mark(self._size, self._seconds, is_keyframe=False)
         for look in range(MAX_LOOKS):
             at = self._guess(low, high, seconds, halve=look >= INTERPOLATIONS)
-            marks = await self._next_marks(at)
+            found = await self._next_pictures(at)
+            marks = found.marks
             if marks and marks[-1].seconds < seconds and marks[-1].offset > low.offset:
                 low = marks[-1]
             elif at > low.offset and (not marks or marks[0].seconds > seconds):
                 high = Mark(at, marks[0].seconds if marks else high.seconds, is_keyframe=False)
             elif marks:
-                return marks
+                return found
             else:
                 break
             if high.offset - low.offset <= BLOCK_BYTES:
-                return await self._next_marks(low.offset) or marks
+                nearest = await self._next_pictures(low.offset)
+                return nearest if nearest.marks else found
         raise NotPlain("no pictures where they should be")
 
     @staticmethod
@@ -309,8 +339,8 @@ class Search:
         guess = low.offset + int((high.offset - low.offset) * share) - BLOCK_BYTES // 2
         return min(max(guess, low.offset), max(high.offset - BLOCK_BYTES, low.offset))
 
-    async def _next_marks(self, at: int) -> list[Mark]:
-        """The first pictures at or after an offset."""
+    async def _next_pictures(self, at: int) -> Block:
+        """A block at an offset that goes on until a picture begins in it, or to the end."""
         data = b""
         for _ in range(MAX_BLOCKS):
             wanted = ByteRange(at + len(data), min(at + len(data) + BLOCK_BYTES, self._size))
@@ -318,8 +348,5 @@ class Search:
                 break
             data += await self._peek(wanted)
             if marks := self._stream.marks(data, at):
-                return marks
-        return []
-
-    async def _marks(self, wanted: ByteRange) -> list[Mark]:
-        return self._stream.marks(await self._peek(wanted), wanted.start)
+                return Block(at, data, marks)
+        return Block(at, data, [])

@@ -35,6 +35,8 @@ log = structlog.get_logger()
 # A worker that lived this long is a healthy one: what becomes of it later is a new beginning.
 STEADY_SECONDS = 60.0
 MAX_EARLY_DEATHS = 5
+# The exit status of a service that its settings, or what is missing, keep from running.
+UNUSABLE = 2
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 # Until then a worker may be busy with its start, and does not have to answer.
@@ -86,7 +88,7 @@ class Worker:
         while True:
             code = await self._run()
             self._deaths = 1 if time.monotonic() - self._started > STEADY_SECONDS else self._deaths + 1
-            if self._deaths >= MAX_EARLY_DEATHS:
+            if code == UNUSABLE or self._deaths >= MAX_EARLY_DEATHS:
                 log.critical("a worker keeps dying", worker=self.name, exit_code=code, deaths=self._deaths)
                 return code
             pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._deaths - 1))
@@ -112,14 +114,14 @@ class Worker:
         process = self._process
         if process is None:
             return
+        ended = asyncio.ensure_future(process.wait())
         with suppress(ProcessLookupError):
             process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), seconds)
-            except TimeoutError:
+            _, late = await asyncio.wait([ended], timeout=seconds)
+            if late:
                 log.error("a worker did not end in time", worker=self.name, seconds=seconds)
                 process.kill()
-                await process.wait()
+        await ended
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask it over HTTP: the status and the body. Blocks for a few seconds at most.
@@ -256,7 +258,7 @@ def end_with_the_parent() -> None:
     """Have this worker told to end when the process that started it is gone, even by SIGKILL."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()  # until the parent's end of the pipe is closed
+        os.read(sys.stdin.fileno(), 1)  # returns when the parent's end of the pipe is closed
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -23,7 +23,7 @@ from clip_cutter.recordings import KEPT, Recordings
 from clip_cutter.settings import SourceProfile
 from clip_cutter.source_storage import SourceStorage
 from clip_shared.errors import TransientError
-from clip_shared.events import SourceObject
+from clip_shared.events import CutMode, SourceObject
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
 from tests.integration.clip_cutter.web import Web, running_web
 
@@ -114,6 +114,26 @@ async def test_the_index_is_read_once_and_of_each_window_just_the_samples(
     assert desk.pulled() - for_the_first < 1.1 * second.size_bytes
     assert Seen(second.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
     assert (desk.opened("index"), desk.opened("known"), desk.opened("probe")) == (1, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute at the bit rate of a stream."""
+    rate = ("-preset", "ultrafast", "-b:v", "4M", "-maxrate", "4M", "-bufsize", "4M")
+    path = tmp_path_factory.mktemp("noisy") / "vod.mp4"
+    return record(path, "-vf", "noise=alls=60:allf=t,scale=320:-2:flags=neighbor", *h264(), *rate, seconds=60)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".flv", ".mkv"])
+async def test_hardly_more_is_read_than_the_clip_has(
+    desk: Desk, put: Callable[[Path], str], noisy: Path, tmp_path: Path, suffix: str
+) -> None:
+    key = put(remux(noisy, tmp_path / f"vod{suffix}"))
+    await desk.cut(key, 1.0, 2.0)  # opens the VOD
+    before = desk.pulled()
+    clip = await desk.cut(key, 31.3, 51.3)
+    assert clip.mode is CutMode.COPY
+    assert desk.pulled() - before < 1.15 * clip.size_bytes
 
 
 async def test_what_is_no_plain_mp4_is_probed_once(desk: Desk, put: Callable[[Path], str], vod: Vod) -> None:
