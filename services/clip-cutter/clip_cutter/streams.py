@@ -288,7 +288,7 @@ class Search:
         return Part(await self._from_keyframe(start, around), ByteRange(around.end, stop))
 
     async def _from_keyframe(self, start: float, around: Block) -> bytes:
-        """From the sound that belongs to the last keyframe shown by ``start``, up to the end of ``around``."""
+        """From the sound that belongs to the last keyframe shown by ``start`` on, up to ``around``'s end."""
         data, marks = around.data, around.marks
         while True:
             offset = around.end - len(data)
