@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -30,6 +31,9 @@ log = structlog.get_logger()
 Check = Callable[[], Awaitable[str | None]]
 """Can the service reach something it needs? None: yes. A text: it works, but less well. Raises: no."""
 
+CheckAlive = Callable[[], Awaitable[None]]
+"""Does it make progress? Raises RuntimeError: no."""
+
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -51,12 +55,16 @@ def create_app(
     registry: CollectorRegistry,
     checks: Mapping[str, Check],
     bus: Bus | None = None,
+    check_alive: CheckAlive | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """The HTTP application of a service: metrics, health, and errors as problems.
 
-    The bus starts after ``lifespan`` was entered and stops before it is left.
+    The bus starts after ``lifespan`` was entered and stops before it is left. It is what liveness looks at,
+    unless ``check_alive`` is given.
     """
+    if check_alive is None and bus is not None:
+        check_alive = bus.check_alive
 
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +82,7 @@ def create_app(
     app.state.bus = bus
     install_problem_handlers(app)
     _add_metrics(app, registry)
-    _add_health(app, bus, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
+    _add_health(app, check_alive, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
 
 
@@ -93,13 +101,13 @@ def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_health(app: FastAPI, bus: Bus | None, checks: Mapping[str, Check]) -> None:
+def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[str, Check]) -> None:
     @app.get("/healthz/live", include_in_schema=False)
     async def live() -> Response:
         """Is it making progress? 503 means: restart me."""
         try:
-            if bus is not None:
-                await bus.check_alive()
+            if check_alive is not None:
+                await check_alive()
         except RuntimeError as error:
             return JSONResponse({"status": "stuck", "reason": str(error)}, status_code=503)
         return JSONResponse({"status": "alive"})
@@ -131,10 +139,17 @@ async def _run_check(check: Check) -> tuple[str, str | None]:
     return ("degraded", shortfall) if shortfall else ("ready", None)
 
 
-def serve(name: str, settings_class: type[Settings], build: Callable[[Settings], FastAPI]) -> None:
+def serve(
+    name: str,
+    settings_class: type[Settings],
+    build: Callable[[Settings], FastAPI],
+    *,
+    socket: Path | None = None,
+) -> None:
     """Run a service until SIGTERM or SIGINT; then stop accepting, drain, and leave within the grace period.
 
-    Exits with 2 when the settings cannot be used, and with 3 when the service could not start.
+    It serves HTTP on the settings' port, or on a Unix ``socket``. Exits with 2 when the settings cannot be
+    used, and with 3 when the service could not start.
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
@@ -143,6 +158,7 @@ def serve(name: str, settings_class: type[Settings], build: Callable[[Settings],
             build(settings),
             host=settings.http_host,
             port=settings.http_port,
+            uds=None if socket is None else str(socket),
             log_config=None,
             access_log=False,
             server_header=False,
