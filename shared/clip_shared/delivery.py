@@ -3,7 +3,7 @@
 At least once, nothing lost: an offset is committed only after its message was handled or stands in
 ``<topic>.dlq``. FastStream's NACK_ON_ERROR seeks back to a failed message at once and without a pause;
 :class:`Delivery` is the middleware that decides between the two and makes the pause. It acts in
-``__aexit__`` because FastStream raises decoding errors outside ``consume_scope``.
+``__aexit__`` because FastStream raises parsing errors outside ``consume_scope``.
 """
 
 import asyncio
