@@ -87,6 +87,14 @@ test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQ
 bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, a quarter of an hour [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.cutter $(ARGS)
 
+.PHONY: bench-registry
+bench-registry: $(BENCH_READY) ## The registry against a bare loop, and its queries at a million rows [ARGS="--quick" KAFKA=apache]
+	@$(BIN)/python -m tests.bench.registry $(ARGS)
+
+.PHONY: bench-janitor
+bench-janitor: $(BENCH_READY) ## A purge of 100,000 clips against bare DeleteObjects [ARGS="--quick" KAFKA=apache]
+	@$(BIN)/python -m tests.bench.janitor $(ARGS)
+
 $(BENCH_READY): requirements/bench.lock $(READY)
 	@echo "Installing what benchmarks compare with (about a minute, once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bench.lock

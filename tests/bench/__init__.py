@@ -1,1 +1,1 @@
-"""Benchmarks: started by hand (``make bench-cutter``), never by a test run."""
+"""Benchmarks: started by hand (``make bench-…``), never by a test run."""

@@ -1,0 +1,353 @@
+"""The janitor's benchmark: ``make bench-janitor``.
+
+First the janitor and a bare ``DeleteObjects`` loop take turns at released objects. Then comes a whole purge,
+from the tick until every row is purged and every object gone, between two halves of a bare loop over as many
+objects. What was measured is written down after each part, so that an interrupted run keeps it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import httpx
+import psutil
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+
+from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason
+from local_stack.process import stop_together
+from local_stack.stack import CLIPS_BUCKET, temporary_stack
+from tests.bench.objects import Objects, StoredClip
+from tests.bench.platform import Platform
+from tests.bench.report import Spread
+from tests.bench.run import (
+    FIGURES,
+    About,
+    Target,
+    mebibytes,
+    publish,
+    running,
+    say,
+    shown,
+    table,
+    targets_table,
+)
+from tests.bench.service_plots import draw_janitor
+
+LOOK_SECONDS = 0.05
+SAMPLE_SECONDS = 1.0
+PATIENCE_SECONDS = 3600.0
+INSERT_DUE = """
+INSERT INTO generated_clips
+SELECT clip_id, 'hl-' || n, account, 'vod-1', 'refined', 'What a save', 0.5, $4, key, NULL, 'video/mp4', 1,
+       30, '{}', 'available', now() - interval '1 hour', NULL, NULL, NULL, NULL, NULL, 'event-' || n,
+       now() - interval '8 days', 1, now() - interval '8 days', now() - interval '8 days'
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS each(clip_id, account, key, n)
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: ``turns`` of so many objects for each contender, then a purge of ``clips``."""
+
+    turns: int
+    objects: int
+    clips: int
+
+
+QUICK = Size(turns=1, objects=1_500, clips=500)
+TURNS, OBJECTS = 3, 10_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the purge: seconds since the tick, what is left, and resident bytes by process."""
+
+    seconds: float
+    clips_left: int
+    objects_left: int
+    memory: dict[str, int]
+
+
+@dataclass
+class Results:
+    """What was measured, as far as it got: objects per second, and the looks at the purge of ``clips``.
+
+    ``turns``: by the janitor and by the bare loop next to it. ``objects_found``: listed after the purge.
+    """
+
+    clips: int
+    turns: list[tuple[float, float]] = field(default_factory=list)
+    halves: list[float] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    objects_found: int | None = None
+
+    @property
+    def deleting(self) -> Spread | None:
+        """The janitor's deletion of what is released over the bare loop's, turn by turn."""
+        return Spread.of(ours / bare for ours, bare in self.turns)
+
+    def seconds_until(self, done: Callable[[Sample], bool]) -> float | None:
+        """When the purge was so far."""
+        return next((sample.seconds for sample in self.samples if done(sample)), None)
+
+    @property
+    def purge_rate(self) -> float | None:
+        """Objects per second from the tick to the last object."""
+        seconds = self.seconds_until(_is_done)
+        return self.clips / seconds if seconds else None
+
+    @property
+    def whole(self) -> Spread | None:
+        """The whole purge over the bare loop, by each half of it."""
+        rate = self.purge_rate
+        return Spread.of(rate / half for half in self.halves) if rate else None
+
+    def growth(self, name: str) -> float | None:
+        """The most memory in the last half of the purge over the most in what was before, without its
+        first tenth.
+        """
+        sizes = [sample.memory[name] for sample in self.samples]
+        early, late = sizes[len(sizes) // 10 : len(sizes) // 2], sizes[len(sizes) // 2 :]
+        return max(late) / max(early) if early and late else None
+
+
+def _is_done(sample: Sample) -> bool:
+    return sample.clips_left == 0 and sample.objects_left == 0
+
+
+def main(
+    *,
+    smoke: Annotated[
+        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+    ] = False,
+    clips: Annotated[int, typer.Option(min=1000, help="How many clips to purge.")] = 100_000,
+) -> None:
+    """Measure a purge against a bare loop of DeleteObjects over as many objects."""
+    size = QUICK if smoke else Size(TURNS, OBJECTS, clips)
+    about, results = About("janitor"), Results(size.clips)
+
+    def note() -> None:
+        if not smoke:
+            _publish(about, results)
+
+    try:
+        asyncio.run(_measure(size, results, note))
+    finally:
+        typer.echo(summary(about, results))
+        note()
+
+
+def _publish(about: About, results: Results) -> None:
+    publish(about, summary(about, results), _as_dict(results))
+    if results.samples:
+        names = results.samples[0].memory
+        draw_janitor(
+            {name: [(each.seconds, each.memory[name]) for each in results.samples] for name in names},
+            [(each.seconds, each.clips_left, each.objects_left) for each in results.samples],
+            FIGURES / "janitor.png",
+        )
+
+
+async def _measure(size: Size, results: Results, note: Callable[[], None]) -> None:
+    with temporary_stack() as stack:
+        idle = tuple(each for each in stack.services.values() if each is not stack.registry)
+        await asyncio.to_thread(stop_together, idle)
+        objects = Objects(stack)
+        async with Platform.running(stack) as platform:
+            for number in range(size.turns):
+                await _turn(platform, objects, size.objects, results, janitor_first=number % 2 == 0)
+                ours, bare = results.turns[-1]
+                say(f"turn {number + 1} of {size.turns}: janitor {ours:.0f} objects/s, bare loop {bare:.0f}")
+                note()
+            due = await _store(objects, size.clips, "due")
+            rest = await _store(objects, size.clips, "bare")
+            middle = size.clips // 2
+            await _half(objects, rest[:middle], results)
+            note()
+            await _purge(platform, due, results)
+            note()
+            await _half(objects, rest[middle:], results)
+            results.objects_found = await asyncio.to_thread(objects.left)
+
+
+async def _store(objects: Objects, number: int, group: str) -> list[StoredClip]:
+    say(f"storing {number:,} objects")
+    return await asyncio.to_thread(objects.store, number, group)
+
+
+async def _turn(
+    platform: Platform, objects: Objects, number: int, results: Results, *, janitor_first: bool
+) -> None:
+    """The janitor and the bare loop delete as many objects each."""
+    ours, bare = await _store(objects, number, "ours"), await _store(objects, number, "bare")
+    if janitor_first:
+        rate = await _by_janitor(platform, ours)
+        results.turns.append((rate, await _bare(objects, bare)))
+    else:
+        other = await _bare(objects, bare)
+        results.turns.append((await _by_janitor(platform, ours), other))
+
+
+async def _bare(objects: Objects, clips: Sequence[StoredClip]) -> float:
+    return len(clips) / await asyncio.to_thread(objects.delete, [clip.key for clip in clips])
+
+
+async def _half(objects: Objects, clips: Sequence[StoredClip], results: Results) -> None:
+    results.halves.append(await _bare(objects, clips))
+    say(f"bare loop: {results.halves[-1]:.0f} objects/s")
+
+
+async def _by_janitor(platform: Platform, clips: Sequence[StoredClip]) -> float:
+    """Objects per second, from the first batch's end to the last's."""
+    await platform.publish([_released(clip) for clip in clips])
+    async with running(platform.stack.janitor, ready=False), _deletions(platform) as deleted:
+        first = await _until(deleted, 1)
+        started = time.monotonic()
+        await _until(deleted, len(clips))
+        return (len(clips) - first) / (time.monotonic() - started)
+
+
+async def _until(deleted: Callable[[], Awaitable[int]], number: int) -> int:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(httpx.TransportError):  # it does not answer yet
+                if (found := await deleted()) >= number:
+                    return found
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _purge(platform: Platform, due: Sequence[StoredClip], results: Results) -> None:
+    """From the tick until nothing is left, with a look at it every second."""
+    await platform.database.execute("TRUNCATE generated_clips, outbox")
+    columns = ([clip.clip_id for clip in due], [clip.account for clip in due], [clip.key for clip in due])
+    await platform.database.execute(INSERT_DUE, *columns, CLIPS_BUCKET)
+    await platform.database.execute("VACUUM ANALYZE generated_clips")
+    async with running(platform.stack.janitor) as janitor:
+        pids = {"clip-registry": platform.stack.registry.pid, "janitor": janitor}
+        async with _deletions(platform) as deleted, asyncio.timeout(PATIENCE_SECONDS):
+            await platform.publish([Event.new(DailyTick(), source="bench")])
+            started = time.monotonic()
+            while not results.samples or not _is_done(results.samples[-1]):
+                left = await platform.database.fetchval(
+                    "SELECT count(*) FROM generated_clips WHERE status = 'available'"
+                )
+                sample = Sample(
+                    objects_left=len(due) - await deleted(),
+                    clips_left=left,
+                    memory={name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()},
+                    seconds=time.monotonic() - started,
+                )
+                results.samples.append(sample)
+                await asyncio.sleep(SAMPLE_SECONDS)
+    say(f"purge: {results.purge_rate:.0f} clips/s")
+
+
+@asynccontextmanager
+async def _deletions(platform: Platform) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Asks the janitor how many objects it has deleted since it started."""
+    url = platform.stack.janitor.url
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+
+        async def deleted() -> int:
+            text = (await http.get("/metrics")).raise_for_status().text
+            return int(
+                sum(
+                    sample.value
+                    for family in text_string_to_metric_families(text)
+                    for sample in family.samples
+                    if sample.name == "clips_objects_deleted_total"
+                )
+            )
+
+        yield deleted
+
+
+def _released(clip: StoredClip) -> Event[ObjectReleased]:
+    data = ObjectReleased(
+        bucket=CLIPS_BUCKET, object_key=clip.key, reason=ReleaseReason.PURGED, clip_id=clip.clip_id
+    )
+    return Event.new(data, source="bench")
+
+
+def summary(about: About, results: Results) -> str:
+    """What stands in the documentation."""
+    return "\n\n".join([about.sentence(), _rates(results), _memory(results), targets_table(targets(results))])
+
+
+def _rates(results: Results) -> str:
+    rows = [
+        (
+            "deleting what is released",
+            shown(Spread.of(ours for ours, _ in results.turns)),
+            shown(Spread.of(bare for _, bare in results.turns)),
+            shown(results.deleting, 2),
+        )
+    ]
+    if results.purge_rate is not None:
+        bare = shown(Spread.of(results.halves))
+        rows.append(
+            (
+                f"purging {results.clips:,} clips, tick to last object",
+                f"{results.purge_rate:,.0f}",
+                bare,
+                shown(results.whole, 2),
+            )
+        )
+    return table(("objects per second", "janitor", "bare loop", "ratio (least, most)"), *rows)
+
+
+def _memory(results: Results) -> str:
+    names = results.samples[0].memory if results.samples else {}
+    sizes = {name: [sample.memory[name] for sample in results.samples] for name in names}
+    rows = table(
+        ("resident memory during the purge", "at first", "most", "at last", "last half ÷ before"),
+        *(
+            (
+                name,
+                *(mebibytes(size) for size in (found[0], max(found), found[-1])),
+                f"{results.growth(name) or 0:.2f}",
+            )
+            for name, found in sizes.items()
+        ),
+    )
+    rows_done = results.seconds_until(lambda sample: sample.clips_left == 0)
+    all_done = results.seconds_until(_is_done)
+    if rows_done is None or all_done is None:
+        return rows
+    left = "" if results.objects_found is None else f" {results.objects_found} objects were left."
+    return (
+        f"{rows}\n\nAll rows were purged {rows_done:.0f} s after the tick, all objects gone after"
+        f" {all_done:.0f} s.{left}"
+    )
+
+
+def targets(results: Results) -> list[Target]:
+    """What was promised."""
+    deleting = results.deleting.median if results.deleting else None
+    whole = results.whole.median if results.whole else None
+    growth = [results.growth(name) or 0 for name in (results.samples[0].memory if results.samples else ())]
+    return [
+        Target("deleting what is released, janitor ÷ bare loop", 0.8, deleting, at_least=True),
+        Target("the whole purge ÷ the bare loop's deleting alone", 0.8, whole, at_least=True),
+        Target("memory, last half of the purge ÷ before", 1.1, max(growth, default=None)),
+        Target("objects left", 0, results.objects_found),
+    ]
+
+
+def _as_dict(results: Results) -> dict[str, Any]:
+    return {
+        "clips": results.clips,
+        "turns": [{"janitor": ours, "bare": bare} for ours, bare in results.turns],
+        "bare_halves": results.halves,
+        "purge_objects_per_second": results.purge_rate,
+        "purge": [asdict(sample) for sample in results.samples],
+        "objects_left": results.objects_found,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

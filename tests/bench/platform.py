@@ -1,0 +1,72 @@
+"""The bus and the database, as the benchmarks of the services use them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from clip_shared.envelope import to_record
+from clip_shared.events import ClipLifecycle, Event
+from local_stack.patient import be_patient
+from local_stack.stack import LocalStack
+
+
+class Platform:
+    """The bus and the database, as the benchmark itself uses them."""
+
+    def __init__(self, stack: LocalStack, database: Any) -> None:
+        self.stack = stack
+        self.database = database
+        self._brokers = stack.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        self.producer = AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all", linger_ms=5)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, stack: LocalStack) -> AsyncIterator[Self]:
+        """Connected."""
+        if stack.environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false":  # on the embedded broker
+            be_patient()
+        database = await asyncpg.connect(_plain(stack.environment["DATABASE_URL"]))
+        platform = cls(stack, database)
+        try:
+            async with platform.producer:
+                yield platform
+        finally:
+            await database.close()
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL for asyncpg alone."""
+        return _plain(self.stack.environment["DATABASE_URL"])
+
+    async def publish(self, events: Sequence[Event[Any]]) -> None:
+        """Publish events as quickly as the bus takes them."""
+        sent = []
+        for event in events:
+            record = to_record(event)
+            sent.append(
+                await self.producer.send(record.topic, record.value, record.key, headers=record.headers)
+            )
+        await asyncio.gather(*sent)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """A consumer of what the registry announces from now on."""
+        consumer = AIOKafkaConsumer(ClipLifecycle.TOPIC, bootstrap_servers=self._brokers)
+        await consumer.start()
+        try:
+            await consumer.seek_to_end()
+            for place in consumer.assignment():
+                await consumer.position(place)
+            yield consumer
+        finally:
+            # A patient consumer that waits when it is stopped hands on the cancellation of its own fetch.
+            with suppress(asyncio.CancelledError):
+                await consumer.stop()
+
+
+def _plain(url: str) -> str:
+    return url.replace("+asyncpg", "")

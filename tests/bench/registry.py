@@ -1,0 +1,400 @@
+"""The registry's benchmark: ``make bench-registry``.
+
+The registry and a bare loop of the same client libraries take turns at the same backlog of clip-created
+events. Then single events come at a fixed pace, and then queries run on a small and on a large table. What
+was measured is written down after each part, so that an interrupted run keeps it.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from statistics import quantiles
+from time import time
+from typing import Annotated, Any
+
+import typer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from clip_shared.events import (
+    ClipCreated,
+    CutMode,
+    CutReceipt,
+    Event,
+    HighlightKind,
+    PosterObject,
+    StoredObject,
+    clip_id_for,
+)
+from local_stack.process import stop_together
+from local_stack.stack import CLIPS_BUCKET, LocalStack, temporary_stack
+from tests.bench import bare_loop, queries
+from tests.bench.platform import Platform
+from tests.bench.queries import LARGE, SMALL, Queries, Query
+from tests.bench.report import Spread
+from tests.bench.run import FIGURES, ROOT, About, Target, publish, running, say, shown, table, targets_table
+from tests.bench.service_plots import draw_registry
+from tests.bench.usage import cpu_seconds
+
+LOOK_SECONDS = 0.2
+PATIENCE_SECONDS = 600.0
+ACCOUNTS = 200
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured. ``paces``: events per second, each for ``pace_seconds``."""
+
+    events: int
+    rounds: int
+    paces: tuple[int, ...]
+    pace_seconds: int
+    large: int
+    runs: int
+
+
+FULL = Size(events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, large=LARGE, runs=1000)
+QUICK = Size(events=500, rounds=2, paces=(20,), pace_seconds=3, large=20_000, runs=20)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The registry's way through a backlog: events per second into the store, out of the outbox, and from
+    the first event in to the last one out; CPU seconds of the process for each event.
+    """
+
+    stored: float
+    relayed: float
+    through: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The bare loop's: events per second into the store, CPU seconds for each."""
+
+    stored: float
+    cpu_seconds: float
+
+
+@dataclass
+class Results:
+    """All that was measured, as far as it got. ``latencies``: seconds, by events per second."""
+
+    rounds: list[tuple[Run, Bare]] = field(default_factory=list)
+    latencies: dict[int, list[float]] = field(default_factory=dict)
+    queries: Queries = field(default_factory=Queries)
+
+    def ours(self, figure: Callable[[Run], float]) -> Spread | None:
+        """A figure of the registry, over the rounds."""
+        return Spread.of(figure(run) for run, _ in self.rounds)
+
+    def bare(self, figure: Callable[[Bare], float]) -> Spread | None:
+        """A figure of the bare loop."""
+        return Spread.of(figure(bare) for _, bare in self.rounds)
+
+    def ratio(self, figure: Callable[[Run], float]) -> Spread | None:
+        """A rate of the registry over the bare loop's, round by round."""
+        return Spread.of(figure(run) / bare.stored for run, bare in self.rounds)
+
+
+def main(
+    *,
+    smoke: Annotated[
+        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+    ] = False,
+) -> None:
+    """Measure the registry against a bare loop of the same client libraries, side by side."""
+    about, results, size = About("registry"), Results(), QUICK if smoke else FULL
+
+    def note() -> None:
+        if not smoke:
+            _publish(about, results)
+
+    try:
+        with temporary_stack() as stack:
+            stop_together(tuple(stack.services.values()))
+            asyncio.run(_measure_events(stack, size, results, note))
+            url = stack.environment["DATABASE_URL"]
+            queries.measure(url, results.queries, large=size.large, runs=size.runs)
+    finally:
+        typer.echo(summary(about, results))
+        note()
+
+
+def _publish(about: About, results: Results) -> None:
+    publish(about, summary(about, results), _as_dict(results))
+    draw_registry(results.rounds, results.latencies, results.queries.queries, FIGURES / "registry.png")
+    plans = [
+        f"-- {query.name}, {rows:,} rows\n{plan}"
+        for query in results.queries.queries
+        for rows, plan in query.plans.items()
+    ]
+    if plans:
+        (FIGURES / "registry-plans.txt").write_text("\n\n".join(plans) + "\n")
+
+
+async def _measure_events(stack: LocalStack, size: Size, results: Results, note: Callable[[], None]) -> None:
+    async with Platform.running(stack) as platform:
+        await platform.database.execute(bare_loop.CREATE_TABLE)
+        for number in range(size.rounds):
+            await _round(platform, size.events, results, registry_first=number % 2 == 0)
+            run, bare = results.rounds[-1]
+            say(
+                f"round {number + 1} of {size.rounds}: registry {run.stored:.0f} events/s in,"
+                f" {run.through:.0f} through; bare loop {bare.stored:.0f} in"
+            )
+            note()
+        async with running(stack.registry):
+            for pace in size.paces:
+                results.latencies[pace] = await _latencies(platform, pace, size.pace_seconds)
+                say(f"{pace} events/s: {_percentiles(results.latencies[pace])}")
+                note()
+
+
+async def _round(platform: Platform, events: int, results: Results, *, registry_first: bool) -> None:
+    """Both work through the same backlog, each on its own."""
+    await platform.database.execute(f"TRUNCATE generated_clips, outbox, {bare_loop.TABLE}")
+    backlog = [clip_created() for _ in range(events)]
+    await platform.publish(backlog)
+    if registry_first:
+        run = await _by_registry(platform, backlog)
+        results.rounds.append((run, await _by_bare_loop(platform, events)))
+    else:
+        bare = await _by_bare_loop(platform, events)
+        results.rounds.append((await _by_registry(platform, backlog), bare))
+
+
+async def _by_registry(platform: Platform, backlog: Sequence[Event[ClipCreated]]) -> Run:
+    """Start the registry, and let it go when everything has left its outbox."""
+    awaited = {str(event.data.clip_id).encode() for event in backlog}
+    async with platform.listening() as announced:
+        first = {place: await announced.position(place) for place in announced.assignment()}
+        async with running(platform.stack.registry) as pid:
+            cpu = cpu_seconds(pid)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while sum((await announced.end_offsets(list(first))).values()) < sum(first.values()) + len(
+                    backlog
+                ):
+                    await asyncio.sleep(LOOK_SECONDS)
+            cpu = cpu_seconds(pid) - cpu
+        records = await _read(announced, awaited)
+    times = sorted(record.timestamp / 1000 for record in records)
+    stored = await platform.database.fetch(
+        "SELECT extract(epoch FROM created_at)::float AS at, count(*) AS clips FROM generated_clips"
+        " GROUP BY created_at ORDER BY created_at"
+    )
+    begin, end = stored[0]["at"], stored[-1]["at"]
+    return Run(
+        # Of the last transaction only its beginning is known.
+        stored=(len(backlog) - stored[-1]["clips"]) / (end - begin),
+        relayed=(len(times) - 1) / (times[-1] - times[0]),
+        through=len(backlog) / (times[-1] - begin),
+        cpu_seconds=cpu / len(backlog),
+    )
+
+
+async def _read(consumer: AIOKafkaConsumer, awaited: set[bytes]) -> list[ConsumerRecord]:
+    """What was announced, until every awaited clip was."""
+    records: list[ConsumerRecord] = []
+    missing = set(awaited)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while missing:
+            record = await consumer.getone()
+            records.append(record)
+            missing.discard(record.key)
+    return records
+
+
+async def _by_bare_loop(platform: Platform, events: int) -> Bare:
+    environment = {
+        **os.environ,
+        "DATABASE_URL": platform.database_url,
+        "KAFKA_BOOTSTRAP_SERVERS": platform.stack.environment["KAFKA_BOOTSTRAP_SERVERS"],
+    }
+    command = [sys.executable, "-m", bare_loop.__name__, str(events)]
+    loop = await asyncio.create_subprocess_exec(
+        *command, env=environment, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer, _ = await loop.communicate()
+    finally:
+        if loop.returncode is None:
+            loop.kill()
+            await loop.wait()
+    found = json.loads(answer)
+    return Bare(events / found["seconds"], found["cpu_seconds"] / events)
+
+
+async def _latencies(platform: Platform, pace: int, seconds: int) -> list[float]:
+    """Seconds from publishing a clip-created to the arrival of its ``clip.available``, event by event.
+
+    Those of the first second are not counted.
+    """
+    sent: dict[bytes, float] = {}
+    arrived: dict[bytes, float] = {}
+    number = pace * (seconds + 1)
+
+    async def send(delay: float) -> None:
+        await asyncio.sleep(delay)
+        event = clip_created()
+        sent[str(event.data.clip_id).encode()] = time()
+        await platform.publish([event])
+
+    async def receive(consumer: AIOKafkaConsumer) -> None:
+        while len(arrived) < number:
+            record = await consumer.getone()
+            arrived.setdefault(record.key, time())
+
+    async with (
+        platform.listening() as consumer,
+        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(receive(consumer))
+        for each in range(number):
+            group.create_task(send(each / pace))
+    keys = list(sent)[pace:]
+    return [arrived[key] - sent[key] for key in keys]
+
+
+def clip_created() -> Event[ClipCreated]:
+    """A clip like any other, of a highlight that nobody has seen before."""
+    highlight = uuid.uuid4().hex
+    account = f"streamer-{uuid.uuid4().int % ACCOUNTS}"
+    clip_id, cause = clip_id_for(highlight), str(uuid.uuid4())
+    key = f"clips/{account}/{clip_id}/{cause}"
+    data = ClipCreated(
+        stream_highlight_id=highlight,
+        twitch_account_id=account,
+        source_vod_id="vod-1",
+        kind=HighlightKind.REFINED,
+        highlight_event_id=cause,
+        highlight_detected_at=datetime.now(UTC),
+        clip_id=clip_id,
+        title="What a save",
+        score=0.5,
+        object=StoredObject(bucket=CLIPS_BUCKET, key=f"{key}.mp4", size_bytes=10_000_000),
+        poster=PosterObject(bucket=CLIPS_BUCKET, key=f"{key}.jpg"),
+        duration_seconds=30,
+        cut_receipt=CutReceipt(
+            mode=CutMode.COPY,
+            requested_start_seconds=10,
+            requested_end_seconds=40,
+            actual_start_seconds=10,
+            actual_end_seconds=40,
+            audio_video_skew_ms=1,
+        ),
+    )
+    return Event.new(data, source="bench")
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float:
+    """The value below which so many of a hundred lie."""
+    return quantiles(seconds, n=100, method="inclusive")[percent - 1]
+
+
+def _percentiles(seconds: Sequence[float]) -> str:
+    p50, p99 = (percentile(seconds, percent) * 1000 for percent in (50, 99))
+    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+
+
+def summary(about: About, results: Results) -> str:
+    """What stands in the documentation."""
+    parts = [about.sentence()]
+    if results.rounds:
+        parts += [_rates(results), _paces(results)]
+    if results.queries.queries:
+        parts.append(_queries(results.queries))
+    return "\n\n".join([*parts, targets_table(targets(results))])
+
+
+def _rates(results: Results) -> str:
+    rows = [
+        ("into the store", lambda run: run.stored),
+        ("out of the outbox", lambda run: run.relayed),
+        ("in and out, first to last", lambda run: run.through),
+    ]
+    bare = shown(results.bare(lambda each: each.stored))
+    cpu = results.ours(lambda run: run.cpu_seconds * 1e6), results.bare(lambda each: each.cpu_seconds * 1e6)
+    return table(
+        ("events per second and process", "registry", "bare loop", "ratio (least, most)"),
+        *((name, shown(results.ours(get)), bare, shown(results.ratio(get), 2)) for name, get in rows),
+        ("CPU µs for each event", shown(cpu[0]), shown(cpu[1]), ""),
+    )
+
+
+def _paces(results: Results) -> str:
+    return table(
+        ("clip-created → clip.available, at events per second", "events", "p50", "p99", "most"),
+        *(
+            (
+                str(pace),
+                str(len(seconds)),
+                *(f"{percentile(seconds, percent) * 1000:.0f} ms" for percent in (50, 99)),
+                f"{max(seconds) * 1000:.0f} ms",
+            )
+            for pace, seconds in results.latencies.items()
+        ),
+    )
+
+
+def _queries(found: Queries) -> str:
+    def milliseconds(query: Query, rows: int) -> str:
+        return shown(Spread.of(each * 1000 for each in query.seconds[rows]), 2, " ms")
+
+    return table(
+        (
+            "query",
+            "runs",
+            f"{found.rows[SMALL]:,} rows",
+            f"{found.rows[LARGE]:,} rows",
+            "growth (least, most)",
+        ),
+        *(
+            (
+                query.name,
+                str(len(query.seconds[SMALL])),
+                *(milliseconds(query, rows) for rows in (SMALL, LARGE)),
+                shown(query.growth, 2),
+            )
+            for query in found.queries
+        ),
+    )
+
+
+def targets(results: Results) -> list[Target]:
+    """What was promised."""
+
+    def median(spread: Spread | None) -> float | None:
+        return None if spread is None else spread.median
+
+    growth = [query.growth.median for query in results.queries.queries if query.growth]
+    sequential = results.queries.sequential
+    stored, through = results.ratio(lambda run: run.stored), results.ratio(lambda run: run.through)
+    return [
+        Target("events per second into the store, registry ÷ bare loop", 0.5, median(stored), at_least=True),
+        Target("the same in and out, ÷ the bare loop's in alone", 0.5, median(through), at_least=True),
+        Target("the query that grows most", 1.5, max(growth, default=None)),
+        Target(
+            "served queries that scan generated_clips", 0, None if sequential is None else len(sequential)
+        ),
+    ]
+
+
+def _as_dict(results: Results) -> dict[str, Any]:
+    return {
+        "rounds": [{"registry": asdict(run), "bare": asdict(bare)} for run, bare in results.rounds],
+        "latencies": {pace: {"seconds": sorted(seconds)} for pace, seconds in results.latencies.items()},
+        "queries": [query.as_dict() for query in results.queries.queries],
+        "sequential_scans": results.queries.sequential,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,139 @@
+"""What the benchmarks of the services share: how they say what was run, where figures go, and verdicts."""
+
+import asyncio
+import json
+import shlex
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from local_stack.kafka import chosen_broker
+from local_stack.stack import Service
+from tests.bench.report import MEBIBYTE, Spread, replace_figures
+from tests.bench.usage import machine
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound for a figure; ``at_least``: it must not be lower, else not higher. No figure: not measured."""
+
+    what: str
+    bound: float
+    found: float | None
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Whether it holds."""
+        if self.found is None:
+            return "not measured"
+        holds = self.found >= self.bound if self.at_least else self.found <= self.bound
+        return "met" if holds else "**missed**"
+
+    def cells(self) -> tuple[str, str, str]:
+        """Its row in a table."""
+        sign = "≥" if self.at_least else "≤"
+        found = "" if self.found is None else f"{self.found:.2f}"
+        return f"{self.what} {sign} {self.bound:g}", found, self.verdict
+
+
+@dataclass
+class About:
+    """What was run, when and where."""
+
+    benchmark: str
+    broker: str = field(default_factory=lambda: str(chosen_broker()))
+    date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
+    machine: Mapping[str, Any] = field(default_factory=machine)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def command(self) -> str:
+        """What to type to run it again."""
+        arguments = shlex.join(sys.argv[1:])
+        kafka = f" KAFKA={self.broker}"
+        return f"make bench-{self.benchmark}{kafka}" + (f' ARGS="{arguments}"' if arguments else "")
+
+    @property
+    def minutes(self) -> float:
+        """How long it has been running."""
+        return round((time.monotonic() - self.started) / 60, 1)
+
+    def sentence(self) -> str:
+        """The first line of the figures."""
+        where = self.machine
+        return (
+            f"`{self.command}`, {self.date}, {self.minutes} minutes, on {where['cores']} cores"
+            f" ({where['cpu']}) with {where['memory_gib']} GiB of memory, load"
+            f" {where['load_at_start']} before it began."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for the JSON."""
+        return {
+            "command": self.command,
+            "date": self.date,
+            "minutes": self.minutes,
+            "broker": self.broker,
+            "machine": self.machine,
+        }
+
+
+def publish(about: About, figures: str, results: Mapping[str, Any]) -> None:
+    """Write figures into the documentation, and all results beside it as JSON."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about.as_dict(), **results}, indent=1)
+    (FIGURES / f"{about.benchmark}.json").write_text(text + "\n")
+    replace_figures(PAGE, figures, name=about.benchmark)
+
+
+def table(*rows: Sequence[str], texts: int = 1) -> str:
+    """Markdown: the first row is the heading; all but the first ``texts`` columns are numbers."""
+    header, *body = rows
+    ruler = ["---"] * texts + ["--:"] * (len(header) - texts)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ruler, *body))
+
+
+def targets_table(targets: Sequence[Target]) -> str:
+    """Whether the figures are as good as they should be."""
+    return table(("target", "measured", ""), *(target.cells() for target in targets))
+
+
+def shown(spread: Spread | None, digits: int = 0, unit: str = "") -> str:
+    """A median with the least and the most."""
+    if spread is None:
+        return ""
+    median, least, most = (f"{value:,.{digits}f}" for value in (spread.median, spread.least, spread.most))
+    return f"{median}{unit} ({least}, {most})"
+
+
+def mebibytes(size: float) -> str:
+    """A size for people."""
+    return f"{size / MEBIBYTE:.0f} MiB"
+
+
+def say(text: str) -> None:
+    """Tell whoever waits."""
+    typer.echo(text, err=True)
+
+
+@asynccontextmanager
+async def running(service: Service, *, ready: bool = True) -> AsyncIterator[int]:
+    """A service that runs, and is ready unless that is not waited for: its process id."""
+    try:
+        await asyncio.to_thread(service.start if ready else service.launch)
+        assert service.pid is not None
+        yield service.pid
+    finally:
+        await asyncio.to_thread(service.stop)
