@@ -46,11 +46,20 @@ def main(
     except BrokerUnavailable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    own_mounts()
+    may_mount = own_mounts()
     # It tells of every attempt to reach a broker that is down, as it is meant to be.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     totals = Totals(broker=chosen_broker(), session_seconds=session)
-    asyncio.run(run(totals, first_seed=seed, rounds=None if hours else rounds, until=until, logs=logs))
+    asyncio.run(
+        run(
+            totals,
+            first_seed=seed,
+            rounds=None if hours else rounds,
+            until=until,
+            logs=logs,
+            may_mount=may_mount,
+        )
+    )
     typer.echo(totals.summary())
     sys.exit(0 if totals.is_clean else 1)
 

@@ -20,7 +20,7 @@ from local_stack.client import Client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
 from local_stack.vod import generate_vod
 from tests.chaos.ledger import Ledger
-from tests.chaos.plan import EXTRA_EVERY_SECONDS, LOAD_SECONDS, TICK_SECONDS, Plan, Send, Wish, extra
+from tests.chaos.plan import EXTRA_EVERY_SECONDS, TICK_SECONDS, Plan, Send, Wish, extra
 from tests.chaos.system import System
 
 VOD_SECONDS = 20
@@ -105,8 +105,7 @@ class Platform:
             healed: no more ticks are needed.
             settled: a clip that is not there by now is not waited for.
         """
-        # Never later than the broker's time, which would be taken instead.
-        detected_from, started = datetime.now(UTC) - 2 * DETECTION_GAP, time.monotonic()
+        detected_from, started = detection_time(), time.monotonic()
 
         async def send(each: Send) -> None:
             await asyncio.sleep(max(0.0, started + each.at - time.monotonic()))
@@ -118,7 +117,7 @@ class Platform:
                 group.create_task(self._wish(wish, settled))
             for each in plan.sends:
                 group.create_task(send(each))
-            keeping_on = group.create_task(self._keep_on(plan.seed, started + LOAD_SECONDS))
+            keeping_on = group.create_task(self._keep_on(plan, started + plan.seconds))
             await healed.wait()
             ticking.cancel()
             keeping_on.cancel()
@@ -128,11 +127,11 @@ class Platform:
             await self.tick()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _keep_on(self, seed: int, start: float) -> None:
+    async def _keep_on(self, plan: Plan, start: float) -> None:
         """Send one highlight after the other from a moment (of the monotonic clock) on."""
         await asyncio.sleep(max(0.0, start - time.monotonic()))
         for number in itertools.count():
-            await self.detect(extra(seed, number), datetime.now(UTC))
+            await self.detect(extra(plan, number), detection_time())
             await asyncio.sleep(EXTRA_EVERY_SECONDS)
 
     async def _wish(self, wish: Wish, settled: asyncio.Event) -> None:
@@ -175,6 +174,11 @@ _CALLS = {
     "publish": ("POST", "/publish"),
     "unpublish": ("DELETE", "/publish"),
 }
+
+
+def detection_time() -> datetime:
+    """A time for what is detected now: not later than the broker's, which would be taken instead."""
+    return datetime.now(UTC) - 2 * DETECTION_GAP
 
 
 def _highlight(send: Send) -> dict[str, Any]:

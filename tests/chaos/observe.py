@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the checker looks at. ``topics`` by name, ``lag`` by consumer group, ``objects`` with sizes."""
+    """All that the checker looks at: ``topics`` by name, ``lag`` by group, ``objects`` with their sizes."""
 
     rows: list[Row]
     objects: dict[str, int]

@@ -1,7 +1,7 @@
 """What happens in a round, drawn from its seed: the load, and the faults. Pure; the timing is the machine's.
 
 Faults are dealt like cards. Each deck has every fault once; consecutive seeds take consecutive hands of a
-deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds from a multiple of it on see every fault there is.
+deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds, from a multiple of it on, see every fault.
 """
 
 import random
@@ -94,12 +94,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Plan:
-    """A round."""
+    """A round, of which ``seconds`` are for load and faults."""
 
     seed: int
     sends: tuple[Send, ...]
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
+    seconds: float = LOAD_SECONDS
 
     def __str__(self) -> str:
         """The same for the same seed."""
@@ -190,11 +191,11 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
         yield Send(dice.uniform(0, LOAD_SECONDS * SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
 
 
-def extra(seed: int, number: int) -> Send:
+def extra(plan: Plan, number: int) -> Send:
     """One more highlight, while there are faults that nothing has run into."""
-    name = f"s{seed}-x{number}"
+    seed, name = plan.seed, f"s{plan.seed}-x{number}"
     return Send(
-        LOAD_SECONDS, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
+        plan.seconds, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
     )
 
 

@@ -17,7 +17,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Platform
 from tests.chaos.observe import backlog, take
-from tests.chaos.plan import EXTRA_SECONDS, LOAD_SECONDS, Plan, draw
+from tests.chaos.plan import EXTRA_SECONDS, Plan, draw
 from tests.chaos.report import Totals
 from tests.chaos.system import System
 
@@ -66,8 +66,9 @@ class Run:
         self.faults.healing.clear()
         started = time.monotonic()
         faults = [asyncio.create_task(self.faults.inject(fault, plan.seed, started)) for fault in plan.faults]
-        await asyncio.sleep(LOAD_SECONDS)
-        await asyncio.wait(faults, timeout=EXTRA_SECONDS)
+        await asyncio.sleep(plan.seconds)
+        if faults:
+            await asyncio.wait(faults, timeout=EXTRA_SECONDS)
         self.faults.healing.set()
         await asyncio.gather(*faults)
 
@@ -123,13 +124,13 @@ class Run:
 
 
 async def run(
-    totals: Totals, *, first_seed: int, rounds: int | None, until: float | None, logs: Path
+    totals: Totals, *, first_seed: int, rounds: int | None, until: float | None, logs: Path, may_mount: bool
 ) -> None:
     """Rounds on one system: so many, or until a moment of the monotonic clock; a violation is the end.
 
     ``logs``: where the logs of everything are put after a violation.
     """
-    system = System(session_seconds=totals.session_seconds, seed=first_seed)
+    system = System(session_seconds=totals.session_seconds, seed=first_seed, may_mount=may_mount)
     with tempfile.TemporaryDirectory(prefix="clips-chaos-") as folder:
         async with system.running():
             this = Run(system, totals)

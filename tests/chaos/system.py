@@ -21,7 +21,7 @@ from local_stack.embedded_kafka import EmbeddedKafka
 from local_stack.process import Process, ProcessFailed
 from local_stack.servers import Addresses, Servers
 from local_stack.site import Site
-from local_stack.stack import LocalStack, Service
+from local_stack.stack import LocalStack, Service, lacks_readiness
 from tests.chaos.failpoints import ARMED, SESSION_TIMEOUT_MS
 from tests.chaos.s3_proxy import S3Proxy
 
@@ -36,18 +36,23 @@ LOOK_SECONDS = 0.2
 LIVENESS_SECONDS, LIVENESS_FAILURES = 2.0, 3
 # Above what a service may take to end after SIGTERM.
 END_SECONDS = 20.0
+START_SECONDS = 60.0
 
 _CLONE_NEWNS = 0x00020000
 
 
-def own_mounts() -> None:
-    """Let mounts of this process be seen by it and its children only, and vanish with them. Needs root.
+def own_mounts() -> bool:
+    """Let mounts of this process be seen by it and its children only, and vanish with them.
 
     To be called before there is a second thread.
+
+    Returns:
+        whether that could be done: it needs root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWNS) == 0:
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    if os.geteuid() != 0 or libc.unshare(_CLONE_NEWNS) != 0:
+        return False
+    return subprocess.run(["mount", "--make-rprivate", "/"], check=False).returncode == 0
 
 
 @dataclass
@@ -61,11 +66,18 @@ class Supervised:
 
 
 class System:
-    """The system, and the handles to hurt it. An async context manager: ready when entered."""
+    """The system, and the handles to hurt it.
 
-    def __init__(self, *, session_seconds: float, seed: int) -> None:
+    Args:
+        session_seconds: of its consumers.
+        seed: of what is left to chance.
+        may_mount: whether the cutter can have a small disk of its own, mounted for it.
+    """
+
+    def __init__(self, *, session_seconds: float, seed: int, may_mount: bool = False) -> None:
         self._session_seconds = session_seconds
         self._seed = seed
+        self.scratch_is_bounded = may_mount
         self.workers: list[Supervised] = []
         self.restarts: Counter[str] = Counter()
         self.liveness_restarts: Counter[str] = Counter()
@@ -74,7 +86,7 @@ class System:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["System"]:
         """Everything runs for as long as this is entered; nothing is left afterwards."""
-        with Site() as site, _scratch_disk(site.state.scratch) as self.scratch_is_bounded:
+        with Site() as site, _scratch_disk(site.state.scratch, mounted=self.scratch_is_bounded):
             self.site = site
             self.armed = site.state.folder / "armed"
             self.armed.mkdir()
@@ -101,7 +113,8 @@ class System:
         try:
             await asyncio.to_thread(self.stack.start)
             self.workers = [Supervised(each) for each in self.stack.services.values()]
-            await self.join("clip-cutter")  # one that dies leaves the other at work
+            if not self.has_embedded_broker:
+                await self.join("clip-cutter")  # one that dies leaves the other at work
             watch = asyncio.create_task(self._supervise())
             try:
                 yield
@@ -149,8 +162,8 @@ class System:
         return self.stack.environment
 
     @property
-    def broker_forgets(self) -> bool:
-        """Whether the broker may lose, when it is killed, what it acknowledged (docs/decisions/0005)."""
+    def has_embedded_broker(self) -> bool:
+        """Whether the broker is the local stack's own, and not Apache Kafka."""
         return isinstance(self.servers.kafka, EmbeddedKafka)
 
     def of(self, service: str) -> Supervised:
@@ -193,6 +206,12 @@ class System:
         await asyncio.to_thread(worker.process.launch)
         self.workers.append(worker)
         return worker
+
+    async def until_ready(self, worker: Supervised) -> None:
+        """Wait until a worker has been started (again), and is ready."""
+        async with asyncio.timeout(START_SECONDS):
+            while await asyncio.to_thread(lacks_readiness, worker.process.url) is not None:
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def leave(self, worker: Supervised) -> None:
         """End one that joined."""
@@ -265,13 +284,15 @@ async def _is_stuck(http: httpx.AsyncClient, worker: Supervised) -> bool:
 
 
 @contextmanager
-def _scratch_disk(folder: Path) -> Iterator[bool]:
-    """A small disk for the cutter, where this process may mount one. Tells whether it could."""
+def _scratch_disk(folder: Path, *, mounted: bool) -> Iterator[None]:
+    """The cutter's disk: a small one, where it may be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SCRATCH_MEBIBYTES}m", "tmpfs", str(folder)]
-    mounted = os.geteuid() == 0 and subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    if not mounted:
+        yield
+        return
+    options = f"size={SCRATCH_MEBIBYTES}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
     try:
-        yield mounted
+        yield
     finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)

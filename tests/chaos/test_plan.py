@@ -1,0 +1,41 @@
+"""A seed says it all."""
+
+from collections import Counter
+
+from tests.chaos.plan import ROUNDS_PER_DECK, Fate, deck, draw, killer
+
+
+def test_the_same_seed_gives_the_same_plan() -> None:
+    assert draw(7) == draw(7)
+    assert str(draw(7)) == str(draw(7))
+    assert draw(7) != draw(8)
+
+
+def test_consecutive_seeds_see_every_fault_once() -> None:
+    rounds = range(3 * ROUNDS_PER_DECK, 4 * ROUNDS_PER_DECK)
+    dealt = Counter((fault.kind, fault.target) for seed in rounds for fault in draw(seed).faults)
+    wanted = Counter((fault.kind, fault.target) for fault in deck())
+    assert dealt == wanted
+
+
+def test_another_deck_is_dealt_otherwise() -> None:
+    hands = [{(fault.kind, fault.target) for fault in draw(seed).faults} for seed in (0, ROUNDS_PER_DECK)]
+    assert hands[0] != hands[1]
+
+
+def test_events_and_highlights_are_no_other_rounds() -> None:
+    ids = [each.event for seed in range(20) for each in (*draw(seed).sends, killer(seed))]
+    assert len(ids) == len(set(ids))
+
+
+def test_accounts_ask_for_clips_of_their_own() -> None:
+    plan = draw(3)
+    owners = {each.highlight: each.account for each in plan.sends if each.fate is Fate.CLIP}
+    assert plan.wishes
+    assert all(owners[each.highlight] == each.account for each in plan.wishes)
+
+
+def test_some_highlights_are_detected_twice_and_some_are_flawed() -> None:
+    sends = draw(0).sends
+    assert any(each.detected for each in sends)
+    assert {each.fate for each in sends} == set(Fate)

@@ -1,0 +1,119 @@
+"""The proxy lets everything through, unless it is told not to; then clients see a server in trouble."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from clip_shared.storage import s3_client
+from local_stack.ports import Ports
+from local_stack.servers import Addresses
+from tests.chaos.s3_proxy import S3Proxy, Trouble
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BUCKET = "clips"
+BODY = b"0123456789" * 100_000
+
+
+@pytest.fixture
+async def proxy(addresses: Addresses, s3: "S3Client") -> AsyncIterator[S3Proxy]:
+    def delete(bucket: str, key: str) -> None:
+        s3.delete_object(Bucket=bucket, Key=key)
+
+    with Ports() as ports:
+        proxy = S3Proxy(ports.claim("proxy"), addresses.s3_endpoint_url, delete, seed=1)
+        async with proxy.running():
+            yield proxy
+
+
+@pytest.fixture
+def client(proxy: S3Proxy, addresses: Addresses) -> "S3Client":
+    """A client that does not try again."""
+    return s3_client(
+        endpoint=proxy.url,
+        region=addresses.s3_region,
+        access_key=addresses.s3_access_key,
+        secret_key=addresses.s3_secret_key,
+        max_attempts=1,
+    )
+
+
+@pytest.fixture
+def key() -> str:
+    return f"chaos/{uuid.uuid4()}"
+
+
+async def put(client: "S3Client", key: str) -> None:
+    await asyncio.to_thread(client.put_object, Bucket=BUCKET, Key=key, Body=BODY)
+
+
+async def get(client: "S3Client", key: str, wanted: str = "bytes=0-") -> bytes:
+    def read() -> bytes:
+        return client.get_object(Bucket=BUCKET, Key=key, Range=wanted)["Body"].read()
+
+    return await asyncio.to_thread(read)
+
+
+async def test_signed_requests_pass_through(client: "S3Client", key: str) -> None:
+    await put(client, key)
+    assert await get(client, key) == BODY
+    assert await get(client, key, "bytes=5-14") == BODY[5:15]
+
+
+@pytest.mark.parametrize(("trouble", "status"), [(Trouble.ERROR_500, 500), (Trouble.ERROR_503, 503)])
+async def test_it_refuses(
+    proxy: S3Proxy, client: "S3Client", key: str, trouble: Trouble, status: int
+) -> None:
+    proxy.trouble, proxy.share = trouble, 1.0
+    for request in (put(client, key), get(client, key)):
+        with pytest.raises(ClientError) as error:
+            await request
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert proxy.injected == {trouble: 2}
+    proxy.trouble = None
+    await put(client, key)
+
+
+async def test_it_breaks_off(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+    await put(client, key)
+    proxy.trouble, proxy.share = Trouble.RESET, 1.0
+    broken = 0
+    for _ in range(10):
+        try:
+            await get(client, key)
+        except BotoCoreError:
+            broken += 1
+    assert broken > 0
+
+
+async def test_it_is_slow(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+    await put(client, key)
+    proxy.trouble, proxy.share = Trouble.SLOW, 1.0
+    started = time.monotonic()
+    assert await get(client, key, "bytes=0-99999") == BODY[:100_000]
+    assert time.monotonic() - started > 0.3
+
+
+async def test_some_keys_are_not_deleted_and_the_others_are(
+    proxy: S3Proxy, client: "S3Client", key: str, s3: "S3Client"
+) -> None:
+    keys = [f"{key}/{number}" for number in range(40)]
+    for each in keys:
+        s3.put_object(Bucket=BUCKET, Key=each, Body=b"x")
+    proxy.trouble, proxy.share = Trouble.DELETE_ERRORS, 1.0
+    answer = await asyncio.to_thread(
+        lambda: client.delete_objects(
+            Bucket=BUCKET, Delete={"Objects": [{"Key": each} for each in keys], "Quiet": True}
+        )
+    )
+    failed = {each["Key"] for each in answer["Errors"]}
+    assert {each["Code"] for each in answer["Errors"]} == {"AccessDenied", "InternalError"}
+    left = {item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET, Prefix=key)["Contents"]}
+    assert left == failed
+    assert 0 < len(failed) < len(keys)
