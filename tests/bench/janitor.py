@@ -131,7 +131,7 @@ def main(
     about, results = About("janitor"), Results(size.clips)
 
     def note() -> None:
-        if not smoke:
+        if results.turns and not smoke:
             _publish(about, results)
 
     try:

@@ -112,7 +112,7 @@ def main(
     about, results, size = About("registry"), Results(), QUICK if smoke else FULL
 
     def note() -> None:
-        if not smoke:
+        if results.rounds and not smoke:
             _publish(about, results)
 
     try:
