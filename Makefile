@@ -83,6 +83,11 @@ test-unit: $(READY) ## The tests that start no process
 test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n KAFKA=apache]
+	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HOURS),--hours $(HOURS)) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: bench-cutter
 bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, a quarter of an hour [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.cutter $(ARGS)
