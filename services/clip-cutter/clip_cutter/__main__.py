@@ -50,7 +50,7 @@ def serve(
 
     if worker is not None:
         structlog.contextvars.bind_contextvars(worker=worker.name)
-        end_with_the_parent()
+        end_with_the_parent(worker)
     try:
         serve_app(NAME, Settings, build_one_or_many, socket=worker)
     except ToolMissing as error:

@@ -254,11 +254,17 @@ def this_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def end_with_the_parent() -> None:
-    """Have this worker told to end when the process that started it is gone, even by SIGKILL."""
+def end_with_the_parent(socket_path: Path) -> None:
+    """Have this worker told to end when the process that started it is gone, even by SIGKILL.
+
+    The workers then remove what the parent would have removed: their sockets, and the last one the folder.
+    """
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)  # returns when the parent's end of the pipe is closed
+        with suppress(OSError):
+            socket_path.unlink(missing_ok=True)
+            socket_path.parent.rmdir()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -190,19 +190,25 @@ async def test_the_container_ends_when_a_worker_keeps_dying(
     assert (tmp_path / "starts").read_text() == "x" * starts
 
 
-def test_a_worker_ends_when_its_parent_is_gone() -> None:
-    program = (
-        "import signal, clip_cutter.workers as w; w.end_with_the_parent(); print(flush=True); signal.pause()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
+def test_a_worker_ends_when_its_parent_is_gone_and_leaves_nothing(tmp_path: Path) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    (sockets / "1").touch()
+    program = """
+import pathlib, signal, sys, clip_cutter.workers
+clip_cutter.workers.end_with_the_parent(pathlib.Path(sys.argv[1]))
+print(flush=True)
+signal.pause()
+"""
+    command = [sys.executable, "-c", program, str(sockets / "1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()
         assert child.poll() is None
         child.stdin.close()
         assert child.wait(20) == -signal.SIGTERM
+    assert not sockets.exists()
 
 
 def test_a_worker_is_started_as_this_process_was() -> None:
