@@ -103,16 +103,18 @@ class ExpirationResult(Contract):
 
 
 class ExpiryNoticeRequest(Contract):
-    """Announce what expires soon, to at most ``limit`` accounts."""
+    """Announce what expires soon; look at no more than ``limit`` clips, from the moment ``since`` on."""
 
     limit: Annotated[int, Field(ge=1, le=5000)] = 500
+    since: AwareDatetime | None = None
 
 
 class ExpiryNoticeResult(Contract):
-    """How many accounts were told of clips that expire soon, and whether more may have to be."""
+    """How many accounts were told, whether there may be more to tell, and the ``since`` of the next call."""
 
     notified: int
     more: bool
+    reached: AwareDatetime | None = None
 
 
 class ObjectKeys(Contract):

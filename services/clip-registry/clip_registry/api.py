@@ -132,7 +132,7 @@ def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None
     @router.post("/expiry-notices")
     async def notify(request: ExpiryNoticeRequest) -> ExpiryNoticeResult:
         """Tell accounts what of theirs expires soon: once for each account and day."""
-        result = await store.notify(request.limit)
+        result = await store.notify(request.limit, request.since)
         metrics.notified(result)
         return result
 

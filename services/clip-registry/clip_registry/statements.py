@@ -13,10 +13,12 @@ constraints on the first look's row, which would otherwise be half old and half 
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     ColumnElement,
     Date,
     DateTime,
@@ -233,7 +235,7 @@ EARLIEST = select(func.min(clips.c.expires_at)).where(AVAILABLE).scalar_subquery
 STILL_DUE = select(CUTOFF.label("cutoff"), func.coalesce(EARLIEST <= CUTOFF, False).label("more"))
 
 
-# Notices of what expires soon: parameters days and limit.
+# Notices of what expires soon: parameters days, since (or null) and limit.
 
 
 UTC: ColumnElement[str] = literal_column("'UTC'")
@@ -251,48 +253,88 @@ TODAY = _day(NOW)
 
 
 def _notify() -> Select[Any]:
-    """A row for each account and day that nobody was told of; ``told``: it is for us to tell."""
-    cohort = _day(clips.c.expires_at)
-    account = clips.c.twitch_account_id
-    known = exists().where(expiry_notices.c.cohort == cohort, expiry_notices.c.twitch_account_id == account)
-    in_order = aggregate_order_by(clips.c.clip_id, clips.c.expires_at, clips.c.clip_id)
-    found = (
-        select(
-            cohort.label("cohort"),
-            account,
-            func.array_agg(in_order, type_=ARRAY(Uuid))[1:MAX_EXPIRING_CLIP_IDS].label("clip_ids"),
-            func.count().label("clip_count"),
-            _start_of(cohort + 1).label("expires_before"),
-        )
+    """A row for each account and day that clips were met of; ``told``: it is for us to tell.
+
+    Looks at ``limit`` clips that nobody was told of, the first to expire first, from ``since`` on.
+    """
+    day = _day(clips.c.expires_at)
+    known = exists().where(
+        expiry_notices.c.cohort == day, expiry_notices.c.twitch_account_id == clips.c.twitch_account_id
+    )
+    met = (
+        select(clips.c.twitch_account_id, day.label("cohort"), clips.c.expires_at)
         .where(
             AVAILABLE,
             clips.c.expires_at > NOW,
+            clips.c.expires_at >= func.coalesce(bindparam("since", type_=DateTime(timezone=True)), NOW),
             clips.c.expires_at < _start_of(TODAY + 1 + bindparam("days", type_=Integer)),
             ~known,
         )
-        .group_by(cohort, account)
-        .order_by(cohort, account)
+        .order_by(clips.c.expires_at, clips.c.clip_id)
         .limit(bindparam("limit", type_=Integer))
-        .cte("found")
+        .cte("met")
     )
+    groups = (
+        select(
+            met.c.cohort,
+            met.c.twitch_account_id,
+            func.count().label("met"),
+            func.max(met.c.expires_at).label("reached"),
+        )
+        .group_by(met.c.cohort, met.c.twitch_account_id)
+        .cte("groups")
+    )
+    told = _tell(groups)
+    same = and_(groups.c.cohort == told.c.cohort, groups.c.twitch_account_id == told.c.twitch_account_id)
+    return select(groups, told.c.cohort.is_not(None).label("told")).select_from(groups.outerjoin(told, same))
+
+
+def _tell(groups: CTE) -> CTE:
     # In the same order for all who tell at once: they may wait for each other, but never in a circle.
-    told = (
+    key = (groups.c.cohort, groups.c.twitch_account_id)
+    return (
         insert(expiry_notices)
         .from_select(
             ["cohort", "twitch_account_id", "noticed_at"],
-            select(found.c.cohort, found.c.twitch_account_id, NOW).order_by(
-                found.c.cohort, found.c.twitch_account_id
-            ),
+            select(*key, NOW).select_from(groups).order_by(*key),
         )
         .on_conflict_do_nothing()
         .returning(expiry_notices.c.cohort, expiry_notices.c.twitch_account_id)
         .cte("told")
     )
-    same = and_(found.c.cohort == told.c.cohort, found.c.twitch_account_id == told.c.twitch_account_id)
-    return select(found, told.c.cohort.is_not(None).label("told")).select_from(found.outerjoin(told, same))
 
 
 NOTIFY = _notify()
+
+
+def _expiring() -> Select[Any]:
+    """What of an account's expires on a day: for each of two lists, accounts and cohorts."""
+    accounts, cohorts = (cast(bindparam(n), ARRAY(t)) for n, t in (("accounts", Text), ("cohorts", Date)))
+    asked = func.unnest(accounts, cohorts).table_valued("account", "cohort").render_derived("asked")
+    in_order = aggregate_order_by(clips.c.clip_id, clips.c.expires_at, clips.c.clip_id)
+    expiring = (
+        select(
+            func.array_agg(in_order, type_=ARRAY(Uuid))[1:MAX_EXPIRING_CLIP_IDS].label("clip_ids"),
+            func.count().label("clip_count"),
+        )
+        .where(
+            clips.c.twitch_account_id == asked.c.account,
+            AVAILABLE,
+            # Not as ranges of expires_at: by that index, all that expires would be read for each account.
+            _day(clips.c.expires_at) == asked.c.cohort,
+            clips.c.expires_at - NOW > literal(timedelta(0), Interval),
+        )
+        .lateral("expiring")
+    )
+    return select(
+        asked.c.account,
+        _start_of(asked.c.cohort + 1).label("expires_before"),
+        expiring.c.clip_ids,
+        expiring.c.clip_count,
+    ).where(expiring.c.clip_count > 0)
+
+
+EXPIRING = _expiring()
 
 
 def _forget() -> Delete:

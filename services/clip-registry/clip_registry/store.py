@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import Row, RowMapping, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import announcements
@@ -170,31 +170,42 @@ class Store:
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
 
-    async def notify(self, limit: int) -> ExpiryNoticeResult:
-        """Tell at most ``limit`` accounts what of theirs expires on a day within ``notice_days`` from today.
+    async def notify(self, limit: int, since: datetime | None = None) -> ExpiryNoticeResult:
+        """Tell accounts what of theirs expires on a day within ``notice_days`` from today.
 
-        Once for each account and day (UTC): what joins that day later is not told of. Notices of days that
-        are over are forgotten.
+        Looks at no more than ``limit`` clips of which nobody was told, the earliest to expire first, from
+        ``since`` on. Once for each account and day (UTC): what joins that day later is not told of. Notices
+        of days that are over are forgotten.
         """
         if self._notice_days == 0:
             return ExpiryNoticeResult(notified=0, more=False)
+        parameters = {"limit": limit, "days": self._notice_days, "since": since}
         async with transaction(self._engine) as connection:
-            rows = (await connection.execute(sql.NOTIFY, {"limit": limit, "days": self._notice_days})).all()
-            told = [row for row in rows if row.told]
-            await self._outbox.write(
-                connection,
-                (
-                    announcements.expiring(
-                        row.twitch_account_id,
-                        row.clip_ids,
-                        clip_count=row.clip_count,
-                        expires_before=row.expires_before,
-                    )
-                    for row in told
-                ),
-            )
+            groups = (await connection.execute(sql.NOTIFY, parameters)).all()
+            told = [group for group in groups if group.told]
+            await self._announce_expiry(connection, told)
             await connection.execute(sql.FORGET_NOTICES, {"limit": limit})
-        return ExpiryNoticeResult(notified=len(told), more=len(rows) == limit)
+        return ExpiryNoticeResult(
+            notified=len(told),
+            more=sum(group.met for group in groups) == limit,
+            reached=max((group.reached for group in groups), default=None),
+        )
+
+    async def _announce_expiry(self, connection: AsyncConnection, groups: Sequence[Row[Any]]) -> None:
+        parameters = {
+            "accounts": [group.twitch_account_id for group in groups],
+            "cohorts": [group.cohort for group in groups],
+        }
+        expiring = (await connection.execute(sql.EXPIRING, parameters)).all() if groups else []
+        await self._outbox.write(
+            connection,
+            (
+                announcements.expiring(
+                    row.account, row.clip_ids, clip_count=row.clip_count, expires_before=row.expires_before
+                )
+                for row in expiring
+            ),
+        )
 
     async def get(self, clip_id: UUID) -> Clip | None:
         """The clip, purged ones too."""

@@ -27,7 +27,7 @@ PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How a tick works: clips (or accounts) per call, and seconds until it hands over."""
+    """How a tick works: clips per call, and seconds until it hands over."""
 
     batch_size: int
     budget_seconds: float
@@ -81,8 +81,10 @@ async def expire_due(registry: Registry, metrics: Metrics, batch_size: int, dead
 async def tell_of_expiry(registry: Registry, batch_size: int, deadline: float) -> bool:
     """Have accounts told, batch by batch, of what expires soon. True: all of them know."""
     total = 0
+    since: datetime | None = None
     while True:
-        result = await registry.notify(batch_size)
+        result = await registry.notify(batch_size, since)
+        since = result.reached
         total += result.notified
         if not result.more or time.monotonic() >= deadline:
             log.info("accounts told of coming expiry", notified=total, more=result.more)

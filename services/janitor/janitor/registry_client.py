@@ -42,8 +42,8 @@ class Registry(Protocol):
     async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         """Purge at most ``limit`` clips that were due at ``cutoff`` (None: now). Raises TransientError."""
 
-    async def notify(self, limit: int) -> ExpiryNoticeResult:
-        """Tell at most ``limit`` accounts what of theirs expires soon. Raises TransientError."""
+    async def notify(self, limit: int, since: datetime | None) -> ExpiryNoticeResult:
+        """Tell accounts what of theirs expires soon, ``since`` the last call's end. Raises TransientError."""
 
     async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
         """Those of up to 1000 objects that no clip owns. Raises TransientError."""
@@ -77,13 +77,16 @@ class HttpRegistry:
         body = ExpirationRequest(limit=limit, cutoff=cutoff)
         return await self._ask("/v1/expirations", body, ExpirationResult)
 
-    async def notify(self, limit: int) -> ExpiryNoticeResult:
-        """Tell at most ``limit`` accounts what of theirs expires soon; asked twice, it tells nobody twice.
+    async def notify(self, limit: int, since: datetime | None) -> ExpiryNoticeResult:
+        """Tell accounts what of theirs expires soon; asked twice, it tells nobody twice.
+
+        At most ``limit`` clips are looked at, from ``since`` on: None, then where the last call ended.
 
         Raises:
             TransientError: the registry is out of reach, or its answer is none that we know.
         """
-        return await self._ask("/v1/expiry-notices", ExpiryNoticeRequest(limit=limit), ExpiryNoticeResult)
+        body = ExpiryNoticeRequest(limit=limit, since=since)
+        return await self._ask("/v1/expiry-notices", body, ExpiryNoticeResult)
 
     async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
         """Those of up to 1000 objects that no clip owns.

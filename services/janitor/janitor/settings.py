@@ -35,7 +35,7 @@ class Settings(SweepSettings, KafkaSettings):
         default=500,
         ge=1,
         le=5000,
-        description="Most clips that one call to the registry purges, and most accounts that it tells.",
+        description="Most clips that one call to the registry purges, or looks at for notices.",
     )
     tick_budget_seconds: float = Field(
         default=300, gt=0, le=3600, description="Seconds after which a tick hands over to a follow-up tick."

@@ -10,6 +10,7 @@ from clip_registry.domain import Action, Clip
 from clip_registry.store import Offer, Store
 from clip_shared import events
 from clip_shared.events import ClipExpiring
+from clip_shared.registry_api import ExpiryNoticeResult
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_cut
 
@@ -117,12 +118,30 @@ async def test_the_lead_is_counted_in_days(database: Database, days: int, told: 
     assert (await database.store(notice_days=days).notify(10)).notified == told
 
 
-async def test_accounts_are_told_in_batches(database: Database, store: Store) -> None:
-    for number in range(5):
+async def test_a_call_looks_at_so_many_clips_and_the_next_goes_on_there(
+    database: Database, store: Store
+) -> None:
+    for number in range(6):
+        at = f"12:{number:02}"
+        await expires(database, f"hl-{number}", in_days=1, at=at, account=f"account-{number // 2}")
+    first = await store.notify(3)
+    second = await store.notify(3, first.reached)
+    assert [(each.notified, each.more) for each in (first, second)] == [(2, True), (1, False)]
+    assert first.reached is not None
+    assert second.reached is not None
+    assert [each.reached.strftime("%H:%M") for each in (first, second) if each.reached] == ["12:02", "12:05"]
+    found = await notices(database)
+    assert [(account, len(clips)) for account, clips in found] == [(f"account-{n}", 2) for n in range(3)]
+    assert await store.notify(3, second.reached) == ExpiryNoticeResult(notified=0, more=False)
+
+
+async def test_clips_of_one_moment_are_all_told_of(database: Database, store: Store) -> None:
+    for number in range(7):
         await expires(database, f"hl-{number}", in_days=1, account=f"account-{number}")
-    results = [await store.notify(2) for _ in range(3)]
-    assert [(each.notified, each.more) for each in results] == [(2, True), (2, True), (1, False)]
-    assert [account for account, _ in await notices(database)] == [f"account-{n}" for n in range(5)]
+    result = await store.notify(2)
+    while result.more:
+        result = await store.notify(2, result.reached)
+    assert [account for account, _ in await notices(database)] == [f"account-{n}" for n in range(7)]
 
 
 async def test_what_is_kept_and_let_go_again_is_told_of_on_its_new_day(
@@ -153,8 +172,10 @@ async def test_ticks_that_overlap_tell_everyone_once(database: Database, store: 
 
     async def tick() -> int:
         total = 0
-        while (result := await store.notify(4)).more:
+        result = await store.notify(4)
+        while result.more:
             total += result.notified
+            result = await store.notify(4, result.reached)
         return total + result.notified
 
     assert sum(await asyncio.gather(*(tick() for _ in range(6)))) == 30
@@ -184,7 +205,7 @@ async def test_an_event_stays_small_however_many_clips_there_are(database: Datab
     await store.record([Offer(cut, "created") for cut in cuts])
     await database.run("DELETE FROM outbox")
     await database.run("UPDATE generated_clips SET expires_at = expires_at - interval '6 days'")
-    assert (await store.notify(10)).notified == 1
+    assert (await store.notify(10)).notified == 1  # though it looks at ten clips, it tells of all
     [(_, notice)] = await database.events()
     assert (len(notice["clip_ids"]), notice["clip_count"]) == (events.MAX_EXPIRING_CLIP_IDS, len(cuts))
 

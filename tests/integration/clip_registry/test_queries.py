@@ -21,6 +21,7 @@ SERVED: dict[str, tuple[ClauseElement, str]] = {
     "expire": (sql.EXPIRE, "generated_clips_due"),
     "still due": (sql.STILL_DUE, "generated_clips_due"),
     "notify": (sql.NOTIFY, "generated_clips_due"),
+    "expiring": (sql.EXPIRING, "generated_clips_of_account"),
     "forget notices": (sql.FORGET_NOTICES, "expiry_notices_pkey"),
     "overdue": (sql.OVERDUE, "generated_clips_due"),
     "count by status": (sql.STATUS_COUNTS, "generated_clips_live_status"),

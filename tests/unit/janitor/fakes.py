@@ -24,7 +24,7 @@ class FakeRegistry:
         self.held = 0
         self.calls: list[tuple[int, datetime | None]] = []
         self.untold = 0
-        self.notice_calls: list[int] = []
+        self.notice_calls: list[tuple[int, datetime | None]] = []
         self.owned: set[tuple[str, str]] = set()
         self.asked: list[list[str]] = []
         self.on_call: Callable[[], None] = lambda: None
@@ -40,11 +40,12 @@ class FakeRegistry:
         self.now += timedelta(seconds=1)
         return ExpirationResult(expired=len(free), more=len(due) > len(free), cutoff=until)
 
-    async def notify(self, limit: int) -> ExpiryNoticeResult:
-        self.notice_calls.append(limit)
+    async def notify(self, limit: int, since: datetime | None) -> ExpiryNoticeResult:
+        self.notice_calls.append((limit, since))
         told = min(limit, self.untold)
         self.untold -= told
-        return ExpiryNoticeResult(notified=told, more=told == limit)
+        self.now += timedelta(seconds=1)
+        return ExpiryNoticeResult(notified=told, more=told == limit, reached=self.now if told else None)
 
     async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
         assert len(keys) <= 1000

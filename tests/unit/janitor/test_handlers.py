@@ -150,7 +150,7 @@ async def test_a_tick_tells_accounts_what_expires_soon() -> None:
     janitor.registry.untold = 25
     await janitor.tick(a_tick())
     assert janitor.registry.untold == 0
-    assert janitor.registry.notice_calls == [10, 10, 10]
+    assert janitor.registry.notice_calls == [(10, None), (10, NOON + 2 * SECOND), (10, NOON + 3 * SECOND)]
     assert janitor.bus.published == []
 
 

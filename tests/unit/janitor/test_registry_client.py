@@ -73,9 +73,9 @@ async def test_what_only_a_person_can_mend_waits_for_one(answer: httpx.Response)
 
 
 async def test_notices_and_unknown_objects_are_asked_for() -> None:
-    notices = Server(httpx.Response(200, json={"notified": 2, "more": True}))
-    assert (await notices.registry.notify(7)).more
-    assert json.loads(notices.requests[0].content) == {"limit": 7}
+    notices = Server(httpx.Response(200, json={"notified": 2, "more": True, "reached": NOON.isoformat()}))
+    assert (await notices.registry.notify(7, NOON)).reached == NOON
+    assert json.loads(notices.requests[0].content) == {"limit": 7, "since": "2026-03-01T12:00:00Z"}
     objects = Server(httpx.Response(503), httpx.Response(200, json={"keys": ["b"]}))
     assert await objects.registry.unknown_objects("clips", ["a", "b"]) == {"b"}
     assert json.loads(objects.requests[1].content) == {"bucket": "clips", "keys": ["a", "b"]}
