@@ -264,15 +264,15 @@ class Bus:
             raise RuntimeError(f"a handler has been running for more than {longest:.0f} s")
 
     async def check_ready(self) -> str | None:
-        """Whether the bus answers, and its topics go on.
+        """Whether the bus answers; and if its topics do not go on, which.
 
         Raises:
-            TransientError: they do not.
+            TransientError: it does not.
         """
         if self._producer is None or not await self._producer.client.force_metadata_update():
             raise TransientError("Kafka does not answer")
         if held_back := {topic for topic, *_ in self.delivery.held_back}:
-            raise TransientError(f"too many dead letters: {', '.join(sorted(held_back))} is held back")
+            return f"too many dead letters: {', '.join(sorted(held_back))} is held back"
         return None
 
 
