@@ -141,8 +141,8 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
 
 async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(bootstrap_servers=servers)
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = _partitions(topic)
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
@@ -160,8 +160,8 @@ async def lags(servers: str) -> dict[str, int]:
     """For each consumer group, how many events it has not committed."""
     consumer = AIOKafkaConsumer(bootstrap_servers=servers)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await consumer.start()
     try:
+        await consumer.start()
         await admin.start()
         found = {}
         for topic, service in GROUPS.items():

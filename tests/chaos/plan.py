@@ -12,9 +12,9 @@ from enum import StrEnum
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
 from tests.chaos.s3_proxy import Trouble
 
-LOAD_SECONDS = 22.0
+LOAD_SECONDS = 20.0
 # Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
-EXTRA_SECONDS = 20.0
+EXTRA_SECONDS = 12.0
 EXTRA_EVERY_SECONDS = 1.5
 HIGHLIGHTS = 24
 ACCOUNTS = 4

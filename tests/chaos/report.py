@@ -23,6 +23,7 @@ class Totals:
     findings: list[Finding] = field(default_factory=list)
     recovery_seconds: list[float] = field(default_factory=list)
     replayed: int = 0
+    swept: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -50,7 +51,7 @@ class Totals:
                 f"faults that nothing ran into: {_counts(self.missed)}",
                 f"restarts after a death: {_counts(self.restarts)}",
                 f"restarts by the liveness probe: {_counts(self.liveness_restarts)}",
-                f"dead-lettered releases replayed: {self.replayed}",
+                f"dead-lettered releases replayed: {self.replayed}; orphans left to the sweep: {self.swept}",
                 f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
                 f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",
                 *(f"{name}: {number}" for name, number in self.violations().items()),

@@ -213,6 +213,11 @@ class System:
             while await asyncio.to_thread(lacks_readiness, worker.process.url) is not None:
                 await asyncio.sleep(LOOK_SECONDS)
 
+    async def all_ready(self) -> bool:
+        """Whether every worker is."""
+        lacks = [asyncio.to_thread(lacks_readiness, each.process.url) for each in self.workers]
+        return not any(await asyncio.gather(*lacks))
+
     async def leave(self, worker: Supervised) -> None:
         """End one that joined."""
         worker.wanted = False
