@@ -35,7 +35,6 @@ from tests.bench.run import (
     table,
     targets_table,
 )
-from tests.bench.service_plots import draw_janitor
 
 LOOK_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
@@ -145,6 +144,8 @@ def _publish(about: About, results: Results) -> None:
     publish(about, summary(about, results), _as_dict(results))
     if results.samples:
         names = results.samples[0].memory
+        from tests.bench.service_plots import draw_janitor  # noqa: PLC0415 - installed for benchmarks only
+
         draw_janitor(
             {name: [(each.seconds, each.memory[name]) for each in results.samples] for name in names},
             [(each.seconds, each.clips_left, each.objects_left) for each in results.samples],

@@ -37,7 +37,6 @@ from tests.bench.platform import Platform
 from tests.bench.queries import LARGE, SMALL, Queries, Query
 from tests.bench.report import Spread
 from tests.bench.run import FIGURES, ROOT, About, Target, publish, running, say, shown, table, targets_table
-from tests.bench.service_plots import draw_registry
 from tests.bench.usage import cpu_seconds
 
 LOOK_SECONDS = 0.2
@@ -128,6 +127,8 @@ def main(
 
 def _publish(about: About, results: Results) -> None:
     publish(about, summary(about, results), _as_dict(results))
+    from tests.bench.service_plots import draw_registry  # noqa: PLC0415 - installed for benchmarks only
+
     draw_registry(results.rounds, results.latencies, results.queries.queries, FIGURES / "registry.png")
     plans = [
         f"-- {query.name}, {rows:,} rows\n{plan}"
