@@ -59,6 +59,7 @@ FAILPOINTS = (
     Failpoint("clip-registry", "after_commit_of_cuts", "clip_registry.store:Store.record"),
     Failpoint("clip-registry", "after_commit_of_action", "clip_registry.store:Store.act"),
     Failpoint("clip-registry", "after_commit_of_purge", "clip_registry.store:Store.expire"),
+    Failpoint("clip-registry", "before_relay", "clip_registry.relay:Relay._send", after=False),
     Failpoint("clip-registry", "between_relay_and_delete", "clip_registry.relay:Relay._send"),
     Failpoint("clip-registry", "before_ack", _COMMIT, after=False),
     Failpoint("clip-gateway", "after_action", "clip_gateway.registry_client:HttpRegistry.act"),

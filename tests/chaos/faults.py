@@ -25,6 +25,7 @@ REPEATED_AT_ONCE = 12
 NEEDS_APACHE_KAFKA = {
     FaultKind.BROKER_KILLED,
     FaultKind.BROKER_STOPPED,
+    FaultKind.ALL_KILLED,
     FaultKind.FREEZE,
     FaultKind.JOIN_AND_LEAVE,
     FaultKind.JOIN_AND_DIE,
@@ -54,6 +55,7 @@ class Faults:
             FaultKind.JOIN_AND_DIE: self._join,
             FaultKind.BROKER_KILLED: self._break_broker,
             FaultKind.BROKER_STOPPED: self._break_broker,
+            FaultKind.ALL_KILLED: self._kill_all,
             FaultKind.DATABASE_STOPPED: self._stop_database,
             FaultKind.STORAGE: self._trouble_storage,
             FaultKind.REPEATED: self._repeat,
@@ -126,15 +128,31 @@ class Faults:
 
     async def _break_broker(self, fault: Fault, _dice: random.Random) -> bool:
         kafka = self._system.servers.kafka
-        async with self._turn(fault.target):
+        _, _, service = fault.target.partition(", then ")
+        async with self._turn("kafka"):
             end = kafka.kill if fault.kind is FaultKind.BROKER_KILLED else kafka.stop
             await asyncio.to_thread(end)
             await asyncio.sleep(fault.seconds)
+            if service:  # with all that it could not send
+                self._system.kill(self._system.of(service))
             await self._system.start_again(kafka)
         return True
 
+    async def _kill_all(self, fault: Fault, _dice: random.Random) -> bool:
+        """As when the power fails, but for the storage, whose losses would be none of ours."""
+        servers = self._system.servers
+        async with self._turn("kafka"), self._turn("postgres"):
+            for worker in self._system.workers:
+                self._system.kill(worker)
+            await asyncio.to_thread(servers.kafka.kill)
+            await self._system.stop_database_at_once()
+            await asyncio.sleep(fault.seconds)
+            await self._system.start_again(servers.postgres)
+            await self._system.start_again(servers.kafka)
+        return True
+
     async def _stop_database(self, fault: Fault, _dice: random.Random) -> bool:
-        async with self._turn(fault.target):
+        async with self._turn("postgres"):
             await self._system.stop_database_at_once()
             await asyncio.sleep(fault.seconds)
             await self._system.start_again(self._system.servers.postgres)

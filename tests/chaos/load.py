@@ -142,8 +142,8 @@ class Platform:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
         told = self.ledger.told_of(wish.highlight, wish.account)
-        for action in wish.actions:
-            await asyncio.sleep(wish.pause)
+        for number, action in enumerate(wish.actions):
+            await asyncio.sleep(wish.pause if number else wish.haste)
             told.asked(action)
             method, path = _CALLS[action]
             status, certain = None, True

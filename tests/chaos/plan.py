@@ -12,17 +12,19 @@ from enum import StrEnum
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
 from tests.chaos.s3_proxy import Trouble
 
-LOAD_SECONDS = 20.0
+LOAD_SECONDS = 22.0
 # Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
 EXTRA_SECONDS = 12.0
 EXTRA_EVERY_SECONDS = 1.5
 HIGHLIGHTS = 24
 ACCOUNTS = 4
 TICK_SECONDS = 2.0
-# The shares of the load's time in which highlights are sent, and faults begin.
-SENT_UNTIL = 0.8
-FAULTS_UNTIL = 0.7
-ROUNDS_PER_DECK = 4
+# Half of the highlights come at once, so that there are clips to act on when faults begin; the others, and
+# the faults, are spread over the time.
+RUSH_SECONDS = 3.0
+SENT_UNTIL = 18.0
+FAULTS_FROM, FAULTS_UNTIL = 4.0, 17.0
+ROUNDS_PER_DECK = 5
 
 
 class FaultKind(StrEnum):
@@ -36,6 +38,7 @@ class FaultKind(StrEnum):
     JOIN_AND_DIE = "worker joins and is killed"
     BROKER_KILLED = "broker killed"
     BROKER_STOPPED = "broker stopped"
+    ALL_KILLED = "everything killed at once"
     DATABASE_STOPPED = "PostgreSQL stopped at once"
     STORAGE = "S3"
     REPEATED = "events repeated out of order"
@@ -84,12 +87,13 @@ class Send:
 
 @dataclass(frozen=True)
 class Wish:
-    """What an account asks of a clip, one after the other, each ``pause`` seconds after the answer before."""
+    """What an account asks of a clip: at first ``haste`` seconds after it is there, then every ``pause``."""
 
     highlight: str
     account: str
     actions: tuple[str, ...]
-    pause: float
+    haste: float = 0.0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ _WISHES = (
     ("keep", "publish", "unpublish"),
     ("keep", "unkeep"),
     ("keep", "unkeep", "keep"),
+    ("publish", "unpublish", "unkeep", "keep", "publish"),
+    ("keep", *("publish", "unpublish") * 5),
 )
 _FLAWS = (
     (Fate.SKIPPED, "not_clipable"),
@@ -137,8 +143,10 @@ def deck() -> tuple[Fault, ...]:
         *(Fault(FaultKind.TERMINATE, service) for service in SERVICES),
         *(Fault(FaultKind.JOIN_AND_LEAVE, service, seconds=5) for service in WORKERS),
         Fault(FaultKind.JOIN_AND_DIE, "clip-cutter", seconds=5),
-        Fault(FaultKind.BROKER_KILLED, "kafka", seconds=2),
-        Fault(FaultKind.BROKER_STOPPED, "kafka", seconds=2),
+        Fault(FaultKind.BROKER_KILLED, "kafka", seconds=4),
+        Fault(FaultKind.BROKER_KILLED, "kafka, then clip-registry", seconds=7),
+        Fault(FaultKind.BROKER_STOPPED, "kafka", seconds=4),
+        Fault(FaultKind.ALL_KILLED, "broker, database and services", seconds=1),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=2),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=0.1),
         *(Fault(FaultKind.STORAGE, trouble, seconds=5) for trouble in Trouble),
@@ -155,7 +163,13 @@ def draw(seed: int) -> Plan:
     clips = {each.highlight: each.account for each in sends if each.fate is Fate.CLIP}
     wished = dice.sample(sorted(clips), len(clips) * 6 // 10)
     wishes = tuple(
-        Wish(each, clips[each], _WISHES[number % len(_WISHES)], pause=dice.uniform(0, 1.5))
+        Wish(
+            each,
+            clips[each],
+            _WISHES[number % len(_WISHES)],
+            haste=dice.uniform(0, 1.5),
+            pause=dice.uniform(0, 4),
+        )
         for number, each in enumerate(wished)
     )
     return Plan(seed, sends, wishes, tuple(_faults(seed, dice)))
@@ -166,7 +180,7 @@ def _faults(seed: int, dice: random.Random) -> list[Fault]:
     cards = list(deck())
     random.Random(number).shuffle(cards)  # noqa: S311 - chance, not a secret
     dealt = [
-        Fault(card.kind, card.target, at=dice.uniform(1, LOAD_SECONDS * FAULTS_UNTIL), seconds=card.seconds)
+        Fault(card.kind, card.target, at=dice.uniform(FAULTS_FROM, FAULTS_UNTIL), seconds=card.seconds)
         for card in cards[hand::ROUNDS_PER_DECK]
     ]
     return sorted(dealt, key=lambda fault: fault.at)
@@ -175,7 +189,7 @@ def _faults(seed: int, dice: random.Random) -> list[Fault]:
 def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
     for number in range(HIGHLIGHTS):
         name = f"s{seed}-h{number}"
-        at = dice.uniform(0, LOAD_SECONDS * SENT_UNTIL)
+        at = dice.uniform(0, RUSH_SECONDS if number % 2 else SENT_UNTIL)
         window = {
             "start": dice.uniform(0, 15),
             "seconds": dice.uniform(2, 4),
@@ -188,7 +202,7 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             yield Send(max(0.0, later), f"{name}-e1", name, first.account, Fate.CLIP, detected=1, **window)  # type: ignore[arg-type]
     for number, (fate, flaw) in enumerate(_FLAWS):
         name = f"s{seed}-f{number}"
-        yield Send(dice.uniform(0, LOAD_SECONDS * SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
+        yield Send(dice.uniform(0, SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
 
 
 def extra(plan: Plan, number: int) -> Send:

@@ -24,7 +24,7 @@ CHUNK_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 SLOW_CHUNK_BYTES, SLOW_SECONDS = 16 * 1024, 0.1
 # Of the keys of a DeleteObjects: one in so many is stuck, and this share of the others fails this time.
-STUCK_ONE_IN, UNLUCKY_SHARE = 5, 0.3
+STUCK_ONE_IN, UNLUCKY_SHARE = 4, 0.3
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -59,7 +59,8 @@ class S3Proxy:
         delete: deletes one object (bucket, key); called from a thread.
         seed: of its dice.
 
-    ``trouble`` is what goes on at present, for the ``share`` of requests that it hits; ``injected`` counts.
+    ``trouble`` is what goes on at present, for the ``share`` of requests that it hits; ``injected`` counts
+    those, and of delete errors the keys that are stuck.
     """
 
     def __init__(self, port: int, upstream: str, delete: Callable[[str, str], object], *, seed: int) -> None:
@@ -105,8 +106,8 @@ class S3Proxy:
         trouble = self.trouble
         if trouble is None or self._dice.random() >= self.share:
             return None
-        if trouble is Trouble.DELETE_ERRORS and not request.is_batch_delete:
-            return None
+        if trouble is Trouble.DELETE_ERRORS:
+            return trouble if request.is_batch_delete else None
         self.injected[trouble] += 1
         return trouble
 
@@ -174,6 +175,7 @@ class S3Proxy:
         for key in _keys_of(body):
             if zlib.crc32(key.encode()) % STUCK_ONE_IN == 0:
                 errors.append(_key_error(key, "AccessDenied"))
+                self.injected[Trouble.DELETE_ERRORS] += 1
             elif self._dice.random() < UNLUCKY_SHARE:
                 errors.append(_key_error(key, "InternalError"))
             else:

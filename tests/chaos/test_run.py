@@ -28,7 +28,7 @@ PLAN = Plan(
         *(Send(0, f"h-{number}-e0", f"h-{number}", "a", Fate.CLIP, start=number) for number in range(3)),
         Send(0, "f-e0", "f", "a", Fate.SKIPPED, "not_clipable"),
     ),
-    wishes=(Wish(KEPT, "a", ("keep",), 0), Wish(OTHER, "a", ("publish",), 0)),
+    wishes=(Wish(KEPT, "a", ("keep",)), Wish(OTHER, "a", ("publish",))),
     faults=(),
     seconds=4,
 )
