@@ -12,12 +12,13 @@ import typer
 
 from local_stack.kafka import bring_broker, chosen_broker
 from local_stack.kafka_jars import BrokerUnavailable
+from tests.chaos.plan import ROUNDS_PER_DECK
 from tests.chaos.report import Totals
 from tests.chaos.rounds import run
 from tests.chaos.system import own_mounts
 
 FIRST_SEED = 0
-ROUNDS = 10
+ROUNDS = ROUNDS_PER_DECK
 MAX_SEED = 10**6
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -41,26 +42,27 @@ def main(
     if seed is None:
         seed = random.randrange(MAX_SEED) if hours else FIRST_SEED  # noqa: S311 - chance, not a secret
     until = time.monotonic() + hours * 3600 if hours else None
+    may_mount = own_mounts()  # before anything makes a thread
     try:
         bring_broker()
     except BrokerUnavailable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    may_mount = own_mounts()
     # It tells of every attempt to reach a broker that is down, as it is meant to be.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     totals = Totals(broker=chosen_broker(), session_seconds=session)
-    asyncio.run(
-        run(
-            totals,
-            first_seed=seed,
-            rounds=None if hours else rounds,
-            until=until,
-            logs=logs,
-            may_mount=may_mount,
-        )
+    suite = run(
+        totals,
+        first_seed=seed,
+        rounds=None if hours else rounds,
+        until=until,
+        logs=logs,
+        may_mount=may_mount,
     )
-    typer.echo(totals.summary())
+    try:
+        asyncio.run(suite)
+    finally:
+        typer.echo(totals.summary())
     sys.exit(0 if totals.is_clean else 1)
 
 

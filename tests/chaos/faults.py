@@ -31,6 +31,8 @@ NEEDS_APACHE_KAFKA = {
     FaultKind.JOIN_AND_DIE,
 }
 MID_JOB_PATIENCE_SECONDS = 4.0
+# How long a frozen worker stays so after its session has ended.
+BEYOND_SECONDS = 3.0
 SPARE_BYTES = 64 * 1024
 
 
@@ -97,7 +99,7 @@ class Faults:
 
     async def _freeze(self, fault: Fault, _dice: random.Random) -> bool:
         async with self._turn(fault.target), self._system.frozen(self._system.of(fault.target)):
-            await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(self._system.session_seconds + BEYOND_SECONDS)
         return True
 
     async def _terminate(self, fault: Fault, _dice: random.Random) -> bool:

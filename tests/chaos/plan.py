@@ -139,7 +139,7 @@ def deck() -> tuple[Fault, ...]:
     return (
         *(Fault(FaultKind.KILL_AT, each.name) for each in FAILPOINTS),
         *(Fault(FaultKind.KILL, service) for service in SERVICES),
-        *(Fault(FaultKind.FREEZE, service, seconds=9) for service in WORKERS),
+        *(Fault(FaultKind.FREEZE, service) for service in WORKERS),
         *(Fault(FaultKind.TERMINATE, service) for service in SERVICES),
         *(Fault(FaultKind.JOIN_AND_LEAVE, service, seconds=5) for service in WORKERS),
         Fault(FaultKind.JOIN_AND_DIE, "clip-cutter", seconds=5),

@@ -75,7 +75,7 @@ class System:
     """
 
     def __init__(self, *, session_seconds: float, seed: int, may_mount: bool = False) -> None:
-        self._session_seconds = session_seconds
+        self.session_seconds = session_seconds
         self._seed = seed
         self.scratch_is_bounded = may_mount
         self.workers: list[Supervised] = []
@@ -133,7 +133,7 @@ class System:
         return {
             "PYTHONPATH": str(ROOT),
             ARMED: str(self.armed),
-            SESSION_TIMEOUT_MS: str(int(self._session_seconds * 1000)),
+            SESSION_TIMEOUT_MS: str(int(self.session_seconds * 1000)),
             "CLIP_RETENTION_DAYS": str(RETENTION_SECONDS / 86_400),
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
