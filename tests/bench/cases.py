@@ -39,7 +39,7 @@ class Case:
 
 COPY_ROUNDS = 5
 # Re-encoding takes two to four CPU seconds for each second of a clip: the long ones are cut on demand only.
-EXACT_ROUNDS = {"720p60": {1: 3, 10: 3, 30: 2}, "1080p60": {1: 2, 10: 2}}
+EXACT_ROUNDS = {"720p60": {1: 5, 10: 3, 30: 5}, "1080p60": {1: 5, 10: 2}}
 LONG_EXACT_ROUNDS = {60: 1, 120: 1}
 MOVIEPY_ROUNDS = {("720p60", 30): 1}
 

@@ -39,6 +39,8 @@ class Objects:
             region=stack.environment["FREE_STORAGE_REGION"],
             access_key=stack.environment["FREE_STORAGE_ACCESS_KEY"],
             secret_key=stack.environment["FREE_STORAGE_SECRET_KEY"],
+            # A page of a listing looks at every folder that was emptied: a minute after a large purge.
+            read_timeout_seconds=600,
         )
         self._connections = threading.local()
 

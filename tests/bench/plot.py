@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from tests.bench.cases import LONG, SHORT, Case
 from tests.bench.report import BARE, CUTTER, MOVIEPY, Result
@@ -24,6 +25,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
         _draw_panel(axes, shown)
         axes.set(title=f"{mode}, {picture}", xlabel="clip (s)", xscale="log", yscale="log")
         axes.set_xticks(LENGTHS, labels=[str(length) for length in LENGTHS])
+        for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatted(LogFormatter(minor_thresholds=(2, 0.4)))
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize="small")
     figure.axes[0].set_ylabel("seconds (median, and each run)")

@@ -122,7 +122,7 @@ def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
 
 
 def _is_twin(short: Case, long: Case) -> bool:
-    same = replace(short, source=LONG) == replace(long, source=LONG)
+    same = replace(short, source=LONG, moviepy=long.moviepy) == long
     return same and (short.source, long.source) == (SHORT, LONG)
 
 

@@ -43,8 +43,9 @@ def draw_registry(
             )
     growth.set(title="queries, 10 thousand and 1 million rows", ylabel="ms", yscale="log")
     growth.set_xticks(range(len(queries)), labels=[query.name for query in queries], rotation=20)
-    for axes in (rates, waiting):
-        axes.legend(fontsize="small")
+    rates.legend(fontsize="small")
+    if latencies:  # not yet, while an interrupted run may still want its picture
+        waiting.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 
 

@@ -19,7 +19,7 @@ from tests.bench.report import (
     table,
 )
 
-CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3)
+CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3, moviepy=1)
 RESULT = Result(
     CASE,
     {
@@ -49,7 +49,8 @@ def test_throughput_memory_and_traffic() -> None:
 
 
 def test_a_long_recording_is_compared_with_its_short_twin() -> None:
-    long = replace(RESULT, case=replace(CASE, source=LONG), runs={**RESULT.runs, CUTTER: [Run(3, 1)] * 3})
+    case = replace(CASE, source=LONG, moviepy=0)
+    long = replace(RESULT, case=case, runs={**RESULT.runs, CUTTER: [Run(3, 1)] * 3})
     assert long_over_short([RESULT, long]) == {"copy 720p60 30 s": Spread(1, 3 / 8, 1.5)}
     assert long_over_short([RESULT]) == {}
 
@@ -70,6 +71,12 @@ def test_figures_replace_figures_and_nothing_else(tmp_path: Path) -> None:
     assert page.read_text() == marks.format("figures") + replaced
     with pytest.raises(ValueError, match="no place"):
         replace_figures(page, "new", name="janitor")
+
+
+def test_each_copy_from_the_long_recording_has_a_twin() -> None:
+    cases = [replace(RESULT, case=case) for case in full(moviepy=True, every=False)]
+    long = [each.case.name for each in cases if each.case.source == LONG]
+    assert len(long_over_short(cases)) == len(long) > 5
 
 
 def test_no_case_stands_twice_in_a_run() -> None:

@@ -49,7 +49,7 @@ def test_a_run_that_was_interrupted_at_once_says_so() -> None:
 
 
 def test_a_purge_ends_with_its_last_object_and_memory_must_not_grow_late() -> None:
-    sizes = [50, 100, 100, 100, 100, 120, 100, 100, 100, 100]
+    sizes = [50, 100, 100, 100, 100, 100, 100, 120, 100, 100]
     samples = [
         janitor.Sample(float(at), clips_left=max(0, 5 - at), objects_left=9 - at, memory={"janitor": size})
         for at, size in enumerate(sizes)
