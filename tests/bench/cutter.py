@@ -1,8 +1,8 @@
 """The cutter's benchmark: ``make bench-cutter``.
 
-Contenders take turns within each round, so that whatever else the machine does hits all of them alike. Of
-each clip there are runs beforehand that are not timed: they warm the caches, and their reading is counted.
-An interrupted run keeps the figures of the rounds that it had.
+Contenders take turns within each round, and who begins changes from round to round, so that whatever else the
+machine does hits all of them alike. Of each clip there are runs beforehand that are not timed: they warm the
+caches, and their reading is counted. An interrupted run keeps the figures of the rounds that it had.
 """
 
 import asyncio
@@ -161,17 +161,20 @@ async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingPr
 
 
 async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> None:
-    if entry.case.first:
-        ours, _ = await cutter.cut(entry.clip, profile=NEW[number])
-    else:
-        await cutter.cut(_opening(entry.clip))  # it knows the latest few recordings, and should know this one
-        ours, _ = await cutter.cut(entry.clip)
-    taken = {CUTTER: ours, BARE: await rivals.bare(entry.command)}
+    first = entry.case.first
+    if not first:  # it knows the latest few recordings, and should know this one
+        await cutter.cut(_opening(entry.clip))
+    taken: dict[str, Run] = {}
+    for name in (CUTTER, BARE) if number % 2 == 0 else (BARE, CUTTER):
+        if name == CUTTER:
+            taken[name], _ = await cutter.cut(entry.clip, profile=NEW[number] if first else DIRECT)
+        else:
+            taken[name] = await rivals.bare(entry.command)
     if number < entry.case.moviepy:
         taken[MOVIEPY] = await rivals.moviepy(entry.clip)
     for name, run in taken.items():  # all of them or none: ratios are of pairs
         entry.runs[name].append(run)
-    times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in taken.items())
+    times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in sorted(taken.items()))
     _say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
 
 

@@ -174,7 +174,9 @@ async def _measure(size: Size, results: Results, note: Callable[[], None]) -> No
             await _purge(platform, due, results)
             note()
             await _half(objects, rest[middle:], results)
+            started = time.monotonic()
             results.objects_found = await asyncio.to_thread(objects.left)
+            say(f"listing an emptied bucket: {time.monotonic() - started:.1f} s")
 
 
 async def _store(objects: Objects, number: int, group: str) -> list[StoredClip]:

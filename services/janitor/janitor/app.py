@@ -59,12 +59,13 @@ def http_of(settings: SweepSettings) -> httpx.AsyncClient:
     return open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
 
 
-def storage_of(settings: SweepSettings) -> ClipStorage:
-    """The clips' bucket."""
+def storage_of(settings: SweepSettings, *, patience_seconds: float = 20) -> ClipStorage:
+    """The clips' bucket; ``patience_seconds``: for any answer of the storage."""
     client = s3_client(
         endpoint=str(settings.free_storage_endpoint),
         region=settings.free_storage_region,
         access_key=settings.free_storage_access_key,
         secret_key=settings.free_storage_secret_key.get_secret_value(),
+        read_timeout_seconds=patience_seconds,
     )
     return ClipStorage(client, settings.free_storage_bucket)
