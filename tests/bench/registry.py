@@ -1,18 +1,21 @@
 """The registry's benchmark: ``make bench-registry``.
 
 The registry and a bare loop of the same client libraries take turns at the same backlog of clip-created
-events. Then single events come at a fixed pace, and then queries run on a small and on a large table. What
-was measured is written down after each part, so that an interrupted run keeps it.
+events. Then single events come at a fixed pace, and highlights through the cutter; and then queries run on a
+small and on a large table. What was measured is written down after each part, so that an interrupted run
+keeps it.
 """
 
 import asyncio
 import json
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import quantiles
 from time import time
 from typing import Annotated, Any
@@ -25,39 +28,49 @@ from clip_shared.events import (
     CutMode,
     CutReceipt,
     Event,
+    HighlightDetected,
     HighlightKind,
     PosterObject,
+    SourceObject,
     StoredObject,
     clip_id_for,
 )
+from clip_shared.storage import s3_client
 from local_stack.process import stop_together
-from local_stack.stack import CLIPS_BUCKET, LocalStack, temporary_stack
+from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, SOURCE_PROFILE, LocalStack, temporary_stack
 from tests.bench import bare_loop, queries
 from tests.bench.platform import Platform
 from tests.bench.queries import LARGE, SMALL, Queries, Query
 from tests.bench.report import Spread
 from tests.bench.run import FIGURES, ROOT, About, Target, publish, running, say, shown, table, targets_table
+from tests.bench.sources import encode_loop, lengthen, move_to_storage
 from tests.bench.usage import cpu_seconds
 
 LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 600.0
 ACCOUNTS = 200
+VOD, VOD_SECONDS = "vod.mp4", 600
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. ``paces``: events per second, each for ``pace_seconds``."""
+    """How much is measured. ``paces``: clip-created events per second, each for ``pace_seconds``; then comes
+    a highlight each second for ``highlight_seconds``.
+    """
 
     events: int
     rounds: int
     paces: tuple[int, ...]
     pace_seconds: int
+    highlight_seconds: int
     large: int
     runs: int
 
 
-FULL = Size(events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, large=LARGE, runs=1000)
-QUICK = Size(events=500, rounds=2, paces=(20,), pace_seconds=3, large=20_000, runs=20)
+FULL = Size(
+    events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, highlight_seconds=200, large=LARGE, runs=1000
+)
+QUICK = Size(events=500, rounds=2, paces=(20,), pace_seconds=3, highlight_seconds=3, large=20_000, runs=20)
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,10 @@ class Bare:
 
 @dataclass
 class Results:
-    """All that was measured, as far as it got. ``latencies``: seconds, by events per second."""
+    """All that was measured, as far as it got. ``latencies``: seconds, by what came and how often."""
 
     rounds: list[tuple[Run, Bare]] = field(default_factory=list)
-    latencies: dict[int, list[float]] = field(default_factory=dict)
+    latencies: dict[str, list[float]] = field(default_factory=dict)
     queries: Queries = field(default_factory=Queries)
 
     def ours(self, figure: Callable[[Run], float]) -> Spread | None:
@@ -152,8 +165,13 @@ async def _measure_events(stack: LocalStack, size: Size, results: Results, note:
             note()
         async with running(stack.registry):
             for pace in size.paces:
-                results.latencies[pace] = await _latencies(platform, pace, size.pace_seconds)
-                say(f"{pace} events/s: {_percentiles(results.latencies[pace])}")
+                seconds = await _latencies(platform, clip_created, pace, size.pace_seconds)
+                results.latencies[f"clip-created, {pace} a second"] = seconds
+                note()
+            await asyncio.to_thread(_store_vod, stack)
+            async with running(stack.cutter):
+                seconds = await _latencies(platform, highlight_detected, 1, size.highlight_seconds)
+                results.latencies["highlight-detected, 1 a second"] = seconds
                 note()
 
 
@@ -232,8 +250,23 @@ async def _by_bare_loop(platform: Platform, events: int) -> Bare:
     return Bare(events / found["seconds"], found["cpu_seconds"] / events)
 
 
-async def _latencies(platform: Platform, pace: int, seconds: int) -> list[float]:
-    """Seconds from publishing a clip-created to the arrival of its ``clip.available``, event by event.
+def _store_vod(stack: LocalStack) -> None:
+    s3 = s3_client(
+        endpoint=stack.environment["FREE_STORAGE_ENDPOINT"],
+        region=stack.environment["FREE_STORAGE_REGION"],
+        access_key=stack.environment["FREE_STORAGE_ACCESS_KEY"],
+        secret_key=stack.environment["FREE_STORAGE_SECRET_KEY"],
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        vod = Path(folder) / VOD
+        lengthen(encode_loop(Path(folder), "720p60"), VOD_SECONDS, vod)
+        move_to_storage(vod, s3, SOURCE_BUCKET, VOD)
+
+
+async def _latencies(
+    platform: Platform, make: Callable[[], Event[Any]], pace: int, seconds: int
+) -> list[float]:
+    """Seconds from publishing an event to the arrival of the clip's ``clip.available``, event by event.
 
     Those of the first second are not counted.
     """
@@ -243,8 +276,8 @@ async def _latencies(platform: Platform, pace: int, seconds: int) -> list[float]
 
     async def send(delay: float) -> None:
         await asyncio.sleep(delay)
-        event = clip_created()
-        sent[str(event.data.clip_id).encode()] = time()
+        event = make()
+        sent[str(clip_id_for(event.data.stream_highlight_id)).encode()] = time()
         await platform.publish([event])
 
     async def receive(consumer: AIOKafkaConsumer) -> None:
@@ -260,8 +293,25 @@ async def _latencies(platform: Platform, pace: int, seconds: int) -> list[float]
         group.create_task(receive(consumer))
         for each in range(number):
             group.create_task(send(each / pace))
-    keys = list(sent)[pace:]
-    return [arrived[key] - sent[key] for key in keys]
+    found = [arrived[key] - sent[key] for key in list(sent)[pace:]]
+    p50, p99 = (percentile(found, percent) * 1000 for percent in (50, 99))
+    say(f"{pace} a second: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    return found
+
+
+def highlight_detected() -> Event[HighlightDetected]:
+    """Half a minute of the VOD, from midway between two keyframes on."""
+    data = HighlightDetected(
+        stream_highlight_id=uuid.uuid4().hex,
+        twitch_account_id=f"streamer-{uuid.uuid4().int % ACCOUNTS}",
+        source_vod_id="vod-1",
+        source=SourceObject(profile=SOURCE_PROFILE, bucket=SOURCE_BUCKET, key=VOD),
+        start_seconds=VOD_SECONDS / 2 + 1,
+        end_seconds=VOD_SECONDS / 2 + 31,
+        kind=HighlightKind.REFINED,
+        title="What a save",
+    )
+    return Event.new(data, source="bench")
 
 
 def clip_created() -> Event[ClipCreated]:
@@ -300,11 +350,6 @@ def percentile(seconds: Sequence[float], percent: int) -> float:
     return quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 
-def _percentiles(seconds: Sequence[float]) -> str:
-    p50, p99 = (percentile(seconds, percent) * 1000 for percent in (50, 99))
-    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
-
-
 def summary(about: About, results: Results) -> str:
     """What stands in the documentation."""
     parts = [about.sentence()]
@@ -332,15 +377,15 @@ def _rates(results: Results) -> str:
 
 def _paces(results: Results) -> str:
     return table(
-        ("clip-created → clip.available, at events per second", "events", "p50", "p99", "most"),
+        ("until clip.available", "events", "p50", "p99", "most"),
         *(
             (
-                str(pace),
+                what,
                 str(len(seconds)),
                 *(f"{percentile(seconds, percent) * 1000:.0f} ms" for percent in (50, 99)),
                 f"{max(seconds) * 1000:.0f} ms",
             )
-            for pace, seconds in results.latencies.items()
+            for what, seconds in results.latencies.items()
         ),
     )
 
@@ -391,7 +436,7 @@ def targets(results: Results) -> list[Target]:
 def _as_dict(results: Results) -> dict[str, Any]:
     return {
         "rounds": [{"registry": asdict(run), "bare": asdict(bare)} for run, bare in results.rounds],
-        "latencies": {pace: {"seconds": sorted(seconds)} for pace, seconds in results.latencies.items()},
+        "latencies": {what: {"seconds": sorted(seconds)} for what, seconds in results.latencies.items()},
         "queries": [query.as_dict() for query in results.queries.queries],
         "sequential_scans": results.queries.sequential,
     }

@@ -14,7 +14,7 @@ OURS, BARE, OTHER = "#2f6fe0", "#7a808c", "#e08a00"
 
 def draw_registry(
     rounds: Sequence[tuple[Any, Any]],
-    latencies: Mapping[int, Sequence[float]],
+    latencies: Mapping[str, Sequence[float]],
     queries: Sequence[Query],
     path: Path,
 ) -> None:
@@ -30,10 +30,10 @@ def draw_registry(
         rates.plot(numbers, found, "o-", color=colour, label=label)
     rates.set(title="events per second and process", xlabel="round", ylim=(0, None))
     rates.set_xticks(list(numbers))
-    for pace, seconds in latencies.items():
+    for what, seconds in latencies.items():
         shares = [(place + 1) / len(seconds) for place in range(len(seconds))]
-        waiting.plot([each * 1000 for each in sorted(seconds)], shares, label=f"{pace} events/s")
-    waiting.set(title="clip-created → clip.available", xlabel="ms", ylabel="share of events", xlim=(0, None))
+        waiting.plot([each * 1000 for each in sorted(seconds)], shares, label=what)
+    waiting.set(title="until clip.available", xlabel="ms", ylabel="share of events", xscale="log")
     for place, query in enumerate(queries):
         for rows, colour in ((SMALL, BARE), (LARGE, OURS)):
             taken = [each * 1000 for each in query.seconds[rows]]
