@@ -37,9 +37,9 @@ class Case:
         return f"{self.mode} {self.picture} {self.source} {self.seconds} s{', first' if self.first else ''}"
 
 
-COPY_ROUNDS = 9
+COPY_ROUNDS = 7
 # Re-encoding takes two to four CPU seconds for each second of a clip: the long ones are cut on demand only.
-EXACT_ROUNDS = {"720p60": {1: 5, 10: 3, 30: 6}, "1080p60": {1: 5, 10: 2}}
+EXACT_ROUNDS = {"720p60": {1: 4, 10: 3, 30: 5}, "1080p60": {1: 4, 10: 2}}
 LONG_EXACT_ROUNDS = {60: 1, 120: 1}
 MOVIEPY_ROUNDS = {("720p60", 30): 1}
 

@@ -13,6 +13,7 @@ from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut
 
 CONNECTIONS = 8
+RACES, KEEPERS, JANITORS = 5_000, 5, 3
 TOLD_KEPT = {Answer.DONE, Answer.UNCHANGED}
 
 
@@ -91,39 +92,43 @@ async def test_batches_that_overlap_wait_for_each_other_but_never_in_a_circle(
 
 
 async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store: Store) -> None:
-    """Keepers and purgers race for the same due clips, over several connections each."""
-    clips = [f"due-{number}" for number in range(400)]
-    await store.record([offer(a_cut(each)) for each in clips])
-    await database.run("UPDATE generated_clips SET expires_at = now() - interval '1 second'")
+    """5,000 races: a few clips at a time fall due, and are kept while several janitors purge them."""
+    clips = [clip_id_for(f"due-{number}") for number in range(RACES)]
+    for start in range(0, RACES, 500):
+        numbers = range(start, start + 500)
+        await store.record([offer(a_cut(f"due-{number}")) for number in numbers])
     told: dict[UUID, Answer] = {}
     purged = 0
+    chance = seeded(1)
 
-    async def keep(share: list[str]) -> None:
-        for each in share:
-            told[clip_id_for(each)], _ = await store.act(Action.KEEP, clip_id_for(each), "ann")
+    async def keep(clip_id: UUID) -> None:
+        told[clip_id], _ = await store.act(Action.KEEP, clip_id, "ann")
 
     async def purge() -> None:
         nonlocal purged
-        more = True
-        while more:
-            result = await store.expire(7, None)
-            purged, more = purged + result.expired, result.more
-            await asyncio.sleep(0)
+        purged += (await store.expire(KEEPERS, None)).expired
 
-    seeded(1).shuffle(clips)
-    keepers = [keep(clips[each::4]) for each in range(4)]
-    await asyncio.gather(*keepers, *(purge() for _ in range(3)))
+    for start in range(0, RACES, KEEPERS):
+        due = clips[start : start + KEEPERS]
+        await database.run(
+            "UPDATE generated_clips SET expires_at = now() - interval '1 second' WHERE clip_id = ANY(:due)",
+            due=due,
+        )
+        runners = [*map(keep, due), *(purge() for _ in range(JANITORS))]
+        chance.shuffle(runners)
+        await asyncio.gather(*runners)
     rows = await database.run("SELECT clip_id, status FROM generated_clips")
     now = {row.clip_id: ClipStatus(row.status) for row in rows}
     assert {clip_id for clip_id, answer in told.items() if answer in TOLD_KEPT} == {
         clip_id for clip_id, status in now.items() if status is ClipStatus.KEPT
     }
-    assert Counter(now.values()) == {ClipStatus.PURGED: purged, ClipStatus.KEPT: len(clips) - purged}
-    assert 0 < purged < len(clips)
+    assert Counter(now.values()) == {ClipStatus.PURGED: purged, ClipStatus.KEPT: RACES - purged}
+    # Else it was no race.
+    assert RACES / 10 < purged < RACES * 9 / 10
     types = Counter(await database.event_types())
     assert types["clip.purged.v1"] == purged
     assert types["clip.object-released.v1"] == 2 * purged
-    assert types["clip.kept.v1"] == len(clips) - purged
+    assert types["clip.kept.v1"] == RACES - purged
 
 
 async def test_purgers_that_overlap_purge_each_clip_once(database: Database, store: Store) -> None:
