@@ -106,7 +106,8 @@ async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store
 
     async def purge() -> None:
         nonlocal purged
-        purged += (await store.expire(KEEPERS, None)).expired
+        result = await store.expire(KEEPERS, None)
+        purged += result.expired
 
     for start in range(0, RACES, KEEPERS):
         due = clips[start : start + KEEPERS]
