@@ -68,7 +68,7 @@ class Size:
 
 
 FULL = Size(
-    events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, highlight_seconds=200, large=LARGE, runs=1000
+    events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, highlight_seconds=120, large=LARGE, runs=1000
 )
 QUICK = Size(events=500, rounds=2, paces=(20,), pace_seconds=3, highlight_seconds=3, large=20_000, runs=20)
 
