@@ -89,7 +89,7 @@ chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost 
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench-cutter
-bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twenty minutes [ARGS="--quick"]
+bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twenty minutes [ARGS="--quick" KAFKA=apache]
 	@$(BIN)/python -m tests.bench.cutter $(ARGS)
 
 .PHONY: bench-registry

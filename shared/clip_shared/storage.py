@@ -14,6 +14,8 @@ from clip_shared.settings import FreeStorageSettings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+READ_TIMEOUT_SECONDS = 20.0
+
 
 def s3_client(
     *,
@@ -22,7 +24,7 @@ def s3_client(
     access_key: str,
     secret_key: str,
     connect_timeout_seconds: float = 3,
-    read_timeout_seconds: float = 20,
+    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
     max_attempts: int = 3,
 ) -> "S3Client":
     """An S3 client for any S3-compatible server. It blocks: call it from a thread (``asyncio.to_thread``).

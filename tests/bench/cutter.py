@@ -6,16 +6,12 @@ caches, and their reading is counted. An interrupted run keeps the figures of th
 """
 
 import asyncio
-import shlex
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,15 +27,12 @@ from tests.bench.contenders import COUNTED, DIRECT, NEW, Clip, Cutter, Rivals
 from tests.bench.plot import draw
 from tests.bench.proxy import CountingProxy
 from tests.bench.report import BARE, CUTTER, MOVIEPY, Result, Run, Traffic
+from tests.bench.run import FIGURES, About, publish, say
 from tests.bench.sources import LOOP_SECONDS, encode_loop, lengthen, move_to_storage
-from tests.bench.usage import machine
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-FIGURES = ROOT / "docs" / "benchmarks"
 # Midway between two keyframes, as the average highlight begins, and on the same pictures in each recording.
 START_SHARE, START_OFFSET = 0.5, 1.0
 
@@ -75,8 +68,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=0, max=len(NEW), help="How often each; 0: as usual.")] = 0,
 ) -> None:
     """Measure the cutter against bare ffmpeg and MoviePy, side by side."""
-    about = {"command": _command(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
-    started = time.monotonic()
+    about = About("cutter")
     cases = quick(moviepy=moviepy) if smoke else full(moviepy=moviepy, every=every)
     cases = [replace(case, rounds=rounds or case.rounds) for case in cases if only in case.name]
     if not cases:
@@ -86,23 +78,11 @@ def main(
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             asyncio.run(_measure(cases, Path(folder), entries))
     finally:
-        about["minutes"] = str(round((time.monotonic() - started) / 60, 1))
         results = [entry.result() for entry in entries if entry.runs[CUTTER]]
         typer.echo(report.summary(results, about))
         if results and not (smoke or only):
-            _publish(results, about)
-
-
-def _command() -> str:
-    arguments = shlex.join(sys.argv[1:])
-    return f'make bench-cutter ARGS="{arguments}"' if arguments else "make bench-cutter"
-
-
-def _publish(results: Sequence[Result], about: dict[str, Any]) -> None:
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    (FIGURES / "cutter.json").write_text(report.as_json(results, about))
-    draw(results, FIGURES / "cutter.png")
-    report.replace_figures(PAGE, report.summary(results, about))
+            publish(about, report.summary(results, about), report.as_dict(results))
+            draw(results, FIGURES / "cutter.png")
 
 
 async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry]) -> None:
@@ -134,7 +114,7 @@ def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
     for picture in sorted({case.picture for case in cases}):
         loop = encode_loop(folder, picture)
         for source in sorted({case.source for case in cases if case.picture == picture}):
-            _say(f"making a recording: {picture}, {source}")
+            say(f"making a recording: {picture}, {source}")
             vod = folder / f"vod{SUFFIXES[source]}"
             lengthen(loop, SOURCE_SECONDS[source], vod)
             move_to_storage(vod, s3, SOURCE_BUCKET, _key(picture, source))
@@ -150,7 +130,7 @@ async def _run_rounds(entries: Sequence[Entry], cutter: Cutter, rivals: Rivals) 
 
 async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingProxy) -> Entry:
     """Warm up, and count what is read: what opens a recording is not in it."""
-    _say(f"warming up: {case.name}")
+    say(f"warming up: {case.name}")
     clip = _clip(case)
     for profile in (DIRECT, COUNTED):
         await cutter.cut(_opening(clip), profile=profile)
@@ -175,7 +155,7 @@ async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> N
     for name, run in taken.items():  # all of them or none: ratios are of pairs
         entry.runs[name].append(run)
     times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in sorted(taken.items()))
-    _say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
+    say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
 
 
 def _clip(case: Case) -> Clip:
@@ -191,10 +171,6 @@ def _opening(clip: Clip) -> Clip:
 
 def _key(picture: str, source: str) -> str:
     return f"{picture}-{source.replace(' ', '-')}{SUFFIXES[source]}"
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from local_stack.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, temporary_stack
 from tests.bench.objects import Objects, StoredClip
 from tests.bench.platform import Platform
-from tests.bench.report import Spread
 from tests.bench.run import (
     FIGURES,
     About,
+    Spread,
     Target,
     mebibytes,
     publish,
@@ -314,7 +314,7 @@ def _memory(results: Results) -> str:
             (
                 name,
                 *(mebibytes(size) for size in (found[0], max(found), found[-1])),
-                f"{results.growth(name) or 0:.2f}",
+                "" if (growth := results.growth(name)) is None else f"{growth:.2f}",
             )
             for name, found in sizes.items()
         ),
@@ -334,7 +334,8 @@ def targets(results: Results) -> list[Target]:
     """What was promised."""
     deleting = results.deleting.median if results.deleting else None
     whole = results.whole.median if results.whole else None
-    growth = [results.growth(name) or 0 for name in (results.samples[0].memory if results.samples else ())]
+    names = results.samples[0].memory if results.samples else ()
+    growth = [found for name in names if (found := results.growth(name)) is not None]
     return [
         Target("deleting what is released, janitor ÷ bare loop", 0.8, deleting, at_least=True),
         Target("the whole purge ÷ the bare loop's deleting alone", 0.8, whole, at_least=True),

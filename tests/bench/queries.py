@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from clip_registry import statements as sql
 from clip_registry.migrate import migrate
 from clip_shared.registry_api import ClipStatus
-from tests.bench.report import Spread
-from tests.bench.run import say
+from tests.bench.run import Spread, say
 from tests.integration.clip_registry.conftest import fresh_database
 from tests.integration.clip_registry.test_queries import SERVED, generic_plan
 

@@ -35,14 +35,25 @@ from clip_shared.events import (
     StoredObject,
     clip_id_for,
 )
-from clip_shared.storage import s3_client
+from local_stack.client import Client
 from local_stack.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, SOURCE_PROFILE, LocalStack, temporary_stack
 from tests.bench import bare_loop, queries
 from tests.bench.platform import Platform
 from tests.bench.queries import LARGE, SMALL, Queries, Query
-from tests.bench.report import Spread
-from tests.bench.run import FIGURES, ROOT, About, Target, publish, running, say, shown, table, targets_table
+from tests.bench.run import (
+    FIGURES,
+    ROOT,
+    About,
+    Spread,
+    Target,
+    publish,
+    running,
+    say,
+    shown,
+    table,
+    targets_table,
+)
 from tests.bench.sources import encode_loop, lengthen, move_to_storage
 from tests.bench.usage import cpu_seconds
 
@@ -165,11 +176,13 @@ async def _measure_events(stack: LocalStack, size: Size, results: Results, note:
             note()
         async with running(stack.registry):
             for pace in size.paces:
+                say(f"clip-created, {pace} a second, for {size.pace_seconds} s")
                 seconds = await _latencies(platform, clip_created, pace, size.pace_seconds)
                 results.latencies[f"clip-created, {pace} a second"] = seconds
                 note()
             await asyncio.to_thread(_store_vod, stack)
             async with running(stack.cutter):
+                say(f"highlight-detected, 1 a second, for {size.highlight_seconds} s")
                 seconds = await _latencies(platform, highlight_detected, 1, size.highlight_seconds)
                 results.latencies["highlight-detected, 1 a second"] = seconds
                 note()
@@ -251,16 +264,10 @@ async def _by_bare_loop(platform: Platform, events: int) -> Bare:
 
 
 def _store_vod(stack: LocalStack) -> None:
-    s3 = s3_client(
-        endpoint=stack.environment["FREE_STORAGE_ENDPOINT"],
-        region=stack.environment["FREE_STORAGE_REGION"],
-        access_key=stack.environment["FREE_STORAGE_ACCESS_KEY"],
-        secret_key=stack.environment["FREE_STORAGE_SECRET_KEY"],
-    )
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         vod = Path(folder) / VOD
         lengthen(encode_loop(Path(folder), "720p60"), VOD_SECONDS, vod)
-        move_to_storage(vod, s3, SOURCE_BUCKET, VOD)
+        move_to_storage(vod, Client(stack.environment).s3, SOURCE_BUCKET, VOD)
 
 
 async def _latencies(
@@ -293,10 +300,7 @@ async def _latencies(
         group.create_task(receive(consumer))
         for each in range(number):
             group.create_task(send(each / pace))
-    found = [arrived[key] - sent[key] for key in list(sent)[pace:]]
-    p50, p99 = (percentile(found, percent) * 1000 for percent in (50, 99))
-    say(f"{pace} a second: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    return found
+    return [arrived[key] - sent[key] for key in list(sent)[pace:]]
 
 
 def highlight_detected() -> Event[HighlightDetected]:

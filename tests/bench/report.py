@@ -1,16 +1,18 @@
-"""From measured runs to the figures, the table and the JSON."""
+"""From the cutter's measured runs to the figures, the table and the JSON."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from clip_shared.events import CutMode
 from tests.bench.cases import LONG, SHORT, Case
+from tests.bench.run import MEBIBYTE, About, Spread, Target, mebibytes, shown, table, targets_table
 
 CUTTER, BARE, MOVIEPY = "cutter", "ffmpeg", "moviepy"
-MEBIBYTE = 1024 * 1024
+TARGET_SECONDS = 30
+# Times of bare ffmpeg and upload that a whole job may take.
+MOST = {CutMode.COPY: 1.5, CutMode.EXACT: 1.05}
 HEADER = (
     "mode", "picture", "source", "clip", "runs", "cutter", "ffmpeg + upload", "ratio (least, most)",
     "with the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
@@ -36,21 +38,6 @@ class Traffic:
 
     pulled_bytes: int
     stored_bytes: int
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How figures are distributed."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread | None":
-        """None where there are none."""
-        found = sorted(values)
-        return cls(median(found), found[0], found[-1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -126,10 +113,17 @@ def _is_twin(short: Case, long: Case) -> bool:
     return same and (short.source, long.source) == (SHORT, LONG)
 
 
-def table(results: Sequence[Result]) -> str:
-    """The figures as Markdown."""
-    lines = [HEADER, ("---",) * 4 + ("--:",) * (len(HEADER) - 4), *(_row(result) for result in results)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def summary(results: Sequence[Result], about: About) -> str:
+    """What stands in the documentation: command, machine, figures, cost by the VOD's length, and targets."""
+    long = ", ".join(f"{name} {shown(spread, 2)}" for name, spread in long_over_short(results).items())
+    return "\n\n".join(
+        [
+            about.sentence(),
+            table(HEADER, *map(_row, results), texts=4),
+            *([f"6 hours ÷ 10 minutes, the cutter's time: {long}."] if long else []),
+            targets_table(targets(results)),
+        ]
+    )
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -139,10 +133,10 @@ def _row(result: Result) -> tuple[str, ...]:
         *(str(case.mode), case.picture, case.source, f"{case.seconds} s{', first' if case.first else ''}"),
         str(len(result.runs[CUTTER])),
         *(_seconds(result.seconds(CUTTER)), _seconds(result.seconds(BARE))),
-        *(_spread(result.ratio), _median(result.ratio_with_bus), _median(result.cpu_ratio)),
+        *(shown(result.ratio, 2), _median(result.ratio_with_bus), _median(result.cpu_ratio)),
         "" if moviepy is None else f"{moviepy.median:.0f} times",
         f"{result.clips_per_second_and_core:.2f}",
-        f"{result.peak_rss_bytes / MEBIBYTE:.0f} MiB",
+        mebibytes(result.peak_rss_bytes),
         f"{result.pulled_per_stored:.2f}",
     )
 
@@ -155,29 +149,33 @@ def _median(spread: Spread | None) -> str:
     return "" if spread is None else f"{spread.median:.2f}"
 
 
-def _spread(spread: Spread | None) -> str:
-    return "" if spread is None else f"**{spread.median:.2f}** ({spread.least:.2f}, {spread.most:.2f})"
+def targets(results: Sequence[Result]) -> list[Target]:
+    """What was promised, of clips of half a minute."""
+    half_minutes = [each for each in results if each.case.seconds == TARGET_SECONDS]
+    long = long_over_short(half_minutes)
+    memory = max((each.peak_rss_bytes for each in results), default=None)
+    return [
+        *(_ratio_target(each) for each in half_minutes if each.case.source == SHORT),
+        *(
+            Target(f"{each.case.name}, MoviePy ÷ cutter", 50, spread.median, at_least=True)
+            for each in half_minutes
+            if (spread := each.times_faster_than_moviepy)
+        ),
+        *(
+            Target(f"{name}, from 6 hours ÷ from 10 minutes", 1.3, spread.median)
+            for name, spread in long.items()
+        ),
+        Target("the worker's peak RSS, MiB", 120, memory / MEBIBYTE if memory else None),
+    ]
 
 
-def summary(results: Sequence[Result], about: Mapping[str, Any]) -> str:
-    """What stands in the documentation: command, machine, table, and cost by the VOD's length."""
-    machine = about["machine"]
-    long = ", ".join(
-        f"{name} {spread.median:.2f} ({spread.least:.2f}, {spread.most:.2f})"
-        for name, spread in long_over_short(results).items()
-    )
-    return "\n\n".join(
-        [
-            f"`{about['command']}`, {about['date']}, {about['minutes']} minutes, on {machine['cores']} cores"
-            f" ({machine['cpu']}) with {machine['memory_gib']} GiB of memory, load"
-            f" {machine['load_at_start']} before it began.",
-            table(results),
-            *([f"6 hours ÷ 10 minutes, the cutter's time: {long}."] if long else []),
-        ]
-    )
+def _ratio_target(result: Result) -> Target:
+    ratio = result.ratio
+    what = f"{result.case.name}, cutter ÷ ffmpeg + upload"
+    return Target(what, MOST[result.case.mode], ratio.median if ratio else None)
 
 
-def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
+def as_dict(results: Sequence[Result]) -> dict[str, Any]:
     """Every run, and what the table says of them."""
     cases = [
         {
@@ -195,23 +193,8 @@ def as_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
         for result in results
     ]
     long = {name: asdict(spread) for name, spread in long_over_short(results).items()}
-    return json.dumps({**about, "cases": cases, "long_over_short": long}, indent=1) + "\n"
+    return {"cases": cases, "long_over_short": long}
 
 
 def _maybe(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else asdict(spread)
-
-
-def replace_figures(page: Path, figures: str, *, name: str = "figures") -> None:
-    """Put figures between the marks of a page that have the name.
-
-    Raises:
-        ValueError: it has no such marks.
-    """
-    text = page.read_text()
-    opening, closing = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
-    before, begin, rest = text.partition(opening)
-    _, end, after = rest.partition(closing)
-    if not begin or not end:
-        raise ValueError(f"{page.name} has no place for {name}")
-    page.write_text(f"{before}{opening}\n\n{figures}\n\n{closing}{after}")

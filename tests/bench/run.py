@@ -1,27 +1,43 @@
-"""What the benchmarks of the services share: how they say what was run, where figures go, and verdicts."""
+"""What the benchmarks share: how they say what was run, where figures go, and verdicts."""
 
 import asyncio
 import json
 import shlex
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import typer
 
 from local_stack.kafka import chosen_broker
 from local_stack.stack import Service
-from tests.bench.report import MEBIBYTE, Spread, replace_figures
 from tests.bench.usage import machine
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "benchmarks"
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How figures are distributed."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread | None":
+        """None where there are none."""
+        found = sorted(values)
+        return cls(median(found), found[0], found[-1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,21 @@ def publish(about: About, figures: str, results: Mapping[str, Any]) -> None:
     text = json.dumps({**about.as_dict(), **results}, indent=1)
     (FIGURES / f"{about.benchmark}.json").write_text(text + "\n")
     replace_figures(PAGE, figures, name=about.benchmark)
+
+
+def replace_figures(page: Path, figures: str, *, name: str) -> None:
+    """Put figures between the marks of a page that have the name.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    text = page.read_text()
+    opening, closing = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
+    before, begin, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not begin or not end:
+        raise ValueError(f"{page.name} has no place for {name}")
+    page.write_text(f"{before}{opening}\n\n{figures}\n\n{closing}{after}")
 
 
 def table(*rows: Sequence[str], texts: int = 1) -> str:

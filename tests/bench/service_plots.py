@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tests.bench.queries import LARGE, SMALL, Query
-from tests.bench.report import MEBIBYTE
+from tests.bench.run import MEBIBYTE
 
 OURS, BARE, OTHER = "#2f6fe0", "#7a808c", "#e08a00"
 

@@ -11,13 +11,13 @@ from tests.bench.report import (
     MOVIEPY,
     Result,
     Run,
-    Spread,
     Traffic,
-    as_json,
+    as_dict,
     long_over_short,
-    replace_figures,
-    table,
+    summary,
+    targets,
 )
+from tests.bench.run import About, Spread, replace_figures
 
 CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3, moviepy=1)
 RESULT = Result(
@@ -56,10 +56,24 @@ def test_a_long_recording_is_compared_with_its_short_twin() -> None:
 
 
 def test_the_table_has_a_cell_for_each_heading() -> None:
-    rows = table([RESULT]).splitlines()
+    about = About("cutter", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load_at_start": 0})
+    rows = [line for line in summary([RESULT], about).splitlines() if line.startswith("| ")][:3]
     assert len({row.count("|") for row in rows}) == 1
-    assert "**2.00** (1.50, 4.00)" in rows[2]
-    assert '"pulled_per_stored": 1.2' in as_json([RESULT], {})
+    assert "2.00 (1.50, 4.00)" in rows[2]
+    assert as_dict([RESULT])["cases"][0]["pulled_per_stored"] == pytest.approx(1.2)
+
+
+def test_targets_are_of_half_a_minute_and_of_all_memory() -> None:
+    other = replace(RESULT, case=replace(CASE, seconds=10, moviepy=0))
+    exact = replace(RESULT, case=replace(CASE, mode=CutMode.EXACT), runs={**RESULT.runs, MOVIEPY: []})
+    found = {target.what: (target.bound, target.found) for target in targets([RESULT, other, exact])}
+    assert found == {
+        "copy 720p60 10 min 30 s, cutter ÷ ffmpeg + upload": (1.5, 2),
+        "exact 720p60 10 min 30 s, cutter ÷ ffmpeg + upload": (1.05, 2),
+        "copy 720p60 10 min 30 s, MoviePy ÷ cutter": (50, 50),
+        "the worker's peak RSS, MiB": (120, 70 / 2**20),
+    }
+    assert [target.verdict for target in targets([])] == ["not measured"]
 
 
 def test_figures_replace_figures_and_nothing_else(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ import pytest
 from tests.bench import janitor, registry
 from tests.bench.queries import LARGE, SMALL, Query
 from tests.bench.registry import Bare, Run
-from tests.bench.report import Spread
-from tests.bench.run import About, Target, table
+from tests.bench.run import About, Spread, Target, table
 
 RUN = Run(stored=300, relayed=200, through=150, cpu_seconds=0.001)
 ABOUT = About(

@@ -6,7 +6,7 @@ deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds, from a multiple of
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
@@ -190,16 +190,20 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
     for number in range(HIGHLIGHTS):
         name = f"s{seed}-h{number}"
         at = dice.uniform(0, RUSH_SECONDS if number % 2 else SENT_UNTIL)
-        window = {
-            "start": dice.uniform(0, 15),
-            "seconds": dice.uniform(2, 4),
-            "container": "ts" if number % 6 == 5 else "mp4",
-        }
-        first = Send(at, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, **window)  # type: ignore[arg-type]
+        first = Send(
+            at,
+            f"{name}-e0",
+            name,
+            f"s{seed}-a{number % ACCOUNTS}",
+            Fate.CLIP,
+            start=dice.uniform(0, 15),
+            seconds=dice.uniform(2, 4),
+            container="ts" if number % 6 == 5 else "mp4",
+        )
         yield first
         if number % 5 == 1:  # a newer detection of the same, which may even arrive before
             later = at + dice.uniform(-2, 6)
-            yield Send(max(0.0, later), f"{name}-e1", name, first.account, Fate.CLIP, detected=1, **window)  # type: ignore[arg-type]
+            yield replace(first, at=max(0.0, later), event=f"{name}-e1", detected=1)
     for number, (fate, flaw) in enumerate(_FLAWS):
         name = f"s{seed}-f{number}"
         yield Send(dice.uniform(0, SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)

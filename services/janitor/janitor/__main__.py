@@ -21,7 +21,7 @@ from janitor.sweep import Sweep, Tally, TooManyOrphans
 
 INCOMPLETE, REFUSED = 1, 3
 # For one page, a server with folders (SeaweedFS) looks at every folder that a purge emptied.
-LISTING_PATIENCE_SECONDS = 600
+LISTING_TIMEOUT_SECONDS = 600
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -86,7 +86,7 @@ def sweep(
 
 async def _sweep(settings: SweepSettings, older_than: float | None, *, delete: bool, force: bool) -> Tally:
     hours = older_than if older_than is not None else settings.sweep_min_age_hours
-    storage = storage_of(settings, patience_seconds=LISTING_PATIENCE_SECONDS)
+    storage = storage_of(settings, read_timeout_seconds=LISTING_TIMEOUT_SECONDS)
     async with http_of(settings) as http:
         if shortfall := await storage.check():
             typer.echo(f"note: {shortfall}", err=True)
