@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Self
 
 from clip_cutter.cutter import Clip
-from clip_cutter.domain.policy import Skipped, Window, poster_key, video_key
+from clip_cutter.domain.policy import Skipped, Window
 from clip_cutter.storage import Note, StoredClip
+from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.events import (
     ClipCreated,
     ClipSkipped,
@@ -34,7 +35,7 @@ class Keys:
     @classmethod
     def of(cls, event: Highlight) -> Self:
         """The same keys for the same event."""
-        place = (event.data.twitch_account_id, str(clip_id_for(event.data.stream_highlight_id)), event.id)
+        place = (event.data.twitch_account_id, clip_id_for(event.data.stream_highlight_id), event.id)
         return cls(video_key(*place), poster_key(*place))
 
 

@@ -11,8 +11,6 @@ from clip_cutter.domain.policy import (
     check_policy,
     clock,
     place_window,
-    poster_key,
-    video_key,
 )
 from clip_shared.events import SkipReason
 
@@ -89,8 +87,3 @@ def test_whatever_is_placed_lies_inside_and_has_a_good_length(
 
 def test_times_are_written_as_people_read_them() -> None:
     assert [clock(each) for each in (0, 59.9, 3723, -61)] == ["0:00:00", "0:00:59", "1:02:03", "-0:01:01"]
-
-
-def test_keys_lie_side_by_side() -> None:
-    assert video_key("a", "c", "e") == "clips/a/c/e.mp4"
-    assert poster_key("a", "c", "e") == "clips/a/c/e.jpg"

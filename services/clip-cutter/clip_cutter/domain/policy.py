@@ -86,13 +86,3 @@ def clock(seconds: float) -> str:
     """A time for people: 1:02:03, with a minus before the VOD's start."""
     whole = int(abs(seconds))
     return f"{'-' if seconds < 0 else ''}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def video_key(account_id: str, clip_id: str, event_id: str) -> str:
-    """Where a clip's video is stored: the same for a redelivery, new for a new request, never used twice."""
-    return f"clips/{account_id}/{clip_id}/{event_id}.mp4"
-
-
-def poster_key(account_id: str, clip_id: str, event_id: str) -> str:
-    """Where a clip's poster is stored, beside its video."""
-    return f"clips/{account_id}/{clip_id}/{event_id}.jpg"
