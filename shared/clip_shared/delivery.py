@@ -22,7 +22,7 @@ from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.envelope import Record
-from clip_shared.errors import DeadlineExceeded, PermanentError, TransientError
+from clip_shared.errors import DeadlineExceeded, HeldBack, PermanentError, TransientError
 
 log = structlog.get_logger()
 
@@ -35,10 +35,6 @@ MAX_ERROR_LENGTH = 1000
 
 Position = tuple[str, int, int]
 Publish = Callable[[Record], Awaitable[None]]
-
-
-class HeldBack(TransientError):
-    """A message belongs to the dead letters, but too many went there of late: it is delivered again."""
 
 
 class DeliveryMetrics:

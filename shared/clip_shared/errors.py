@@ -5,12 +5,15 @@
     ClipsError
     ├── PermanentError      trying again cannot help: the message goes to <topic>.dlq
     │   ├── InvalidEvent    the message cannot be decoded, or breaks its contract
+    │   ├── RefusedRecord   the bus will never take a record: it is too large, or its timestamp is invalid
     │   └── RepeatedDeath   handling it has killed its process again and again
-    ├── TransientError      an outage: back off and redeliver, without end, never to the dead letters
+    ├── TransientError      an outage: redelivered after a pause, until the outage ends
+    │   └── HeldBack        a limit is reached: the message waits until there is room again
     └── DeadlineExceeded    handling it took too long: once more, then to the dead letters
 
-Any other exception is a surprise: it is tried again a few times and then dead-lettered, so that neither
-a bug blocks a partition for ever nor a hiccup loses an event.
+Any other exception is *unknown*: the message is tried again a few times and then dead-lettered. A message
+that goes on failing with a TransientError while others of its topic succeed is not meeting an outage: it is
+dead-lettered after ``GIVE_UP_AFTER_SECONDS``. So every failure has one end.
 """
 
 
@@ -26,6 +29,10 @@ class InvalidEvent(PermanentError):
     """The message is not an event of the kind that its topic carries."""
 
 
+class RefusedRecord(PermanentError):
+    """Kafka refused a record for what it is, and would refuse it again."""
+
+
 class RepeatedDeath(PermanentError):
     """The process that handled the message has died of it too often."""
 
@@ -36,3 +43,7 @@ class DeadlineExceeded(ClipsError):
 
 class TransientError(ClipsError):
     """Something outside is down or slow: storage, the database, the bus, another service."""
+
+
+class HeldBack(TransientError):
+    """A limit (of dead letters, of skips) is reached: the message is delivered again when there is room."""

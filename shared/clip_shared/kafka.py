@@ -4,27 +4,57 @@ import ssl
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+)
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from clip_shared.envelope import to_record
-from clip_shared.errors import TransientError
+from clip_shared.errors import PermanentError, RefusedRecord, TransientError
 from clip_shared.events import Event
 from clip_shared.settings import KafkaSettings
 
 PRODUCER_REQUEST_TIMEOUT_MS = 15_000
+# Above what a topic takes (``max.message.bytes``): the broker decides, by the compressed size.
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+# What the broker says of the record itself. Everything else it says of its own state, or of our rights.
+_REFUSALS = (
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+)
 
 
 def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
-    """A producer that reports success only when every in-sync replica has the record."""
+    """A producer that reports success only when every in-sync replica has the record.
+
+    It is not idempotent in Kafka's sense: aiokafka's idempotent producer sends nothing more to a partition
+    after one refused record (aiokafka #1017). Order holds all the same, because a partition has one batch in
+    flight; a repetition is harmless, because every consumer of ours is idempotent. It compresses with gzip,
+    the codec that every Kafka client reads without further libraries.
+    """
     return AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
         client_id=client_id,
         acks="all",
-        enable_idempotence=settings.kafka_enable_idempotence,
+        enable_idempotence=False,
+        compression_type="gzip",
+        max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=PRODUCER_REQUEST_TIMEOUT_MS,
         **client_security(settings),
     )
+
+
+def publishing_error(topic: str, error: Exception) -> PermanentError | TransientError:
+    """Tell a refused record (RefusedRecord) from a bus that is out (TransientError)."""
+    if isinstance(error, _REFUSALS):
+        return RefusedRecord(f"the bus refused a record for {topic}: {error!r}")
+    return TransientError(f"the bus did not take a record for {topic}: {error!r}")
 
 
 async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
@@ -32,6 +62,7 @@ async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
 
     Raises:
         TransientError: the bus cannot be reached, or did not confirm it.
+        RefusedRecord: the bus will never take it.
     """
     record = to_record(event)
     sender = producer(settings, client_id=event.source)
@@ -39,8 +70,7 @@ async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
         await sender.start()
         await sender.send_and_wait(record.topic, value=record.value, key=record.key, headers=record.headers)
     except KafkaError as error:
-        servers = settings.kafka_bootstrap_servers
-        raise TransientError(f"cannot publish {event.data.TYPE} at {servers}: {error}") from error
+        raise publishing_error(f"{record.topic} at {settings.kafka_bootstrap_servers}", error) from error
     finally:
         await sender.stop()
 
