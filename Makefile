@@ -1,5 +1,4 @@
 # Every command of the project. `make help` lists them.
-# KAFKA=apache runs the local stack, and so the tests, on Apache Kafka: make hands it on in the environment.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -36,7 +35,7 @@ demo: $(READY) ## The main job end to end on real video [VOD=path START=seconds 
 	@$(BIN)/local-stack demo $(if $(VOD),--vod "$(VOD)") $(if $(START),--start $(START)) $(if $(END),--end $(END))
 
 .PHONY: up
-up: $(READY) ## Start the whole system in the background; says where everything is [KAFKA=apache]
+up: $(READY) ## Start the whole system in the background; says where everything is
 	@$(BIN)/local-stack up
 
 .PHONY: down
@@ -72,7 +71,7 @@ format: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: $(READY) ## All tests, on the local stack [ARGS="-k name" KAFKA=apache]
+test: $(READY) ## All tests, on the local stack [ARGS="-k name"]
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-unit
@@ -84,20 +83,20 @@ test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQ
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
 .PHONY: chaos
-chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n KAFKA=apache]
+chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n]
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HOURS),--hours $(HOURS)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench-cutter
-bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twenty minutes [ARGS="--quick" KAFKA=apache]
+bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twenty minutes [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.cutter $(ARGS)
 
 .PHONY: bench-registry
-bench-registry: $(BENCH_READY) ## The registry against a bare loop, and its queries at a million rows [ARGS="--quick" KAFKA=apache]
+bench-registry: $(BENCH_READY) ## The registry against a bare loop, and its queries at a million rows [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.registry $(ARGS)
 
 .PHONY: bench-janitor
-bench-janitor: $(BENCH_READY) ## A purge of 100,000 clips against bare DeleteObjects [ARGS="--quick" KAFKA=apache]
+bench-janitor: $(BENCH_READY) ## A purge of 100,000 clips against bare DeleteObjects [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.janitor $(ARGS)
 
 $(BENCH_READY): requirements/bench.lock $(READY)
@@ -125,7 +124,7 @@ lock: ## Pin every dependency anew, with hashes and without index addresses
 	    -o requirements/$$service.lock; done
 
 .PHONY: lock-kafka
-lock-kafka: $(READY) ## Pin the jars of Apache Kafka anew, with checksums (needs Java and Maven)
+lock-kafka: $(READY) ## Pin the jars of Apache Kafka anew, with checksums
 	@$(BIN)/python -m local_stack.kafka_jars
 
 .PHONY: clean

@@ -1,6 +1,6 @@
 """The servers that integration and e2e tests run on: real ones, started once per run.
 
-By default those of the local stack, with the broker that ``KAFKA`` chooses. ``TEST_KAFKA_BOOTSTRAP_SERVERS``,
+By default those of the local stack. ``TEST_KAFKA_BOOTSTRAP_SERVERS``,
 ``TEST_DATABASE_URL`` and ``TEST_S3_ENDPOINT_URL`` (with ``TEST_S3_ACCESS_KEY`` and ``TEST_S3_SECRET_KEY``)
 point at servers that run already, all three or some; ``TEST_CONTAINERS=1`` starts containers instead, where a
 Docker engine is.
@@ -20,9 +20,9 @@ from playwright.async_api import Page
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from clip_shared.topics import create_topics
-from local_stack.kafka import bring_broker
-from local_stack.kafka_jars import BrokerUnavailable
+from local_stack.kafka_jars import BrokerUnavailable, bring_broker
 from local_stack.servers import Addresses, temporary_servers
+from local_stack.stack import SESSION_SECONDS
 from tests.browser import running_browser
 from tests.containers import container_servers
 
@@ -30,23 +30,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SERVER_VARIABLES = ("TEST_KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL", "TEST_S3_ENDPOINT_URL")
-# Whoever depends on one of these touches the broker.
-KAFKA_FIXTURES = {"kafka_settings", "stack"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the choice of the broker can make a difference to: ``-m kafka``."""
-    for item in items:
-        if KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.kafka)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Bring the chosen broker before the first test, whose time limit is not meant for a download."""
-    if any(item.get_closest_marker("kafka") for item in session.items):
+    """Bring the broker before the first test, whose time limit is not meant for a download."""
+
+    def say(done: int, jars: int) -> None:
+        if done in {0, jars}:
+            session.config.get_terminal_writer().line(f"Fetching Apache Kafka, once: {done} of {jars} jars")
+
+    if any(not item.nodeid.startswith("tests/unit/") for item in session.items):
         try:
-            bring_broker()
+            bring_broker(say)
         except BrokerUnavailable as error:
             pytest.exit(str(error), returncode=2)
 
@@ -65,11 +60,9 @@ def addresses() -> Iterator[Addresses]:
 
 def _from_environment(ours: Addresses) -> Addresses:
     given = os.environ.get
-    kafka = given("TEST_KAFKA_BOOTSTRAP_SERVERS")
     return replace(
         ours,
-        kafka_bootstrap_servers=kafka or ours.kafka_bootstrap_servers,
-        kafka_enable_idempotence=bool(kafka) or ours.kafka_enable_idempotence,
+        kafka_bootstrap_servers=given("TEST_KAFKA_BOOTSTRAP_SERVERS", ours.kafka_bootstrap_servers),
         database_url=given("TEST_DATABASE_URL", ours.database_url),
         s3_endpoint_url=given("TEST_S3_ENDPOINT_URL", ours.s3_endpoint_url),
         s3_access_key=given("TEST_S3_ACCESS_KEY", ours.s3_access_key),
@@ -82,7 +75,7 @@ def kafka_settings(addresses: Addresses) -> KafkaSettings:
     """How to reach the bus."""
     return KafkaSettings(
         kafka_bootstrap_servers=addresses.kafka_bootstrap_servers,
-        kafka_enable_idempotence=addresses.kafka_enable_idempotence,
+        kafka_session_timeout_seconds=SESSION_SECONDS,
     )
 
 

@@ -25,7 +25,6 @@ def container_servers() -> Iterator[Addresses]:
         seaweedfs = stack.enter_context(_seaweedfs())
         yield Addresses(
             kafka_bootstrap_servers=f"127.0.0.1:{kafka_port}",
-            kafka_enable_idempotence=True,
             database_url=(
                 f"postgresql+asyncpg://clips:{PASSWORD}@{postgres.get_container_host_ip()}"
                 f":{postgres.get_exposed_port(5432)}/clips"

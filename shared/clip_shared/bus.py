@@ -41,8 +41,7 @@ log = structlog.get_logger()
 Handler = Callable[[Event[Data]], Awaitable[None]]
 BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
 
-SESSION_TIMEOUT_MS = 30_000
-# Above the session's, which a dead member can hold up a join for.
+# Above the longest session, which a dead member can hold up a join for.
 CONSUMER_REQUEST_TIMEOUT_MS = 40_000
 CANCEL_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
@@ -174,7 +173,7 @@ class Bus:
             # Above every deadline, or the group evicts a consumer that is hard at work (aiokafka #848).
             max_poll_interval_ms=longest_ms,
             rebalance_timeout_ms=max(longest_ms, 60_000),
-            session_timeout_ms=SESSION_TIMEOUT_MS,
+            session_timeout_ms=self._settings.kafka_session_timeout_seconds * 1000,
             **batch,
         )
         deaths = Deaths(subscriber, self._process_id)

@@ -50,6 +50,13 @@ class KafkaSettings(EnvironmentSettings):
     kafka_ssl_ca_file: str | None = Field(
         default=None, description="CA certificates, PEM; unset: the system's."
     )
+    # At least what brokers allow unless told, at most what the bus's own time limits are made for.
+    kafka_session_timeout_seconds: int = Field(
+        default=30,
+        ge=6,
+        le=30,
+        description="Seconds after which others get the partitions of a consumer that fell silent (6 to 30).",
+    )
     dead_letter_limit: int = Field(
         default=100,
         ge=1,

@@ -31,7 +31,6 @@ from clip_shared.events import (
     HighlightKind,
     SourceObject,
 )
-from local_stack.patient import be_patient
 from local_stack.servers import Addresses
 from local_stack.site import Site
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, LocalStack
@@ -81,8 +80,6 @@ class Cutter:
     @contextlib.asynccontextmanager
     async def running(cls, addresses: Addresses, counted_endpoint: str, mode: CutMode) -> AsyncIterator[Self]:
         """A cutter on servers that run; ``counted_endpoint`` is the source storage's, behind the proxy."""
-        if not addresses.kafka_enable_idempotence:  # on the embedded broker
-            be_patient()
         settings = {
             "CUT_MODE": str(CUT_MODES[mode]),
             "SOURCE_STORAGE_PROFILES": _profiles(addresses, counted_endpoint),
@@ -104,9 +101,7 @@ class Cutter:
                 await self._outcomes.position(partition)
             yield
         finally:
-            # A patient consumer that waits when it is stopped hands on the cancellation of its own fetch.
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._outcomes.stop()
+            await self._outcomes.stop()
 
     async def cut(self, clip: Clip, *, profile: str = DIRECT) -> tuple[Run, int]:
         """Publish a highlight and wait for its clip. Returns the run, and the bytes that were stored.

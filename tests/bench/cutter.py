@@ -88,10 +88,7 @@ def main(
 async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry]) -> None:
     with temporary_servers() as servers:
         addresses = servers.addresses
-        bus = KafkaSettings(
-            kafka_bootstrap_servers=addresses.kafka_bootstrap_servers,
-            kafka_enable_idempotence=addresses.kafka_enable_idempotence,
-        )
+        bus = KafkaSettings(kafka_bootstrap_servers=addresses.kafka_bootstrap_servers)
         await create_topics(bus, replication_factor=1)
         s3 = s3_client(
             endpoint=addresses.s3_endpoint_url,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import asyncpg
@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from clip_shared.envelope import to_record
 from clip_shared.events import ClipLifecycle, Event
-from local_stack.patient import be_patient
 from local_stack.stack import LocalStack
 
 
@@ -27,8 +26,6 @@ class Platform:
     @asynccontextmanager
     async def running(cls, stack: LocalStack) -> AsyncIterator[Self]:
         """Connected."""
-        if stack.environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false":  # on the embedded broker
-            be_patient()
         database = await asyncpg.connect(_plain(stack.environment["DATABASE_URL"]))
         platform = cls(stack, database)
         try:
@@ -63,9 +60,7 @@ class Platform:
                 await consumer.position(place)
             yield consumer
         finally:
-            # A patient consumer that waits when it is stopped hands on the cancellation of its own fetch.
-            with suppress(asyncio.CancelledError):
-                await consumer.stop()
+            await consumer.stop()
 
 
 def _plain(url: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 
 import typer
 
-from local_stack.kafka import chosen_broker
 from local_stack.stack import Service
 from tests.bench.usage import machine
 
@@ -69,7 +68,6 @@ class About:
     """What was run, when and where."""
 
     benchmark: str
-    broker: str = field(default_factory=lambda: str(chosen_broker()))
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
     machine: Mapping[str, Any] = field(default_factory=machine)
     started: float = field(default_factory=time.monotonic)
@@ -78,8 +76,7 @@ class About:
     def command(self) -> str:
         """What to type to run it again."""
         arguments = shlex.join(sys.argv[1:])
-        kafka = f" KAFKA={self.broker}"
-        return f"make bench-{self.benchmark}{kafka}" + (f' ARGS="{arguments}"' if arguments else "")
+        return f"make bench-{self.benchmark}" + (f' ARGS="{arguments}"' if arguments else "")
 
     @property
     def minutes(self) -> float:
@@ -101,7 +98,6 @@ class About:
             "command": self.command,
             "date": self.date,
             "minutes": self.minutes,
-            "broker": self.broker,
             "machine": self.machine,
         }
 

@@ -8,9 +8,7 @@ from tests.bench.registry import Bare, Run
 from tests.bench.run import About, Spread, Target, table
 
 RUN = Run(stored=300, relayed=200, through=150, cpu_seconds=0.001)
-ABOUT = About(
-    "registry", broker="apache", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load_at_start": 0}
-)
+ABOUT = About("registry", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load_at_start": 0})
 
 
 @pytest.mark.parametrize(

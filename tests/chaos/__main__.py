@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from local_stack.kafka import bring_broker, chosen_broker
-from local_stack.kafka_jars import BrokerUnavailable
+from local_stack.kafka_jars import BrokerUnavailable, bring_broker
 from tests.chaos.plan import ROUNDS_PER_DECK
 from tests.chaos.report import Totals
 from tests.chaos.rounds import run
@@ -34,7 +33,7 @@ def main(
         float | None, typer.Option(min=0.01, help="Go on for so long, from a random seed.")
     ] = None,
     session: Annotated[
-        float, typer.Option(min=6, help="Seconds of a consumer's session (30 in production).")
+        int, typer.Option(min=6, max=30, help="Seconds of a consumer's session (30 in production).")
     ] = 6,
     logs: Annotated[Path, typer.Option(help="Where logs go after a violation.")] = Path(".local/chaos-logs"),
 ) -> None:
@@ -50,7 +49,7 @@ def main(
         raise typer.Exit(2) from error
     # It tells of every attempt to reach a broker that is down, as it is meant to be.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    totals = Totals(broker=chosen_broker(), session_seconds=session)
+    totals = Totals(session_seconds=session)
     suite = run(
         totals,
         first_seed=seed,

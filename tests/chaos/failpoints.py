@@ -20,12 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clip_shared import bus
-from local_stack.kafka import is_embedded
-from local_stack.patient import be_patient
-
 ARMED = "CHAOS_ARMED"
-SESSION_TIMEOUT_MS = "CHAOS_SESSION_TIMEOUT_MS"
 # Whoever begins with a highlight of such an id dies of it, every time.
 KILLER_PREFIX = "killer-"
 
@@ -135,9 +130,6 @@ def _with_hook(original: Any, hook: Callable[..., None], *, after: bool) -> Any:
 def main() -> None:
     """Run the module that the arguments name, as a service that can be told to die."""
     package = sys.argv[1]
-    bus.SESSION_TIMEOUT_MS = int(os.environ[SESSION_TIMEOUT_MS])
-    if is_embedded(os.environ):
-        be_patient()
     install(package.replace("_", "-"), Path(os.environ[ARMED]))
     sys.argv = sys.argv[1:]
     runpy.run_module(package, run_name="__main__", alter_sys=True)

@@ -20,16 +20,6 @@ from tests.chaos.s3_proxy import Trouble
 from tests.chaos.system import Supervised, System
 
 REPEATED_AT_ONCE = 12
-# The embedded broker loses what it acknowledged when it is killed, knows no sessions, and makes a mess of it
-# when a worker joins others that are at work.
-NEEDS_APACHE_KAFKA = {
-    FaultKind.BROKER_KILLED,
-    FaultKind.BROKER_STOPPED,
-    FaultKind.ALL_KILLED,
-    FaultKind.FREEZE,
-    FaultKind.JOIN_AND_LEAVE,
-    FaultKind.JOIN_AND_DIE,
-}
 MID_JOB_PATIENCE_SECONDS = 4.0
 # How long a frozen worker stays so after its session has ended.
 BEYOND_SECONDS = 3.0
@@ -70,13 +60,9 @@ class Faults:
         """Wait for a fault's time (on the monotonic clock), let it happen and pass."""
         await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
         dice = random.Random(f"{seed} {fault}")  # noqa: S311 - chance, not a secret
-        took_place = self.can(fault) and await self._ways[fault.kind](fault, dice)
+        took_place = await self._ways[fault.kind](fault, dice)
         counts = self.injected if took_place else self.missed
         counts[f"{fault.kind}: {fault.target}"] += 1
-
-    def can(self, fault: Fault) -> bool:
-        """Whether the system could survive it, on the broker that it has (docs/decisions/0005)."""
-        return fault.kind not in NEEDS_APACHE_KAFKA or not self._system.has_embedded_broker
 
     @asynccontextmanager
     async def _turn(self, target: str) -> AsyncIterator[None]:

@@ -11,8 +11,7 @@ from tests.chaos.checker import Finding, Verdict, Violation
 class Totals:
     """All rounds of a run."""
 
-    broker: str
-    session_seconds: float
+    session_seconds: int
     seeds: list[int] = field(default_factory=list)
     events: int = 0
     injected: Counter[str] = field(default_factory=Counter)
@@ -43,8 +42,7 @@ class Totals:
         return "\n".join(
             [
                 "",
-                f"{len(self.seeds)} rounds on {self.broker}, session {self.session_seconds:g} s,"
-                f" {_seeds(self.seeds)}",
+                f"{len(self.seeds)} rounds, session {self.session_seconds} s, {_seeds(self.seeds)}",
                 f"events accepted: {self.events}; their highlights are: {_counts(self.ends)}",
                 f"faults injected: {sum(faults.values())}",
                 *(f"  {number:4}  {kind}" for kind, number in sorted(faults.items())),

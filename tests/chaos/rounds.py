@@ -98,10 +98,7 @@ class Run:
     async def _replay_releases(self) -> None:
         """What a person does with objects that could not be deleted: have it tried again."""
         environment = self._system.environment
-        settings = KafkaSettings(
-            kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
-            kafka_enable_idempotence=environment["KAFKA_ENABLE_IDEMPOTENCE"] == "true",
-        )
+        settings = KafkaSettings(kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"])
         replayed = await replay(settings, RELEASES, limit=MAX_REPLAYED)
         self._totals.replayed += replayed
         if replayed:

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import httpx
 
 from clip_shared.storage import s3_client
-from local_stack.embedded_kafka import EmbeddedKafka
 from local_stack.process import Process, ProcessFailed
 from local_stack.servers import Addresses, Servers
 from local_stack.site import Site
 from local_stack.stack import LocalStack, Service, lacks_readiness
-from tests.chaos.failpoints import ARMED, SESSION_TIMEOUT_MS
+from tests.chaos.failpoints import ARMED
 from tests.chaos.s3_proxy import S3Proxy
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class System:
         may_mount: whether the cutter can have a small disk of its own, mounted for it.
     """
 
-    def __init__(self, *, session_seconds: float, seed: int, may_mount: bool = False) -> None:
+    def __init__(self, *, session_seconds: int, seed: int, may_mount: bool = False) -> None:
         self.session_seconds = session_seconds
         self._seed = seed
         self.scratch_is_bounded = may_mount
@@ -113,8 +112,7 @@ class System:
         try:
             await asyncio.to_thread(self.stack.start)
             self.workers = [Supervised(each) for each in self.stack.services.values()]
-            if not self.has_embedded_broker:
-                await self.join("clip-cutter")  # one that dies leaves the other at work
+            await self.join("clip-cutter")  # one that dies leaves the other at work
             watch = asyncio.create_task(self._supervise())
             try:
                 yield
@@ -133,7 +131,7 @@ class System:
         return {
             "PYTHONPATH": str(ROOT),
             ARMED: str(self.armed),
-            SESSION_TIMEOUT_MS: str(int(self.session_seconds * 1000)),
+            "KAFKA_SESSION_TIMEOUT_SECONDS": str(self.session_seconds),
             "CLIP_RETENTION_DAYS": str(RETENTION_SECONDS / 86_400),
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
@@ -160,11 +158,6 @@ class System:
     def environment(self) -> dict[str, str]:
         """Addresses and credentials."""
         return self.stack.environment
-
-    @property
-    def has_embedded_broker(self) -> bool:
-        """Whether the broker is the local stack's own, and not Apache Kafka."""
-        return isinstance(self.servers.kafka, EmbeddedKafka)
 
     def of(self, service: str) -> Supervised:
         """The service's first process."""

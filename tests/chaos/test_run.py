@@ -56,7 +56,7 @@ class Quiet:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet]:
     system = System(session_seconds=6, seed=0)
-    totals = Totals(broker="", session_seconds=6)
+    totals = Totals(session_seconds=6)
     async with system.running():
         run = Run(system, totals)
         await run.platform.open(Path(tmp_path_factory.mktemp("vods")))

@@ -35,9 +35,7 @@ class Cutter:
             "FFMPEG_THREADS": "1",
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
         }
-        embedded = stack.environment["KAFKA_ENABLE_IDEMPOTENCE"] == "false"
-        runner = ["local_stack.patient", "clip_cutter"] if embedded else ["clip_cutter"]
-        self.process = subprocess.Popen([sys.executable, "-m", *runner, "serve"], env=environment)
+        self.process = subprocess.Popen([sys.executable, "-m", "clip_cutter", "serve"], env=environment)
 
     @property
     def workers(self) -> list[psutil.Process]:

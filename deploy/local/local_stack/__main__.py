@@ -24,9 +24,7 @@ from local_stack import supervisor
 from local_stack.client import SOURCE, Client, Outcome, new_id
 from local_stack.demo import Wish, run_demo
 from local_stack.journey import STREAMER
-from local_stack.kafka import Broker, bring_broker, chosen_broker, is_embedded
-from local_stack.kafka_jars import BrokerUnavailable
-from local_stack.patient import be_patient
+from local_stack.kafka_jars import BrokerUnavailable, bring_broker
 from local_stack.ports import LOOPBACK
 from local_stack.signals import leave_on_signals
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
@@ -71,8 +69,6 @@ def up(context: typer.Context) -> None:
     _bring_broker()
     running = supervisor.find_running(state)
     if running and running.ready:
-        if _broker(state) is not chosen_broker():
-            raise _failed(f"it runs already, on the {_broker(state)} Kafka broker; to change that: make down")
         out.print(f"It runs already, as process {running.pid}.\n")
         _show(state)
         return
@@ -82,7 +78,7 @@ def up(context: typer.Context) -> None:
         )
     started = time.monotonic()
     try:
-        with out.status("Starting PostgreSQL, S3, a Kafka broker and the four services …"):
+        with out.status("Starting PostgreSQL, S3, Apache Kafka and the four services …"):
             supervisor.launch(state, lambda line: out.print(f"[green]✓[/] {escape(line)}"))
     except supervisor.NotStarted as error:
         raise _failed(str(error)) from error
@@ -188,8 +184,6 @@ def demo(
 ) -> None:
     """Show the main job end to end, on a stack of its own; exit code 0 when every step went well."""
     _bring_broker()
-    if chosen_broker() is Broker.EMBEDDED:
-        be_patient()
     raise typer.Exit(0 if run_demo(out, Wish(vod, start, end, retention)) else 1)
 
 
@@ -204,8 +198,6 @@ def supervise(context: typer.Context) -> None:
 
 
 async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> Outcome:
-    if is_embedded(client.environment):
-        be_patient()
     async with client.outcomes() as outcomes, asyncio.timeout(_OUTCOME_SECONDS):
         await client.publish(event)
         while True:
@@ -230,15 +222,15 @@ def _client(state: State) -> Client:
     return Client.of_file(state.env_file)
 
 
-def _broker(state: State) -> Broker:
-    """What the stack that runs there is on."""
-    return Broker.EMBEDDED if is_embedded(_client(state).environment) else Broker.APACHE
-
-
 def _bring_broker() -> None:
+    def show(done: int, jars: int) -> None:
+        shown.update(f"Fetching Apache Kafka, once: {done} of {jars} jars …")
+        if done == 0 and not out.is_terminal:  # where a status is not shown
+            out.print("Fetching Apache Kafka (44 MB), once …")
+
     try:
-        with out.status("Bringing the Kafka broker …"):
-            bring_broker()
+        with out.status("Looking for Apache Kafka …") as shown:
+            bring_broker(show)
     except BrokerUnavailable as error:
         Console(stderr=True, highlight=False).print(escape(str(error)), soft_wrap=True)
         raise typer.Exit(2) from error
@@ -253,7 +245,7 @@ def _show(state: State) -> None:
     table = Table(box=None, show_header=False)
     rows = {
         **_urls(client),
-        "Kafka": f"{client.environment['KAFKA_BOOTSTRAP_SERVERS']} ({_broker(state)})",
+        "Kafka": client.environment["KAFKA_BOOTSTRAP_SERVERS"],
         "PostgreSQL": client.environment["DATABASE_URL"].rpartition("@")[2],
         "S3": client.environment["FREE_STORAGE_ENDPOINT"],
         "keys and all": str(state.env_file),

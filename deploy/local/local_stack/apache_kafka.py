@@ -23,10 +23,8 @@ class ApacheKafka(Process):
     """A one-node cluster on loopback ports. A SIGKILL loses nothing that it acknowledged.
 
     Raises:
-        BrokerUnavailable: Java is missing, or the jars are and cannot be brought.
+        BrokerUnavailable: its jars are missing and cannot be fetched, or JAVA_HOME has no Java for it.
     """
-
-    enable_idempotence = True
 
     def __init__(self, site: Site) -> None:
         self._ports = (site.ports.claim("kafka"), site.ports.claim("kafka-controller"))
@@ -36,7 +34,7 @@ class ApacheKafka(Process):
         log, environment = site.state.log("kafka"), site.state.environment()
         java: list[str | Path] = [
             *(find_java(), *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
-            *("-cp", f"{bring_jars()}/*"),
+            *("-cp", ":".join(map(str, bring_jars()))),
         ]
         format_storage = ("format", "--cluster-id", _CLUSTER_ID, "--config", self._properties)
         self._format = Process(

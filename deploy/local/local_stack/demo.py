@@ -137,12 +137,12 @@ def _settings(lifetime: float, cast: Cast) -> ServiceSettings:
 
 
 def _start(story: Story, site: Site, settings: ServiceSettings) -> LocalStack:
-    with story.step("Starting PostgreSQL, S3, a Kafka broker and the four services") as step:
+    with story.step("Starting PostgreSQL, S3, Apache Kafka and the four services") as step:
         stack = LocalStack(
             site, settings=settings, progress=lambda what, seconds: step.add(f"{seconds:.1f} s  {what}")
         )
         stack.start()
-        step.says = "PostgreSQL, S3, a Kafka broker and the four services are ready"
+        step.says = "PostgreSQL, S3, Apache Kafka and the four services are ready"
     return stack
 
 

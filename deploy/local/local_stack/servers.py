@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from local_stack.kafka import kafka
+from local_stack.apache_kafka import ApacheKafka
 from local_stack.postgres import Postgres
 from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import REGION, SeaweedFS
@@ -22,16 +22,14 @@ class Addresses:
     s3_access_key: str
     s3_secret_key: str
     s3_region: str = REGION
-    # Off for the embedded broker, which cannot resume an idempotent producer.
-    kafka_enable_idempotence: bool = False
 
 
 class Servers:
-    """Kafka broker (the chosen one), PostgreSQL and S3 on one site."""
+    """Kafka broker, PostgreSQL and S3 on one site."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self.kafka = kafka(site)
+        self.kafka = ApacheKafka(site)
         self.postgres = Postgres(site)
         self.s3 = SeaweedFS(site)
 
@@ -52,7 +50,6 @@ class Servers:
         """Where clients find them."""
         return Addresses(
             kafka_bootstrap_servers=self.kafka.bootstrap_servers,
-            kafka_enable_idempotence=self.kafka.enable_idempotence,
             database_url=self.postgres.url,
             s3_endpoint_url=self.s3.endpoint_url,
             s3_access_key=self.s3.access_key,

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
-from local_stack.embedded_kafka import dismiss_members
-from local_stack.kafka import is_embedded
 from local_stack.ports import LOOPBACK
 from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import BUCKETS
@@ -20,6 +18,7 @@ from local_stack.tools import find_tools
 SOURCE_PROFILE = "local"
 SOURCE_BUCKET, CLIPS_BUCKET = BUCKETS
 JWT_ISSUER, JWT_AUDIENCE = "clips-local", "clips"
+SESSION_SECONDS = 6
 
 _PACKAGES = {
     "clip-cutter": "clip_cutter",
@@ -43,9 +42,6 @@ class Service(Process):
         self, site: Site, name: str, port: int, environment: Mapping[str, str], *, runner: str | None = None
     ) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
-        embedded = is_embedded(environment)
-        self._embedded_broker = environment["KAFKA_BOOTSTRAP_SERVERS"] if embedded else None
-        runner = runner or ("local_stack.patient" if embedded else None)
         super().__init__(
             name,
             [sys.executable, "-m", *([runner] if runner else []), _PACKAGES[name], "serve"],
@@ -54,13 +50,6 @@ class Service(Process):
             lacks=lambda: lacks_readiness(self.url),
             stop_seconds=_GRACE_SECONDS + 5,
         )
-        self._launched = False
-
-    def prepare(self) -> None:
-        """Before a second start: on the embedded broker, give up the places of those who died."""
-        if self._launched and self._embedded_broker:
-            dismiss_members(self._embedded_broker, client_id=self.name)
-        self._launched = True
 
 
 class LocalStack:
@@ -73,7 +62,7 @@ class LocalStack:
         settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
         addresses: servers that run already; None: servers of its own.
         progress: told of each step of the start.
-        runner: a module that runs the services' modules, in place of the stack's own way to run them.
+        runner: a module that runs the services' modules, in place of Python itself.
     """
 
     def __init__(
@@ -143,7 +132,7 @@ class LocalStack:
             ProcessFailed: something died, or was not ready in time.
         """
         try:
-            self._step("PostgreSQL, S3 and the Kafka broker run", self._start_servers)
+            self._step("PostgreSQL, S3 and Apache Kafka run", self._start_servers)
             self._step("topics and database schema are there", self._prepare)
             self._step("all four services are ready", lambda: start_together(tuple(self.services.values())))
         except BaseException:
@@ -220,7 +209,8 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, int]) -> 
     tools = find_tools()
     return {
         "KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
-        "KAFKA_ENABLE_IDEMPOTENCE": str(addresses.kafka_enable_idempotence).lower(),
+        # A killed service's successor waits for the end of this before it gets to work.
+        "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
         "DATABASE_URL": addresses.database_url,
         **_storage(addresses),
         "REGISTRY_URL": urls["clip-registry"],

@@ -25,7 +25,7 @@ class State:
         identity.json      ports and secrets, the same at the next start (0600)
         lock               held by the process that runs the stack in the background
         logs/ tmp/         of every process
-        postgres/ kafka/ (or apache-kafka/) seaweedfs/ scratch/
+        postgres/ apache-kafka/ seaweedfs/ scratch/
     """
 
     def __init__(self, folder: Path) -> None:

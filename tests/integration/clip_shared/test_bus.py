@@ -19,7 +19,7 @@ from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import create_topics
-from local_stack.kafka import kafka
+from local_stack.apache_kafka import ApacheKafka
 from local_stack.site import Site
 from tests.integration.clip_shared.buses import (
     admin_of,
@@ -112,11 +112,6 @@ async def test_what_was_not_finished_is_delivered_again_to_the_next_process(sett
 
 class TestRebalance:
     """A group rebalances while a job is at work: it waits for the job, and nobody does it again."""
-
-    @pytest.fixture(autouse=True)
-    def able_broker(self, settings: KafkaSettings) -> None:
-        if not settings.kafka_enable_idempotence:
-            pytest.skip("the embedded broker refuses commits while a group rebalances; Apache Kafka does not")
 
     async def test_a_consumer_that_joins_does_not_make_a_running_job_run_twice(
         self, settings: KafkaSettings
@@ -264,7 +259,7 @@ async def test_a_stuck_handler_is_seen(settings: KafkaSettings, monkeypatch: pyt
 
 
 async def test_without_a_broker_the_error_names_the_address() -> None:
-    bus = new_bus(KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1", kafka_enable_idempotence=False))
+    bus = new_bus(KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1"))
     with pytest.raises(TransientError, match=r"127\.0\.0\.1:1"):
         await bus.start()
 
@@ -282,11 +277,8 @@ async def test_it_stops_while_it_still_waits_to_join(settings: KafkaSettings) ->
 
 async def test_it_stops_in_time_when_the_broker_does_not_answer() -> None:
     entered, grace_seconds = asyncio.Event(), 1
-    with Site() as site, kafka(site) as broker:
-        settings = KafkaSettings(
-            kafka_bootstrap_servers=broker.bootstrap_servers,
-            kafka_enable_idempotence=broker.enable_idempotence,
-        )
+    with Site() as site, ApacheKafka(site) as broker:
+        settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
         await create_topics(settings, replication_factor=1)
         bus = new_bus(settings, grace_seconds=grace_seconds)
 

@@ -12,7 +12,6 @@ import pytest
 
 from clip_shared.events import Event, ObjectReleased, ReleaseReason
 from clip_shared.settings import KafkaSettings
-from local_stack.embedded_kafka import dismiss_members
 from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, skip_to_end
 
 pytestmark = pytest.mark.usefixtures("topics")
@@ -21,12 +20,10 @@ PROGRAM = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from clip_shared import bus as bus_module
 from clip_shared.bus import Bus
 from clip_shared.events import HighlightDetected, ObjectReleased
 from clip_shared.settings import KafkaSettings
 
-bus_module.SESSION_TIMEOUT_MS = 6_000  # the shortest that Apache Kafka allows: deaths are noticed sooner
 service, topic, diary = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 bus = Bus(KafkaSettings(), service=service, registry=CollectorRegistry(), grace_seconds=2)
 
@@ -86,21 +83,16 @@ class Worker:
                 return
             assert process.returncode == -signal.SIGKILL
             self.deaths += 1
-            await self._dismiss()
 
     async def _start(self) -> asyncio.subprocess.Process:
         program = self.folder / "program.py"
         program.write_text(PROGRAM)
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
-            "KAFKA_ENABLE_IDEMPOTENCE": str(self.settings.kafka_enable_idempotence),
+            "KAFKA_SESSION_TIMEOUT_SECONDS": str(self.settings.kafka_session_timeout_seconds),
         }
         command = (sys.executable, str(program), self.service, self.topic, str(self.folder / "diary"))
         return await asyncio.create_subprocess_exec(*command, env=environment)
-
-    async def _dismiss(self) -> None:
-        if not self.settings.kafka_enable_idempotence:  # the embedded broker, which keeps dead members
-            await asyncio.to_thread(dismiss_members, self.settings.kafka_bootstrap_servers, self.service)
 
 
 async def test_a_killer_is_dead_lettered_at_its_third_death_and_the_rest_is_handled(

@@ -34,7 +34,7 @@ def launch(folder: Path, **environment: str) -> subprocess.Popen[str]:
     program.write_text(PROGRAM)
     return subprocess.Popen(
         [sys.executable, str(program)],
-        env={"PATH": "", "HTTP_HOST": LOOPBACK, "KAFKA_ENABLE_IDEMPOTENCE": "false", **environment},
+        env={"PATH": "", "HTTP_HOST": LOOPBACK, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -28,7 +28,7 @@ def run(job: str, given: dict[str, str], **changes: str) -> str:
     """Run a job as its container would, but for the changes to its environment."""
     container = services(ENVIRONMENT | given)[job]
     environment = environment_of(container)
-    assert set(changes) <= set(environment) | {"KAFKA_ENABLE_IDEMPOTENCE"}
+    assert set(changes) <= set(environment)
     script, *arguments = command_of(container)
     result = subprocess.run(
         [PROGRAMS / script, *arguments],
@@ -109,7 +109,7 @@ async def test_tick(kafka_bootstrap_servers: str) -> None:
 def tick(kafka_bootstrap_servers: str) -> str:
     return subprocess.run(
         [PROGRAMS / "clip-shared", "tick"],
-        env={"KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers, "KAFKA_ENABLE_IDEMPOTENCE": "false"},
+        env={"KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers},
         capture_output=True,
         text=True,
         timeout=60,

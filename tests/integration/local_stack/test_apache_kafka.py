@@ -1,4 +1,4 @@
-"""Apache Kafka on a site: what the services rely on there, and what the embedded broker cannot do."""
+"""Apache Kafka on a site: what the services rely on there."""
 
 import getpass
 from collections.abc import Iterator
@@ -11,14 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from local_stack.apache_kafka import ApacheKafka
-from local_stack.kafka import Broker, chosen_broker
 from local_stack.ports import LOOPBACK
 from local_stack.site import Site
-
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif(chosen_broker() is not Broker.APACHE, reason="needs Apache Kafka: KAFKA=apache"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +28,9 @@ async def make_topic(kafka: ApacheKafka, name: str) -> None:
     await admin.close()
 
 
-async def test_a_killed_broker_has_lost_nothing_and_an_idempotent_producer_goes_on(
-    kafka: ApacheKafka,
-) -> None:
+async def test_a_killed_broker_has_lost_nothing(kafka: ApacheKafka) -> None:
     await make_topic(kafka, "kept")
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers, acks="all", enable_idempotence=True
-    )
-    async with producer:
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
         for number in range(200):
             await producer.send_and_wait("kept", b"%d" % number)
         kafka.kill()

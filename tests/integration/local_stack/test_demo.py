@@ -9,8 +9,6 @@ from rich.console import Console
 from local_stack.demo import Wish, run_demo
 from local_stack.vod import generate_vod
 
-pytestmark = pytest.mark.kafka
-
 
 def tell(wish: Wish) -> tuple[bool, str]:
     said = io.StringIO()

@@ -23,8 +23,6 @@ from local_stack.servers import Addresses, Servers, temporary_servers
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.kafka
-
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
@@ -101,7 +99,7 @@ async def test_servers_that_are_started_again_have_lost_nothing() -> None:
         await send_to_new_topic(before, "kept", b"kept")
         servers.s3.kill()
         servers.postgres.kill()
-        servers.kafka.stop()  # in order: it writes down what it has about once a second
+        servers.kafka.kill()
         servers.start()
         assert servers.addresses == before
         assert await query(before, "SELECT number FROM kept") == 1

@@ -16,8 +16,6 @@ from local_stack.ports import lacks_listener
 from local_stack.state import State
 from local_stack.supervisor import find_running
 
-pytestmark = pytest.mark.kafka
-
 
 def local_stack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local_stack", "--state", str(folder), *arguments]
