@@ -1,11 +1,14 @@
-"""What every service is made of: settings in, JSON logs out, health and metrics over HTTP, a clean stop."""
+"""What every service is made of: settings in, JSON logs out, health and metrics over HTTP, a clean stop.
+
+Health and metrics are on the operations port. A service that has an API serves it on a port of its own.
+"""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
@@ -24,7 +27,7 @@ from clip_shared.bus import Bus
 from clip_shared.errors import TransientError
 from clip_shared.logs import configure_logs
 from clip_shared.problems import install_problem_handlers
-from clip_shared.settings import ServiceSettings, load_settings
+from clip_shared.settings import ApiSettings, ServiceSettings, load_settings
 
 log = structlog.get_logger()
 
@@ -38,6 +41,8 @@ Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 CHECK_TIMEOUT_SECONDS = 3.0
+# The exit status of a service that could not start.
+NOT_STARTED = 3
 
 
 def metrics_registry() -> CollectorRegistry:
@@ -49,6 +54,17 @@ def metrics_registry() -> CollectorRegistry:
     return registry
 
 
+def create_api(name: str) -> FastAPI:
+    """The application of an HTTP API, still without routes. Its errors are problems.
+
+    It serves no description of itself. A slash too many is 404: behind a proxy that speaks TLS, a redirect
+    would lead to plain HTTP.
+    """
+    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False)
+    install_problem_handlers(app)
+    return app
+
+
 def create_app(
     name: str,
     *,
@@ -57,11 +73,12 @@ def create_app(
     bus: Bus | None = None,
     check_alive: CheckAlive | None = None,
     lifespan: Lifespan | None = None,
+    api: FastAPI | None = None,
 ) -> FastAPI:
-    """The HTTP application of a service: metrics, health, and errors as problems.
+    """The application of the operations port: metrics and health. Its lifespan is that of the service.
 
     The bus starts after ``lifespan`` was entered and stops before it is left. It is what liveness looks at,
-    unless ``check_alive`` is given.
+    unless ``check_alive`` is given. :func:`serve` serves ``api`` on HTTP_PORT.
     """
     if check_alive is None and bus is not None:
         check_alive = bus.check_alive
@@ -73,25 +90,17 @@ def create_app(
                 await stack.enter_async_context(lifespan())
             if bus is not None:
                 stack.push_async_callback(bus.stop)
-                await _start(bus)
+                await bus.start()
             log.info("started")
             yield
             log.info("stopping")
 
-    app = FastAPI(title=name, lifespan=run, docs_url=None, redoc_url=None)
-    app.state.bus = bus
+    app = FastAPI(title=name, lifespan=run, openapi_url=None, redirect_slashes=False)
+    app.state.bus, app.state.api, app.state.stopping = bus, api, False
     install_problem_handlers(app)
     _add_metrics(app, registry)
     _add_health(app, check_alive, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
-
-
-async def _start(bus: Bus) -> None:
-    try:
-        await bus.start()
-    except TransientError as error:
-        log.critical("could not start", error=str(error))
-        raise
 
 
 def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
@@ -106,7 +115,7 @@ def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[st
     async def live() -> Response:
         """Is it making progress? 503 means: restart me."""
         try:
-            if check_alive is not None:
+            if check_alive is not None and not app.state.stopping:
                 await check_alive()
         except RuntimeError as error:
             return JSONResponse({"status": "stuck", "reason": str(error)}, status_code=503)
@@ -114,7 +123,9 @@ def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[st
 
     @app.get("/healthz/ready", include_in_schema=False)
     async def ready() -> Response:
-        """Can it reach what it needs? 503 means: send me no work."""
+        """Can it reach what it needs, and does it go on? 503 means: send me no work."""
+        if app.state.stopping:
+            return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
         results = dict(zip(checks, await asyncio.gather(*map(_run_check, checks.values())), strict=True))
         states = {state for state, _ in results.values()}
         status = "failing" if "failing" in states else "degraded" if "degraded" in states else "ready"
@@ -148,24 +159,83 @@ def serve(
 ) -> None:
     """Run a service until SIGTERM or SIGINT; then stop accepting, drain, and leave within the grace period.
 
-    It serves HTTP on the settings' port, or on a Unix ``socket``. Exits with 2 when the settings cannot be
-    used, and with 3 when the service could not start.
+    ``build`` makes the operations application: see :func:`create_app`. It is served on OPERATIONS_PORT, or
+    on a Unix ``socket``. Exits with 2 when the settings cannot be used, and with 3 when the service could not
+    start.
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build(settings),
-            host=settings.http_host,
-            port=settings.http_port,
-            uds=None if socket is None else str(socket),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds)),
-        )
-    )
+    asyncio.run(_run(build(settings), settings, socket))
+
+
+async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> None:
+    """Serve until told to stop. Metrics and health are served longest: they tell how the stop goes."""
+    stop = _stop_signal()
+    async with AsyncExitStack() as operations, _started(app):
+        address = {"port": settings.operations_port} if socket is None else {"uds": str(socket)}
+        await operations.enter_async_context(_serving(app, settings.http_host, 1, **address))
+        if isinstance(settings, ApiSettings):
+            await _serve_api(app, settings, stop)
+        else:
+            await stop.wait()
+            app.state.stopping = True
+
+
+async def _serve_api(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve the API until told to stop, and on until load balancers had the time to notice."""
+    grace_seconds = max(1, int(settings.shutdown_grace_seconds))
+    async with _serving(app.state.api, settings.http_host, grace_seconds, port=settings.http_port):
+        await stop.wait()
+        app.state.stopping = True
+        await asyncio.sleep(settings.shutdown_delay_seconds)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops in order, then raises the signal again for this handler: leave with 0, not by signal.
-        signal.signal(number, lambda *_: None)
-    server.run()
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def _started(app: FastAPI) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(app.router.lifespan_context(app))
+        except Exception as error:
+            expected = isinstance(error, TransientError)
+            log.critical("could not start", error=str(error), exc_info=not expected)
+            raise SystemExit(NOT_STARTED) from None
+        yield
+
+
+class _Server(uvicorn.Server):
+    """One of two servers in a process, which leaves the signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def _serving(app: FastAPI, host: str, grace_seconds: int, **address: Any) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        host=host,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=grace_seconds,
+        **address,
+    )
+    server = _Server(config)
+    # Here rather than in the task: what cannot listen leaves with its own exit status, and says why.
+    running = asyncio.create_task(server.serve([config.bind_socket()]))
+    try:
+        while not server.started:  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        await running

@@ -20,14 +20,35 @@ class EnvironmentSettings(BaseSettings):
 class ServiceSettings(EnvironmentSettings):
     """What every service needs to run at all."""
 
-    http_host: str = Field(default="0.0.0.0", description="Address that HTTP listens on.")  # noqa: S104 - in a container
-    http_port: Port = Field(default=8080, description="Port that HTTP listens on.")
+    http_host: str = Field(default="0.0.0.0", description="Address that the ports listen on.")  # noqa: S104 - in a container
+    operations_port: Port = Field(
+        default=8081, description="Port of metrics and health. Never let the public reach it."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level logged."
     )
     shutdown_grace_seconds: float = Field(
         default=25, gt=0, le=3600, description="Seconds that running work may take to end after SIGTERM."
     )
+
+
+class ApiSettings(ServiceSettings):
+    """What a service with an HTTP API needs beside."""
+
+    http_port: Port = Field(default=8080, description="Port of the API.")
+    shutdown_delay_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=600,
+        description="Seconds after SIGTERM for which the API still takes requests while readiness says no:"
+        " as long as load balancers need to notice.",
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.http_port == self.operations_port:
+            raise ValueError("HTTP_PORT and OPERATIONS_PORT must differ")
+        return self
 
 
 class KafkaSettings(EnvironmentSettings):

@@ -70,7 +70,7 @@ class Cutter:
     def __init__(self, stack: LocalStack) -> None:
         self._service = stack.cutter
         self._brokers = stack.environment["KAFKA_BOOTSTRAP_SERVERS"]
-        self._http = httpx.AsyncClient(base_url=stack.cutter.url, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=stack.cutter.operations_url, trust_env=False)
         self._producer = AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all")
         self._outcomes = AIOKafkaConsumer(
             ClipCreated.TOPIC, ClipSkipped.TOPIC, bootstrap_servers=self._brokers

@@ -254,7 +254,7 @@ async def _purge(platform: Platform, due: Sequence[StoredClip], results: Results
 @asynccontextmanager
 async def _deletions(platform: Platform) -> AsyncIterator[Callable[[], Awaitable[int]]]:
     """Asks the janitor how many objects it has deleted since it started."""
-    url = platform.stack.janitor.url
+    url = platform.stack.janitor.operations_url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
 
         async def deleted() -> int:

@@ -20,7 +20,7 @@ from clip_shared.storage import s3_client
 from local_stack.process import Process, ProcessFailed
 from local_stack.servers import Addresses, Servers
 from local_stack.site import Site
-from local_stack.stack import LocalStack, Service, lacks_readiness
+from local_stack.stack import LocalStack, Service, ServicePorts, lacks_readiness
 from tests.chaos.failpoints import ARMED
 from tests.chaos.s3_proxy import S3Proxy
 
@@ -193,9 +193,9 @@ class System:
     async def join(self, service: str) -> Supervised:
         """One more worker of a service."""
         first = self.of(service).process
-        port = self.site.ports.claim(f"{service}-{len(self.workers)}")
+        ports = ServicePorts.claim(self.site, service, f"{service}-{len(self.workers)}")
         environment = {**self.site.state.environment(**self.environment), **self._more}
-        worker = Supervised(Service(self.site, first.name, port, environment, runner=RUNNER))
+        worker = Supervised(Service(self.site, first.name, ports, environment, runner=RUNNER))
         await asyncio.to_thread(worker.process.launch)
         self.workers.append(worker)
         return worker
@@ -203,12 +203,12 @@ class System:
     async def until_ready(self, worker: Supervised) -> None:
         """Wait until a worker has been started (again), and is ready."""
         async with asyncio.timeout(START_SECONDS):
-            while await asyncio.to_thread(lacks_readiness, worker.process.url) is not None:
+            while await asyncio.to_thread(lacks_readiness, worker.process.operations_url) is not None:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def all_ready(self) -> bool:
         """Whether every worker is."""
-        lacks = [asyncio.to_thread(lacks_readiness, each.process.url) for each in self.workers]
+        lacks = [asyncio.to_thread(lacks_readiness, each.process.operations_url) for each in self.workers]
         return not any(await asyncio.gather(*lacks))
 
     async def leave(self, worker: Supervised) -> None:
@@ -265,7 +265,7 @@ class System:
         while True:
             await asyncio.sleep(LIVENESS_SECONDS)
             for worker in list(self.workers):
-                url = worker.process.url
+                url = worker.process.operations_url
                 failures[url] = failures[url] + 1 if await _is_stuck(http, worker) else 0
                 if failures[url] >= LIVENESS_FAILURES and worker.wanted:
                     self.liveness_restarts[worker.process.name] += 1
@@ -275,7 +275,7 @@ class System:
 
 async def _is_stuck(http: httpx.AsyncClient, worker: Supervised) -> bool:
     try:
-        answer = await http.get(f"{worker.process.url}/healthz/live")
+        answer = await http.get(f"{worker.process.operations_url}/healthz/live")
     except httpx.TransportError:
         return False  # dead, starting or frozen
     return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE

@@ -29,7 +29,7 @@ class Cutter:
         environment = {
             **stack.environment,
             "PATH": os.environ["PATH"],
-            "HTTP_PORT": str(port),
+            "OPERATIONS_PORT": str(port),
             "CUTTER_WORKERS": str(WORKERS),
             "CUT_MODE": "exact",
             "FFMPEG_THREADS": "1",

@@ -27,18 +27,12 @@ from local_stack.journey import STREAMER
 from local_stack.kafka_jars import BrokerUnavailable, bring_broker
 from local_stack.ports import LOOPBACK
 from local_stack.signals import leave_on_signals
-from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
+from local_stack.stack import SERVICE_VARIABLES, SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
 from local_stack.state import State
 
 cli = typer.Typer(no_args_is_help=True, help="The whole of Clips on one machine, without Docker.")
 out = Console(highlight=False)
 
-_SERVICES = {
-    "GATEWAY_URL": "clip-gateway",
-    "REGISTRY_URL": "clip-registry",
-    "CUTTER_URL": "clip-cutter",
-    "JANITOR_URL": "janitor",
-}
 _OUTCOME_SECONDS = 600
 
 Account = Annotated[str, typer.Option(help="The streamer's account.")]
@@ -102,7 +96,7 @@ def status(context: typer.Context) -> None:
     if running is None or not running.ready:
         out.print("It is being started." if running else "It is not running. To start it: make up")
         raise typer.Exit(1)
-    lacking = {name: lacks_readiness(url) for name, url in _urls(_client(state)).items()}
+    lacking = {name: lacks_readiness(url) for name, url in _urls(_client(state), "OPERATIONS_URL").items()}
     table = Table(box=None, show_header=False)
     for name, lack in lacking.items():
         table.add_row(name, "[green]ready[/]" if lack is None else f"[red]not ready[/] {escape(lack)}")
@@ -236,15 +230,15 @@ def _bring_broker() -> None:
         raise typer.Exit(2) from error
 
 
-def _urls(client: Client) -> Mapping[str, str]:
-    return {name: client.environment[variable] for variable, name in _SERVICES.items()}
+def _urls(client: Client, kind: str) -> Mapping[str, str]:
+    return {name: client.environment[f"{prefix}_{kind}"] for name, prefix in SERVICE_VARIABLES.items()}
 
 
 def _show(state: State) -> None:
     client = _client(state)
     table = Table(box=None, show_header=False)
     rows = {
-        **_urls(client),
+        **_urls(client, "URL"),
         "Kafka": client.environment["KAFKA_BOOTSTRAP_SERVERS"],
         "PostgreSQL": client.environment["DATABASE_URL"].rpartition("@")[2],
         "S3": client.environment["FREE_STORAGE_ENDPOINT"],

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Self
+from typing import NamedTuple, Self
 
 from local_stack.ports import LOOPBACK
 from local_stack.process import Process, start_together, stop_together
@@ -26,6 +26,15 @@ _PACKAGES = {
     "clip-gateway": "clip_gateway",
     "janitor": "janitor",
 }
+SERVICE_VARIABLES = {
+    "clip-gateway": "GATEWAY",
+    "clip-registry": "REGISTRY",
+    "clip-cutter": "CUTTER",
+    "janitor": "JANITOR",
+}
+"""The variables of stack.env that say where a service is begin with this: ``_URL``, ``_OPERATIONS_URL``."""
+
+_WITH_API = {"clip-registry", "clip-gateway"}
 _GRACE_SECONDS = 5
 
 Progress = Callable[[str, float], None]
@@ -35,19 +44,54 @@ ServiceSettings = Mapping[str, Mapping[str, str]]
 """More environment variables for services, by the name of the service."""
 
 
+class ServicePorts(NamedTuple):
+    """The ports of a service. One without an API has only that of its operations."""
+
+    operations: int
+    http: int | None
+
+    @classmethod
+    def claim(cls, site: Site, service: str, name: str) -> Self:
+        """Hold free ports for a process of a service, under the name of that process."""
+        http = site.ports.claim(name) if service in _WITH_API else None
+        return cls(site.ports.claim(f"{name}-operations"), http)
+
+    @property
+    def operations_url(self) -> str:
+        """Where metrics and health are."""
+        return f"http://{LOOPBACK}:{self.operations}"
+
+    @property
+    def url(self) -> str:
+        """Where the API is; without one, where the operations are."""
+        return f"http://{LOOPBACK}:{self.http or self.operations}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells the service."""
+        http = {} if self.http is None else {"HTTP_PORT": str(self.http)}
+        return {"OPERATIONS_PORT": str(self.operations), **http}
+
+
 class Service(Process):
     """One of the four services, as a process of its own, ready when it says so."""
 
     def __init__(
-        self, site: Site, name: str, port: int, environment: Mapping[str, str], *, runner: str | None = None
+        self,
+        site: Site,
+        name: str,
+        ports: ServicePorts,
+        environment: Mapping[str, str],
+        *,
+        runner: str | None = None,
     ) -> None:
-        self.url = f"http://{LOOPBACK}:{port}"
+        self.url, self.operations_url = ports.url, ports.operations_url
         super().__init__(
             name,
             [sys.executable, "-m", *([runner] if runner else []), _PACKAGES[name], "serve"],
             log=site.state.log(name),
-            environment={**environment, "HTTP_PORT": str(port)},
-            lacks=lambda: lacks_readiness(self.url),
+            environment={**environment, **ports.environment},
+            lacks=lambda: lacks_readiness(self.operations_url),
             stop_seconds=_GRACE_SECONDS + 5,
         )
 
@@ -79,18 +123,18 @@ class LocalStack:
         self.servers = Servers(site) if addresses is None else None
         found = self.servers.addresses if self.servers else addresses
         assert found is not None  # noqa: S101 - one of the two
-        ports = {name: site.ports.claim(name) for name in _PACKAGES}
+        ports = {name: ServicePorts.claim(site, name, name) for name in _PACKAGES}
         self.environment = _environment(site, found, ports)
         more = settings or {}
         self.services = {
             name: Service(
                 site,
                 name,
-                port,
+                its_ports,
                 {**site.state.environment(**self.environment), **more.get(name, {})},
                 runner=runner,
             )
-            for name, port in ports.items()
+            for name, its_ports in ports.items()
         }
 
     def __enter__(self) -> Self:
@@ -191,7 +235,7 @@ def temporary_stack(
 
 
 def lacks_readiness(url: str) -> str | None:
-    """None when the service at a base URL is ready, else what it, or nobody, answers."""
+    """None when the service with this operations URL is ready, else what it, or nobody, answers."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", "/healthz/ready")
@@ -204,8 +248,7 @@ def lacks_readiness(url: str) -> str | None:
     return None if answer.status == http.client.OK else body
 
 
-def _environment(site: Site, addresses: Addresses, ports: Mapping[str, int]) -> dict[str, str]:
-    urls = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
+def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePorts]) -> dict[str, str]:
     tools = find_tools()
     return {
         "KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
@@ -213,11 +256,8 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, int]) -> 
         "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
         "DATABASE_URL": addresses.database_url,
         **_storage(addresses),
-        "REGISTRY_URL": urls["clip-registry"],
+        **_urls(ports),
         "REGISTRY_TOKEN": site.secret("registry-token"),
-        "GATEWAY_URL": urls["clip-gateway"],
-        "CUTTER_URL": urls["clip-cutter"],
-        "JANITOR_URL": urls["janitor"],
         "JWT_ALGORITHM": "HS256",
         "JWT_SECRET": site.secret("jwt"),
         "JWT_ISSUER": JWT_ISSUER,
@@ -227,7 +267,16 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, int]) -> 
         "SCRATCH_DIR": str(site.state.scratch),
         "HTTP_HOST": LOOPBACK,
         "SHUTDOWN_GRACE_SECONDS": str(_GRACE_SECONDS),
+        "SHUTDOWN_DELAY_SECONDS": "0",
     }
+
+
+def _urls(ports: Mapping[str, ServicePorts]) -> dict[str, str]:
+    urls: dict[str, str] = {}
+    for name, its_ports in ports.items():
+        prefix = SERVICE_VARIABLES[name]
+        urls |= {f"{prefix}_URL": its_ports.url, f"{prefix}_OPERATIONS_URL": its_ports.operations_url}
+    return urls
 
 
 def _storage(addresses: Addresses) -> dict[str, str]:

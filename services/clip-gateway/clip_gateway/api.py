@@ -22,12 +22,13 @@ from clip_gateway.domain import (
     split_visible,
     visible,
 )
-from clip_gateway.metrics import Metrics
+from clip_gateway.metrics import Metrics, RequestTimer
 from clip_gateway.presign import Presigner
 from clip_gateway.registry_client import Registry
 from clip_gateway.views import ClipList, ClipView
 from clip_shared.problems import Problem, ProblemResponse, respond
 from clip_shared.registry_api import ClipStatus
+from clip_shared.service import create_api
 
 log = structlog.get_logger()
 
@@ -45,7 +46,16 @@ class Filter(StrEnum):
     PUBLISHED = ClipStatus.PUBLISHED
 
 
-def create_router(registry: Registry, presigner: Presigner, sign_in: SignIn, metrics: Metrics) -> APIRouter:
+def create(registry: Registry, presigner: Presigner, sign_in: SignIn, metrics: Metrics) -> FastAPI:
+    """The public application."""
+    app = create_api("clip-gateway")
+    app.include_router(_router(registry, presigner, sign_in, metrics))
+    _install_refusals(app, metrics)
+    app.add_middleware(RequestTimer, metrics=metrics)
+    return app
+
+
+def _router(registry: Registry, presigner: Presigner, sign_in: SignIn, metrics: Metrics) -> APIRouter:
     """The routes. Every one of them needs a caller; what changes something, one who means it."""
     documented = [
         Depends(HTTPBearer(auto_error=False, bearerFormat="JWT")),
@@ -155,7 +165,7 @@ _CHALLENGES: Mapping[Refusal, str] = {
 }
 
 
-def install_refusals(app: FastAPI, metrics: Metrics) -> None:
+def _install_refusals(app: FastAPI, metrics: Metrics) -> None:
     """Answer every refusal with a problem, and count it."""
 
     @app.exception_handler(Refused)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from clip_gateway import api
 from clip_gateway.auth import KeySource, SignIn, TokenVerifier
 from clip_gateway.jwks import Jwks
-from clip_gateway.metrics import Metrics, RequestTimer
+from clip_gateway.metrics import Metrics
 from clip_gateway.presign import Presigner
 from clip_gateway.registry_client import HttpRegistry, open_http
 from clip_gateway.settings import Settings
@@ -32,12 +32,10 @@ def build(settings: Settings) -> FastAPI:
         async with registry_http, sign_in_http:
             yield
 
-    app = create_app(NAME, registry=prometheus, checks={"registry": registry.check}, lifespan=lifespan)
     sign_in = _sign_in(settings, sign_in_http)
-    app.include_router(api.create_router(registry, _presigner(settings), sign_in, metrics))
-    api.install_refusals(app, metrics)
-    app.add_middleware(RequestTimer, metrics=metrics)
-    return app
+    public = api.create(registry, _presigner(settings), sign_in, metrics)
+    checks = {"registry": registry.check}
+    return create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=public)
 
 
 def _presigner(settings: Settings) -> Presigner:

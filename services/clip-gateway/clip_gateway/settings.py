@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
-from clip_shared.settings import FreeStorageSettings, ServiceSettings
+from clip_shared.settings import ApiSettings, FreeStorageSettings
 
 # RFC 7518 §3.2: an HS256 key must be at least as long as the hash.
 SHORTEST_SECRET_BYTES = 32
@@ -12,7 +12,7 @@ SHORTEST_SECRET_BYTES = 32
 LONGEST_PRESIGN_SECONDS = 7 * 24 * 60 * 60
 
 
-class Settings(ServiceSettings, FreeStorageSettings):
+class Settings(ApiSettings, FreeStorageSettings):
     """What the service needs. Without the free storage there is nothing to watch: it is required here."""
 
     free_storage_endpoint: AnyHttpUrl = Field(description="S3 endpoint, as services reach it.")

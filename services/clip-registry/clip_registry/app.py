@@ -14,7 +14,7 @@ from clip_registry.outbox import Outbox
 from clip_registry.settings import Settings
 from clip_registry.store import Store
 from clip_shared.bus import Bus
-from clip_shared.service import create_app, metrics_registry
+from clip_shared.service import create_api, create_app, metrics_registry
 
 NAME = "clip-registry"
 # The stop's shares of the grace period: consumers first, then the relay of what they wrote.
@@ -62,12 +62,13 @@ def build(settings: Settings) -> FastAPI:
             await engine.dispose()
             await relay_engine.dispose()
 
-    app = create_app(
+    internal = create_api(NAME)
+    internal.include_router(api.create_router(store, metrics, settings.registry_token))
+    return create_app(
         NAME,
         registry=registry,
         bus=bus,
         checks={"database": store.check, "outbox": outbox.check},
         lifespan=lifespan,
+        api=internal,
     )
-    app.include_router(api.create_router(store, metrics, settings.registry_token))
-    return app

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from clip_shared.settings import KafkaSettings, ServiceSettings
+from clip_shared.settings import ApiSettings, KafkaSettings, ServiceSettings
 
 LONGEST_RETENTION_DAYS = 36_500
 
@@ -31,7 +31,7 @@ class DatabaseSettings(ServiceSettings):
     )
 
 
-class Settings(DatabaseSettings, KafkaSettings):
+class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
     """What the service needs."""
 
     registry_token: SecretStr = Field(

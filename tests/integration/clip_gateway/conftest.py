@@ -21,7 +21,7 @@ from clip_registry.metrics import Metrics
 from clip_registry.migrate import migrate
 from clip_registry.store import Offer
 from clip_shared.registry_api import ClipStatus
-from clip_shared.service import create_app
+from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_registry.cuts import a_cut
@@ -74,7 +74,7 @@ class RealWorld:
         self.registry: Registry = HttpRegistry(self.http)
 
     def app(self) -> FastAPI:
-        app = create_app("clip-registry", registry=CollectorRegistry(), checks={})
+        app = create_api("clip-registry")
         app.include_router(api.create_router(self.store, Metrics(CollectorRegistry()), SecretStr(TOKEN)))
         return app
 

@@ -48,7 +48,8 @@ async def gateway(addresses: Addresses, real_world: RealWorld) -> AsyncIterator[
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
+            transport=httpx.ASGITransport(app.state.api),
+            mounts={"all://operations": httpx.ASGITransport(app)},
             base_url="http://clips.example",
             headers={"Authorization": f"Bearer {hs256()}"},
         ) as client,
@@ -83,7 +84,7 @@ async def url_of(gateway: httpx.AsyncClient, clip_id: UUID, view: str) -> str:
 
 
 async def test_the_gateway_is_ready(gateway: httpx.AsyncClient) -> None:
-    answer = await gateway.get("/healthz/ready")
+    answer = await gateway.get("http://operations/healthz/ready")
     assert answer.json() == {"status": "ready", "checks": {"registry": {"status": "ready"}}}
 
 

@@ -35,11 +35,16 @@ async def a_service(database: Database, kafka: KafkaSettings) -> AsyncIterator[h
         }
     )
     app = build(settings)
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app)
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://r", headers=headers) as client:
-            yield client
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app.state.api),
+            mounts={"all://operations": httpx.ASGITransport(app)},
+            base_url="http://r",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+        ) as client,
+    ):
+        yield client
 
 
 @asynccontextmanager
@@ -70,7 +75,7 @@ async def publish(kafka: KafkaSettings, *records: Record) -> None:
 
 
 async def sample(client: httpx.AsyncClient, name: str) -> float | None:
-    for line in (await client.get("/metrics")).text.splitlines():
+    for line in (await client.get("http://operations/metrics")).text.splitlines():
         if line.startswith(name + " "):
             return float(line.split()[-1])
     return None
@@ -95,7 +100,7 @@ async def test_from_clip_created_to_purged(
         assert (kind, available["version"]) == ("clip.available.v1", 1)
         record = (await client.get(f"/v1/clips/{clip_id}")).json()
         assert (record["status"], record["version"]) == ("available", 1)
-        assert (await client.get("/healthz/ready")).json()["status"] == "ready"
+        assert (await client.get("http://operations/healthz/ready")).json()["status"] == "ready"
         await client.post(f"/v1/clips/{clip_id}/keep", json={"account_id": "ann"})
         await client.post(f"/v1/clips/{clip_id}/unkeep", json={"account_id": "ann"})
         assert [(await next_of(lifecycle, clip_id))[0] for _ in range(2)] == [

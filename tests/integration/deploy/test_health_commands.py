@@ -74,12 +74,12 @@ def test_a_service_tells_its_health(*, healthy: bool) -> None:
     assert len(commands) == 1
     with running_service(healthy=healthy) as address:
         (command,) = commands
-        assert succeeds(at(list(command), **{"127.0.0.1:8080": address})) is healthy
+        assert succeeds(at(list(command), **{"127.0.0.1:8081": address})) is healthy
 
 
 def test_a_service_that_is_gone_is_not_healthy(unused_tcp_port: int) -> None:
     gone = f"127.0.0.1:{unused_tcp_port}"
-    assert not succeeds(at(health_command("janitor"), **{"127.0.0.1:8080": gone}))
+    assert not succeeds(at(health_command("janitor"), **{"127.0.0.1:8081": gone}))
 
 
 def test_kafka(kafka_bootstrap_servers: str, unused_tcp_port: int) -> None:

@@ -9,9 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from clip_gateway import api
 from clip_gateway.auth import SignIn, TokenVerifier
-from clip_gateway.metrics import Metrics, RequestTimer
+from clip_gateway.metrics import Metrics
 from clip_gateway.presign import Presigner
-from clip_shared.service import create_app
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway.fakes import FakeRegistry
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
@@ -44,11 +43,7 @@ def app(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegis
 
     metrics = Metrics(prometheus)
     verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    app = create_app("clip-gateway", registry=prometheus, checks={})
-    app.include_router(api.create_router(registry, presigner, SignIn(verifier, COOKIE), metrics))
-    api.install_refusals(app, metrics)
-    app.add_middleware(RequestTimer, metrics=metrics)
-    return app
+    return api.create(registry, presigner, SignIn(verifier, COOKIE), metrics)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from clip_gateway.app import build
 from clip_gateway.settings import Settings
@@ -30,26 +31,43 @@ def settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> Settings:
     return Settings()
 
 
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """A client of both ports: http://clips.example is the public one, http://operations the other."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app.state.api),
+        mounts={"all://operations": httpx.ASGITransport(app)},
+        base_url="http://clips.example",
+    )
+
+
 async def test_without_a_registry_it_lives_is_not_ready_and_says_503(monkeypatch: pytest.MonkeyPatch) -> None:
     app = build(settings(monkeypatch))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://clips.example") as client,
-    ):
-        assert (await client.get("/healthz/live")).status_code == 200
-        assert (await client.get("/healthz/ready")).status_code == 503
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        assert (await client.get("http://operations/healthz/live")).status_code == 200
+        assert (await client.get("http://operations/healthz/ready")).status_code == 503
         signed_in = {"Authorization": f"Bearer {hs256()}"}
         answer = await client.get("/v1/clips", headers=signed_in)
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
-        assert "clips_gateway_request_seconds_count" in (await client.get("/metrics")).text
+        figures = (await client.get("http://operations/metrics")).text
+        assert "clips_gateway_request_seconds_count" in figures
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz/live", "/healthz/ready", "/openapi.json", "/docs"])
+async def test_the_public_sees_nothing_of_operations(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    async with client_of(build(settings(monkeypatch))) as client:
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_a_slash_too_many_is_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Behind a proxy that speaks TLS it would lead to plain HTTP.
+    async with client_of(build(settings(monkeypatch))) as client:
+        assert (await client.get("/v1/clips/")).status_code == 404
 
 
 async def test_without_keys_it_cannot_tell_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     app = build(settings(monkeypatch, JWT_ALGORITHM="RS256", JWT_JWKS_URL=f"{NOWHERE}/keys"))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://clips.example"
-    ) as client:
+    async with client_of(app) as client:
         # A token of another algorithm is refused without asking for keys; one of ours waits for them.
         codes = [
             (await client.get("/v1/clips", headers={"Authorization": f"Bearer {token}"})).status_code
@@ -59,7 +77,7 @@ async def test_without_keys_it_cannot_tell_who_asks(monkeypatch: pytest.MonkeyPa
 
 
 async def test_every_operation_is_documented_with_its_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = build(settings(monkeypatch))
+    app = build(settings(monkeypatch)).state.api
     operations = [operation for path in app.openapi()["paths"].values() for operation in path.values()]
     assert len(operations) == 9
     assert all({"HTTPBearer": []} in operation["security"] for operation in operations)

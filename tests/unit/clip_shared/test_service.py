@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from clip_shared import service
 from clip_shared.errors import TransientError
 from clip_shared.problems import Problem
-from clip_shared.service import Check, create_app, metrics_registry
+from clip_shared.service import Check, create_api, create_app, metrics_registry
 
 
 async def fine() -> None:
@@ -70,8 +70,20 @@ async def test_metrics_are_served_for_prometheus() -> None:
     assert "process_resident_memory_bytes" in response.text
 
 
+async def test_a_service_that_stops_is_alive_and_not_ready() -> None:
+    async def stuck() -> None:
+        raise RuntimeError("the consumer has stopped")
+
+    app = create_app("test", registry=metrics_registry(), checks={"a": fine}, check_alive=stuck)
+    app.state.stopping = True
+    async with client_of(app) as client:
+        assert (await client.get("/healthz/live")).status_code == 200
+        response = await client.get("/healthz/ready")
+    assert (response.status_code, response.json()["status"]) == (503, "stopping")
+
+
 async def test_every_error_is_a_problem() -> None:
-    app = app_with({})
+    app = create_api("test")
 
     @app.get("/teapot")
     async def teapot() -> None:

@@ -2,7 +2,13 @@
 
 import pytest
 
-from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings, load_settings
+from clip_shared.settings import (
+    ApiSettings,
+    FreeStorageSettings,
+    KafkaSettings,
+    ServiceSettings,
+    load_settings,
+)
 
 
 class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
@@ -12,14 +18,14 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):
 def test_all_problems_are_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HTTP_PORT", "70000")
+    monkeypatch.setenv("OPERATIONS_PORT", "70000")
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     with pytest.raises(SystemExit) as exit_:
         load_settings(Settings)
     assert exit_.value.code == 2
     told = capsys.readouterr().err
-    assert all(name in told for name in ("HTTP_PORT", "LOG_LEVEL", "KAFKA_BOOTSTRAP_SERVERS"))
+    assert all(name in told for name in ("OPERATIONS_PORT", "LOG_LEVEL", "KAFKA_BOOTSTRAP_SERVERS"))
 
 
 def test_half_a_storage_is_refused_without_showing_the_secret(
@@ -46,3 +52,12 @@ def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "")
     assert not load_settings(Settings).free_storage_configured
+
+
+def test_an_api_on_the_operations_port_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTP_PORT", "8081")
+    with pytest.raises(SystemExit):
+        load_settings(ApiSettings)
+    assert "HTTP_PORT and OPERATIONS_PORT must differ" in capsys.readouterr().err

@@ -179,13 +179,15 @@ class TestHardening:
     @pytest.mark.parametrize("name", OWN)
     def test_a_stop_outlasts_the_grace_period(self, name: str) -> None:
         service = CONTAINERS[name]
-        grace = float(environment_of(service)["SHUTDOWN_GRACE_SECONDS"])
+        environment = environment_of(service)
+        grace = float(environment["SHUTDOWN_GRACE_SECONDS"])
+        delay = float(environment.get("SHUTDOWN_DELAY_SECONDS", 0))
         # Twice: open requests may use it up before the bus begins to drain.
-        assert seconds(service["stop_grace_period"]) >= 2 * grace
+        assert seconds(service["stop_grace_period"]) >= delay + 2 * grace
 
     def test_health_is_asked_where_the_service_listens(self) -> None:
         for name in OWN:
-            port = environment_of(CONTAINERS[name])["HTTP_PORT"]
+            port = environment_of(CONTAINERS[name])["OPERATIONS_PORT"]
             assert f"http://127.0.0.1:{port}/healthz/ready" in CONTAINERS[name]["healthcheck"]["test"][-1]
 
 
@@ -240,6 +242,6 @@ def test_prometheus_scrapes_every_service() -> None:
     (clips,) = (each for each in config["scrape_configs"] if each["job_name"] == "clips")
     (discovery,) = clips["dns_sd_configs"]
     assert set(discovery["names"]) == set(OWN)
-    assert {environment_of(CONTAINERS[name])["HTTP_PORT"] for name in OWN} == {str(discovery["port"])}
+    assert {environment_of(CONTAINERS[name])["OPERATIONS_PORT"] for name in OWN} == {str(discovery["port"])}
     reached = set(CONTAINERS["prometheus"]["networks"])
     assert all(reached & set(CONTAINERS[name]["networks"]) for name in OWN)
