@@ -2,18 +2,22 @@
 
 A subscriber of this module commits an offset only after its event was handled or dead-lettered, handles
 one message at a time, ends its work within a deadline, and finishes it before its partitions move to
-another consumer. See :mod:`clip_shared.delivery` for what failure means.
+another consumer. See :mod:`clip_shared.delivery` for what failure means, and :mod:`clip_shared.fetching` for
+what happens below the handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from functools import partial
+from typing import Any, Generic, cast
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -22,18 +26,16 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from prometheus_client import CollectorRegistry
 
+from clip_shared import fetching
+from clip_shared.batches import BatchSize
 from clip_shared.deaths import MARK_SECONDS, Deaths
-from clip_shared.delivery import (
-    LONGEST_PAUSE_SECONDS,
-    DeadLetterLimit,
-    Delivery,
-    DeliveryMetrics,
-    position_of,
-)
+from clip_shared.delivery import DeadLetterLimit, Delivery, DeliveryMetrics
 from clip_shared.envelope import Record, from_record, to_record
 from clip_shared.errors import DeadlineExceeded, InvalidEvent, TransientError
 from clip_shared.events import Data, Event, EventData
-from clip_shared.kafka import consumer_security, producer
+from clip_shared.kafka import consumer_security, producer, publishing_error
+from clip_shared.partitions import LOOK_SECONDS, Partitions
+from clip_shared.retries import position_of
 from clip_shared.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -45,6 +47,14 @@ BatchHandler = Callable[[list[Event[Data]]], Awaitable["list[Rejected[Data]]"]]
 CONSUMER_REQUEST_TIMEOUT_MS = 40_000
 CANCEL_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
+# Above the producer's own time limit for a request.
+PUBLISH_SECONDS = 20.0
+# A producer or consumer that does nothing but fail for so long, while Kafka answers, needs a restart.
+STUCK_SECONDS = 300.0
+ANSWER_SECONDS = 2.0
+
+# The deadline of the handler at work, which publishing extends.
+_handler_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("_handler_deadline", default=None)
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,17 @@ class Bus:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._joining: asyncio.Task[None] | None = None
+        self._publishing_failed_since: float | None = None
         self._deadlines: list[float] = []
         self._deaths: list[Deaths] = []
         self._process_id = uuid.uuid4().hex
+        fetching.install()
         self.delivery = Delivery(
             service=service,
             publish=self.publish_record,
             metrics=DeliveryMetrics(registry),
             limit=DeadLetterLimit(settings.dead_letter_limit, settings.dead_letter_window_seconds),
+            give_up_after_seconds=settings.give_up_after_seconds,
         )
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers.split(","),
@@ -121,7 +134,7 @@ class Bus:
         """Register a handler for up to ``max_records`` events at once.
 
         Events that break their contract, and those that the handler rejects, are dead-lettered one by
-        one. When the handler raises, the whole batch is delivered again.
+        one. When the handler raises, the events are delivered again one by one.
         """
 
         def register(handler: BatchHandler[Data]) -> BatchHandler[Data]:
@@ -158,41 +171,54 @@ class Bus:
         handle: Callable[[Any], Awaitable[None]],
         **batch: Any,
     ) -> None:
+        topic = data_type.TOPIC
         longest_ms = int(_longest_seconds(deadline_seconds) * 1000)
-        drain = _DrainOnRevoke(self.delivery, longest_ms / 1000)
+        listener = _RebalanceListener(self.delivery, topic, longest_ms / 1000)
         self._deadlines.append(deadline_seconds)
-        self.delivery.show(data_type.TOPIC)
         subscriber = self.broker.subscriber(
-            data_type.TOPIC,
-            group_id=f"{self.service}.{data_type.TOPIC}",
+            topic,
+            group_id=f"{self.service}.{topic}",
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=_parse,
             decoder=_undecoded,
-            listener=drain,
+            listener=listener,
             # Above every deadline, or the group evicts a consumer that is hard at work (aiokafka #848).
             max_poll_interval_ms=longest_ms,
             rebalance_timeout_ms=max(longest_ms, 60_000),
             session_timeout_ms=self._settings.kafka_session_timeout_seconds * 1000,
             **batch,
         )
-        deaths = Deaths(subscriber, self._process_id)
+        batch_size = BatchSize(subscriber)
+        deaths = Deaths(subscriber, batch_size, self._process_id)
+        partitions = Partitions(subscriber)
         self._deaths.append(deaths)
-        drain.subscriber, drain.deaths = subscriber, deaths
+        self.delivery.add(topic, partitions)
+        listener.subscriber, listener.deaths, listener.partitions = subscriber, deaths, partitions
 
         async def watched(raw: Any) -> None:
             records = _records(raw)
-            again = position_of(records[0]) in self.delivery.attempts
-            async with deaths.watch(records, again=again), _deadline(deadline_seconds):
-                await handle(raw)
+            again = position_of(records[0]) in self.delivery.retries
+            try:
+                async with deaths.watch(records, again=again), _deadline(deadline_seconds):
+                    await handle(raw)
+            except Exception:
+                if len(records) > 1:
+                    batch_size.split()
+                raise
+            batch_size.count(len(records))
 
         subscriber(watched)
 
     async def publish(self, event: Event[Any]) -> None:
         """Publish an event and wait until the bus has it on every in-sync replica.
 
+        It has time of its own: a handler's deadline waits for it.
+
         Raises:
             TransientError: it could not be confirmed; it may or may not have arrived.
+            RefusedRecord: the bus will never take it.
         """
         await self.publish_record(to_record(event))
 
@@ -200,12 +226,18 @@ class Bus:
         """Publish an already serialised record, as :meth:`publish` does."""
         if self._producer is None:
             raise TransientError("the bus is not connected")
+        _extend_deadline(PUBLISH_SECONDS + 1)
         try:
-            await self._producer.send_and_wait(
-                record.topic, value=record.value, key=record.key, headers=record.headers
-            )
-        except KafkaError as error:
-            raise TransientError(f"the bus did not take a record for {record.topic}: {error}") from error
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._producer.send_and_wait(
+                    record.topic, value=record.value, key=record.key, headers=record.headers
+                )
+        except (KafkaError, TimeoutError) as error:
+            failure = publishing_error(record.topic, error)
+            if isinstance(failure, TransientError):
+                self._publishing_failed_since = self._publishing_failed_since or time.monotonic()
+            raise failure from error
+        self._publishing_failed_since = None
 
     async def start(self) -> None:
         """Connect, and begin to join the consumer groups.
@@ -226,6 +258,9 @@ class Bus:
 
     async def _join(self) -> None:
         try:
+            await self.broker.connect()
+            config = self.broker.config.broker_config
+            config.builder = partial(fetching.Consumer, **cast("partial[Any]", config.builder).keywords)
             await self.broker.start()
         except KafkaError:
             # Liveness fails from here on.
@@ -236,7 +271,6 @@ class Bus:
 
         It takes at most the grace period and a few seconds, whether the bus answers or not.
         """
-        self.delivery.stopping.set()
         if self._joining is not None:
             self._joining.cancel()
             await asyncio.wait([self._joining], timeout=CLOSE_SECONDS)
@@ -250,10 +284,11 @@ class Bus:
             self._producer = None
 
     async def check_alive(self) -> None:
-        """Whether every consumer makes progress.
+        """Whether every consumer, and the producer, makes progress.
 
         Raises:
-            RuntimeError: a consumer has ended, or a handler is far beyond its deadline.
+            RuntimeError: a consumer has ended, or a handler is far beyond its deadline; or, while Kafka
+                answers, the producer or a consumer has done nothing but fail for minutes.
         """
         joined = self._joining is not None and self._joining.done()
         if joined and any(not each.running for each in self.broker.subscribers):
@@ -261,34 +296,71 @@ class Bus:
         longest = _longest_seconds(max(self._deadlines, default=0))
         if self.delivery.longest_running_seconds() > longest:
             raise RuntimeError(f"a handler has been running for more than {longest:.0f} s")
+        if (trouble := self._lasting_trouble()) and await self._answers():
+            raise RuntimeError(f"{trouble}, while Kafka answers")
+
+    def _lasting_trouble(self) -> str | None:
+        since = self._publishing_failed_since
+        if since is not None and time.monotonic() - since > STUCK_SECONDS:
+            return "publishing has done nothing but fail"
+        # Where Kafka refuses to let us read, a restart does not help: readiness says so.
+        if any(each.failing_seconds() > STUCK_SECONDS and not each.is_refused for each in self._consumers()):
+            return "a consumer has done nothing but fail"
+        return None
+
+    def _consumers(self) -> list[fetching.Consumer]:
+        found = (cast("Any", each).consumer for each in self.broker.subscribers)
+        return [each for each in found if isinstance(each, fetching.Consumer)]
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return self._producer is not None and bool(
+                    await self._producer.client.force_metadata_update()
+                )
+        except TimeoutError:
+            return False
 
     async def check_ready(self) -> str | None:
-        """Whether the bus answers; and if its topics do not go on, which.
+        """Whether the bus answers; and if its topics do not go on, which, and why.
 
         Raises:
-            TransientError: it does not.
+            TransientError: it does not answer, or no topic can be read.
         """
-        if self._producer is None or not await self._producer.client.force_metadata_update():
+        if not await self._answers():
             raise TransientError("Kafka does not answer")
-        if held_back := {topic for topic, *_ in self.delivery.held_back}:
-            return f"too many dead letters: {', '.join(sorted(held_back))} is held back"
-        return None
+        consumers = self._consumers()
+        troubles = [f"cannot fetch: {each.trouble!r}" for each in consumers if each.failing_seconds()]
+        if troubles and len(troubles) == len(consumers):
+            raise TransientError("; ".join(troubles))
+        return "; ".join(troubles + self.delivery.shortfalls()) or None
 
 
 def _longest_seconds(deadline_seconds: float) -> float:
-    """How long an attempt may take: its marks, its deadline, its end, and the pause after it."""
-    return deadline_seconds + LONGEST_PAUSE_SECONDS + CANCEL_SECONDS + 2 * MARK_SECONDS
+    """How long an attempt may take, with its marks, publishing after its deadline, and what is decided."""
+    return deadline_seconds + 2 * PUBLISH_SECONDS + CANCEL_SECONDS + 2 * MARK_SECONDS + LOOK_SECONDS
 
 
 @asynccontextmanager
 async def _deadline(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds) as scope:
-            yield
+            token = _handler_deadline.set(scope)
+            try:
+                yield
+            finally:
+                _handler_deadline.reset(token)
     except TimeoutError as error:
         if scope.expired():
             raise DeadlineExceeded(f"it took longer than {seconds:g} s") from error
         raise
+
+
+def _extend_deadline(seconds: float) -> None:
+    """Give the handler at work at least so many seconds from now: what it waits for is not its own work."""
+    scope = _handler_deadline.get()
+    if scope is not None and not scope.expired() and (when := scope.when()) is not None:
+        scope.reschedule(max(when, asyncio.get_running_loop().time() + seconds))
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
@@ -302,26 +374,30 @@ async def _within(seconds: float, work: Coroutine[Any, Any, None], what: str) ->
         log.warning("the bus refused", to=what, error=repr(error))
 
 
-class _DrainOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """Holds a rebalance back until the handler at work has ended: no other consumer repeats its work."""
 
     subscriber: Any
     deaths: Deaths
+    partitions: Partitions
 
-    def __init__(self, delivery: Delivery, timeout_seconds: float) -> None:
+    def __init__(self, delivery: Delivery, topic: str, timeout_seconds: float) -> None:
         self._delivery = delivery
+        self._topic = topic
         self._timeout_seconds = timeout_seconds
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Wait for the handler at work, then forget; called before the group is joined anew."""
+        """Wait for the handler at work; called before the group is joined again."""
         log.info("partitions revoked", partitions=_names(revoked))
         await _wait_until_idle(self.subscriber, self._timeout_seconds)
         self.deaths.forget()
-        self._delivery.forget_partitions(revoked)
+        self.partitions.forget()
 
-    async def on_partitions_assigned(self, assigned: Collection[object]) -> None:
-        """Say so; positions come from the committed offsets."""
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Forget the retries of others' partitions. Positions come from the committed offsets."""
         log.info("partitions assigned", partitions=_names(assigned))
+        self._delivery.retries.keep(self._topic, assigned)
+        self._delivery.note_activity(self._topic)
 
 
 def _names(partitions: Collection[Any]) -> list[str]:
@@ -379,6 +455,8 @@ async def _wait_until_idle(subscriber: Any, seconds: float) -> None:
 
 
 def _read(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:
+    if isinstance(record, fetching.UnreadableRecord):
+        raise InvalidEvent(record.problem)
     return from_record(data_type, record.value, record.headers, record.timestamp)
 
 

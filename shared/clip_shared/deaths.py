@@ -6,8 +6,8 @@ delivered again, is *marked* before it is begun: its offset is committed once mo
 commit's metadata. The commit that follows a handled message removes the mark; a failure that the process
 survived, and a stop in order, take it back. Every other message is handled without a mark, and costs nothing.
 
-A batch does not say which of its messages was the killer. After a death, messages come one by one for as long
-as a batch is.
+A batch does not say which of its messages was the killer: after a death it is split (see
+:class:`clip_shared.batches.BatchSize`).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.exceptions import NackMessage
 
+from clip_shared.batches import BatchSize
 from clip_shared.errors import RepeatedDeath, TransientError
 
 log = structlog.get_logger()
@@ -59,14 +60,14 @@ class Deaths:
 
     Args:
         subscriber: FastStream's; its consumer comes and goes.
+        batch_size: the subscriber's.
         process: a name that no other process has: it does not count its own marks as somebody's death.
     """
 
-    def __init__(self, subscriber: Any, process: str) -> None:
+    def __init__(self, subscriber: Any, batch_size: BatchSize, process: str) -> None:
         self._subscriber = subscriber
         self._process = process
-        self._batch_size: int | None = getattr(subscriber, "max_records", None)
-        self._remaining_singles = 0
+        self._batch_size = batch_size
         self._stopping = False
         # By partition, the message that was looked at last: its offset and its deaths.
         self._known: dict[TopicPartition, tuple[int, int]] = {}
@@ -92,7 +93,6 @@ class Deaths:
             await self.take_back()
             raise
         self._marked.clear()  # the commit that follows removes the marks
-        self._count_singles(len(records))
 
     async def _begin(self, records: Sequence[ConsumerRecord], again: bool) -> None:
         firsts = _first_offsets(records)
@@ -102,11 +102,11 @@ class Deaths:
             known_offset, deaths = self._known[partition]
             if offset == known_offset:
                 due[partition] = (offset, deaths)
-            elif again or self._remaining_singles:
+            elif again or self._batch_size.is_split:
                 due[partition] = self._known[partition] = (offset, 0)
         most = max((deaths for _, deaths in due.values()), default=0)
         if most and len(records) > 1:
-            self._go_one_by_one()
+            self._batch_size.split()
             raise NackMessage
         if most >= MAX_DEATHS:
             raise RepeatedDeath(f"{most} processes have died while they handled it")
@@ -139,16 +139,6 @@ class Deaths:
             await self._subscriber.consumer.commit(
                 {each: (offset, str(Mark(deaths, process))) for each, (offset, deaths) in marks.items()}
             )
-
-    def _go_one_by_one(self) -> None:
-        self._subscriber.max_records = 1
-        self._remaining_singles = self._batch_size or 1
-
-    def _count_singles(self, count: int) -> None:
-        if self._remaining_singles:
-            self._remaining_singles = max(0, self._remaining_singles - count)
-            if not self._remaining_singles:
-                self._subscriber.max_records = self._batch_size
 
     async def take_back(self) -> None:
         """Remove the marks of what is at work: should the process die now, it died of something else."""

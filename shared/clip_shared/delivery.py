@@ -2,15 +2,15 @@
 
 At least once, nothing lost: an offset is committed only after its message was handled or stands in
 ``<topic>.dlq``. FastStream's NACK_ON_ERROR seeks back to a failed message at once and without a pause;
-:class:`Delivery` is the middleware that decides between the two and makes the pause. It acts in
-``__aexit__`` because FastStream raises parsing errors outside ``consume_scope``.
+:class:`Delivery` is the middleware that decides between the two, and pauses the message's partition. The
+other partitions go on. It acts in ``__aexit__`` because FastStream raises parsing errors outside
+``consume_scope``.
 """
 
-import asyncio
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -22,18 +22,24 @@ from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.envelope import Record
-from clip_shared.errors import DeadlineExceeded, HeldBack, PermanentError, TransientError
+from clip_shared.errors import DeadlineExceeded, GivenUp, HeldBack, PermanentError, TransientError
+from clip_shared.partitions import Partitions
+from clip_shared.retries import Position, Retries, Retry, position_of
 
 log = structlog.get_logger()
 
-MAX_SURPRISES = 5
+MAX_UNKNOWN_ERRORS = 5
 MAX_DEADLINES = 2
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
+MAX_DOUBLINGS = 10
+# A retry that goes on for longer makes a service's readiness degraded.
+OLD_RETRY_SECONDS = 600.0
+# With messages waiting and no handler at work, a consumer that takes none for so long stands still.
+STANDSTILL_SECONDS = 60.0
 DLQ_SUFFIX = ".dlq"
 MAX_ERROR_LENGTH = 1000
 
-Position = tuple[str, int, int]
 Publish = Callable[[Record], Awaitable[None]]
 
 
@@ -62,7 +68,13 @@ class DeliveryMetrics:
         )
         self.held_back = Gauge(
             "clips_dead_letters_held_back",
-            "Messages (or batches) that too many dead letters of late keep from joining them.",
+            "Messages held back because a limit (of dead letters, of skips) is reached.",
+            ["topic"],
+            registry=registry,
+        )
+        self.oldest_retry = Gauge(
+            "clips_oldest_retry_seconds",
+            "Seconds since the first failure of the message that has been retried for longest.",
             ["topic"],
             registry=registry,
         )
@@ -94,7 +106,7 @@ class DeadLetterLimit:
 
 @dataclass
 class Delivery:
-    """The memory that one service's consumers share: attempts, running handlers, and whether to stop.
+    """The memory that one service's consumers share: retries, running handlers, and whether to stop.
 
     ``publish`` must return only once the bus has the record, and raise TransientError when it has not.
     """
@@ -103,25 +115,49 @@ class Delivery:
     publish: Publish
     metrics: DeliveryMetrics
     limit: DeadLetterLimit
-    attempts: dict[Position, int] = field(default_factory=dict)
-    surprises: dict[Position, int] = field(default_factory=dict)
-    held_back: set[Position] = field(default_factory=set)
+    give_up_after_seconds: float
+    retries: Retries = field(default_factory=Retries)
     running_since: dict[Position, float] = field(default_factory=dict)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _partitions: dict[str, Partitions] = field(default_factory=dict)
+    _active_at: dict[str, float] = field(default_factory=dict)
+
+    def add(self, topic: str, partitions: Partitions) -> None:
+        """Take charge of a topic, and show how it is doing."""
+        self._partitions[topic] = partitions
+        self.metrics.held_back.labels(topic).set_function(lambda: self.retries.held_back(topic))
+        self.metrics.oldest_retry.labels(topic).set_function(lambda: self.retries.oldest_seconds(topic))
 
     def longest_running_seconds(self) -> float:
         """How long the longest running attempt has been at it; 0 when idle."""
         now = time.monotonic()
         return max((now - since for since in self.running_since.values()), default=0.0)
 
+    def note_activity(self, topic: str) -> None:
+        """Note that messages of a topic are being taken, or could be from now on."""
+        self._active_at[topic] = time.monotonic()
+
+    def shortfalls(self) -> list[str]:
+        """Say which topics do not go on as they should, and why."""
+        return [each for topic in self._partitions for each in self._shortfalls_of(topic)]
+
+    def _shortfalls_of(self, topic: str) -> list[str]:
+        found = []
+        if self.retries.held_back(topic):
+            found.append(f"{topic} is held back: too many dead letters or skips")
+        if (seconds := self.retries.oldest_seconds(topic)) > OLD_RETRY_SECONDS:
+            found.append(f"{topic}: a message has been retried for {seconds / 60:.0f} minutes")
+        if self._stands_still(topic) and (lag := self._partitions[topic].lag()):
+            found.append(f"{topic} stands still: {lag} messages wait, and no handler is at work")
+        return found
+
+    def _stands_still(self, topic: str) -> bool:
+        at_work = any(position[0] == topic for position in self.running_since)
+        idle_seconds = time.monotonic() - self._active_at.get(topic, time.monotonic())
+        return not at_work and idle_seconds > STANDSTILL_SECONDS
+
     def middleware(self, msg: Any, *, context: Any) -> "DeliveryMiddleware":
         """The factory that FastStream calls for each message or batch."""
         return DeliveryMiddleware(msg, context=context, delivery=self)
-
-    def show(self, topic: str) -> None:
-        """Show from now on how many messages of a topic are held back."""
-        held_back = self.metrics.held_back.labels(topic)
-        held_back.set_function(lambda: sum(position[0] == topic for position in tuple(self.held_back)))
 
     async def dead_letter(self, failed: Sequence[tuple[ConsumerRecord, BaseException]]) -> None:
         """Put messages of one topic, which were delivered together, into its dead letters.
@@ -129,7 +165,7 @@ class Delivery:
         Each as it came, with its origin and what was wrong.
 
         Raises:
-            HeldBack: too many went there of late; none of these did.
+            HeldBack: too many went there within the window; none of these did.
             TransientError: the bus did not take one of them; all of them must be delivered again.
         """
         if failed and not self.limit.allows(failed[0][0].topic):
@@ -140,7 +176,7 @@ class Delivery:
             await self._dead_letter(record, error)
 
     async def _dead_letter(self, record: ConsumerRecord, error: BaseException) -> None:
-        attempts = self.attempts.get(position_of(record), 1)
+        attempts = self.retries.attempts(position_of(record))
         await self.publish(dead_letter_of(record, error, self.service, attempts))
         self.limit.count(record.topic)
         self.metrics.handled.labels(record.topic, "dead_lettered").inc()
@@ -154,66 +190,70 @@ class Delivery:
         )
 
     async def settle(self, records: Sequence[ConsumerRecord], error: Exception) -> bool:
-        """Decide about failed messages. True: dead-lettered, go on. False: deliver again (after a pause)."""
-        position = position_of(records[0])
-        self.attempts[position] = self.attempts.get(position, 0) + 1
-        if self._is_hopeless(position, error):
+        """Decide about failed messages. True: dead-lettered, go on. False: delivered again, after a pause.
+
+        A batch that failed is always delivered again: one by one, for it does not say which message failed.
+        """
+        if len(records) > 1:
+            self._pause(records, error, attempt=1)
+            return False
+        (record,) = records
+        retry = self.retries.count(position_of(record))
+        if (final := await self._final_error(record, retry, error)) is not None:
             try:
-                await self.dead_letter([(record, error) for record in records])
+                await self.dead_letter([(record, final)])
             except TransientError as outage:
                 error = outage
             else:
-                self.forget(map(position_of, records))
+                self.retries.forget([position_of(record)])
                 return True
-        if isinstance(error, HeldBack):
-            self.held_back.add(position)
-            log.error(
-                "too many dead letters: held back", topic=position[0], why=str(error)[:MAX_ERROR_LENGTH]
-            )
-        await self._pause(position, records[0].topic, error)
+        retry.is_held_back = isinstance(error, HeldBack)
+        self._pause(records, error, retry.attempts)
         return False
 
-    def _is_hopeless(self, position: Position, error: Exception) -> bool:
-        if isinstance(error, TransientError):
-            return False
+    async def _final_error(self, record: ConsumerRecord, retry: Retry, error: Exception) -> Exception | None:
+        """Return what a message is dead-lettered with; None where it is delivered again."""
         if isinstance(error, PermanentError):
-            return True
-        self.surprises[position] = self.surprises.get(position, 0) + 1
-        most = MAX_DEADLINES if isinstance(error, DeadlineExceeded) else MAX_SURPRISES
-        return self.surprises[position] >= most
+            return error
+        if isinstance(error, TransientError):
+            return None if isinstance(error, HeldBack) else await self._give_up(record, retry, error)
+        retry.unknown_errors += 1
+        most = MAX_DEADLINES if isinstance(error, DeadlineExceeded) else MAX_UNKNOWN_ERRORS
+        return error if retry.unknown_errors >= most else None
 
-    async def _pause(self, position: Position, topic: str, error: Exception) -> None:
-        attempt = self.attempts[position]
-        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10))
-        seconds = random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
+    async def _give_up(self, record: ConsumerRecord, retry: Retry, error: Exception) -> Exception | None:
+        """Return an error where this message meets no outage: an outage stops the others as well."""
+        partition = TopicPartition(record.topic, record.partition)
+        retry.note_others(await self._partitions[record.topic].committed_elsewhere(partition))
+        if retry.alone_seconds < self.give_up_after_seconds:
+            return None
+        hours = retry.alone_seconds / 3600
+        return GivenUp(f"it failed for {hours:.1f} h while other messages succeeded, at last with: {error}")
+
+    def _pause(self, records: Sequence[ConsumerRecord], error: Exception, attempt: int) -> None:
+        topic = records[0].topic
+        seconds = pause_seconds(attempt)
+        self._partitions[topic].pause({TopicPartition(topic, each.partition) for each in records}, seconds)
         self.metrics.handled.labels(topic, "retried").inc()
-        surprise = None if isinstance(error, TransientError | DeadlineExceeded) else error
+        is_known = isinstance(error, TransientError | DeadlineExceeded)
         log.warning(
             "will be delivered again",
             topic=topic,
+            partition=records[0].partition,
+            offset=records[0].offset,
+            messages=len(records),
             attempt=attempt,
             pause_seconds=round(seconds, 2),
             error_type=type(error).__name__,
             error=str(error)[:MAX_ERROR_LENGTH],
-            exc_info=surprise,
+            exc_info=None if is_known else error,
         )
-        try:
-            async with asyncio.timeout(seconds):
-                await self.stopping.wait()
-        except TimeoutError:
-            return
 
-    def forget(self, positions: Iterable[Position]) -> None:
-        """Drop what is remembered of messages that are done with."""
-        for position in positions:
-            self.attempts.pop(position, None)
-            self.surprises.pop(position, None)
-            self.held_back.discard(position)
 
-    def forget_partitions(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what is remembered of the messages of partitions that are somebody else's now."""
-        revoked = {tuple(each) for each in partitions}
-        self.forget([each for each in self.attempts if each[:2] in revoked])
+def pause_seconds(attempt: int) -> float:
+    """Return how long to wait after a failed attempt (from 1 on): doubled each time, with jitter."""
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempt, MAX_DOUBLINGS))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
 
 
 class DeliveryMiddleware(BaseMiddleware[Any, Any]):
@@ -228,6 +268,7 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
     async def on_receive(self) -> None:
         """Start the progress clock that liveness looks at."""
         self.delivery.running_since[position_of(self.records[0])] = self.started
+        self.delivery.note_activity(self.records[0].topic)
         self.delivery.metrics.in_progress.labels(self.records[0].topic).inc()
 
     async def after_processed(
@@ -246,7 +287,7 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
         try:
             metrics.seconds.labels(topic).observe(time.monotonic() - self.started)
             if exc_val is None:
-                self.delivery.forget(map(position_of, self.records))
+                self.delivery.retries.forget(map(position_of, self.records))
                 return False
             if isinstance(exc_val, HandlerException) or not isinstance(exc_val, Exception):
                 return False  # FastStream's own signals, and cancellation: neither is a failed message
@@ -255,12 +296,8 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
             return True
         finally:
             self.delivery.running_since.pop(position, None)
+            self.delivery.note_activity(topic)
             metrics.in_progress.labels(topic).dec()
-
-
-def position_of(record: ConsumerRecord) -> Position:
-    """Where a record stands: topic, partition, offset."""
-    return (record.topic, record.partition, record.offset)
 
 
 def dead_letter_of(record: ConsumerRecord, error: BaseException, service: str, attempts: int) -> Record:

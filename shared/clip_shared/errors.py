@@ -5,6 +5,7 @@
     ClipsError
     ├── PermanentError      trying again cannot help: the message goes to <topic>.dlq
     │   ├── InvalidEvent    the message cannot be decoded, or breaks its contract
+    │   ├── GivenUp         it failed for hours while other messages of its topic succeeded
     │   ├── RefusedRecord   the bus will never take a record: it is too large, or its timestamp is invalid
     │   └── RepeatedDeath   handling it has killed its process again and again
     ├── TransientError      an outage: redelivered after a pause, until the outage ends
@@ -27,6 +28,10 @@ class PermanentError(ClipsError):
 
 class InvalidEvent(PermanentError):
     """The message is not an event of the kind that its topic carries."""
+
+
+class GivenUp(PermanentError):
+    """The message failed for too long to be meeting an outage."""
 
 
 class RefusedRecord(PermanentError):

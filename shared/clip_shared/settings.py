@@ -57,9 +57,6 @@ class KafkaSettings(EnvironmentSettings):
     kafka_bootstrap_servers: str = Field(
         min_length=1, description="host:port of Kafka brokers, comma-separated."
     )
-    kafka_enable_idempotence: bool = Field(
-        default=True, description="Idempotent producer. Off only for a broker that cannot do it."
-    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How the connection is secured."
     )
@@ -87,6 +84,13 @@ class KafkaSettings(EnvironmentSettings):
     )
     dead_letter_window_seconds: float = Field(
         default=600, gt=0, le=86_400, description="The window of that limit, in seconds."
+    )
+    give_up_after_seconds: float = Field(
+        default=21_600,
+        gt=0,
+        le=604_800,
+        description="Seconds for which a message may fail while others of its topic succeed;"
+        " then it is dead-lettered.",
     )
 
     @model_validator(mode="after")

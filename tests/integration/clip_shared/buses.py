@@ -48,7 +48,7 @@ async def running(bus: Bus) -> AsyncIterator[Bus]:
         await bus.stop()
 
 
-async def dead_letters(settings: KafkaSettings, topic: str, key: bytes) -> list[ConsumerRecord]:
+async def dead_letters(settings: KafkaSettings, topic: str, key: bytes | None) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(
         f"{topic}.dlq", bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
     )

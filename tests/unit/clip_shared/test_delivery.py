@@ -2,26 +2,63 @@
 
 import pytest
 from aiokafka import TopicPartition
-from prometheus_client import CollectorRegistry
 
 from clip_shared.deaths import Mark
-from clip_shared.delivery import DeadLetterLimit, Delivery, DeliveryMetrics
-from clip_shared.envelope import Record
+from clip_shared.delivery import DeadLetterLimit
+from clip_shared.retries import QUIET_SECONDS, Retries
 
 
-async def publish(_record: Record) -> None:
-    return
+def test_retries_of_partitions_that_are_not_ours_are_forgotten() -> None:
+    retries = Retries()
+    for position in (("a", 0, 5), ("a", 1, 5), ("b", 0, 5)):
+        retries.count(position).is_held_back = True
+    retries.count(("a", 1, 5))
+    retries.keep("a", {TopicPartition("a", 1), TopicPartition("b", 7)})
+    assert ("a", 0, 5) not in retries
+    assert retries.attempts(("a", 1, 5)) == 2
+    assert (retries.held_back("a"), retries.held_back("b")) == (1, 1)
 
 
-def test_the_memory_of_a_partition_goes_with_it() -> None:
-    delivery = Delivery("test", publish, DeliveryMetrics(CollectorRegistry()), DeadLetterLimit(1, 1))
-    delivery.attempts = {("a", 0, 5): 3, ("a", 1, 5): 2, ("b", 0, 5): 1}
-    delivery.surprises = {("a", 0, 5): 3, ("b", 0, 5): 1}
-    delivery.held_back = {("a", 0, 5), ("b", 0, 5)}
-    delivery.forget_partitions({TopicPartition("a", 0), TopicPartition("c", 0)})
-    assert delivery.attempts == {("a", 1, 5): 2, ("b", 0, 5): 1}
-    assert delivery.surprises == {("b", 0, 5): 1}
-    assert delivery.held_back == {("b", 0, 5)}
+class TestAloneSeconds:
+    """For how long a message has failed while others of its topic succeeded."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [0.0]
+        monkeypatch.setattr("clip_shared.retries.time.monotonic", lambda: now[0])
+        return now
+
+    def test_it_grows_while_others_succeed(self, clock: list[float]) -> None:
+        retry = Retries().count(("a", 0, 5))
+        for others in range(11):
+            retry.note_others(others)
+            clock[0] += 30
+        assert retry.alone_seconds == 300
+
+    def test_an_outage_stops_everybody_and_so_the_count(self, clock: list[float]) -> None:
+        retry = Retries().count(("a", 0, 5))
+        retry.note_others(7)
+        for _ in range(2000):
+            clock[0] += 30
+            retry.note_others(7)
+        assert retry.alone_seconds == 0
+
+    def test_after_the_last_success_of_others_it_goes_on_for_an_hour_only(self, clock: list[float]) -> None:
+        retry = Retries().count(("a", 0, 5))
+        retry.note_others(7)
+        clock[0] += 30
+        retry.note_others(8)
+        for _ in range(2000):
+            clock[0] += 30
+            retry.note_others(8)
+        assert retry.alone_seconds == pytest.approx(QUIET_SECONDS, abs=60)
+
+    def test_what_is_not_known_counts_as_no_success(self, clock: list[float]) -> None:
+        retry = Retries().count(("a", 0, 5))
+        for others in (7, None, 7, None):
+            clock[0] += 30
+            retry.note_others(others)
+        assert retry.alone_seconds == 0
 
 
 def test_the_limit_is_one_of_each_topic_and_slides(monkeypatch: pytest.MonkeyPatch) -> None:

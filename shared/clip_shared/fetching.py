@@ -1,0 +1,316 @@
+"""Fetch from Kafka so that no record can stop its partition, or fill the memory, before a handler sees it.
+
+aiokafka unpacks and parses batches below every handler. There, a header name that is not UTF-8 or a damaged
+batch raises again at each fetch, and a batch may unpack to any size. :func:`install` replaces two classes
+of aiokafka's fetcher. What cannot be read then arrives as an :class:`UnreadableRecord`, in its place in the
+partition, and ends among the dead letters like any other message that can never be handled.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import cramjam
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.codec import has_lz4, has_snappy, has_zstd, snappy_decode
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, KafkaError, TopicAuthorizationFailedError
+from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch, _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+
+# A broker takes batches of 1 MiB as they are compressed; producers fill them with a few MiB at most.
+MAX_BATCH_BYTES = 32 * 1024 * 1024
+# Damage that fetching again does not repair is damage on the broker's disk.
+MAX_DAMAGED_FETCHES = 5
+_FIRST_RATIO, _GROWTH = 8, 4
+MAGIC_2 = 2  # Kafka's message format since 0.11
+_CODEC_AT = DefaultRecordBase.ATTRIBUTES_OFFSET + 1  # the lower byte of the attributes
+# FastStream waits for 5 s after an error: errors further apart are not of one trouble.
+_SAME_TROUBLE_SECONDS = 20.0
+
+
+class Unreadable(Exception):
+    """A batch cannot be unpacked within its bound."""
+
+
+@dataclass
+class UnreadableRecord(ConsumerRecord):  # type: ignore[misc]  # aiokafka is untyped
+    """A record, or a whole batch, that cannot be read. ``problem`` says why; what was readable is there."""
+
+    problem: str
+
+
+def install() -> None:
+    """Have all consumers of this process fetch in this way. Safe to repeat."""
+    if not (has_lz4() and has_snappy() and has_zstd()):
+        raise RuntimeError("the codecs of Kafka are not installed: aiokafka[lz4,snappy,zstd]")
+    fetcher.MemoryRecords = _Batches
+    fetcher.PartitionRecords = _PartitionRecords
+
+
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
+    """A consumer that knows since when fetching has failed, and with what.
+
+    FastStream logs such an error, waits, and fetches again without end.
+    """
+
+    _first_failed_at = _last_failed_at = float("-inf")
+    trouble: KafkaError | None = None
+
+    async def getone(self, *partitions: TopicPartition) -> Any:
+        """Fetch one record, as aiokafka does."""
+        with self._watched():
+            return await super().getone(*partitions)
+
+    async def getmany(self, *partitions: TopicPartition, **options: Any) -> Any:
+        """Fetch records, as aiokafka does."""
+        with self._watched():
+            return await super().getmany(*partitions, **options)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            now = time.monotonic()
+            if now - self._last_failed_at > _SAME_TROUBLE_SECONDS:
+                self._first_failed_at = now
+            self._last_failed_at, self.trouble = now, error
+            raise
+
+    def failing_seconds(self) -> float:
+        """Return for how long fetching has done nothing but fail; 0 when it does not fail now."""
+        if time.monotonic() - self._last_failed_at > _SAME_TROUBLE_SECONDS:
+            return 0.0
+        return time.monotonic() - self._first_failed_at
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the trouble is that Kafka does not let us read: a restart cannot help."""
+        return isinstance(self.trouble, TopicAuthorizationFailedError)
+
+
+class _Batch:
+    """A batch that unpacks within a bound. Its header is aiokafka's; its records are read when asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._header = DefaultRecordBatch(data)
+        self._records: Iterator[Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._header, name)
+
+    def __iter__(self) -> "_Batch":
+        return self
+
+    def __next__(self) -> Any:
+        if self._records is None:
+            self._records = iter(_records_of(self._unpacked()))
+        return next(self._records)
+
+    def _unpacked(self) -> bytes:
+        """Return the same batch, not compressed."""
+        codec = self._header.compression_type
+        if codec == DefaultRecordBase.CODEC_NONE:
+            return self._data
+        header = bytearray(self._data[: DefaultRecordBase.HEADER_STRUCT.size])
+        header[_CODEC_AT] &= ~DefaultRecordBase.CODEC_MASK & 0xFF
+        return bytes(header + _unpack(codec, bytes(self._data[len(header) :])))
+
+
+def _records_of(data: bytes) -> list[Any]:
+    try:
+        return list(DefaultRecordBatch(data))
+    except (CorruptRecordException, ValueError):  # UnicodeDecodeError is one
+        return list(_TolerantBatch(data))
+
+
+class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka is untyped
+    """A batch that steps over the headers of a record whose header names it cannot read. It is slow."""
+
+    _buffer: bytearray
+    _pos: int
+    _next_record_index: int
+
+    def __next__(self) -> Any:
+        start = self._pos
+        try:
+            return super().__next__()
+        except CorruptRecordException as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            return self._without_headers(start)
+
+    def _without_headers(self, start: int) -> "_Headless":
+        length, at = decode_varint(self._buffer, start)
+        self._pos = at + length
+        self._next_record_index += 1
+        fields = []
+        for _ in range(3):  # attributes; timestamp and offset, both relative to the batch's
+            field, at = decode_varint(self._buffer, at)
+            fields.append(field)
+        key, at = self._bytes(at)
+        value, _ = self._bytes(at)
+        appended = self.timestamp_type == self.LOG_APPEND_TIME
+        return _Headless(
+            offset=self.base_offset + fields[2],
+            timestamp=self.max_timestamp if appended else self.first_timestamp + fields[1],
+            timestamp_type=self.timestamp_type,
+            key=key,
+            value=value,
+        )
+
+    def _bytes(self, at: int) -> tuple[bytes | None, int]:
+        size, at = decode_varint(self._buffer, at)
+        return (None, at) if size < 0 else (bytes(self._buffer[at : at + size]), at + size)
+
+
+@dataclass(frozen=True)
+class _Headless:
+    """A record whose headers cannot be read."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+
+
+class _Batches(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is untyped
+    """The batches of one fetch; ``latest`` is the one that was begun last."""
+
+    latest: Any = None
+
+    def next_batch(self) -> Any:
+        data = self._next_slice
+        if (
+            data is not None
+            and len(data) >= DefaultRecordBase.HEADER_STRUCT.size
+            and data[self.MAGIC_OFFSET] >= MAGIC_2
+        ):
+            self._cache_next()
+            self.latest = _Batch(bytes(data))
+        else:
+            self.latest = super().next_batch()
+        return self.latest
+
+
+class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
+    """The records of one fetch from one partition, which never raise."""
+
+    next_fetch_offset: int
+    # How often the batch at an offset was found damaged.
+    _damaged: dict[TopicPartition, tuple[int, int]] = {}  # noqa: RUF012 - of all fetches, on purpose
+
+    def __next__(self) -> ConsumerRecord:
+        try:
+            return super().__next__()
+        except StopIteration:
+            raise
+        except CorruptRecordException as error:
+            if not self._is_damaged_for_good():
+                raise StopIteration from error  # it is fetched again
+            return self._pass_over_batch(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the partition must go on
+            return self._pass_over_batch(error)
+
+    def _is_damaged_for_good(self) -> bool:
+        offset, times = self._damaged.get(self._tp, (-1, 0))
+        times = times + 1 if offset == self.next_fetch_offset else 1
+        self._damaged[self._tp] = (self.next_fetch_offset, times)
+        return times >= MAX_DAMAGED_FETCHES
+
+    def _pass_over_batch(self, error: Exception) -> UnreadableRecord:
+        first, batch = self.next_fetch_offset, self._records.latest
+        last = max(first, batch.next_offset - 1) if batch is not None else first
+        self.next_fetch_offset = last + 1
+        self._records_iterator = self._unpack_records()
+        return UnreadableRecord(
+            **_place(self._tp, last, -1, 0),
+            key=None,
+            value=None,
+            problem=f"offsets {first} to {last} cannot be read: {error}",
+        )
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> ConsumerRecord:
+        if not isinstance(record, _Headless):
+            return super()._consumer_record(tp, record)
+        return UnreadableRecord(
+            **_place(tp, record.offset, record.timestamp, record.timestamp_type),
+            key=record.key,
+            value=record.value,
+            problem="the name of a header is not UTF-8",
+        )
+
+
+def _place(tp: TopicPartition, offset: int, timestamp: int, timestamp_type: int) -> dict[str, Any]:
+    return {
+        "topic": tp.topic,
+        "partition": tp.partition,
+        "offset": offset,
+        "timestamp": timestamp,
+        "timestamp_type": timestamp_type,
+        "checksum": None,
+        "serialized_key_size": -1,
+        "serialized_value_size": -1,
+        "headers": (),
+    }
+
+
+_UNPACK = {
+    DefaultRecordBase.CODEC_GZIP: cramjam.gzip.decompress_into,
+    DefaultRecordBase.CODEC_LZ4: cramjam.lz4.decompress_into,
+    DefaultRecordBase.CODEC_ZSTD: cramjam.zstd.decompress_into,
+}
+
+
+def _unpack(codec: int, packed: bytes) -> bytearray:
+    """Unpack a batch.
+
+    Raises:
+        Unreadable: the data is damaged, or unpacks to more than MAX_BATCH_BYTES.
+    """
+    try:
+        if codec == DefaultRecordBase.CODEC_SNAPPY:
+            return _unpack_snappy(packed)
+        return _unpack_into(_UNPACK[codec], packed)
+    except (cramjam.DecompressionError, KeyError, ValueError) as error:
+        raise Unreadable(f"it does not unpack to {MAX_BATCH_BYTES} bytes or fewer ({error!r})") from error
+
+
+def _unpack_into(decompress_into: Any, packed: bytes) -> bytearray:
+    """Unpack into memory of a likely size, and where that is too small, of a larger one, up to the bound."""
+    size = len(packed) * _FIRST_RATIO
+    while True:
+        size = min(size, MAX_BATCH_BYTES)
+        unpacked = bytearray(size)
+        try:
+            return unpacked[: decompress_into(packed, unpacked)]
+        except cramjam.DecompressionError:
+            if size == MAX_BATCH_BYTES:
+                raise
+        size *= _GROWTH
+
+
+def _unpack_snappy(packed: bytes) -> bytearray:
+    """Unpack snappy, which says beforehand how large it becomes, in either of Kafka's framings."""
+    blocks = list(_xerial_blocks(packed)) if packed.startswith(_XERIAL) else [packed]
+    if sum(cramjam.snappy.decompress_raw_len(each) for each in blocks) > MAX_BATCH_BYTES:
+        raise ValueError("snappy: too large")
+    return bytearray(snappy_decode(packed))
+
+
+_XERIAL = b"\x82SNAPPY\x00"
+_XERIAL_HEADER_BYTES = 16
+
+
+def _xerial_blocks(packed: bytes) -> Iterator[bytes]:
+    at = _XERIAL_HEADER_BYTES
+    while at < len(packed):
+        size = int.from_bytes(packed[at : at + 4], "big")
+        yield packed[at + 4 : at + 4 + size]
+        at += 4 + size
