@@ -140,7 +140,8 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
 
 
 async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
+    # It asks even where nothing is, and cannot be stopped before the broker has answered.
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=20)
     try:
         await consumer.start()
         partitions = _partitions(topic)

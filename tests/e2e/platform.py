@@ -148,6 +148,7 @@ class Platform:
             topic,
             bootstrap_servers=self.stack.environment["KAFKA_BOOTSTRAP_SERVERS"],
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,  # it cannot be stopped before the broker has answered
         )
         await consumer.start()
         try:

@@ -66,6 +66,15 @@ async def test_every_subscriber_commits_only_what_was_handled(service: str) -> N
         assert not each._connection_args.get("enable_auto_commit")
 
 
+async def test_every_subscriber_has_the_session_of_the_settings(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_SESSION_TIMEOUT_SECONDS", "7")
+    bus: Bus | None = build(service).state.bus
+    subscribers: list[Any] = list(bus.broker.subscribers) if bus else []
+    assert {each._connection_args["session_timeout_ms"] for each in subscribers} <= {7000}
+
+
 async def test_two_apps_in_one_process_do_not_share_subscribers(service: str) -> None:
     first, second = build(service).state.bus, build(service).state.bus
     if first is not None:

@@ -50,7 +50,10 @@ async def running(bus: Bus) -> AsyncIterator[Bus]:
 
 async def dead_letters(settings: KafkaSettings, topic: str, key: bytes | None) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(
-        f"{topic}.dlq", bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
+        f"{topic}.dlq",
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,  # it cannot be stopped before the broker has answered
     )
     await consumer.start()
     try:

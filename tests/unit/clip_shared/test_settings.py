@@ -48,6 +48,18 @@ def test_sasl_needs_credentials(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "KAFKA_SASL_USERNAME" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["5", "31"])
+def test_a_session_is_one_that_brokers_and_the_bus_allow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    assert load_settings(Settings).kafka_session_timeout_seconds == 30
+    monkeypatch.setenv("KAFKA_SESSION_TIMEOUT_SECONDS", seconds)
+    with pytest.raises(SystemExit):
+        load_settings(Settings)
+    assert "KAFKA_SESSION_TIMEOUT_SECONDS" in capsys.readouterr().err
+
+
 def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "")
