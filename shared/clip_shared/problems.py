@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
@@ -12,6 +13,22 @@ from starlette.exceptions import HTTPException
 from clip_shared.errors import TransientError
 
 RETRY_AFTER_SECONDS = 5
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "status", "title", "detail"],
+    "properties": {
+        "status": {"type": "integer"},
+        **{name: {"type": "string"} for name in ("type", "title", "detail")},
+    },
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "A problem (RFC 9457)",
+        "content": {"application/problem+json": {"schema": _SCHEMA}},
+    }
+    for status in ("4XX", "5XX")
+}
+"""What the OpenAPI document of an API says of errors."""
 
 
 class Problem(Exception):

@@ -3,6 +3,7 @@
 Calls carry ``Authorization: Bearer <REGISTRY_TOKEN>``; errors are ``application/problem+json``.
 """
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -87,11 +88,17 @@ class Actor(Contract):
     account_id: Identifier
 
 
+# Any moment that a clip can have. Databases know fewer years than JSON does.
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
+]
+
+
 class ExpirationRequest(Contract):
     """Purge at most ``limit`` clips that were due at ``cutoff`` (default and maximum: the database's now)."""
 
     limit: Annotated[int, Field(ge=1, le=5000)] = 500
-    cutoff: AwareDatetime | None = None
+    cutoff: Moment | None = None
 
 
 class ExpirationResult(Contract):
@@ -106,7 +113,7 @@ class ExpiryNoticeRequest(Contract):
     """Announce what expires soon; look at no more than ``limit`` clips, from the moment ``since`` on."""
 
     limit: Annotated[int, Field(ge=1, le=5000)] = 500
-    since: AwareDatetime | None = None
+    since: Moment | None = None
 
 
 class ExpiryNoticeResult(Contract):

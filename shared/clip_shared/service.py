@@ -24,9 +24,11 @@ from prometheus_client import (
 )
 
 from clip_shared.bus import Bus
+from clip_shared.connections import KEEP_ALIVE_SECONDS, BoundedConnection
 from clip_shared.errors import TransientError
+from clip_shared.head import AnswerHead
 from clip_shared.logs import configure_logs
-from clip_shared.problems import install_problem_handlers
+from clip_shared.problems import PROBLEMS, install_problem_handlers
 from clip_shared.settings import ApiSettings, ServiceSettings, load_settings
 
 log = structlog.get_logger()
@@ -43,6 +45,8 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 CHECK_TIMEOUT_SECONDS = 3.0
 # The exit status of a service that could not start.
 NOT_STARTED = 3
+# Prometheus and an orchestrator's probes need a handful.
+OPERATIONS_CONNECTIONS = 100
 
 
 def metrics_registry() -> CollectorRegistry:
@@ -60,8 +64,9 @@ def create_api(name: str) -> FastAPI:
     It serves no description of itself. A slash too many is 404: behind a proxy that speaks TLS, a redirect
     would lead to plain HTTP.
     """
-    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False, responses=PROBLEMS)
     install_problem_handlers(app)
+    app.add_middleware(AnswerHead)
     return app
 
 
@@ -98,6 +103,7 @@ def create_app(
     app = FastAPI(title=name, lifespan=run, openapi_url=None, redirect_slashes=False)
     app.state.bus, app.state.api, app.state.stopping = bus, api, False
     install_problem_handlers(app)
+    app.add_middleware(AnswerHead)
     _add_metrics(app, registry)
     _add_health(app, check_alive, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
@@ -173,7 +179,7 @@ async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> 
     stop = _stop_signal()
     async with AsyncExitStack() as operations, _started(app):
         address = {"port": settings.operations_port} if socket is None else {"uds": str(socket)}
-        await operations.enter_async_context(_serving(app, settings.http_host, 1, **address))
+        await operations.enter_async_context(_serving(app, settings, OPERATIONS_CONNECTIONS, **address))
         if isinstance(settings, ApiSettings):
             await _serve_api(app, settings, stop)
         else:
@@ -183,8 +189,7 @@ async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> 
 
 async def _serve_api(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve the API until told to stop, and on until load balancers had the time to notice."""
-    grace_seconds = max(1, int(settings.shutdown_grace_seconds))
-    async with _serving(app.state.api, settings.http_host, grace_seconds, port=settings.http_port):
+    async with _serving(app.state.api, settings, settings.http_max_connections, port=settings.http_port):
         await stop.wait()
         app.state.stopping = True
         await asyncio.sleep(settings.shutdown_delay_seconds)
@@ -218,15 +223,20 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI, host: str, grace_seconds: int, **address: Any) -> AsyncIterator[None]:
+async def _serving(
+    app: FastAPI, settings: ServiceSettings, most_connections: int, **address: Any
+) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
-        host=host,
+        host=settings.http_host,
+        http=BoundedConnection,
+        limit_concurrency=most_connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=grace_seconds,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds)),
         **address,
     )
     server = _Server(config)

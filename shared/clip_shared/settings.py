@@ -36,6 +36,12 @@ class ApiSettings(ServiceSettings):
     """What a service with an HTTP API needs beside."""
 
     http_port: Port = Field(default=8080, description="Port of the API.")
+    http_max_connections: int = Field(
+        default=500,
+        ge=10,
+        le=50_000,
+        description="Most connections to the API; one more takes the place of the one idle longest.",
+    )
     shutdown_delay_seconds: float = Field(
         default=5,
         ge=0,

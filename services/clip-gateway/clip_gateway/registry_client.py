@@ -22,7 +22,7 @@ DEADLINE_SECONDS = 6.0
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.1
 TIMEOUT = httpx.Timeout(2.0, connect=1.0, pool=2.0)
-# Less than the server keeps idle connections (5 s), or a write now and then meets one that just closed.
+# Less than the server keeps idle connections (75 s), or a write now and then meets one that just closed.
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0)
 
 _NOBODY = UUID(int=0)

@@ -29,7 +29,7 @@ ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.2
 # A purge of thousands is one statement; it takes seconds at most.
 TIMEOUT = httpx.Timeout(15.0, connect=2.0)
-# Less than the server keeps idle connections (5 s), so that no call meets one that just closed.
+# Less than the server keeps idle connections (75 s), so that no call meets one that just closed.
 LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=3.0)
 _NOBODY = UUID(int=0)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from local_stack.ports import LOOPBACK, Ports
@@ -49,8 +50,11 @@ def launch(folder: Path, source: str = PROGRAM, **environment: str) -> subproces
 
 API_PROGRAM = """
 import asyncio
+import clip_shared.connections
 from clip_shared.service import create_api, create_app, metrics_registry, serve
 from clip_shared.settings import ApiSettings
+
+clip_shared.connections.RECEIVE_SECONDS = 1.5
 
 api = create_api("test-serve")
 
@@ -99,6 +103,9 @@ def test_metrics_and_health_are_on_the_operations_port_alone(tmp_path: Path) -> 
         for path in ("/metrics", "/healthz/live", "/healthz/ready"):
             assert service.operations.get(path).status_code == 200
             assert service.api.get(path).status_code == 404
+            head = service.operations.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert int(head.headers["content-length"]) > 0
         for client in (service.api, service.operations):
             assert client.get("/openapi.json").status_code == 404
 
@@ -119,6 +126,71 @@ def test_the_api_goes_on_until_load_balancers_have_noticed(tmp_path: Path) -> No
             assert last.result().text == '"done"'
         assert service.process.wait(10) == 0
         assert time.monotonic() - began >= 2
+
+
+def open_sockets(service: Running, count: int, text: bytes) -> list[socket.socket]:
+    sockets = [socket.create_connection((LOOPBACK, service.api.base_url.port or 0)) for _ in range(count)]
+    for each in sockets:
+        each.sendall(text)
+    return sockets
+
+
+def is_closed(connection: socket.socket, within_seconds: float) -> bool:
+    connection.settimeout(within_seconds)
+    try:
+        return connection.recv(1000) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+HALF_A_LINE = b"GET /slow HT"
+HALF_A_HEADER = b"GET /slow HTTP/1.1\r\nHost: x\r\nAccept"
+HALF_A_BODY = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
+PIPELINED = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + HALF_A_LINE
+
+
+@pytest.mark.parametrize("most", ["500", "100"])
+def test_half_open_connections_are_closed_and_keep_nobody_out(tmp_path: Path, most: str) -> None:
+    with running_api(tmp_path, HTTP_MAX_CONNECTIONS=most) as service:
+        began = time.monotonic()
+        sockets = open_sockets(service, 300, HALF_A_LINE)
+        for _ in range(10):
+            assert httpx.get(service.api.base_url.join("/nothing")).status_code == 404
+        assert time.monotonic() - began < 2, "answered while the others still wait"
+        connections = psutil.Process(service.process.pid).net_connections()
+        assert sum(each.status == psutil.CONN_ESTABLISHED for each in connections) <= int(most) + 2
+        assert all(is_closed(each, 4) for each in sockets)
+        assert service.api.get("/slow").text == '"done"'
+        for each in sockets:
+            each.close()
+
+
+def test_a_request_that_never_ends_is_cut_off(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        texts = (b"", HALF_A_LINE, HALF_A_HEADER, HALF_A_BODY, PIPELINED)
+        dripping = {text: open_sockets(service, 1, text)[0] for text in texts}
+        until = time.monotonic() + 5
+        while dripping and time.monotonic() < until:
+            time.sleep(0.2)
+            for text, connection in list(dripping.items()):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    dripping.pop(text).close()
+        assert not dripping
+
+
+def test_an_idle_connection_stays(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+        (connection,) = open_sockets(service, 1, request)
+        with connection:
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 404")
+            assert not is_closed(connection, 2)
+            connection.sendall(request)
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 404")
 
 
 def lines_of(output: str) -> list[dict[str, object]]:

@@ -70,6 +70,13 @@ async def test_metrics_are_served_for_prometheus() -> None:
     assert "process_resident_memory_bytes" in response.text
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/healthz/live", "/healthz/ready"])
+async def test_head_is_answered(path: str) -> None:
+    async with client_of(app_with({})) as client:
+        response = await client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
 async def test_a_service_that_stops_is_alive_and_not_ready() -> None:
     async def stuck() -> None:
         raise RuntimeError("the consumer has stopped")
