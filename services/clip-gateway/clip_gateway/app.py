@@ -1,5 +1,6 @@
 """The one place where the parts of the gateway are put together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,16 +27,30 @@ def build(settings: Settings) -> FastAPI:
     registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
     sign_in_http = httpx.AsyncClient()
     registry = HttpRegistry(registry_http)
+    jwks = Jwks(sign_in_http, str(settings.jwt_jwks_url)) if settings.jwt_algorithm == "RS256" else None
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        async with registry_http, sign_in_http:
+        async with registry_http, sign_in_http, _kept_fresh(jwks):
             yield
 
-    sign_in = _sign_in(settings, sign_in_http)
+    sign_in = _sign_in(settings, jwks)
     public = api.create(registry, _presigner(settings), sign_in, metrics)
     checks = {"registry": registry.check}
     return create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=public)
+
+
+@asynccontextmanager
+async def _kept_fresh(jwks: Jwks | None) -> AsyncIterator[None]:
+    if jwks is None:
+        yield
+        return
+    fetching = asyncio.create_task(jwks.keep_fresh())
+    try:
+        yield
+    finally:
+        fetching.cancel()
+        await asyncio.wait([fetching])
 
 
 def _presigner(settings: Settings) -> Presigner:
@@ -48,19 +63,17 @@ def _presigner(settings: Settings) -> Presigner:
     return Presigner(client, settings.free_storage_bucket, longest_seconds=settings.presigned_url_seconds)
 
 
-def _sign_in(settings: Settings, http: httpx.AsyncClient) -> SignIn:
+def _sign_in(settings: Settings, jwks: Jwks | None) -> SignIn:
     verifier = TokenVerifier(
         algorithm=settings.jwt_algorithm,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
-        key_for=_keys(settings, http),
+        key_for=jwks.key_for if jwks else _secret(settings),
     )
     return SignIn(verifier, settings.session_cookie_name)
 
 
-def _keys(settings: Settings, http: httpx.AsyncClient) -> KeySource:
-    if settings.jwt_jwks_url is not None and settings.jwt_algorithm == "RS256":
-        return Jwks(http, str(settings.jwt_jwks_url)).key_for
+def _secret(settings: Settings) -> KeySource:
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
 
     async def the_secret(_key_id: str | None) -> str:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.events import Identifier
 
-LEEWAY_SECONDS = 10
+# Clocks of the sign-in service and of this machine may differ by this much (`exp`, `nbf` and `iat`).
+LEEWAY_SECONDS = 60
 LONGEST_TOKEN = 8192
 REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
 

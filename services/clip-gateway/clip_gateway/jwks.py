@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import httpx
 import structlog
@@ -15,16 +16,20 @@ from clip_shared.errors import TransientError
 log = structlog.get_logger()
 
 FETCH_TIMEOUT_SECONDS = 3.0
-# Keys are fetched anew after this long …
-FRESH_SECONDS = 300.0
-# … and while the server is down, those we have serve for this long: nobody is signed out by its outage.
-STALE_SECONDS = 3600.0
+# Keys are fetched again this often: a withdrawn key is good for no longer.
+REFRESH_SECONDS = 300.0
+# While the server is out, those we have serve for this long: nobody is signed out by its outage.
+LONGEST_SECONDS = 24 * 3600.0
 # The least time between two fetches, whatever tokens arrive. A new key is known at most this late.
 COOLDOWN_SECONDS = 10.0
 
 
 class Jwks:
-    """A cache of RSA signing keys by key id. ``clock`` counts seconds and never goes back."""
+    """A cache of RSA signing keys by key id. ``clock`` counts seconds and never goes back.
+
+    A key that is known is given out at once. Only a key id that is not known waits for the server: while it
+    is asked, and at most once in ``COOLDOWN_SECONDS``.
+    """
 
     def __init__(
         self, http: httpx.AsyncClient, url: str, *, clock: Callable[[], float] = time.monotonic
@@ -47,34 +52,40 @@ class Jwks:
         """
         if key_id is None:
             raise Refused(Refusal.INVALID_TOKEN)
-        if (key := self._known(key_id, FRESH_SECONDS)) is not None:
+        if (key := self._known(key_id)) is not None:
             return key
-        async with self._one_at_a_time:
-            if self._known(key_id, FRESH_SECONDS) is None and self._may_fetch():
-                await self._refresh()
-        if (key := self._known(key_id, STALE_SECONDS)) is not None:
+        await self._refresh()
+        if (key := self._known(key_id)) is not None:
             return key
         if self._outage is not None:
             raise TransientError("the keys of the sign-in service cannot be fetched") from self._outage
         raise Refused(Refusal.INVALID_TOKEN)
 
-    def _known(self, key_id: str, seconds: float) -> PyJWK | None:
-        return self._keys.get(key_id) if self._clock() - self._fetched_at < seconds else None
+    async def keep_fresh(self) -> NoReturn:
+        """Fetch the keys again and again, so that no request has to wait for it."""
+        while True:
+            await self._refresh()
+            await asyncio.sleep(COOLDOWN_SECONDS if self._outage else REFRESH_SECONDS)
 
-    def _may_fetch(self) -> bool:
-        return self._clock() - self._tried_at >= COOLDOWN_SECONDS
+    def _known(self, key_id: str) -> PyJWK | None:
+        return self._keys.get(key_id) if self._clock() - self._fetched_at < LONGEST_SECONDS else None
 
     async def _refresh(self) -> None:
-        self._tried_at = self._clock()
-        try:
-            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
-                self._keys = await self._fetch()
-        except (httpx.HTTPError, TimeoutError, PyJWTError, TypeError, ValueError) as error:
-            self._outage = error
-            log.warning("cannot fetch the keys of the sign-in service", error=repr(error))
-        else:
-            self._fetched_at = self._clock()
-            self._outage = None
+        """Fetch the keys, unless that was tried just now; who comes meanwhile waits for the same answer."""
+        async with self._one_at_a_time:
+            if self._clock() - self._tried_at < COOLDOWN_SECONDS:
+                return
+            try:
+                async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
+                    self._keys = await self._fetch()
+            except (httpx.HTTPError, TimeoutError, PyJWTError, TypeError, ValueError) as error:
+                self._outage = error
+                log.warning("cannot fetch the keys of the sign-in service", error=repr(error))
+            else:
+                self._fetched_at = self._clock()
+                self._outage = None
+            finally:
+                self._tried_at = self._clock()
 
     async def _fetch(self) -> dict[str, PyJWK]:
         response = (await self._http.get(self._url)).raise_for_status()

@@ -13,17 +13,20 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from clip_gateway.registry_client import HttpRegistry, Registry, open_http
+from clip_gateway.settings import Settings
 from clip_registry import api
 from clip_registry.database import open_engine
 from clip_registry.metrics import Metrics
 from clip_registry.migrate import migrate
-from clip_registry.store import Offer
+from clip_registry.store import Offer, Store
 from clip_shared.registry_api import ClipStatus
 from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 from tests.unit.clip_registry.cuts import a_cut
 
 TOKEN = "a service token for tests"  # noqa: S105 - of a registry that lives for one test run
@@ -63,6 +66,32 @@ class FakeWorld:
         self.fake.put(a_clip(account, status=ClipStatus.PURGED, clip_id=clip_id))
 
 
+def gateway_settings(**changes: object) -> Settings:
+    """Settings of a gateway; nothing listens where they lead, unless changed by keyword."""
+    return Settings.model_validate(
+        {
+            "free_storage_endpoint": "http://127.0.0.1:1",
+            "free_storage_bucket": "clips",
+            "free_storage_access_key": "key",
+            "free_storage_secret_key": "secret",
+            "registry_url": "http://127.0.0.1:1",
+            "registry_token": TOKEN,
+            "jwt_algorithm": "HS256",
+            "jwt_secret": SECRET,
+            "jwt_issuer": ISSUER,
+            "jwt_audience": AUDIENCE,
+            **changes,
+        }
+    )
+
+
+def registry_app(store: Store) -> FastAPI:
+    """The registry's API."""
+    app = create_api("clip-registry")
+    app.include_router(api.create_router(store, Metrics(CollectorRegistry()), SecretStr(TOKEN)))
+    return app
+
+
 class RealWorld:
     """The registry's API on its database, behind a socket."""
 
@@ -74,9 +103,7 @@ class RealWorld:
         self.registry: Registry = HttpRegistry(self.http)
 
     def app(self) -> FastAPI:
-        app = create_api("clip-registry")
-        app.include_router(api.create_router(self.store, Metrics(CollectorRegistry()), SecretStr(TOKEN)))
-        return app
+        return registry_app(self.store)
 
     async def add(self, account: str) -> UUID:
         name = f"hl-{uuid4().hex}"
@@ -107,7 +134,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     server = _Server(uvicorn.Config(app, log_config=None))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(10):

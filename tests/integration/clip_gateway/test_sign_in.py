@@ -1,18 +1,24 @@
 """Sign-in with keys from a server over HTTP, as a service of its own would have them."""
 
+import asyncio
+import json
 import socket
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from clip_gateway import jwks
+from clip_gateway.app import build
 from clip_gateway.auth import TokenVerifier
 from clip_gateway.domain import Refused
 from clip_gateway.jwks import Jwks
 from clip_shared.errors import TransientError
-from tests.integration.clip_gateway.conftest import serving
+from tests.integration.clip_gateway.conftest import gateway_settings, serving
 from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, KEY, OTHER_KEY, rs256
 
@@ -28,6 +34,69 @@ async def keys_url() -> AsyncIterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with serving(app, listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/keys"
+
+
+class Keys:
+    """A server of keys that can be made to hang, with its connections open."""
+
+    def __init__(self) -> None:
+        self.hangs = False
+        self.requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        if not self.hangs:
+            body = json.dumps(tokens.jwks(key_1=KEY)).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await reader.read()
+        writer.close()
+
+
+@pytest.fixture
+async def keys() -> AsyncIterator[tuple[Keys, str]]:
+    keys = Keys()
+    server = await asyncio.start_server(keys.serve, "127.0.0.1", 0)
+    async with server:
+        yield keys, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+
+
+async def test_nobody_waits_for_a_server_that_hangs(
+    keys: tuple[Keys, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = keys
+    for name, seconds in (("REFRESH", 0.3), ("COOLDOWN", 0.3), ("FETCH_TIMEOUT", 0.5)):
+        monkeypatch.setattr(jwks, f"{name}_SECONDS", seconds)
+    app = build(gateway_settings(jwt_algorithm="RS256", jwt_jwks_url=url))
+    api = httpx.AsyncClient(transport=httpx.ASGITransport(app.state.api), base_url="http://clips.example")
+
+    async def ask(kid: str) -> tuple[int, float]:
+        """The status (422: signed in, and asked for nonsense), and how long it took."""
+        began = time.monotonic()
+        headers = {"Authorization": f"Bearer {rs256(kid=kid)}"}
+        answer = await api.get("/v1/clips?limit=0", headers=headers)
+        return answer.status_code, time.monotonic() - began
+
+    async with app.router.lifespan_context(app), api:
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        assert (await ask("key-1"))[0] == 422
+        server.hangs, seen = True, server.requests
+        longest = 0.0
+        while server.requests < seen + 3:
+            status, seconds = await ask("key-1")
+            assert status == 422
+            longest = max(longest, seconds)
+            await asyncio.sleep(0.02)
+        assert longest < 0.3
+        # A key that may be new waits, but within bounds.
+        answers = await asyncio.gather(*(ask(f"key-{number}") for number in range(2, 50)))
+        assert {status for status, _ in answers} == {503}
+        assert max(seconds for _, seconds in answers) < 2
+        server.hangs = False
+        while (await ask("key-2"))[0] != 401:
+            await asyncio.sleep(0.05)
 
 
 def verifier_of(http: httpx.AsyncClient, url: str) -> TokenVerifier:

@@ -44,6 +44,7 @@ async def refusal(verifier: TokenVerifier, token: str) -> Refusal:
         {"aud": ["other", AUDIENCE]},
         {"exp": timedelta(seconds=-2)},  # within the leeway
         {"iat": timedelta(), "nbf": timedelta(seconds=2), "scope": "whatever"},
+        {"iat": timedelta(seconds=30), "nbf": timedelta(seconds=30)},  # the issuer's clock is ahead
     ],
 )
 async def test_good_tokens(verifier: TokenVerifier, sign: Any, changes: dict[str, Any]) -> None:
@@ -58,6 +59,7 @@ async def test_good_tokens(verifier: TokenVerifier, sign: Any, changes: dict[str
         *(({name: None}, Refusal.INVALID_TOKEN) for name in ("exp", "iss", "aud", "sub")),
         ({"exp": "soon"}, Refusal.INVALID_TOKEN),
         ({"nbf": timedelta(hours=1)}, Refusal.INVALID_TOKEN),
+        ({"iat": timedelta(minutes=2)}, Refusal.INVALID_TOKEN),
         ({"iss": "https://evil.example"}, Refusal.INVALID_TOKEN),
         ({"iss": ISSUER + "/"}, Refusal.INVALID_TOKEN),
         ({"aud": "other"}, Refusal.INVALID_TOKEN),

@@ -8,7 +8,7 @@ import pytest
 
 from clip_gateway import jwks
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.jwks import COOLDOWN_SECONDS, FRESH_SECONDS, STALE_SECONDS, Jwks
+from clip_gateway.jwks import COOLDOWN_SECONDS, LONGEST_SECONDS, Jwks
 from clip_shared.errors import TransientError
 from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.tokens import KEY, OTHER_KEY
@@ -67,11 +67,19 @@ async def test_a_new_key_is_known_after_the_cooldown(server: Server) -> None:
     assert (await server.jwks.key_for("key-2")).key_id == "key-2"
 
 
-async def test_a_withdrawn_key_is_forgotten(server: Server) -> None:
+async def test_keys_are_fetched_again_and_a_withdrawn_one_is_forgotten(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await server.jwks.key_for("key-1")
     server.answer = tokens.jwks(key_2=OTHER_KEY)
-    server.now += FRESH_SECONDS
+    monkeypatch.setattr(jwks, "COOLDOWN_SECONDS", 0)
+    monkeypatch.setattr(jwks, "REFRESH_SECONDS", 0)
+    refreshing = asyncio.create_task(server.jwks.keep_fresh())
+    while server.requests < 4:
+        await asyncio.sleep(0)
+    refreshing.cancel()
     assert await server.refuses("key-1")
+    assert (await server.jwks.key_for("key-2")).key_id == "key-2"
 
 
 OUTAGES = [
@@ -86,13 +94,13 @@ OUTAGES = [
 async def test_nobody_is_signed_out_by_an_outage(server: Server, outage: Any) -> None:
     await server.jwks.key_for("key-1")
     server.answer = outage
-    server.now += FRESH_SECONDS
+    server.now += LONGEST_SECONDS - COOLDOWN_SECONDS
     for _ in range(20):
         await server.jwks.key_for("key-1")
         with pytest.raises(TransientError):
             await server.jwks.key_for("key-2")
     assert server.requests == 2
-    server.now += STALE_SECONDS
+    server.now += COOLDOWN_SECONDS
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")
     server.answer = tokens.jwks(key_1=KEY)
