@@ -26,6 +26,7 @@ from clip_gateway.metrics import Metrics, RequestTimer
 from clip_gateway.presign import Presigner
 from clip_gateway.registry_client import Registry
 from clip_gateway.views import ClipList, ClipView
+from clip_shared.head import is_head
 from clip_shared.problems import Problem, ProblemResponse, respond
 from clip_shared.registry_api import ClipStatus
 from clip_shared.service import create_api
@@ -95,9 +96,13 @@ def _add_views(
 ) -> None:
     def add(view: View) -> None:
         @router.get(f"{CLIP}/{view}", name=view, status_code=HTTPStatus.FOUND, response_class=Response)
-        async def redirect(clip_id: UUID, caller: Annotated[Caller, Depends(sign_in.reader)]) -> Response:
+        async def redirect(
+            clip_id: UUID, caller: Annotated[Caller, Depends(sign_in.reader)], request: Request
+        ) -> Response:
             clip = visible(await registry.get(clip_id), caller.account_id)
-            url = presigner.url(present(view, clip), seconds_left=clip.expires_in_seconds)
+            # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
+            head = is_head(request)
+            url = presigner.url(present(view, clip), seconds_left=clip.expires_in_seconds, head=head)
             metrics.presigned(view)
             return RedirectResponse(url, HTTPStatus.FOUND, headers=PRIVATE)
 
@@ -169,8 +174,10 @@ def _install_refusals(app: FastAPI, metrics: Metrics) -> None:
     """Answer every refusal with a problem, and count it."""
 
     @app.exception_handler(Refused)
-    async def on_refused(_request: Request, refused: Refused) -> ProblemResponse:
+    async def on_refused(request: Request, refused: Refused) -> ProblemResponse:
         metrics.refused(refused.reason)
+        if refused.reason is Refusal.MISPLACED:
+            log.error("a clip's object is not among its account's clips", path=request.url.path)
         status, detail = _ANSWERS[refused.reason]
         challenge = _CHALLENGES.get(refused.reason)
         headers = {"WWW-Authenticate": challenge} if challenge else {}

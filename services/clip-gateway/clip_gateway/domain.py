@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
 
+from clip_shared.clip_keys import account_of
 from clip_shared.errors import ClipsError
 from clip_shared.registry_api import ClipRecord, ClipStatus
 
@@ -25,7 +26,7 @@ class Refusal(StrEnum):
     PURGED = "purged"
     EXPIRED = "expired"
     NO_POSTER = "no_poster"
-    MISPLACED = "misplaced"  # not in the bucket of clips: never handed out
+    MISPLACED = "misplaced"  # not in the bucket of clips, or not its account's: never handed out
     NOT_ALLOWED = "not_allowed"  # not from the clip's status
     BAD_CURSOR = "bad_cursor"
 
@@ -118,21 +119,21 @@ def present(view: View, clip: ClipRecord) -> Presentation:
     """How a view of a clip is presented.
 
     Raises:
-        Refused: the clip has no poster, or its key would not survive a URL unchanged.
+        Refused: the clip has no poster, or its object is not under its account's clips.
     """
     if view is View.POSTER:
         if clip.poster_key is None:
             raise Refused(Refusal.NO_POSTER)
-        return Presentation(clip.bucket, _plain(clip.poster_key), "image/jpeg", "inline")
+        return Presentation(clip.bucket, _own(clip.poster_key, clip), "image/jpeg", "inline")
     # Only ever media: a page or script in the bucket must not run in the storage's origin.
     media_type = clip.content_type if clip.content_type.startswith("video/") else "application/octet-stream"
     disposition = attachment(file_name(clip.title)) if view is View.DOWNLOAD else "inline"
-    return Presentation(clip.bucket, _plain(clip.object_key), media_type, disposition)
+    return Presentation(clip.bucket, _own(clip.object_key, clip), media_type, disposition)
 
 
-def _plain(key: str) -> str:
-    """The key, unless a browser or proxy would resolve it to another object (or another bucket)."""
-    if any(segment in {"", ".", ".."} for segment in key.split("/")):
+def _own(key: str, clip: ClipRecord) -> str:
+    """The key, if it is of the clip's account: the bucket holds other accounts' clips, and other things."""
+    if account_of(key) != clip.twitch_account_id:
         raise Refused(Refusal.MISPLACED)
     return key
 

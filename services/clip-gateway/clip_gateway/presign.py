@@ -6,14 +6,10 @@ as they live: nothing here logs them.
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from clip_gateway.domain import Presentation, Refusal, Refused, presign_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-log = structlog.get_logger()
 
 
 class Presigner:
@@ -27,17 +23,18 @@ class Presigner:
         self._bucket = bucket
         self._longest_seconds = longest_seconds
 
-    def url(self, presentation: Presentation, *, seconds_left: float | None) -> str:
-        """A GET URL for an object, presented as asked, of a clip that lives ``seconds_left`` (None: on).
+    def url(self, presentation: Presentation, *, seconds_left: float | None, head: bool = False) -> str:
+        """A URL to GET (or HEAD) an object, presented as asked, of a clip that lives ``seconds_left``.
+
+        Without ``seconds_left`` the clip lives on.
 
         Raises:
             Refused: the object is in another bucket, to which our keys may reach but clips never do.
         """
         if presentation.bucket != self._bucket:
-            log.error("a clip is not in the bucket of clips", bucket=presentation.bucket)
             raise Refused(Refusal.MISPLACED)
         return self._client.generate_presigned_url(
-            "get_object",
+            "head_object" if head else "get_object",
             Params={
                 "Bucket": presentation.bucket,
                 "Key": presentation.key,

@@ -12,6 +12,10 @@ SHORTEST_SECRET_BYTES = 32
 LONGEST_PRESIGN_SECONDS = 7 * 24 * 60 * 60
 
 
+def _path(url: AnyHttpUrl) -> str:
+    return (url.path or "").rstrip("/")
+
+
 class Settings(ApiSettings, FreeStorageSettings):
     """What the service needs. Without the free storage there is nothing to watch: it is required here."""
 
@@ -55,6 +59,17 @@ class Settings(ApiSettings, FreeStorageSettings):
             raise ValueError("JWT_ALGORITHM=HS256 needs JWT_SECRET")
         elif len(self.jwt_secret.get_secret_value().encode()) < SHORTEST_SECRET_BYTES:
             raise ValueError(f"JWT_SECRET must be at least {SHORTEST_SECRET_BYTES} bytes long for HS256")
+        return self
+
+    @model_validator(mode="after")
+    def _public_path_is_the_servers_own(self) -> Self:
+        # The path is signed too. A proxy that takes a prefix off makes every URL 403.
+        public = self.free_storage_public_endpoint
+        if public is not None and _path(public) != _path(self.free_storage_endpoint):
+            raise ValueError(
+                "FREE_STORAGE_PUBLIC_ENDPOINT must have the path of FREE_STORAGE_ENDPOINT:"
+                " a proxy may change the host in front of the S3 server, but not the path"
+            )
         return self
 
     @property

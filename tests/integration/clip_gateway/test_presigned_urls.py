@@ -1,6 +1,7 @@
 """What a browser gets from a real S3 server with the gateway's URLs."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -8,13 +9,18 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from clip_gateway.app import build
-from clip_gateway.settings import Settings
+from clip_gateway.domain import Presentation
+from clip_gateway.presign import Presigner
 from clip_registry.store import Offer
+from clip_shared.storage import s3_client
 from local_stack.servers import Addresses
-from tests.integration.clip_gateway.conftest import TOKEN, RealWorld
-from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
+from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings, serving
+from tests.unit.clip_gateway.tokens import hs256
 from tests.unit.clip_registry.cuts import a_cut
 
 if TYPE_CHECKING:
@@ -29,20 +35,12 @@ POSTER = b"\xff\xd8 a poster"
 async def gateway(addresses: Addresses, real_world: RealWorld) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway, signed in as ann; the gateway is as it is deployed."""
     app = build(
-        Settings.model_validate(
-            {
-                "free_storage_endpoint": "http://only-inside:8333",
-                "free_storage_public_endpoint": addresses.s3_endpoint_url.replace("127.0.0.1", "localhost"),
-                "free_storage_bucket": "clips",
-                "free_storage_access_key": addresses.s3_access_key,
-                "free_storage_secret_key": addresses.s3_secret_key,
-                "registry_url": real_world.url,
-                "registry_token": TOKEN,
-                "jwt_algorithm": "HS256",
-                "jwt_secret": SECRET,
-                "jwt_issuer": ISSUER,
-                "jwt_audience": AUDIENCE,
-            }
+        gateway_settings(
+            registry_url=real_world.url,
+            free_storage_endpoint="http://only-inside:8333",
+            free_storage_public_endpoint=addresses.s3_endpoint_url.replace("127.0.0.1", "localhost"),
+            free_storage_access_key=addresses.s3_access_key,
+            free_storage_secret_key=addresses.s3_secret_key,
         )
     )
     async with (
@@ -103,6 +101,17 @@ async def test_watching_reads_the_ranges_that_a_player_asks_for(
     assert part.headers["content-range"] == f"bytes 100-199/{len(VIDEO)}"
 
 
+async def test_head_leads_to_a_url_that_is_good_for_head(
+    gateway: httpx.AsyncClient, browser: httpx.AsyncClient, clip_id: UUID
+) -> None:
+    answer = await gateway.head(f"/v1/clips/{clip_id}/watch")
+    assert (answer.status_code, answer.content) == (302, b"")
+    found = await browser.head(answer.headers["location"])
+    assert found.status_code == 200
+    assert found.headers["content-length"] == str(len(VIDEO))
+    assert found.headers["content-type"] == "video/mp4"
+
+
 async def test_a_download_has_the_titles_name(
     gateway: httpx.AsyncClient, browser: httpx.AsyncClient, clip_id: UUID
 ) -> None:
@@ -138,6 +147,39 @@ async def test_urls_open_what_they_were_signed_for_and_nothing_else(
     codes = {name: (await browser.get(each)).status_code for name, each in changed.items()}
     assert codes == dict.fromkeys(changed, 403)
     assert (await browser.put(url, content=b"x")).status_code == 403
+
+
+async def test_a_proxy_may_not_take_a_prefix_off(
+    addresses: Addresses, browser: httpx.AsyncClient, s3: "S3Client"
+) -> None:
+    """Why the settings refuse a path that the S3 server does not have: the path is signed."""
+    await asyncio.to_thread(s3.put_object, Bucket="clips", Key="clips/plain", Body=VIDEO)
+
+    async def strip(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        path = request.url.path.removeprefix("/media")
+        url = f"{addresses.s3_endpoint_url}{path}?{request.url.query}"
+        found = await browser.get(url, headers={"Host": request.headers["host"]})
+        await Response(found.content, found.status_code)(scope, receive, send)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with serving(strip, listener):
+            endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            plain = await browser.get(_presigned(addresses, endpoint))
+            prefixed = await browser.get(_presigned(addresses, f"{endpoint}/media"))
+    assert (plain.status_code, plain.content) == (200, VIDEO)
+    assert prefixed.status_code == 403
+
+
+def _presigned(addresses: Addresses, endpoint: str) -> str:
+    client = s3_client(
+        endpoint=endpoint,
+        region=addresses.s3_region,
+        access_key=addresses.s3_access_key,
+        secret_key=addresses.s3_secret_key,
+    )
+    what = Presentation("clips", "clips/plain", "video/mp4", "inline")
+    return Presigner(client, "clips", longest_seconds=60).url(what, seconds_left=None)
 
 
 async def test_a_url_dies_with_its_clip(

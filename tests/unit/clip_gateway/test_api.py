@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from clip_shared.errors import TransientError
@@ -252,12 +253,54 @@ async def test_views_redirect_to_a_url_that_rests_nowhere(
     assert prometheus.get_sample_value("clips_presigns_total", {"view": view}) == 1
 
 
-@pytest.mark.parametrize("changes", [{"bucket": "vods"}, {"object_key": "clips/../../vods/x.mp4"}])
+@pytest.mark.parametrize(
+    ("view", "changes"),
+    [
+        ("watch", {"bucket": "vods"}),
+        ("watch", {"object_key": "vods/recording.mp4"}),
+        ("download", {"object_key": a_clip("bob").object_key}),
+        ("poster", {"poster_key": a_clip("bob").poster_key}),
+    ],
+)
 async def test_objects_elsewhere_are_never_handed_out(
-    guest: httpx.AsyncClient, registry: FakeRegistry, changes: dict[str, Any]
+    guest: httpx.AsyncClient,
+    registry: FakeRegistry,
+    prometheus: CollectorRegistry,
+    view: str,
+    changes: dict[str, Any],
 ) -> None:
     clip = registry.put(a_clip(**changes))
-    assert (await guest.get(f"/v1/clips/{clip.clip_id}/watch", headers=bearer())).status_code == 404
+    path = f"/v1/clips/{clip.clip_id}/{view}"
+    with structlog.testing.capture_logs() as logs:
+        assert (await guest.get(path, headers=bearer())).status_code == 404
+    assert [(each["log_level"], each["path"]) for each in logs] == [("error", path)]
+    assert prometheus.get_sample_value("clips_refusals_total", {"reason": "misplaced"}) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/clips", "/v1/clips/{}", "/v1/clips/{}/watch"])
+async def test_head_is_answered_as_get_without_a_body(
+    guest: httpx.AsyncClient, registry: FakeRegistry, prometheus: CollectorRegistry, path: str
+) -> None:
+    path = path.format(registry.put(a_clip()).clip_id)
+    get, head = [await guest.request(method, path, headers=bearer()) for method in ("GET", "HEAD")]
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    for name in ("content-length", "content-type", "cache-control"):
+        assert head.headers.get(name) == get.headers.get(name)
+    # A presigned URL is good for one method.
+    assert ("location" in head.headers) == ("location" in get.headers) == path.endswith("watch")
+    assert "location" not in head.headers or head.headers["location"] != get.headers["location"]
+    assert (await guest.head("/v1/clips/x")).status_code == 404
+    assert (await guest.head(path)).status_code == 401
+    labels = [s.labels for m in prometheus.collect() for s in m.samples if s.name.endswith("seconds_count")]
+    assert {each["method"] for each in labels} == {"GET", "HEAD"}
+    assert "unmatched" not in {each["route"] for each in labels if each["status"] != "404"}
+
+
+async def test_head_is_not_answered_where_get_is_not(
+    guest: httpx.AsyncClient, registry: FakeRegistry
+) -> None:
+    path = f"/v1/clips/{registry.put(a_clip()).clip_id}/keep"
+    assert (await guest.head(path, headers=bearer())).status_code == 405
 
 
 async def test_refusals_and_requests_are_counted(

@@ -100,12 +100,24 @@ def test_a_clip_without_a_poster_has_none_to_show() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["clips/../../vods/bob.mp4", "/clips/a.mp4", "clips/./a.mp4", "clips//a.mp4", ".."]
+    "key",
+    [
+        *("clips/../../vods/bob.mp4", "/clips/a.mp4", "clips/./a.mp4", "clips//a.mp4", ".."),
+        *("vods/ann/recording.mp4", "clips/ann/recording.mp4"),
+        a_clip("bob").object_key,
+        a_clip().object_key + "/../x",
+    ],
 )
-def test_keys_that_mean_another_object_in_a_url_are_refused(key: str) -> None:
-    with pytest.raises(Refused) as refused:
-        present(View.WATCH, a_clip(object_key=key))
-    assert refused.value.reason is Refusal.MISPLACED
+def test_only_keys_of_the_clips_own_account_are_signed(key: str) -> None:
+    poster = key.replace(".mp4", ".jpg")
+    for view, clip in (
+        (View.WATCH, a_clip(object_key=key)),
+        (View.DOWNLOAD, a_clip(object_key=key)),
+        (View.POSTER, a_clip(poster_key=poster)),
+    ):
+        with pytest.raises(Refused) as refused:
+            present(view, clip)
+        assert refused.value.reason is Refusal.MISPLACED
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,18 @@ def test_browsers_may_reach_the_storage_elsewhere(monkeypatch: pytest.MonkeyPatc
     assert Settings().public_storage_endpoint == "https://media.example/"
 
 
+def test_a_proxy_that_takes_a_prefix_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://clips.example/media")
+    with pytest.raises(ValidationError, match="must have the path of FREE_STORAGE_ENDPOINT"):
+        Settings()
+
+
+def test_an_s3_server_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "http://storage/v1/s3")
+    monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://clips.example/v1/s3/")
+    assert Settings().public_storage_endpoint == "https://clips.example/v1/s3/"
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
