@@ -1,10 +1,11 @@
 """The internal HTTP API, for the gateway and the janitor. Models: :mod:`clip_shared.registry_api`."""
 
+import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -34,6 +35,7 @@ from clip_shared.registry_api import (
 
 MAX_PAGE = 200
 DEFAULT_PAGE = 50
+SLUG = re.compile("[A-Za-z0-9_-]{1,64}")
 
 AccountId = Annotated[Identifier, Path()]
 Position = tuple[datetime, UUID]
@@ -94,9 +96,9 @@ def _add_queries(router: APIRouter, store: Store) -> None:
         return await store.totals(account_id)
 
     @router.get("/shares/{slug}")
-    async def shared(slug: Annotated[str, Path(max_length=64)]) -> ClipRecord:
+    async def shared(slug: str) -> ClipRecord:
         """The published clip behind a share link."""
-        return _record_of(await store.get_shared(slug))
+        return _record_of(await store.get_shared(slug) if SLUG.fullmatch(slug) else None)
 
 
 def _add_actions(router: APIRouter, store: Store, metrics: Metrics) -> None:
@@ -157,9 +159,11 @@ def _cursor_of(clip: Clip) -> str:
 def _position_of(cursor: str) -> Position:
     try:
         created_at, clip_id = urlsafe_b64decode(cursor).decode().split(" ")
-        position = datetime.fromisoformat(created_at), UUID(clip_id)
-    except ValueError as error:
+        moment = datetime.fromisoformat(created_at)
+        # As the database will have it. Near the ends of the calendar that overflows.
+        position = moment.astimezone(UTC), UUID(clip_id)
+    except (ValueError, OverflowError) as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The cursor is not one of ours.") from error
-    if position[0].tzinfo is None:
+    if moment.tzinfo is None:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The cursor is not one of ours.")
     return position

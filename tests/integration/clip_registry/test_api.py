@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
@@ -16,8 +15,8 @@ from clip_registry.domain import Clip
 from clip_registry.metrics import Metrics
 from clip_registry.store import Offer, Store
 from clip_shared.events import clip_id_for
-from clip_shared.problems import install_problem_handlers
 from clip_shared.registry_api import ClipPage, ClipRecord, ExpirationResult
+from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, a_cut
 
@@ -31,8 +30,7 @@ def registry() -> CollectorRegistry:
 
 
 def client_of(store: Store, registry: CollectorRegistry, token: str | None = TOKEN) -> httpx.AsyncClient:
-    app = FastAPI()
-    install_problem_handlers(app)
+    app = create_api("clip-registry")
     app.include_router(create_router(store, Metrics(registry), SecretStr(TOKEN)))
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     transport = httpx.ASGITransport(app=app)
@@ -115,6 +113,9 @@ async def test_a_purged_clip_can_be_looked_at_and_nothing_else(
         (f"/v1/clips/{clip_id_for('nobody')}", 404),
         ("/v1/clips/not-a-uuid", 422),
         ("/v1/shares/unknown", 404),
+        ("/v1/shares/%00", 404),
+        ("/v1/shares/%ff", 404),
+        (f"/v1/shares/{'x' * 5000}", 404),
         ("/v1/accounts/no%20account/clips", 422),
         ("/v1/accounts/ann/clips?limit=0", 422),
         ("/v1/accounts/ann/clips?limit=201", 422),
@@ -214,6 +215,13 @@ async def test_expiry_notices_are_counted(
         answers = [(await client.post("/v1/expiry-notices", json={"limit": 5})).json() for _ in range(2)]
     assert [(each["notified"], each["more"]) for each in answers] == [(1, False), (0, False)]
     assert registry.get_sample_value("clips_expiry_notices_total") == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/expirations", "/v1/expiry-notices"])
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", 1e300])
+async def test_moments_that_no_clip_can_have(client: httpx.AsyncClient, path: str, moment: object) -> None:
+    body = {"cutoff": moment, "since": moment}
+    assert is_problem(await client.post(path, json=body), 422)
 
 
 async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, store: Store) -> None:
