@@ -232,6 +232,7 @@ async def _serving(
         http=BoundedConnection,
         limit_concurrency=most_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
