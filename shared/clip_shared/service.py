@@ -5,6 +5,7 @@ Health and metrics are on the operations port. A service that has an API serves 
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from prometheus_client import (
 
 from clip_shared.bus import Bus
 from clip_shared.connections import KEEP_ALIVE_SECONDS, BoundedConnection
-from clip_shared.errors import TransientError
+from clip_shared.errors import PermanentError, TransientError
 from clip_shared.head import AnswerHead
 from clip_shared.logs import configure_logs
 from clip_shared.problems import PROBLEMS, install_problem_handlers
@@ -171,7 +172,16 @@ def serve(
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
-    asyncio.run(_run(build(settings), settings, socket))
+    asyncio.run(_run(_built(build, settings), settings, socket))
+
+
+def _built(build: Callable[[Settings], FastAPI], settings: Settings) -> FastAPI:
+    """Build the application, or leave with exit code 2 and the reason on standard error."""
+    try:
+        return build(settings)
+    except PermanentError as error:
+        sys.stderr.write(f"The settings cannot be used:\n  {error}\n")
+        sys.exit(2)
 
 
 async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> None:

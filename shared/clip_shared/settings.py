@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 
+Addressing = Literal["path", "virtual"]
+"""Where the bucket's name stands in the URLs of an S3 server: in the path, or before the server's name."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -112,10 +115,10 @@ class KafkaSettings(EnvironmentSettings):
 
 
 class FreeStorageSettings(EnvironmentSettings):
-    """The platform's own bucket for clips. Set all of it, or nothing: then storage is not configured."""
+    """The platform's own bucket for clips. Without FREE_STORAGE_BUCKET, storage is not configured."""
 
     free_storage_endpoint: AnyHttpUrl | None = Field(
-        default=None, description="S3 endpoint, as services reach it."
+        default=None, description="S3 endpoint, as services reach it; unset: AWS."
     )
     free_storage_public_endpoint: AnyHttpUrl | None = Field(
         default=None, description="S3 endpoint as browsers reach it; unset: the same."
@@ -123,31 +126,40 @@ class FreeStorageSettings(EnvironmentSettings):
     free_storage_region: str = Field(
         default="us-east-1", min_length=1, description="S3 region for signatures."
     )
-    free_storage_bucket: str | None = Field(
-        default=None, min_length=3, max_length=63, description="The clips' bucket."
+    free_storage_addressing: Addressing = Field(
+        default="path",
+        description="Place of the bucket's name in URLs: path (server/bucket) or virtual (bucket.server).",
     )
-    free_storage_access_key: str | None = Field(default=None, min_length=1, description="S3 access key.")
+    free_storage_bucket: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=63,
+        description="The clips' bucket; unset: storage is not configured.",
+    )
+    free_storage_access_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="S3 access key; unset: the usual chain of AWS signs (environment, profile, workload"
+        " identity, instance metadata).",
+    )
     free_storage_secret_key: SecretStr | None = Field(
-        default=None, min_length=1, description="S3 secret key."
+        default=None, min_length=1, description="S3 secret key, together with the access key."
     )
 
     @model_validator(mode="after")
-    def _all_or_nothing(self) -> Self:
-        parts = {
-            "FREE_STORAGE_ENDPOINT": self.free_storage_endpoint,
-            "FREE_STORAGE_BUCKET": self.free_storage_bucket,
-            "FREE_STORAGE_ACCESS_KEY": self.free_storage_access_key,
-            "FREE_STORAGE_SECRET_KEY": self.free_storage_secret_key,
-        }
-        missing = [name for name, value in parts.items() if value is None]
-        if missing and len(missing) < len(parts):
-            raise ValueError(f"free storage is half configured: {', '.join(missing)} missing")
+    def _whole_or_absent(self) -> Self:
+        require_both_keys("FREE_STORAGE", self.free_storage_access_key, self.free_storage_secret_key)
+        if self.free_storage_bucket is None and (
+            self.free_storage_endpoint or self.free_storage_public_endpoint or self.free_storage_access_key
+        ):
+            raise ValueError("free storage is half configured: FREE_STORAGE_BUCKET is missing")
         return self
 
-    @property
-    def free_storage_configured(self) -> bool:
-        """Whether there is a bucket to put clips in."""
-        return self.free_storage_endpoint is not None
+
+def require_both_keys(name: str, access_key: str | None, secret_key: SecretStr | None) -> None:
+    """Raise ValueError where one of a pair of S3 keys is given without the other."""
+    if (access_key is None) != (secret_key is None):
+        raise ValueError(f"{name}: an access key and a secret key go together, or neither is set")
 
 
 def load_settings(settings_class: type[Loaded]) -> Loaded:

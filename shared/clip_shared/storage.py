@@ -1,15 +1,17 @@
 """The one way in which services make an S3 client, and the command that makes their buckets."""
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.settings import FreeStorageSettings
+from clip_shared.settings import Addressing, FreeStorageSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -17,39 +19,87 @@ if TYPE_CHECKING:
 READ_TIMEOUT_SECONDS = 20.0
 
 
+class Patience(TypedDict, total=False):
+    """How long a client waits to connect (3 s) and for an answer (20 s), and how often it asks (3 times)."""
+
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    max_attempts: int
+
+
 def s3_client(
     *,
-    endpoint: str,
     region: str,
-    access_key: str,
-    secret_key: str,
-    connect_timeout_seconds: float = 3,
-    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
-    max_attempts: int = 3,
+    endpoint: str | None = None,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    addressing: Addressing = "path",
+    **patience: Unpack[Patience],
 ) -> "S3Client":
-    """An S3 client for any S3-compatible server. It blocks: call it from a thread (``asyncio.to_thread``).
+    """Return a client for any S3-compatible server. It blocks: call it from a thread (``asyncio.to_thread``).
 
-    Signatures are version 4 everywhere (left alone, boto3 presigns us-east-1 with version 2); buckets are
-    addressed by path, because most servers other than AWS have no wildcard DNS; checksums that such
-    servers may not know are sent only where the API demands them. Outages are retried ``max_attempts``
-    times in all, with exponential backoff and jitter (botocore's standard mode).
+    Without an ``endpoint`` the server is AWS. Without keys boto3's own chain signs: environment, profile,
+    workload identity, instance metadata.
+
+    Signatures are version 4 everywhere (left alone, boto3 presigns us-east-1 with version 2). Checksums that
+    other servers may not know are sent only where the API demands them; DeleteObjects carries Content-MD5,
+    which every server knows. Outages are retried with exponential backoff and jitter (botocore's standard mode).
+
+    Raises:
+        PermanentError: no keys are given, and the chain finds none.
     """
-    return boto3.client(
+    client = _session(access_key, secret_key).client(
         "s3",
-        endpoint_url=endpoint.rstrip("/"),
+        endpoint_url=endpoint.rstrip("/") if endpoint else None,
         region_name=region,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=connect_timeout_seconds,
-            read_timeout=read_timeout_seconds,
-            retries={"total_max_attempts": max_attempts, "mode": "standard"},
+            s3={"addressing_style": addressing},
+            connect_timeout=patience.get("connect_timeout_seconds", 3),
+            read_timeout=patience.get("read_timeout_seconds", READ_TIMEOUT_SECONDS),
+            retries={"total_max_attempts": patience.get("max_attempts", 3), "mode": "standard"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("before-call.s3.DeleteObjects", _check_by_md5)
+    return client
+
+
+def free_storage_client(
+    settings: FreeStorageSettings, *, endpoint: str | None = None, **patience: Unpack[Patience]
+) -> "S3Client":
+    """Return a client of the server that has the clips' bucket. Raises as :func:`s3_client` does.
+
+    ``endpoint`` is another address of that server.
+    """
+    inside, secret_key = settings.free_storage_endpoint, settings.free_storage_secret_key
+    return s3_client(
+        endpoint=endpoint or (str(inside) if inside else None),
+        region=settings.free_storage_region,
+        access_key=settings.free_storage_access_key,
+        secret_key=secret_key.get_secret_value() if secret_key else None,
+        addressing=settings.free_storage_addressing,
+        **patience,
+    )
+
+
+def _session(access_key: str | None, secret_key: str | None) -> boto3.Session:
+    try:
+        session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+        found = session.get_credentials()
+    except BotoCoreError as error:
+        raise PermanentError(f"no S3 credentials: {error}") from error
+    if found is None:
+        raise PermanentError("no S3 credentials: set the keys, or what boto3 looks for in their place")
+    return session
+
+
+def _check_by_md5(params: dict[str, Any], **_others: object) -> None:
+    """Replace the CRC32 that boto3 sends: GCS, s3proxy and older MinIO refuse it in DeleteObjects."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    params["context"].pop("checksum", None)
 
 
 async def ensure_buckets(settings: FreeStorageSettings, also: Iterable[str]) -> dict[str, bool]:
@@ -59,24 +109,16 @@ async def ensure_buckets(settings: FreeStorageSettings, also: Iterable[str]) -> 
         for each bucket, whether it was created now.
 
     Raises:
-        PermanentError: free storage is not configured.
+        PermanentError: free storage is not configured, or there are no credentials.
         TransientError: the server cannot be reached, or refused.
     """
-    endpoint, bucket, access_key, secret_key = (
-        settings.free_storage_endpoint,
-        settings.free_storage_bucket,
-        settings.free_storage_access_key,
-        settings.free_storage_secret_key,
-    )
-    if endpoint is None or bucket is None or access_key is None or secret_key is None:
-        raise PermanentError("free storage is not configured: set FREE_STORAGE_*")
-    client = s3_client(
-        endpoint=str(endpoint),
-        region=settings.free_storage_region,
-        access_key=access_key,
-        secret_key=secret_key.get_secret_value(),
-    )
-    return {name: await asyncio.to_thread(_ensure_bucket, client, name) for name in [bucket, *also]}
+    if settings.free_storage_bucket is None:
+        raise PermanentError("free storage is not configured: set FREE_STORAGE_BUCKET")
+    client = free_storage_client(settings)
+    return {
+        name: await asyncio.to_thread(_ensure_bucket, client, name)
+        for name in [settings.free_storage_bucket, *also]
+    }
 
 
 def _ensure_bucket(client: "S3Client", name: str) -> bool:

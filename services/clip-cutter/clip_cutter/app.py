@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from functools import partial
 
 from fastapi import FastAPI
 
@@ -21,7 +20,7 @@ from clip_cutter.source_storage import SourceStorage
 from clip_cutter.storage import ClipStorage
 from clip_shared.bus import Bus
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.storage import s3_client
+from clip_shared.storage import free_storage_client
 
 # The bus's share of the grace period when the service stops.
 BUS_SHARE = 0.8
@@ -72,7 +71,7 @@ def build(settings: Settings) -> FastAPI:
 
     async def check_storage() -> str | None:
         if clips is None:
-            return "free storage is not configured (FREE_STORAGE_*): every highlight is skipped"
+            return "free storage is not configured (FREE_STORAGE_BUCKET): every highlight is skipped"
         return await clips.check()
 
     async def check_sources() -> str | None:
@@ -108,20 +107,9 @@ def cutter_of(settings: CuttingSettings, programs: Programs, metrics: Metrics) -
 
 
 def _clip_storage(settings: Settings) -> ClipStorage | None:
-    endpoint, bucket, access_key, secret_key = (
-        settings.free_storage_endpoint,
-        settings.free_storage_bucket,
-        settings.free_storage_access_key,
-        settings.free_storage_secret_key,
-    )
-    if endpoint is None or bucket is None or access_key is None or secret_key is None:
+    if settings.free_storage_bucket is None:
         return None
-    client = partial(
-        s3_client,
-        endpoint=str(endpoint),
-        region=settings.free_storage_region,
-        access_key=access_key,
-        secret_key=secret_key.get_secret_value(),
+    prober = free_storage_client(
+        settings, connect_timeout_seconds=1, read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1, max_attempts=1
     )
-    prober = client(connect_timeout_seconds=1, read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1, max_attempts=1)
-    return ClipStorage(client(), bucket, prober=prober)
+    return ClipStorage(free_storage_client(settings), settings.free_storage_bucket, prober=prober)

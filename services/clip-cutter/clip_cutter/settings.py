@@ -20,7 +20,14 @@ from pydantic_settings import NoDecode
 
 from clip_cutter.domain.cut import ModeChoice
 from clip_shared.events import BucketName, Identifier
-from clip_shared.settings import EnvironmentSettings, FreeStorageSettings, KafkaSettings, ServiceSettings
+from clip_shared.settings import (
+    Addressing,
+    EnvironmentSettings,
+    FreeStorageSettings,
+    KafkaSettings,
+    ServiceSettings,
+    require_both_keys,
+)
 
 MEBIBYTE = 1024 * 1024
 
@@ -28,15 +35,24 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class SourceProfile(BaseModel):
-    """A place that VODs are read from, and the only buckets there that may be named."""
+    """A place that VODs are read from, and the only buckets there that may be named.
+
+    Without ``endpoint`` it is AWS; without keys boto3's own chain signs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint: AnyHttpUrl
+    endpoint: AnyHttpUrl | None = None
     region: Text = "us-east-1"
-    access_key: Text
-    secret_key: SecretStr
+    addressing: Addressing = "path"
+    access_key: Text | None = None
+    secret_key: SecretStr | None = None
     buckets: Annotated[frozenset[BucketName], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _both_keys_or_neither(self) -> Self:
+        require_both_keys("source profile", self.access_key, self.secret_key)
+        return self
 
 
 def _from_json(value: object) -> object:
@@ -109,5 +125,6 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSetti
     source_storage_profiles: Profiles = Field(
         default_factory=dict,
         description="Where VODs are, as JSON:"
-        ' {"name": {"endpoint", "region", "access_key", "secret_key", "buckets": […]}}.',
+        ' {"name": {"buckets": […], "endpoint", "region", "addressing", "access_key", "secret_key"}}.'
+        " Only buckets must be there; the others are as those of FREE_STORAGE_*.",
     )

@@ -132,10 +132,11 @@ def _authorities() -> str:
 
 def _client(profile: SourceProfile) -> "S3Client":
     return s3_client(
-        endpoint=str(profile.endpoint),
+        endpoint=str(profile.endpoint) if profile.endpoint else None,
         region=profile.region,
         access_key=profile.access_key,
-        secret_key=profile.secret_key.get_secret_value(),
+        secret_key=profile.secret_key.get_secret_value() if profile.secret_key else None,
+        addressing=profile.addressing,
         read_timeout_seconds=STALL_SECONDS,
     )
 

@@ -29,7 +29,9 @@ CACHE_CONTROL = "private, max-age=604800, immutable"
 NOTE = "clip-created"
 MAX_NOTE_BYTES = 2048 - len("x-amz-meta-") - len(NOTE)  # S3's limit for all of an object's metadata
 MAX_UNPACKED_BYTES = 64 * 1024
-NOT_FOUND = 404
+FORBIDDEN, NOT_FOUND = 403, 404
+# Not a clip's key, and never written: readiness asks for it, as the bucket itself may not be asked about.
+PROBE_KEY = "clips/.readiness"
 
 
 class Note(Contract):
@@ -94,7 +96,9 @@ class ClipStorage:
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NOT_FOUND:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            # The answer to a HEAD has no body: ask again for the reason.
+            if status == NOT_FOUND or (status == FORBIDDEN and self._lacks(self._client, key)):
                 return None
             raise _outage(self.bucket, error) from error
         except BotoCoreError as error:
@@ -142,16 +146,36 @@ class ClipStorage:
             raise _outage(self.bucket, error) from error
 
     async def check(self) -> str | None:
-        """Whether the bucket answers.
+        """Whether the bucket answers, asked with nothing but the permission to read clips.
 
         Raises:
             TransientError: it does not.
         """
+        missing = await asyncio.to_thread(self._lacks, self._prober, PROBE_KEY)
+        return _BLIND if missing == "AccessDenied" else None
+
+    def _lacks(self, client: "S3Client", key: str) -> str | None:
+        """Return how S3 says that an object is not there: AccessDenied to whoever may not list the bucket.
+
+        Raises:
+            TransientError: the storage is down, or refuses us for another reason.
+        """
         try:
-            await asyncio.to_thread(self._prober.head_bucket, Bucket=self.bucket)
-        except (BotoCoreError, ClientError) as error:
+            client.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in {"NoSuchKey", "AccessDenied"}:
+                return code
+            raise _outage(self.bucket, error) from error
+        except BotoCoreError as error:
             raise _outage(self.bucket, error) from error
         return None
+
+
+_BLIND = (
+    "the clips' bucket does not tell a missing object from a forbidden one: grant s3:ListBucket,"
+    " and make sure of s3:GetObject and s3:PutObject"
+)
 
 
 def _outage(bucket: str, error: BotoCoreError | ClientError) -> TransientError:

@@ -15,7 +15,7 @@ from clip_gateway.presign import Presigner
 from clip_gateway.registry_client import HttpRegistry, open_http
 from clip_gateway.settings import Settings
 from clip_shared.service import create_app, metrics_registry
-from clip_shared.storage import s3_client
+from clip_shared.storage import free_storage_client
 
 NAME = "clip-gateway"
 
@@ -54,12 +54,9 @@ async def _kept_fresh(jwks: Jwks | None) -> AsyncIterator[None]:
 
 
 def _presigner(settings: Settings) -> Presigner:
-    client = s3_client(
-        endpoint=settings.public_storage_endpoint,
-        region=settings.free_storage_region,
-        access_key=settings.free_storage_access_key,
-        secret_key=settings.free_storage_secret_key.get_secret_value(),
-    )
+    # The host is part of a signature: it must be the one that browsers reach.
+    public = settings.free_storage_public_endpoint
+    client = free_storage_client(settings, endpoint=str(public) if public else None)
     return Presigner(client, settings.free_storage_bucket, longest_seconds=settings.presigned_url_seconds)
 
 

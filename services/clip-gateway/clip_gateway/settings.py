@@ -19,10 +19,7 @@ def _path(url: AnyHttpUrl) -> str:
 class Settings(ApiSettings, FreeStorageSettings):
     """What the service needs. Without the free storage there is nothing to watch: it is required here."""
 
-    free_storage_endpoint: AnyHttpUrl = Field(description="S3 endpoint, as services reach it.")
     free_storage_bucket: str = Field(min_length=3, max_length=63, description="The clips' bucket.")
-    free_storage_access_key: str = Field(min_length=1, description="S3 access key.")
-    free_storage_secret_key: SecretStr = Field(min_length=1, description="S3 secret key.")
     presigned_url_seconds: int = Field(
         default=900,
         ge=1,
@@ -72,7 +69,3 @@ class Settings(ApiSettings, FreeStorageSettings):
             )
         return self
 
-    @property
-    def public_storage_endpoint(self) -> str:
-        """The S3 endpoint as browsers reach it. The host is part of a signature: it must be this one."""
-        return str(self.free_storage_public_endpoint or self.free_storage_endpoint)

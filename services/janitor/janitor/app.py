@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from clip_shared.bus import Bus
 from clip_shared.errors import TransientError
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.storage import READ_TIMEOUT_SECONDS, s3_client
+from clip_shared.storage import READ_TIMEOUT_SECONDS, free_storage_client
 from janitor import handlers
 from janitor.metrics import Metrics
 from janitor.registry_client import HttpRegistry, open_http
@@ -61,11 +61,5 @@ def http_of(settings: SweepSettings) -> httpx.AsyncClient:
 
 def storage_of(settings: SweepSettings, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS) -> ClipStorage:
     """The clips' bucket, which may take so long for each answer."""
-    client = s3_client(
-        endpoint=str(settings.free_storage_endpoint),
-        region=settings.free_storage_region,
-        access_key=settings.free_storage_access_key,
-        secret_key=settings.free_storage_secret_key.get_secret_value(),
-        read_timeout_seconds=read_timeout_seconds,
-    )
+    client = free_storage_client(settings, read_timeout_seconds=read_timeout_seconds)
     return ClipStorage(client, settings.free_storage_bucket)

@@ -1,16 +1,39 @@
 """The janitor's rules: what may be deleted, and when failures mean an outage. Pure: no I/O, no clock."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clip_shared.clip_keys import is_clip_key
 from clip_shared.events import DailyTick, Event, ObjectReleased, event_id
 
 SOURCE = "janitor"
-# S3 error codes that speak of the server, not of the object.
-SERVER_TROUBLE = {"InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
+CLIPS_PREFIX = "clips/"
+
+# S3 error codes by what they speak of: the server, or our keys, clock and bucket. AccessDenied may speak of what
+# we may do in the bucket, and of one object (a legal hold).
+_DENIED = "AccessDenied"
+_SERVER_TROUBLE = frozenset(
+    {"InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
+)
+_OUR_SETTINGS = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NoSuchBucket",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+# The only ones that speak of an object: it is locked, archived, or has a name that the server will not have.
+_STUCK_OBJECT = frozenset(
+    {"InvalidArgument", "InvalidObjectState", "InvalidRequest", "KeyTooLongError", "MethodNotAllowed"}
+)
+_BAD_REQUEST, _NOT_ALLOWED, _LENGTH_REQUIRED, _NOT_IMPLEMENTED = 400, 405, 411, 501
+_FORBIDDEN, _NOT_FOUND = 403, 404
 
 Release = Event[ObjectReleased]
 
@@ -30,7 +53,7 @@ class Refusal(StrEnum):
     """Why a release is not acted on."""
 
     FOREIGN_BUCKET = "foreign_bucket"
-    UNSAFE_KEY = "unsafe_key"
+    NOT_A_CLIP = "not_a_clip"
 
 
 @dataclass(frozen=True)
@@ -42,35 +65,17 @@ class Plan:
 
 
 def plan_deletion(releases: Iterable[Release], bucket: str) -> Plan:
-    """Only objects in our own bucket may be touched, whatever a message says."""
+    """Only clips in our own bucket may be touched, whatever a message says."""
     by_key: dict[str, list[Release]] = defaultdict(list)
     refused: list[tuple[Release, Refusal]] = []
     for release in releases:
         if release.data.bucket != bucket:
             refused.append((release, Refusal.FOREIGN_BUCKET))
-        elif not _names_one_object(release.data.object_key):
-            refused.append((release, Refusal.UNSAFE_KEY))
+        elif not is_clip_key(release.data.object_key):
+            refused.append((release, Refusal.NOT_A_CLIP))
         else:
             by_key[release.data.object_key].append(release)
     return Plan(by_key, refused)
-
-
-def _names_one_object(key: str) -> bool:
-    """Whether no server can take the key for a folder, or for a way out of the bucket."""
-    return not any(segment in {"", ".", ".."} for segment in key.split("/"))
-
-
-CLIPS_PREFIX = "clips/"
-# What the cutter writes: clips/{account}/{clip}/{event}, a video or a poster.
-_CLIP_OBJECT = re.compile(
-    rf"{CLIPS_PREFIX}[A-Za-z0-9_-]{{1,64}}/[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}"
-    r"/[A-Za-z0-9_-]{1,64}\.(mp4|jpg)"
-)
-
-
-def is_clip_object(key: str) -> bool:
-    """Whether the key is one that the cutter gives: the sweep touches nothing else."""
-    return _CLIP_OBJECT.fullmatch(key) is not None
 
 
 def is_too_much(orphans: int, examined: int) -> bool:
@@ -87,9 +92,34 @@ class Failure:
 
 
 def is_outage(asked: int, failures: Mapping[str, Failure]) -> bool:
-    """Whether the storage is down rather than some objects stuck.
+    """Whether the storage is down: nothing could be deleted, and no answer may speak of an object."""
+    of_objects = _STUCK_OBJECT | {_DENIED}
+    return asked == len(failures) and all(each.code not in of_objects for each in failures.values())
 
-    Nothing at all could be deleted, and the server blames itself. A single stuck object looks the same
-    for as long as it comes alone; with the next release that can be deleted it is found out.
+
+def are_stuck(asked: int, failures: Mapping[str, Failure]) -> bool:
+    """Whether failures are facts about objects: others could be deleted, and every code speaks of an object.
+
+    Busy servers and missing permissions fail for a few keys of many, too: those will be deleted later.
     """
-    return 0 < asked == len(failures) and all(each.code in SERVER_TROUBLE for each in failures.values())
+    return len(failures) < asked and all(each.code in _STUCK_OBJECT for each in failures.values())
+
+
+def is_bulk_refused(status: int, code: str) -> bool:
+    """Whether an answer to DeleteObjects means that the server does not know it, or not as we send it."""
+    answers = {_BAD_REQUEST, _NOT_ALLOWED, _LENGTH_REQUIRED, _NOT_IMPLEMENTED}
+    return status in answers and code not in _SERVER_TROUBLE | _OUR_SETTINGS
+
+
+def is_question_refused(status: int, code: str) -> bool:
+    """Whether an answer to a question about the bucket means that it is not answered, here or to us.
+
+    An answer without a code of S3 comes from something else, a proxy for example: that is an outage.
+    """
+    if status in {_NOT_ALLOWED, _NOT_IMPLEMENTED}:
+        return True
+    return (
+        status in {_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND}
+        and not code.isdigit()
+        and code not in _SERVER_TROUBLE | _OUR_SETTINGS
+    )

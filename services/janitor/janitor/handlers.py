@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import structlog
 
 from clip_shared.bus import Bus, Rejected
-from clip_shared.errors import PermanentError
+from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, ObjectReleased
-from janitor.domain import Plan, Refusal, Release, follow_up, plan_deletion
+from janitor.domain import Plan, Refusal, Release, are_stuck, follow_up, plan_deletion
 from janitor.metrics import Metrics
 from janitor.registry_client import Registry
 from janitor.storage import MAX_KEYS, ClipStorage
@@ -35,6 +35,7 @@ class Pace:
 
 def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metrics, pace: Pace) -> None:
     """Register the janitor's handlers."""
+    metrics.show_trouble(lambda: storage.trouble is not None)
 
     @bus.subscriber(DailyTick, deadline_seconds=pace.budget_seconds + TICK_MARGIN_SECONDS)
     async def daily_tick(event: Event[DailyTick]) -> None:
@@ -93,6 +94,8 @@ async def tell_of_expiry(registry: Registry, batch_size: int, deadline: float) -
 
 async def _delete(plan: Plan, storage: ClipStorage, metrics: Metrics) -> list[Rejected[ObjectReleased]]:
     failures = await storage.delete(list(plan.by_key))
+    if failures and not are_stuck(len(plan.by_key), failures):
+        raise TransientError(f"storage does not delete now: {next(iter(failures.items()))}")
     rejected = []
     for key, releases in plan.by_key.items():
         if (failure := failures.get(key)) is None:
@@ -106,7 +109,7 @@ async def _delete(plan: Plan, storage: ClipStorage, metrics: Metrics) -> list[Re
 
 def _refuse(release: Release, refusal: Refusal, metrics: Metrics) -> Rejected[ObjectReleased]:
     metrics.failed(refusal)
-    problem = f"{refusal}: {release.data.object_key} in {release.data.bucket} is none of our objects"
+    problem = f"{refusal}: {release.data.object_key} in {release.data.bucket} is not a clip of ours"
     return Rejected(release, PermanentError(problem))
 
 

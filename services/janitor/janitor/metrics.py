@@ -1,6 +1,7 @@
 """Every metric that the janitor exports, besides those of the bus and the process."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, write_to_textfile
@@ -44,6 +45,16 @@ class Metrics:
             "Age of the oldest release that is being worked on, at its latest attempt; 0 when none is.",
             registry=registry,
         )
+
+        self._refusing = Gauge(
+            "clips_storage_refuses_deletion",
+            "1 while the storage does not delete: it is out, or refuses us; else 0.",
+            registry=registry,
+        )
+
+    def show_trouble(self, is_in_trouble: Callable[[], bool]) -> None:
+        """Show from now on whether the storage deletes."""
+        self._refusing.set_function(is_in_trouble)
 
     def expired(self, count: int) -> None:
         """Count purged clips."""

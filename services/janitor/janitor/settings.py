@@ -8,12 +8,9 @@ from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSett
 class SweepSettings(ServiceSettings, FreeStorageSettings):
     """What the orphan sweep needs. Without free storage there is nothing to delete: here it is required."""
 
-    free_storage_endpoint: AnyHttpUrl = Field(description="S3 endpoint, as services reach it.")
     free_storage_bucket: str = Field(
         min_length=3, max_length=63, description="The clips' bucket; nothing is deleted anywhere else."
     )
-    free_storage_access_key: str = Field(min_length=1, description="S3 access key.")
-    free_storage_secret_key: SecretStr = Field(min_length=1, description="S3 secret key.")
 
     registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
     registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")

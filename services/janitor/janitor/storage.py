@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from clip_shared.errors import TransientError
-from janitor.domain import Failure, is_outage
+from janitor.domain import Failure, is_bulk_refused, is_outage, is_question_refused
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,10 +21,14 @@ log = structlog.get_logger()
 
 # S3's own limit.
 MAX_KEYS = 1000
+# Where the server knows no DeleteObjects.
+DELETES_AT_ONCE = 8
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.2
 # All attempts together; below the deadline of the handler, which would take it for a surprise.
 BUDGET_SECONDS = 90.0
+# A failure is news for as long as this: whoever deletes tries again every half minute.
+TROUBLE_SECONDS = 300.0
 
 
 class Listed(NamedTuple):
@@ -34,6 +39,10 @@ class Listed(NamedTuple):
     modified_at: datetime
 
 
+class BulkRefused(Exception):
+    """The server does not take DeleteObjects."""
+
+
 class ClipStorage:
     """One bucket, behind a blocking S3 client that this class calls from threads."""
 
@@ -41,6 +50,8 @@ class ClipStorage:
         self._client = client
         self.bucket = bucket
         self._versioning: str | None = None
+        self._takes_bulk = True
+        self._trouble: tuple[float, str] | None = None
 
     async def pages(self, prefix: str) -> AsyncIterator[list[Listed]]:
         """All objects whose keys begin so, at most 1000 at a time. One may be deleted once it was listed.
@@ -74,16 +85,36 @@ class ClipStorage:
             the keys that could not be deleted after several attempts, and why.
 
         Raises:
-            TransientError: the storage is down, too slow, or refuses us altogether. Some of the objects
-                may be gone; asking again is safe.
+            TransientError: the storage is down, too slow, or refuses us. Some of the objects may be gone;
+                asking again is safe.
         """
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        try:
+            failures = await self._delete_in_time(wanted)
+        except TransientError as error:
+            self._trouble = time.monotonic(), str(error)
+            raise
+        nothing_went = len(failures) == len(wanted)
+        self._trouble = (time.monotonic(), _sentence(failures)) if nothing_went else None
+        return failures
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing could be deleted when it was last tried, a few minutes ago at most."""
+        if self._trouble is None or time.monotonic() - self._trouble[0] > TROUBLE_SECONDS:
+            return None
+        return self._trouble[1]
+
+    async def _delete_in_time(self, keys: list[str]) -> dict[str, Failure]:
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
-                failures = await self._delete_persistently(list(dict.fromkeys(keys)))
+                failures = await self._delete_persistently(keys)
         except TimeoutError as error:
             raise TransientError(f"storage did not delete within {BUDGET_SECONDS:.0f} s") from error
-        if is_outage(len(set(keys)), failures):
-            raise TransientError(f"storage deletes nothing: {next(iter(failures.values()))}")
+        if is_outage(len(keys), failures):
+            raise TransientError(_sentence(failures))
         return failures
 
     async def _delete_persistently(self, keys: list[str]) -> dict[str, Failure]:
@@ -98,71 +129,106 @@ class ClipStorage:
 
     async def _delete_all(self, keys: list[str]) -> dict[str, Failure]:
         failures: dict[str, Failure] = {}
-        for batch in _batches(keys):
-            failures |= await asyncio.to_thread(self._delete_batch, batch)
+        for batch in _batches(keys, MAX_KEYS):
+            failures |= await self._delete_batch(batch)
         return failures
 
-    def _delete_batch(self, keys: list[str]) -> dict[str, Failure]:
+    async def _delete_batch(self, keys: list[str]) -> dict[str, Failure]:
+        if not self._takes_bulk:
+            return await self._delete_singly(keys)
+        try:
+            return await asyncio.to_thread(self._delete_together, keys)
+        except BulkRefused as refusal:
+            failures = await self._delete_singly(keys)
+            if len(failures) < len(keys):
+                self._takes_bulk = False
+                log.warning(
+                    "the storage takes no DeleteObjects: objects are deleted one by one", why=str(refusal)
+                )
+            return failures
+
+    def _delete_together(self, keys: list[str]) -> dict[str, Failure]:
         """One DeleteObjects. Quiet: the answer names only what failed."""
         try:
             answer = self._client.delete_objects(
                 Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
             )
         except ClientError as error:
-            if _code(error) == "MalformedXML":
-                return self._isolate(keys, error)
+            if is_bulk_refused(_status(error), _code(error)):
+                raise BulkRefused(str(error)) from error
             raise TransientError(f"storage refused us in bucket {self.bucket}: {error}") from error
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
-        return {
-            each["Key"]: Failure(each.get("Code", "unknown"), each.get("Message", ""))
-            for each in answer.get("Errors", [])
-            if "Key" in each and each.get("Code") != "NoSuchKey"
-        }
+        failed = [each for each in answer.get("Errors", []) if each.get("Code") != _GONE]
+        if not all("Key" in each for each in failed):
+            raise TransientError(f"storage does not say which objects it did not delete: {failed[0]}")
+        return {each["Key"]: Failure(each.get("Code", "unknown"), each.get("Message", "")) for each in failed}
 
-    def _isolate(self, keys: list[str], error: ClientError) -> dict[str, Failure]:
-        """Find the key that XML cannot carry, so that the others of its batch go through."""
-        if len(keys) == 1:
-            return {keys[0]: Failure(_code(error), str(error))}
-        middle = len(keys) // 2
-        return self._delete_batch(keys[:middle]) | self._delete_batch(keys[middle:])
+    async def _delete_singly(self, keys: list[str]) -> dict[str, Failure]:
+        failures: dict[str, Failure] = {}
+        for some in _batches(keys, DELETES_AT_ONCE):
+            results = await asyncio.gather(*(asyncio.to_thread(self._delete_one, key) for key in some))
+            failures |= {key: failure for key, failure in zip(some, results, strict=True) if failure}
+        return failures
+
+    def _delete_one(self, key: str) -> Failure | None:
+        try:
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            return None if _code(error) == _GONE else Failure(_code(error), str(error))
+        except BotoCoreError as error:
+            raise TransientError(f"storage cannot be reached: {error}") from error
+        return None
 
     async def check(self) -> str | None:
-        """Whether the bucket answers, and whether what is deleted from it is really gone.
+        """Whether the bucket answers, deletes, and is rid of what was deleted.
 
         Raises:
-            TransientError: it does not answer.
+            TransientError: it does not answer, or did not delete when it was last asked to.
         """
+        if self.trouble is not None:
+            raise TransientError(self.trouble)
         versioning = await asyncio.to_thread(self._read_versioning)
-        shortfall = _SHORTFALLS.get(versioning)
-        if versioning != self._versioning and shortfall is not None:
-            log.warning(shortfall, bucket=self.bucket)
+        notice = _NOTICES.get(versioning)
+        if versioning != self._versioning and notice is not None:
+            log.warning(notice, bucket=self.bucket)
         self._versioning = versioning
-        return shortfall
+        return None if versioning == _UNKNOWN else notice
 
     def _read_versioning(self) -> str:
         try:
             return str(self._client.get_bucket_versioning(Bucket=self.bucket).get("Status", _UNVERSIONED))
         except ClientError as error:
-            if _code(error) in {"AccessDenied", "NotImplemented"}:
-                return _code(error)
+            if is_question_refused(_status(error), _code(error)):
+                return _UNKNOWN
             raise TransientError(f"bucket {self.bucket}: {error}") from error
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
 
 
+_GONE = "NoSuchKey"
 _UNVERSIONED = "Disabled"
-_SHORTFALLS = {
+_UNKNOWN = "unknown"
+_NOTICES = {
     "Enabled": "the clips' bucket is versioned: a deleted clip leaves an old version behind, which costs on",
     "Suspended": "the clips' bucket was versioned once: versions from that time stay behind, and cost on",
-    "AccessDenied": "nobody may tell us whether the clips' bucket is versioned: grant s3:GetBucketVersioning",
+    _UNKNOWN: "the storage does not say whether the clips' bucket is versioned (s3:GetBucketVersioning)",
 }
 
 
-def _batches(keys: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(keys), MAX_KEYS):
-        yield keys[start : start + MAX_KEYS]
+def _batches(keys: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _sentence(failures: dict[str, Failure]) -> str:
+    key, failure = next(iter(failures.items()))
+    return f"storage does not delete {key}: {failure.code} {failure.message}"
 
 
 def _code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "unknown")
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from clip_shared.clip_keys import is_clip_key
 from clip_shared.errors import PermanentError
-from janitor.domain import CLIPS_PREFIX, Failure, is_clip_object, is_too_much
+from janitor.domain import CLIPS_PREFIX, Failure, is_too_much
 from janitor.registry_client import Registry
 from janitor.storage import ClipStorage, Listed
 
@@ -99,7 +100,7 @@ class Sweep:
             yield orphans
 
     def _is_candidate(self, listed: Listed, tally: Tally) -> bool:
-        if not is_clip_object(listed.key):
+        if not is_clip_key(listed.key):
             tally.foreign += 1
         elif listed.modified_at >= self._older_than:
             tally.young += 1

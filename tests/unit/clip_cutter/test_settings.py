@@ -24,7 +24,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kafka_is_all_it_needs() -> None:
     settings = Settings()
-    assert not settings.free_storage_configured
+    assert settings.free_storage_bucket is None
     assert settings.source_storage_profiles == {}
     assert (settings.cut_mode, settings.min_clip_seconds, settings.max_clip_seconds) == (
         ModeChoice.AUTO,
@@ -40,8 +40,16 @@ def test_profiles_are_read_from_json_and_keep_their_secret(monkeypatch: pytest.M
     settings = Settings()
     profile = settings.source_storage_profiles["archive"]
     assert profile.buckets == {"vods"}
+    assert profile.secret_key is not None
     assert profile.secret_key.get_secret_value() == "very-secret"
     assert "very-secret" not in repr(settings)
+
+
+def test_a_profile_needs_no_more_than_its_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_STORAGE_PROFILES", json.dumps({"aws": {"buckets": ["vods"]}}))
+    profile = Settings().source_storage_profiles["aws"]
+    assert (profile.endpoint, profile.access_key, profile.secret_key) == (None, None, None)
+    assert profile.addressing == "path"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +60,9 @@ def test_profiles_are_read_from_json_and_keep_their_secret(monkeypatch: pytest.M
         ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "buckets": []}}), "buckets"),
         ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "bucket": "vods"}}), "bucket"),
         ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "endpoint": "s3"}}), "endpoint"),
+        ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "access_key": None}}), "go together"),
+        ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "secret_key": None}}), "go together"),
+        ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "addressing": "dns"}}), "addressing"),
         ("CUT_MODE", "fast", "cut_mode"),
         ("MIN_CLIP_SECONDS", "200", "greater than MAX_CLIP_SECONDS"),
         ("MAX_CLIPS_PER_VOD", "0", "max_clips_per_vod"),

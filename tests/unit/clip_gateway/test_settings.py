@@ -6,10 +6,7 @@ from pydantic import ValidationError
 from clip_gateway.settings import Settings
 
 REQUIRED = {
-    "FREE_STORAGE_ENDPOINT": "http://s3:8333",
     "FREE_STORAGE_BUCKET": "clips",
-    "FREE_STORAGE_ACCESS_KEY": "key",
-    "FREE_STORAGE_SECRET_KEY": "secret",
     "REGISTRY_URL": "http://registry:8080",
     "REGISTRY_TOKEN": "0123456789abcdef",
     "JWT_JWKS_URL": "https://sign-in.example/keys",
@@ -29,12 +26,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_required_is_enough() -> None:
     settings = Settings()
     assert settings.jwt_algorithm == "RS256"
-    assert settings.public_storage_endpoint == "http://s3:8333/"
-
-
-def test_browsers_may_reach_the_storage_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://media.example")
-    assert Settings().public_storage_endpoint == "https://media.example/"
 
 
 def test_a_proxy_that_takes_a_prefix_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

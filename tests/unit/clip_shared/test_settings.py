@@ -28,16 +28,35 @@ def test_all_problems_are_reported_at_once(
     assert all(name in told for name in ("OPERATIONS_PORT", "LOG_LEVEL", "KAFKA_BOOTSTRAP_SERVERS"))
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"SECRET_KEY": "hunter2hunter2", "BUCKET": "clips"}, "an access key and a secret key"),
+        ({"ACCESS_KEY": "hunter2hunter2", "BUCKET": "clips"}, "an access key and a secret key"),
+        ({"ACCESS_KEY": "key", "SECRET_KEY": "hunter2hunter2"}, "FREE_STORAGE_BUCKET"),
+        ({"ENDPOINT": "http://s3:8333"}, "FREE_STORAGE_BUCKET"),
+        ({"PUBLIC_ENDPOINT": "http://s3:8333"}, "FREE_STORAGE_BUCKET"),
+        ({"BUCKET": "clips", "ADDRESSING": "dns"}, "FREE_STORAGE_ADDRESSING"),
+    ],
+)
 def test_half_a_storage_is_refused_without_showing_the_secret(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: dict[str, str], missing: str
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
-    monkeypatch.setenv("FREE_STORAGE_SECRET_KEY", "hunter2hunter2")
+    for name, value in given.items():
+        monkeypatch.setenv(f"FREE_STORAGE_{name}", value)
     with pytest.raises(SystemExit):
         load_settings(Settings)
     told = capsys.readouterr().err
-    assert "FREE_STORAGE_BUCKET" in told
+    assert missing in told
     assert "hunter2" not in told
+
+
+def test_a_bucket_is_a_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    monkeypatch.setenv("FREE_STORAGE_BUCKET", "clips")
+    settings = load_settings(Settings)
+    assert (settings.free_storage_bucket, settings.free_storage_addressing) == ("clips", "path")
 
 
 def test_sasl_needs_credentials(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +82,7 @@ def test_a_session_is_one_that_brokers_and_the_bus_allow(
 def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "")
-    assert not load_settings(Settings).free_storage_configured
+    assert load_settings(Settings).free_storage_bucket is None
 
 
 def test_an_api_on_the_operations_port_is_refused(

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason
+from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason, clip_id_for
 from clip_shared.registry_api import ExpirationResult, ExpiryNoticeResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -77,8 +77,6 @@ class FakeS3:
         self.batches.append(keys)
         if self.outage is not None:
             raise self.outage
-        if any("\ufffe" in key for key in keys):
-            raise client_error("MalformedXML", 400)
         codes = {key: self.stuck[key].pop(0) for key in keys if self.stuck.get(key)}
         self.keys -= set(keys) - set(codes)
         return {"Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()]}
@@ -118,6 +116,11 @@ class FakeS3:
 def client_error(code: str, status: int) -> ClientError:
     response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(response, "DeleteObjects")
+
+
+def a_key(name: str, ending: str = "mp4") -> str:
+    """The key of a clip's object; another one for each name."""
+    return f"clips/ann/{clip_id_for(name)}/event-1.{ending}"
 
 
 def a_release(key: str, bucket: str = "clips", *, time: datetime = NOON) -> Event[ObjectReleased]:

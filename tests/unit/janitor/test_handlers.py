@@ -16,7 +16,7 @@ from janitor.domain import follow_up
 from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
 from janitor.storage import ClipStorage
-from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_release, a_tick, client_error
+from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_key, a_release, a_tick, client_error
 
 SECOND = timedelta(seconds=1)
 
@@ -168,12 +168,13 @@ async def test_out_of_time_a_follow_up_tells_the_rest() -> None:
 
 async def test_released_objects_are_deleted() -> None:
     janitor = Janitor()
-    janitor.s3.keys = {"a/1.mp4", "a/1.jpg", "a/2.mp4"}
+    video, poster, other, absent = a_key("1"), a_key("1", "jpg"), a_key("2"), a_key("3")
+    janitor.s3.keys = {video, poster, other}
     ten_minutes_ago = datetime.now(UTC) - timedelta(minutes=10)
-    releases = [a_release(key, time=ten_minutes_ago) for key in ("a/1.mp4", "a/1.jpg", "absent", "a/1.mp4")]
+    releases = [a_release(key, time=ten_minutes_ago) for key in (video, poster, absent, video)]
     assert await janitor.release(*releases) == []
-    assert janitor.s3.keys == {"a/2.mp4"}
-    assert janitor.s3.batches == [["a/1.mp4", "a/1.jpg", "absent"]]
+    assert janitor.s3.keys == {other}
+    assert janitor.s3.batches == [[video, poster, absent]]
     assert janitor.value("clips_objects_deleted_total") == 3
     assert janitor.value("clips_release_to_deletion_seconds_sum") == pytest.approx(1800, abs=10)
     assert janitor.value("clips_oldest_release_seconds") == 0
@@ -181,27 +182,46 @@ async def test_released_objects_are_deleted() -> None:
 
 async def test_what_may_not_or_cannot_be_deleted_is_rejected_and_the_rest_goes() -> None:
     janitor = Janitor()
-    janitor.s3.keys = {"good", "stuck"}
-    janitor.s3.stuck["stuck"] = ["AccessDenied"] * 10
-    foreign, outside = a_release("good", "vods"), a_release("../vods/x")
-    stuck, again, good = a_release("stuck"), a_release("stuck"), a_release("good")
+    janitor.s3.keys = {a_key("good"), a_key("stuck"), "vods/precious.mp4"}
+    janitor.s3.stuck[a_key("stuck")] = ["InvalidRequest"] * 10
+    foreign, outside = a_release(a_key("good"), "vods"), a_release("vods/precious.mp4")
+    stuck, again, good = a_release(a_key("stuck")), a_release(a_key("stuck")), a_release(a_key("good"))
     rejected = await janitor.release(foreign, stuck, good, outside, again)
     assert {id(each.event) for each in rejected} == {id(each) for each in (foreign, outside, stuck, again)}
     assert all(isinstance(each.error, PermanentError) for each in rejected)
     assert "vods" in str(rejected[0].error)
-    assert janitor.s3.keys == {"stuck"}
-    for reason in ("foreign_bucket", "unsafe_key", "AccessDenied"):
+    assert janitor.s3.keys == {a_key("stuck"), "vods/precious.mp4"}
+    for reason in ("foreign_bucket", "not_a_clip", "InvalidRequest"):
         assert janitor.value("clips_objects_failed_total", reason=reason) == 1
 
 
-async def test_an_outage_of_the_storage_keeps_the_whole_batch_and_shows_its_age() -> None:
+@pytest.mark.parametrize(
+    "code", ["SlowDown", "InternalError", "AccessDenied", "NoSuchBucket", "404", "Strange"]
+)
+async def test_an_outage_that_is_told_of_some_keys_is_never_a_fact_about_them(code: str) -> None:
+    janitor = Janitor()
+    janitor.s3.keys = {a_key("good"), a_key("later")}
+    janitor.s3.stuck[a_key("later")] = [code] * 10
+    with pytest.raises(TransientError, match=code):
+        await janitor.release(a_release(a_key("good")), a_release(a_key("later")))
+    assert janitor.s3.keys == {a_key("later")}
+    assert janitor.value("clips_objects_deleted_total") == 0
+    janitor.s3.stuck.clear()
+    assert await janitor.release(a_release(a_key("good")), a_release(a_key("later"))) == []
+    assert janitor.s3.keys == set()
+
+
+async def test_an_outage_of_the_storage_keeps_the_whole_batch_and_shows() -> None:
     janitor = Janitor()
     janitor.s3.outage = client_error("ServiceUnavailable", 503)
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    releases = [a_release(a_key("a"), "vods"), a_release(a_key("a"), time=an_hour_ago)]
     with pytest.raises(TransientError):
-        await janitor.release(a_release("a", "vods"), a_release("a", time=an_hour_ago))
+        await janitor.release(*releases)
     # The oldest of all: that of the refused release, which waits with the others.
     assert (janitor.value("clips_oldest_release_seconds") or 0) >= 3600
+    assert janitor.value("clips_storage_refuses_deletion") == 1
     janitor.s3.outage = None
-    assert len(await janitor.release(a_release("a", "vods"), a_release("a", time=an_hour_ago))) == 1
+    assert len(await janitor.release(*releases)) == 1
     assert janitor.value("clips_oldest_release_seconds") == 0
+    assert janitor.value("clips_storage_refuses_deletion") == 0

@@ -8,10 +8,7 @@ from janitor.settings import Settings, SweepSettings
 
 REQUIRED = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
-    "FREE_STORAGE_ENDPOINT": "http://s3:8333",
     "FREE_STORAGE_BUCKET": "clips",
-    "FREE_STORAGE_ACCESS_KEY": "key",
-    "FREE_STORAGE_SECRET_KEY": "secret",
     "REGISTRY_URL": "http://registry:8080",
     "REGISTRY_TOKEN": "0123456789abcdef",
 }

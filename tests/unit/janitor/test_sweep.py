@@ -7,18 +7,17 @@ from typing import Any, cast
 import pytest
 
 from clip_shared.errors import TransientError
-from clip_shared.events import clip_id_for
 from janitor import storage as storage_module
 from janitor.metrics import write_sweep
 from janitor.storage import ClipStorage
 from janitor.sweep import MAX_EXAMPLES, Sweep, Tally, TooManyOrphans
-from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, client_error
+from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_key, client_error
 
 HOUR = timedelta(hours=1)
 
 
 def key_of(number: int, ending: str = "mp4") -> str:
-    return f"clips/ann/{clip_id_for(str(number))}/event-1.{ending}"
+    return a_key(str(number), ending)
 
 
 class World:

