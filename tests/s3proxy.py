@@ -1,7 +1,7 @@
 """s3proxy, a second real S3 server: it checks signatures, and knows less of S3 than SeaweedFS does.
 
-Its jars are fetched once from Maven Central, held to the checksums in ``s3proxy.sha256``, and kept in the Python
-environment. They are those of its dependencies that it loads when its objects are in memory.
+Its jars are fetched once from Maven Central, held to the checksums in ``s3proxy.sha256``, and kept in the
+Python environment. They are those of its dependencies that it loads when its objects are in memory.
 """
 
 import hashlib
@@ -60,10 +60,10 @@ class S3Proxy(Process):
 def _bring_jars() -> list[Path]:
     folder = Path(sys.prefix) / "share" / "s3proxy"
     folder.mkdir(parents=True, exist_ok=True)
-    return [_bring(*line.split(), folder) for line in _CHECKSUMS.read_text().splitlines()]
+    return [_bring(folder, *line.split()) for line in _CHECKSUMS.read_text().splitlines()]
 
 
-def _bring(digest: str, coordinates: str, folder: Path) -> Path:
+def _bring(folder: Path, digest: str, coordinates: str) -> Path:
     _, artifact, version = coordinates.split(":")
     jar = folder / f"{artifact}-{version}.jar"
     if not (jar.exists() and _digest(jar) == digest):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 BUCKETS = ("vods", "clips")
+DOMAIN = "s3.test"
 _PARTS = ("s3", "master", "volume", "filer", "admin")
 _PROBE = ".ready"
 
@@ -97,6 +98,9 @@ def _options(data: Path, ports: dict[str, int]) -> list[str]:
         "bucket": ",".join(BUCKETS),
         **{f"{part}.port": port for part, port in ports.items()},
         **{f"{part}.port.grpc": port + TWIN_OFFSET for part, port in ports.items()},
+        # Buckets may stand in the host's name too, and services have users of their own, where tests want it.
+        "s3.domainName": DOMAIN,
+        "s3.iam.readOnly": "false",
         # What nobody here needs: fewer ports, a quicker end, and no word to anybody outside.
         "webdav": "false",
         "admin.ui": "false",

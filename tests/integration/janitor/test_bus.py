@@ -20,7 +20,7 @@ from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
 from janitor.storage import ClipStorage
 from tests.integration.janitor.conftest import keys_in, put
-from tests.unit.janitor.fakes import NOON, FakeRegistry, a_release, a_tick
+from tests.unit.janitor.fakes import NOON, FakeRegistry, a_key, a_release, a_tick
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -83,25 +83,25 @@ async def dead_letter_keys(kafka: KafkaSettings, service: str) -> set[str]:
 async def test_released_objects_are_deleted_and_what_cannot_be_is_dead_lettered(
     kafka_settings: KafkaSettings, s3: "S3Client", bucket: str
 ) -> None:
-    ours = [f"clips/ann/{number}/e.mp4" for number in range(30)]
-    await put(s3, bucket, *ours, "stays")
-    foreign, unsafe = a_release(f"precious-{bucket}", "vods"), a_release(f"../{bucket}/stays", bucket)
+    ours = [a_key(str(number)) for number in range(30)]
+    await put(s3, bucket, *ours, "vods/stays.mp4")
+    foreign, other = a_release(a_key(bucket), "vods"), a_release("vods/stays.mp4", bucket)
     async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
         await janitor.bus.publish(foreign)
-        await janitor.bus.publish(unsafe)
-        for key in [*ours, "absent"]:
+        await janitor.bus.publish(other)
+        for key in [*ours, a_key("absent")]:
             await janitor.bus.publish(a_release(key, bucket))
         await until(lambda: janitor.value("clips_objects_deleted_total") >= 31)
-        letters = {foreign.data.object_key, unsafe.data.object_key}
-        await until(lambda: janitor.value("clips_objects_failed_total", reason="unsafe_key") == 1)
-    assert await keys_in(s3, bucket) == {"stays"}
+        letters = {foreign.data.object_key, other.data.object_key}
+        await until(lambda: janitor.value("clips_objects_failed_total", reason="not_a_clip") == 1)
+    assert await keys_in(s3, bucket) == {"vods/stays.mp4"}
     assert letters <= await dead_letter_keys(kafka_settings, janitor.bus.service)
 
 
 async def test_what_was_released_while_no_janitor_ran_is_deleted_by_the_next(
     kafka_settings: KafkaSettings, s3: "S3Client", bucket: str
 ) -> None:
-    keys = [f"{bucket}/{number}" for number in range(2)]
+    keys = [a_key(f"{bucket}/{number}") for number in range(2)]
     await put(s3, bucket, *keys)
     for key in keys:
         await publish_once(kafka_settings, a_release(key, bucket))
@@ -113,21 +113,22 @@ async def test_what_was_released_while_no_janitor_ran_is_deleted_by_the_next(
 async def test_an_outage_of_the_storage_loses_and_dead_letters_nothing(
     kafka_settings: KafkaSettings, s3: "S3Client", bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await put(s3, bucket, "a", "b")
+    ours = {a_key(f"{bucket}/a"), a_key(f"{bucket}/b")}
+    await put(s3, bucket, *ours)
     client = s3_client(
         endpoint="http://127.0.0.1:1", region="us-east-1", access_key="x", secret_key="y", max_attempts=1
     )
     async with janitor_on(kafka_settings, client, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
-        for key in ("a", "b"):
+        for key in ours:
             await janitor.bus.publish(a_release(key, bucket))
         retried = {"topic": "clip-objects-released", "outcome": "retried"}
         await until(lambda: janitor.value("clips_events_total", **retried) >= 2)
-        assert await keys_in(s3, bucket) == {"a", "b"}
+        assert await keys_in(s3, bucket) == ours
         assert janitor.value("clips_oldest_release_seconds") > 0
         monkeypatch.setattr(client, "delete_objects", s3.delete_objects)
         await until(lambda: janitor.value("clips_objects_deleted_total") >= 2)
     assert await keys_in(s3, bucket) == set()
-    assert not {"a", "b"} & await dead_letter_keys(kafka_settings, janitor.bus.service)
+    assert not ours & await dead_letter_keys(kafka_settings, janitor.bus.service)
 
 
 async def test_a_tick_goes_on_in_follow_ups_until_nothing_is_left(

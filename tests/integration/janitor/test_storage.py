@@ -43,15 +43,6 @@ async def test_a_thousand_at_once(s3: "S3Client", bucket: str) -> None:
     assert await keys_in(s3, bucket) == set()
 
 
-async def test_keys_that_the_server_will_not_have_are_named_and_the_rest_goes(
-    s3: "S3Client", bucket: str
-) -> None:
-    await put(s3, bucket, *KEYS)
-    failures = await ClipStorage(s3, bucket).delete([*KEYS, "not\ufffexml"])
-    assert {key: failure.code for key, failure in failures.items()} == {"not\ufffexml": "MalformedXML"}
-    assert await keys_in(s3, bucket) == set()
-
-
 async def test_a_server_that_is_away_or_refuses_us_is_an_outage(
     addresses: Addresses, s3: "S3Client", bucket: str
 ) -> None:

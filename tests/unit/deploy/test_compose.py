@@ -112,6 +112,7 @@ class TestEnvironment:
             "SOURCE_STORAGE_PROFILE": "twitch-vods",
             "SOURCE_STORAGE_ENDPOINT": "https://s3.example.com",
             "SOURCE_STORAGE_BUCKET": "recordings",
+            "SOURCE_STORAGE_ADDRESSING": "virtual",
             "SOURCE_STORAGE_ACCESS_KEY": "another-key",
             "SOURCE_STORAGE_SECRET_KEY": "another-secret",
         }
@@ -121,6 +122,7 @@ class TestEnvironment:
             "twitch-vods": {
                 "endpoint": "https://s3.example.com",
                 "region": "us-east-1",
+                "addressing": "virtual",
                 "access_key": "another-key",
                 "secret_key": "another-secret",
                 "buckets": ["recordings"],

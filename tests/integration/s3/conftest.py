@@ -1,0 +1,140 @@
+"""S3 servers of several kinds, as the services' environment names them, and the services' use of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from clip_cutter.storage import ClipStorage as CutterStorage
+from clip_cutter.storage import Note, StoredClip
+from clip_gateway.domain import Presentation
+from clip_gateway.presign import Presigner
+from clip_shared.errors import TransientError
+from clip_shared.events import CutMode, CutReceipt, HighlightKind
+from clip_shared.settings import FreeStorageSettings
+from clip_shared.storage import free_storage_client
+from janitor.app import storage_of
+from janitor.settings import Settings as JanitorSettings
+from janitor.storage import ClipStorage as JanitorStorage
+from local_stack.servers import Addresses
+from local_stack.site import Site
+from tests.s3proxy import S3Proxy
+
+EVERYBODY = {
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    "REGISTRY_URL": "http://127.0.0.1:9",
+    "REGISTRY_TOKEN": "a-token-for-tests-only",
+}
+NOW = datetime(2026, 11, 22, 19, 3, 7, tzinfo=UTC)
+NOTE = Note(
+    source_vod_id="v1",
+    kind=HighlightKind.HEURISTIC,
+    title="Größter Clutch / 日本 🎉",
+    score=0.5,
+    highlight_detected_at=NOW,
+    duration_seconds=30,
+    cut_receipt=CutReceipt(
+        mode=CutMode.EXACT,
+        requested_start_seconds=1,
+        requested_end_seconds=31,
+        actual_start_seconds=1,
+        actual_end_seconds=31,
+        audio_video_skew_ms=0,
+    ),
+    created_at=NOW,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_other_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the chain finds is what a test put there."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the three services make of the environment."""
+
+    @property
+    def cutter(self) -> CutterStorage:
+        client = free_storage_client(FreeStorageSettings())
+        return CutterStorage(client, "clips", prober=client)
+
+    @property
+    def janitor(self) -> JanitorStorage:
+        return storage_of(JanitorSettings())
+
+    def url(self, key: str) -> str:
+        """The gateway's URL of an object."""
+        presigner = Presigner(free_storage_client(FreeStorageSettings()), "clips", longest_seconds=60)
+        return presigner.url(Presentation("clips", key, "video/mp4", "inline"), seconds_left=None)
+
+    async def upload(self, folder: Path, video_key: str, poster_key: str) -> StoredClip:
+        """The cutter's upload of a clip."""
+        video, poster = folder / "clip.mp4", folder / "clip.jpg"
+        video.write_bytes(b"a video")
+        poster.write_bytes(b"a poster")
+        return await self.cutter.save(
+            poster=poster, poster_key=poster_key, video=video, video_key=video_key, note=NOTE
+        )
+
+    async def readiness(self) -> dict[str, str]:
+        """What the storage checks of cutter and janitor say: ready, failing, or what is degraded."""
+        return {"cutter": await _say(self.cutter), "janitor": await _say(self.janitor)}
+
+
+async def _say(storage: CutterStorage | JanitorStorage) -> str:
+    try:
+        return await storage.check() or "ready"
+    except TransientError:
+        return "failing"
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Services:
+    for name, value in EVERYBODY.items():
+        monkeypatch.setenv(name, value)
+    return Services()
+
+
+def use(monkeypatch: pytest.MonkeyPatch, **free_storage: str) -> None:
+    """Set FREE_STORAGE_*."""
+    for name, value in {"bucket": "clips", **free_storage}.items():
+        monkeypatch.setenv(f"FREE_STORAGE_{name.upper()}", value)
+
+
+@pytest.fixture
+def seaweedfs(monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
+    """The services are on SeaweedFS."""
+    use(
+        monkeypatch,
+        endpoint=addresses.s3_endpoint_url,
+        access_key=addresses.s3_access_key,
+        secret_key=addresses.s3_secret_key,
+    )
+
+
+@pytest.fixture(scope="session")
+def running_s3proxy() -> Iterator[S3Proxy]:
+    with Site() as site, S3Proxy(site) as server:
+        yield server
+
+
+@pytest.fixture
+def s3proxy(monkeypatch: pytest.MonkeyPatch, running_s3proxy: S3Proxy) -> None:
+    """The services are on s3proxy."""
+    use(
+        monkeypatch,
+        endpoint=running_s3proxy.endpoint_url,
+        access_key=running_s3proxy.access_key,
+        secret_key=running_s3proxy.secret_key,
+    )
+    client = free_storage_client(FreeStorageSettings())
+    if not client.list_buckets()["Buckets"]:
+        client.create_bucket(Bucket="clips")

@@ -1,0 +1,113 @@
+"""A server that speaks as much of S3 as a test wants, and answers the rest as other servers and proxies do.
+
+It checks no signature: what it is for are the answers that no real server gives on demand.
+"""
+
+import base64
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_stack.ports import LOOPBACK
+
+HTML = "html"
+Answer = tuple[int, str]
+"""A status and S3's error code for it; ``HTML`` for what a proxy says in S3's place."""
+
+
+@dataclass
+class OddS3:
+    """Its objects, and its answers where they are not the usual ones.
+
+    ``stuck`` maps keys to the error code of each of them. ``requests`` has the method and path of each.
+    """
+
+    url: str = ""
+    keys: set[str] = field(default_factory=set)
+    stuck: dict[str, str] = field(default_factory=dict)
+    bulk: Answer | None = None
+    versioning: Answer | None = None
+    everything: Answer | None = None
+    demands_md5: bool = False
+    requests: list[str] = field(default_factory=list)
+
+    def deletions(self) -> int:
+        """How many single deletions were asked for."""
+        return sum(each.startswith("DELETE") for each in self.requests)
+
+
+@contextmanager
+def odd_server(odd: OddS3) -> Iterator[OddS3]:
+    """Serve on a loopback port for as long as this is entered."""
+
+    class Handler(_Handler):
+        s3 = odd
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        odd.url = f"http://{LOOPBACK}:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield odd
+        finally:
+            server.shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    s3: OddS3
+
+    def do_GET(self) -> None:
+        answer = self.s3.versioning if self.path.endswith("?versioning") else (404, "NoSuchKey")
+        self._answer(answer, "<VersioningConfiguration/>")
+
+    def do_HEAD(self) -> None:
+        self._answer((404, "NoSuchKey"))
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if self.s3.bulk is None and self.s3.demands_md5 and not self._is_checked(body):
+            self._answer((400, "MissingContentMD5"))
+            return
+        keys = re.findall("<Key>([^<]*)</Key>", body.decode())
+        failed = [key for key in keys if key in self.s3.stuck] if self.s3.bulk is None else []
+        if self.s3.bulk is None:
+            self.s3.keys -= set(keys) - set(failed)
+        errors = "".join(
+            f"<Error><Key>{key}</Key><Code>{self.s3.stuck[key]}</Code></Error>" for key in failed
+        )
+        self._answer(self.s3.bulk, f"<DeleteResult>{errors}</DeleteResult>")
+
+    def do_DELETE(self) -> None:
+        key = self.path.partition("/clips/")[2]
+        if key not in self.s3.stuck:
+            self.s3.keys.discard(key)
+        self._answer((400, self.s3.stuck[key]) if key in self.s3.stuck else None)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _is_checked(self, body: bytes) -> bool:
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return self.headers.get("Content-MD5") == base64.b64encode(digest).decode()
+
+    def _answer(self, error: Answer | None, body: str = "") -> None:
+        self.s3.requests.append(f"{self.command} {self.path}")
+        status, code = self.s3.everything or error or (200 if body else 204, "")
+        if code == HTML:
+            body = f"<!doctype html><title>{status}</title><p>Not here<br>"
+        elif code:
+            body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>"
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html" if code == HTML else "application/xml")
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD" and status != 204:
+            self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""

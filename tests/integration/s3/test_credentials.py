@@ -1,0 +1,92 @@
+"""Keys that stand in no setting of ours: boto3's own chain signs, on a real server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clip_cutter.settings import SourceProfile
+from clip_cutter.source_storage import SourceStorage
+from clip_shared.errors import PermanentError
+from clip_shared.events import SourceObject
+from clip_shared.settings import FreeStorageSettings
+from clip_shared.storage import ensure_buckets, free_storage_client
+from local_stack.servers import Addresses
+from tests.integration.s3.conftest import EVERYBODY, Services, use
+
+
+@pytest.fixture
+def in_the_environment(monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", addresses.s3_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", addresses.s3_secret_key)
+
+
+@pytest.fixture
+def in_a_profile(monkeypatch: pytest.MonkeyPatch, addresses: Addresses, tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(
+        f"[clips]\naws_access_key_id = {addresses.s3_access_key}\n"
+        f"aws_secret_access_key = {addresses.s3_secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "clips")
+
+
+@pytest.fixture(params=["in_the_environment", "in_a_profile"])
+def chain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
+    request.getfixturevalue(request.param)
+    use(monkeypatch, endpoint=addresses.s3_endpoint_url)
+
+
+@pytest.mark.usefixtures("chain")
+async def test_the_services_work_without_keys_of_their_own(services: Services, addresses: Addresses) -> None:
+    assert await ensure_buckets(FreeStorageSettings(), []) == {"clips": False}
+    assert await services.readiness() == {"cutter": "ready", "janitor": "ready"}
+    assert f"X-Amz-Credential={addresses.s3_access_key}%2F" in services.url("clips/a")
+
+
+@pytest.mark.usefixtures("chain")
+async def test_so_does_a_source_profile(addresses: Addresses) -> None:
+    profile = SourceProfile.model_validate({"endpoint": addresses.s3_endpoint_url, "buckets": ["vods"]})
+    sources = SourceStorage({"archive": profile}, url_seconds=60, on_pulled=lambda _count: None)
+    free_storage_client(FreeStorageSettings()).put_object(Bucket="vods", Key="chain.mp4", Body=b"a VOD")
+    vod = await sources.locate(SourceObject(profile="archive", bucket="vods", key="chain.mp4"))
+    assert vod.size_bytes == len(b"a VOD")
+
+
+def test_without_an_endpoint_it_is_aws(monkeypatch: pytest.MonkeyPatch, in_the_environment: None) -> None:  # noqa: ARG001 - keys
+    use(monkeypatch, region="eu-central-1")
+    assert (
+        free_storage_client(FreeStorageSettings()).meta.endpoint_url
+        == "https://s3.eu-central-1.amazonaws.com"
+    )
+
+
+@pytest.mark.parametrize("half", [{}, {"AWS_ACCESS_KEY_ID": "key"}, {"AWS_PROFILE": "absent"}])
+def test_no_credentials_are_refused_at_once(monkeypatch: pytest.MonkeyPatch, half: dict[str, str]) -> None:
+    use(monkeypatch)
+    for name, value in half.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PermanentError, match="no S3 credentials"):
+        free_storage_client(FreeStorageSettings())
+
+
+def test_a_service_without_credentials_does_not_start_and_says_why_in_a_line() -> None:
+    environment = {
+        **EVERYBODY,
+        "FREE_STORAGE_BUCKET": "clips",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": "/",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "janitor", "serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no S3 credentials" in done.stderr
+    assert "Traceback" not in done.stderr
