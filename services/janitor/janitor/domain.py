@@ -11,8 +11,8 @@ from clip_shared.events import DailyTick, Event, ObjectReleased, event_id
 SOURCE = "janitor"
 CLIPS_PREFIX = "clips/"
 
-# S3 error codes by what they speak of: the server, or our keys, clock and bucket. AccessDenied may speak of what
-# we may do in the bucket, and of one object (a legal hold).
+# S3 error codes by what they speak of: the server, or our keys, clock and bucket. AccessDenied may speak of
+# what we may do in the bucket, or of one object (a legal hold).
 _DENIED = "AccessDenied"
 _SERVER_TROUBLE = frozenset(
     {"InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"}

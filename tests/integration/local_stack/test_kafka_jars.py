@@ -126,7 +126,7 @@ def test_another_jar_than_the_locked_one_is_refused(
 ) -> None:
     repository.put("org.example:second:2.0", content)
     with pytest.raises(
-        BrokerUnavailable, match=r"^second-2\.0\.jar: what was fetched is not what sha256 has$"
+        BrokerUnavailable, match=r"^second-2\.0\.jar: what was fetched is not the jar that was locked$"
     ):
         bring_jars()
     assert names_in(share) <= NAMES - {"second-2.0.jar"}
@@ -136,9 +136,7 @@ def test_a_jar_that_cannot_be_fetched_is_named_and_the_others_are_kept(
     share: Path, repository: Repository
 ) -> None:
     repository.remove("org.example:third:3.0")
-    with pytest.raises(
-        BrokerUnavailable, match=r"^third-3\.0\.jar of Apache Kafka could not be fetched: .*try again"
-    ):
+    with pytest.raises(BrokerUnavailable, match=r"^third-3\.0\.jar could not be fetched: .*try again"):
         bring_jars()
     repository.put("org.example:third:3.0", JARS["org.example:third:3.0"])
     fetched = names_in(share)

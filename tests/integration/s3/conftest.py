@@ -1,5 +1,6 @@
 """S3 servers of several kinds, as the services' environment names them, and the services' use of them."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from local_stack.servers import Addresses
 from local_stack.site import Site
 from tests.s3proxy import S3Proxy
 
+# Only the local stack's S3 server takes the bucket in the host's name, and lets its users be changed.
+IS_FOREIGN = "TEST_CONTAINERS" in os.environ or "TEST_S3_ENDPOINT_URL" in os.environ
 EVERYBODY = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
     "REGISTRY_URL": "http://127.0.0.1:9",

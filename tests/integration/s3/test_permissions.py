@@ -1,7 +1,6 @@
 """The policies in deploy/s3 are enough for what each service does, and allow nothing else."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +17,13 @@ from clip_shared.events import clip_id_for
 from clip_shared.settings import FreeStorageSettings
 from clip_shared.storage import free_storage_client
 from local_stack.servers import Addresses
-from tests.integration.s3.conftest import Services, use
+from tests.integration.s3.conftest import IS_FOREIGN, Services, use
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.skipif(
-    "TEST_CONTAINERS" in os.environ or "TEST_S3_ENDPOINT_URL" in os.environ,
-    reason="only the local stack's S3 server lets its users be changed",
-)
+pytestmark = pytest.mark.skipif(IS_FOREIGN, reason="the users of this S3 server cannot be changed")
 Become = Callable[..., None]
 
 
