@@ -98,7 +98,7 @@ class ClipStorage:
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             # The answer to a HEAD has no body: ask again for the reason.
-            if status == NOT_FOUND or (status == FORBIDDEN and self._lacks(self._client, key)):
+            if status == NOT_FOUND or (status == FORBIDDEN and self._absence(self._client, key)):
                 return None
             raise _outage(self.bucket, error) from error
         except BotoCoreError as error:
@@ -151,10 +151,10 @@ class ClipStorage:
         Raises:
             TransientError: it does not.
         """
-        missing = await asyncio.to_thread(self._lacks, self._prober, PROBE_KEY)
+        missing = await asyncio.to_thread(self._absence, self._prober, PROBE_KEY)
         return _BLIND if missing == "AccessDenied" else None
 
-    def _lacks(self, client: "S3Client", key: str) -> str | None:
+    def _absence(self, client: "S3Client", key: str) -> str | None:
         """Return how S3 says that an object is not there: AccessDenied to whoever may not list the bucket.
 
         Raises:

@@ -12,8 +12,8 @@ SHORTEST_SECRET_BYTES = 32
 LONGEST_PRESIGN_SECONDS = 7 * 24 * 60 * 60
 
 
-def _path(url: AnyHttpUrl) -> str:
-    return (url.path or "").rstrip("/")
+def _path(url: AnyHttpUrl | None) -> str:
+    return (url.path or "").rstrip("/") if url is not None else ""
 
 
 class Settings(ApiSettings, FreeStorageSettings):
@@ -68,4 +68,3 @@ class Settings(ApiSettings, FreeStorageSettings):
                 " a proxy may change the host in front of the S3 server, but not the path"
             )
         return self
-

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 
 from clip_shared.clip_keys import is_clip_key
 from clip_shared.events import DailyTick, Event, ObjectReleased, event_id
@@ -32,8 +33,15 @@ _OUR_SETTINGS = frozenset(
 _STUCK_OBJECT = frozenset(
     {"InvalidArgument", "InvalidObjectState", "InvalidRequest", "KeyTooLongError", "MethodNotAllowed"}
 )
-_BAD_REQUEST, _NOT_ALLOWED, _LENGTH_REQUIRED, _NOT_IMPLEMENTED = 400, 405, 411, 501
-_FORBIDDEN, _NOT_FOUND = 403, 404
+_BULK_UNKNOWN = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.LENGTH_REQUIRED,
+        HTTPStatus.NOT_IMPLEMENTED,
+    }
+)
+_REFUSED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 Release = Event[ObjectReleased]
 
@@ -107,8 +115,7 @@ def are_stuck(asked: int, failures: Mapping[str, Failure]) -> bool:
 
 def is_bulk_refused(status: int, code: str) -> bool:
     """Whether an answer to DeleteObjects means that the server does not know it, or not as we send it."""
-    answers = {_BAD_REQUEST, _NOT_ALLOWED, _LENGTH_REQUIRED, _NOT_IMPLEMENTED}
-    return status in answers and code not in _SERVER_TROUBLE | _OUR_SETTINGS
+    return status in _BULK_UNKNOWN and code not in _SERVER_TROUBLE | _OUR_SETTINGS
 
 
 def is_question_refused(status: int, code: str) -> bool:
@@ -116,10 +123,7 @@ def is_question_refused(status: int, code: str) -> bool:
 
     An answer without a code of S3 comes from something else, a proxy for example: that is an outage.
     """
-    if status in {_NOT_ALLOWED, _NOT_IMPLEMENTED}:
+    if status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return True
-    return (
-        status in {_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND}
-        and not code.isdigit()
-        and code not in _SERVER_TROUBLE | _OUR_SETTINGS
-    )
+    is_of_s3 = not code.isdigit()
+    return status in _REFUSED and is_of_s3 and code not in _SERVER_TROUBLE | _OUR_SETTINGS

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +22,8 @@ log = structlog.get_logger()
 
 # S3's own limit.
 MAX_KEYS = 1000
-# Where the server knows no DeleteObjects.
-DELETES_AT_ONCE = 8
+# Where the server knows no DeleteObjects. As many connections as boto3 keeps.
+DELETES_AT_ONCE = 10
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.2
 # All attempts together; below the deadline of the handler, which would take it for a surprise.
@@ -51,6 +52,8 @@ class ClipStorage:
         self.bucket = bucket
         self._versioning: str | None = None
         self._takes_bulk = True
+        # The loop's own pool is smaller on few CPUs, and readiness needs it.
+        self._deleters = ThreadPoolExecutor(DELETES_AT_ONCE, thread_name_prefix="deleter")
         self._trouble: tuple[float, str] | None = None
 
     async def pages(self, prefix: str) -> AsyncIterator[list[Listed]]:
@@ -166,8 +169,9 @@ class ClipStorage:
 
     async def _delete_singly(self, keys: list[str]) -> dict[str, Failure]:
         failures: dict[str, Failure] = {}
+        run = asyncio.get_running_loop().run_in_executor
         for some in _batches(keys, DELETES_AT_ONCE):
-            results = await asyncio.gather(*(asyncio.to_thread(self._delete_one, key) for key in some))
+            results = await asyncio.gather(*(run(self._deleters, self._delete_one, key) for key in some))
             failures |= {key: failure for key, failure in zip(some, results, strict=True) if failure}
         return failures
 
