@@ -1,31 +1,39 @@
-"""The command line of the shared package: topics, buckets, the daily tick, dead letters and schemas."""
+"""The command line of the shared package: topics, buckets, ticks, dead letters, skips and schemas."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from clip_shared import dlq, schemas
-from clip_shared.delivery import DLQ_SUFFIX
+from clip_shared import dlq, schemas, skips
+from clip_shared.dead_letter import DLQ_SUFFIX
 from clip_shared.errors import ClipsError
-from clip_shared.events import DailyTick, Event
+from clip_shared.events import DailyTick, Event, HighlightDetected, SkipReason
 from clip_shared.kafka import publish_once
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
 from clip_shared.storage import ensure_buckets
-from clip_shared.topics import TOPICS, create_topics, types_of
+from clip_shared.topics import TOPICS, correct, create_topics, differences, types_of
 
 cli = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="The contracts of Clips: topics and schemas."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What Clips needs beside its services: topics, buckets, the daily tick, dead letters, skipped"
+    " highlights, and the schemas of its events.",
 )
 topics_cli = typer.Typer(no_args_is_help=True, help="The topics of the bus.")
 buckets_cli = typer.Typer(no_args_is_help=True, help="The buckets of the free storage.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="JSON Schemas and AsyncAPI, generated from the models.")
 dlq_cli = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled.")
+skips_cli = typer.Typer(no_args_is_help=True, help="Skipped highlights: what became no clip.")
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(buckets_cli, name="buckets")
 cli.add_typer(dlq_cli, name="dlq")
+cli.add_typer(skips_cli, name="skips")
 cli.add_typer(schemas_cli, name="schemas")
 
 Result = TypeVar("Result")
@@ -42,12 +50,27 @@ def list_topics() -> None:
 
 @topics_cli.command()
 def create(
-    replication_factor: Annotated[int, typer.Option(min=1, help="Replicas of each partition.")] = 1,
+    replication_factor: Annotated[int, typer.Option(min=1, help="Replicas of each new partition.")] = 1,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Also correct the configs of topics that exist.")
+    ] = False,
 ) -> None:
-    """Create the topics that are missing (KAFKA_BOOTSTRAP_SERVERS says where). Safe to repeat."""
-    created = _run(create_topics(load_settings(KafkaSettings), replication_factor=replication_factor))
+    """Create the topics that are missing (KAFKA_BOOTSTRAP_SERVERS says where). Safe to repeat.
+
+    A topic that exists is left as it is, and what its configs differ in is said; --apply corrects it.
+    """
+    settings = load_settings(KafkaSettings)
+    created = _run(create_topics(settings, replication_factor=replication_factor, topics=TOPICS))
     for name, is_new in created.items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
+    different = _run(differences(settings, [topic for topic in TOPICS if not created[topic.name]]))
+    if apply:
+        _run(correct(settings, different))
+    for each in different:
+        now = f"was {each.found}, now {each.wanted}" if apply else f"is {each.found}, should be {each.wanted}"
+        typer.echo(f"{each.topic:28} {each.config} {now}")
+    if different and not apply:
+        typer.echo("correct them with: clip-shared topics create --apply")
 
 
 @buckets_cli.command("create")
@@ -117,6 +140,8 @@ def show(topic: Topic, limit: Limit = 20) -> None:
             f" after {letter.notes.get('dlq_attempts')} attempt(s)"
         )
         typer.echo(f"  key {letter.record.key!r}, value {(letter.record.value or b'')[:500]!r}")
+        if letter.lacks:
+            typer.echo(f"  truncated: it lacks {letter.lacks}, and can only be discarded")
 
 
 @dlq_cli.command()
@@ -138,7 +163,62 @@ def replay(
         typer.echo(f"would {action}: {min(pending, limit)} of {pending} pending; repeat with --yes to do it")
         return
     done = _run(dlq.replay(settings, topic, limit=limit, discard=discard))
-    typer.echo(f"{'discarded' if discard else 'sent back'}: {done}")
+    typer.echo(f"{'discarded' if discard else 'sent back'}: {done.dealt_with}")
+    if done.refused:
+        typer.echo(
+            f"refused: {done.refused}; a dead letter that was truncated cannot be sent back, only discarded:"
+            f" see clip-shared dlq show {topic}"
+        )
+
+
+Reason = Annotated[SkipReason | None, typer.Option(help="Only those with this reason.")]
+Profile = Annotated[str | None, typer.Option(help="Only those of this source-storage profile.")]
+Since = Annotated[datetime | None, typer.Option(help="Only those since then, UTC.")]
+
+
+@skips_cli.command("list")
+def list_skips(
+    reason: Reason = None, profile: Profile = None, since: Since = None, limit: Limit = 100
+) -> None:
+    """List the highlights that became no clip, as long as clip-skipped retains them, and count them."""
+    found = _run(skips.find(load_settings(KafkaSettings), _wanted(reason, profile, since)))
+    for skip in found[:limit]:
+        data = skip.data
+        typer.echo(
+            f"{skip.time:%Y-%m-%d %H:%M:%S} UTC  {data.reason}  profile {data.source_profile or 'unknown'}"
+            f"  highlight {data.stream_highlight_id}  VOD {data.source_vod_id}: {data.message}"
+        )
+    counts = Counter(skip.data.reason for skip in found).most_common()
+    typer.echo(f"{len(found)} skipped" + "".join(f", {number} {name}" for name, number in counts))
+
+
+@skips_cli.command("replay")
+def replay_skips(
+    reason: Reason = None,
+    profile: Profile = None,
+    since: Since = None,
+    limit: Limit = 1000,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")
+    ] = False,
+) -> None:
+    """Send skipped highlights once more, once what was wrong has been put right."""
+    settings, wanted = load_settings(KafkaSettings), _wanted(reason, profile, since)
+    if not yes:
+        count = len(_run(skips.find(settings, wanted)))
+        typer.echo(
+            f"would send to {HighlightDetected.TOPIC}: {min(count, limit)} of {count} skipped;"
+            " repeat with --yes to do it"
+        )
+        return
+    done = _run(skips.replay(settings, wanted, limit=limit))
+    typer.echo(f"sent: {done.sent}")
+    if done.gone:
+        typer.echo(f"not sent: {done.gone}; {HighlightDetected.TOPIC} does not retain them any more")
+
+
+def _wanted(reason: SkipReason | None, profile: str | None, since: datetime | None) -> skips.Wanted:
+    return skips.Wanted(reason, profile, since.replace(tzinfo=UTC) if since else None)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -151,6 +231,8 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def main() -> None:
     """Run the command line."""
+    # What libraries log of an outage on the way to the error that we print would stand there a second time.
+    logging.getLogger().addHandler(logging.NullHandler())
     cli()
 
 

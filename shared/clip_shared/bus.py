@@ -457,7 +457,7 @@ async def _wait_until_idle(subscriber: Any, seconds: float) -> None:
 def _read(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:
     if isinstance(record, fetching.UnreadableRecord):
         raise InvalidEvent(record.problem)
-    return from_record(data_type, record.value, record.headers, record.timestamp)
+    return from_record(data_type, record)
 
 
 def _try_read(data_type: type[Data], record: ConsumerRecord) -> Event[Data] | InvalidEvent:

@@ -21,6 +21,7 @@ from faststream import BaseMiddleware
 from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from clip_shared.dead_letter import MAX_ERROR_LENGTH, dead_letter_of
 from clip_shared.envelope import Record
 from clip_shared.errors import DeadlineExceeded, GivenUp, HeldBack, PermanentError, TransientError
 from clip_shared.partitions import Partitions
@@ -37,8 +38,6 @@ MAX_DOUBLINGS = 10
 OLD_RETRY_SECONDS = 600.0
 # With messages waiting and no handler at work, a consumer that takes none for so long stands still.
 STANDSTILL_SECONDS = 60.0
-DLQ_SUFFIX = ".dlq"
-MAX_ERROR_LENGTH = 1000
 
 Publish = Callable[[Record], Awaitable[None]]
 
@@ -298,24 +297,3 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
             self.delivery.running_since.pop(position, None)
             self.delivery.note_activity(topic)
             metrics.in_progress.labels(topic).dec()
-
-
-def dead_letter_of(record: ConsumerRecord, error: BaseException, service: str, attempts: int) -> Record:
-    """The record for ``<topic>.dlq``: key, value and headers as they came, plus ``dlq_*`` headers."""
-    notes = {
-        "dlq_topic": record.topic,
-        "dlq_partition": str(record.partition),
-        "dlq_offset": str(record.offset),
-        "dlq_timestamp_ms": str(record.timestamp),
-        "dlq_service": service,
-        "dlq_attempts": str(attempts),
-        "dlq_error_type": type(error).__name__,
-        "dlq_error": str(error)[:MAX_ERROR_LENGTH],
-    }
-    kept = [(name, value) for name, value in record.headers if name not in notes and value is not None]
-    return Record(
-        topic=record.topic + DLQ_SUFFIX,
-        key=record.key,
-        value=record.value if record.value is not None else b"",
-        headers=kept + [(name, text.encode()) for name, text in notes.items()],
-    )

@@ -1,28 +1,29 @@
 """Dead letters: count them, read them, and send them back to where they came from.
 
-A dead letter stays in ``<topic>.dlq`` until its retention ends. What has been dealt with is remembered as the
-committed offsets of one consumer group per topic, ``<topic>.dlq.replay``: *pending* is what lies after them.
-A replayed message keeps its key, value and headers, and with them its event id: a consumer that had done the
-work after all does it once.
+A dead letter stays in ``<topic>.dlq`` until its retention ends. It is *pending* until somebody deals with it:
+what was sent back or discarded is noted in a topic of its own, ``dead-letters-dealt-with``, whose records
+outlive every letter (the offsets of a group would be forgotten after a week).
+
+What is sent back goes to the partition that it came from, with its identity and its time (see
+:func:`clip_shared.resend.send_copy`): a consumer that had done the work after all does it once, and an old
+event does not win over newer ones.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from clip_shared.delivery import DLQ_SUFFIX
-from clip_shared.errors import PermanentError, TransientError
-from clip_shared.kafka import client_security, producer
+from clip_shared.dead_letter import DLQ_SUFFIX, LEFT_OUT, NOTE_PREFIX, SHA256, TRUNCATED
+from clip_shared.errors import PermanentError
+from clip_shared.log_reader import LogReader, log_reader
+from clip_shared.resend import send_copy, sender
 from clip_shared.settings import KafkaSettings
-from clip_shared.topics import TOPICS
+from clip_shared.topics import DEALT_WITH, TOPICS
 
-NOTE_PREFIX = "dlq_"
-FETCH_TIMEOUT_MS = 2000
+Position = tuple[TopicPartition, int]
 
 
 @dataclass(frozen=True)
@@ -43,110 +44,143 @@ class DeadLetter:
         return datetime.fromtimestamp(self.record.timestamp / 1000, UTC)
 
     @property
-    def headers(self) -> list[tuple[str, bytes]]:
-        """Its headers as they came, without the notes of the dead letters."""
-        return [(name, value) for name, value in self.record.headers if not name.startswith(NOTE_PREFIX)]
+    def original(self) -> ConsumerRecord:
+        """The message as it came: where it stood, when it was sent, and without the notes."""
+        return replace(
+            self.record,
+            topic=self.record.topic.removesuffix(DLQ_SUFFIX),
+            partition=self._number("dlq_partition", self.record.partition),
+            offset=self._number("dlq_offset", self.record.offset),
+            timestamp=self._number("dlq_timestamp_ms", self.record.timestamp),
+            headers=tuple(each for each in self.record.headers if not each[0].startswith(NOTE_PREFIX)),
+        )
+
+    def _number(self, note: str, otherwise: int) -> int:
+        text = self.notes.get(note, "")
+        return int(text) if text.removeprefix("-").isdecimal() else otherwise
+
+    @property
+    def lacks(self) -> str | None:
+        """What of the message did not fit, in words; None: it is whole, and can be sent back."""
+        parts = []
+        if TRUNCATED in self.notes:
+            size, digest = self.notes[TRUNCATED], self.notes.get(SHA256)
+            parts.append(f"the end of its value ({size} bytes, sha256 {digest})")
+        if LEFT_OUT in self.notes:
+            parts.append(self.notes[LEFT_OUT])
+        return " and ".join(parts) or None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How many dead letters were dealt with, and how many were refused because a part of them is missing."""
+
+    dealt_with: int
+    refused: int
 
 
 async def count(settings: KafkaSettings, topic: str) -> tuple[int, int]:
     """How many dead letters a topic has: (pending, all that are retained)."""
-    async with _reader(settings, topic) as consumer:
-        partitions = consumer.assignment()
-        first, last = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        pending = [last[each] - max(first[each], await _dealt_with(consumer, each)) for each in partitions]
-        return sum(pending), sum(last[each] - first[each] for each in partitions)
+    async with _letters(settings, topic) as letters:
+        bounds = [await letters.reader.bounds(each) for each in letters.partitions]
+        retained = sum(last - first for first, last in bounds)
+        return retained - len(letters.dealt_with), retained
 
 
 async def pending(settings: KafkaSettings, topic: str, *, limit: int) -> list[DeadLetter]:
     """The oldest dead letters of a topic that nobody has dealt with, at most ``limit``."""
-    async with _reader(settings, topic) as consumer:
-        return [letter async for letter in _pending(consumer, limit)]
+    found: list[DeadLetter] = []
+    async with _letters(settings, topic) as letters:
+        async for letter in letters.pending():
+            found.append(letter)
+            if len(found) == limit:
+                break
+    return found
 
 
-async def replay(settings: KafkaSettings, topic: str, *, limit: int, discard: bool = False) -> int:
-    """Send pending dead letters back to their topic, oldest first, and mark them as dealt with.
+async def replay(settings: KafkaSettings, topic: str, *, limit: int, discard: bool = False) -> Replayed:
+    """Send pending dead letters back to their topic, oldest first, and note that they are dealt with.
 
-    Each is marked only once the bus has confirmed it: an interruption repeats at most one.
+    Each is noted only once the bus has confirmed it: an interruption repeats at most one. A letter that lacks
+    a part of its message stays pending, and can only be discarded.
 
     Args:
         settings: the bus.
         topic: the topic that they came from (not its dead letters).
         limit: at most so many.
-        discard: mark them without sending them back.
-
-    Returns:
-        how many were dealt with.
+        discard: note them without sending them back.
     """
-    sender = producer(settings, client_id="clip-shared-dlq")
-    dealt_with = 0
-    async with _reader(settings, topic) as consumer:
-        await sender.start()
-        try:
-            async for letter in _pending(consumer, limit):
-                if not discard:
-                    await sender.send_and_wait(
-                        topic, key=letter.record.key, value=letter.record.value, headers=letter.headers
-                    )
-                await consumer.commit({_partition(letter.record): letter.record.offset + 1})
-                dealt_with += 1
-        finally:
-            await sender.stop()
-    return dealt_with
+    dealt_with = refused = 0
+    async with _letters(settings, topic) as letters, sender(settings) as producer:
+        async for letter in letters.pending():
+            if dealt_with == limit:
+                break
+            if letter.lacks and not discard:
+                refused += 1
+                continue
+            if not discard:
+                await send_copy(producer, letter.original)
+            await _note_dealt_with(producer, letter.record)
+            dealt_with += 1
+    return Replayed(dealt_with, refused)
+
+
+@dataclass(frozen=True)
+class _Letters:
+    reader: LogReader
+    partitions: list[TopicPartition]
+    dealt_with: set[Position]
+
+    async def pending(self) -> AsyncIterator[DeadLetter]:
+        for partition in self.partitions:
+            first, last = await self.reader.bounds(partition)
+            while (partition, first) in self.dealt_with:  # what is dealt with is mostly the oldest
+                first += 1
+            async for record in self.reader.read(partition, first, last):
+                if (partition, record.offset) not in self.dealt_with:
+                    yield _letter(record)
 
 
 @asynccontextmanager
-async def _reader(settings: KafkaSettings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _letters(settings: KafkaSettings, topic: str) -> AsyncIterator[_Letters]:
     name = topic + DLQ_SUFFIX
     if name not in {each.name for each in TOPICS}:
         raise PermanentError(f"{topic} has no dead letters; see: clip-shared dlq list")
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        group_id=f"{name}.replay",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        **client_security(settings),
+    async with log_reader(settings, f"deal with {name}", name, DEALT_WITH.name) as reader:
+        partitions = reader.partitions(name)
+        yield _Letters(reader, partitions, await _dealt_with(reader, partitions))
+
+
+async def _dealt_with(reader: LogReader, partitions: list[TopicPartition]) -> set[Position]:
+    """The positions of the letters, of those that are there, that were dealt with."""
+    noted = await _notes(reader)
+    found: set[Position] = set()
+    for partition in partitions:
+        first, last = await reader.bounds(partition)
+        ours = {offset: time for (place, offset), time in noted.items() if place == partition}
+        if candidates := {offset for offset in ours if first <= offset < last}:
+            # A note that is older than every letter speaks of a topic that was deleted and made again.
+            oldest = (await anext(reader.read(partition, first, last))).timestamp
+            found |= {(partition, offset) for offset in candidates if ours[offset] >= oldest}
+    return found
+
+
+async def _notes(reader: LogReader) -> dict[Position, int]:
+    """Every position that was noted, with the timestamp of its letter."""
+    found = {}
+    for partition in reader.partitions(DEALT_WITH.name):
+        async for record in reader.read(partition, *await reader.bounds(partition)):
+            topic, number, offset = (record.key or b"").decode().rsplit(":", 2)
+            found[TopicPartition(topic, int(number)), int(offset)] = int(record.value or b"0")
+    return found
+
+
+async def _note_dealt_with(producer: AIOKafkaProducer, letter: ConsumerRecord) -> None:
+    await producer.send_and_wait(
+        DEALT_WITH.name,
+        key=f"{letter.topic}:{letter.partition}:{letter.offset}".encode(),
+        value=str(letter.timestamp).encode(),
     )
-    try:
-        await consumer.start()
-        consumer.assign(await _partitions(settings, name))
-        yield consumer
-    except KafkaError as error:
-        raise TransientError(f"cannot read {name} at {settings.kafka_bootstrap_servers}: {error}") from error
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(settings: KafkaSettings, name: str) -> list[TopicPartition]:
-    servers = settings.kafka_bootstrap_servers.split(",")
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, **client_security(settings))
-    try:
-        await admin.start()
-        (topic,) = await admin.describe_topics([name])
-    finally:
-        await admin.close()
-    return sorted(TopicPartition(name, each["partition"]) for each in topic["partitions"])
-
-
-async def _dealt_with(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
-    return await consumer.committed(partition) or 0
-
-
-async def _pending(consumer: AIOKafkaConsumer, limit: int) -> AsyncIterator[DeadLetter]:
-    remaining = limit
-    for partition in sorted(consumer.assignment()):
-        first = (await consumer.beginning_offsets([partition]))[partition]
-        last = (await consumer.end_offsets([partition]))[partition]
-        position = max(first, await _dealt_with(consumer, partition))
-        consumer.seek(partition, position)
-        while remaining > 0 and position < last:
-            batches = await consumer.getmany(partition, timeout_ms=FETCH_TIMEOUT_MS, max_records=remaining)
-            records = batches.get(partition, [])
-            if not records:
-                break
-            for record in records:
-                yield _letter(record)
-            remaining -= len(records)
-            position = records[-1].offset + 1
 
 
 def _letter(record: ConsumerRecord) -> DeadLetter:
@@ -156,7 +190,3 @@ def _letter(record: ConsumerRecord) -> DeadLetter:
         if name.startswith(NOTE_PREFIX) and value is not None
     }
     return DeadLetter(record, notes)
-
-
-def _partition(record: ConsumerRecord) -> TopicPartition:
-    return TopicPartition(record.topic, record.partition)

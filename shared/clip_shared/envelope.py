@@ -3,15 +3,27 @@
 Source: CloudEvents Kafka Protocol Binding 1.0.2, §3.2 (binary content mode).
 
 Producers outside this system may be careless, and still work: a missing id, source, type or time is
-filled from the content and from the record, never from the clock, so that a redelivery reads the same.
+filled from the record, never from the clock, so that a redelivery reads the same.
+
+The identity of an event (``Event.id``) follows from its headers and its record:
+
+- CloudEvents ids are unique for their source only, so the id is a hash of ``ce_source`` and ``ce_id``. Two
+  kinds are kept as they are: random UUIDs (versions 4 and 7), which are unique wherever they were made, and
+  the ids of our own services.
+- A record without ``ce_id`` is read as if it had sent its topic, partition, offset, timestamp and body as
+  ``ce_id``: the same for a redelivery, different for another record with the same body.
+- A copy of a record that carries :func:`copied_headers` has the identity and the time of the original.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from clip_shared.errors import InvalidEvent
@@ -20,8 +32,15 @@ from clip_shared.events import Data, Event, event_id
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_SHOWN_PROBLEMS = 10
+FIRST_INVALID_MS = 253_402_300_800_000  # the year 10000, which datetime does not know
+OUR_SERVICES = frozenset({"clip-cutter", "clip-registry", "janitor", "clip-shared"})
+UNIQUE_VERSIONS = frozenset({4, 7})  # of UUIDs, RFC 9562 §5.4, §5.7: random
 
-Headers = Sequence[tuple[str, bytes]]
+# The headers that mean something here; any other may hold what it likes.
+ATTRIBUTES = frozenset(
+    {"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "traceparent"}
+)
+Attributes = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ def to_record(event: Event[Any]) -> Record:
         "ce_id": event.id,
         "ce_type": event.data.TYPE,
         "ce_source": event.source,
-        "ce_time": event.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "ce_time": _wire_time(event.time),
         "content-type": "application/json",
     }
     if event.traceparent:
@@ -55,40 +74,67 @@ def to_record(event: Event[Any]) -> Record:
     )
 
 
-def from_record(
-    data_type: type[Data], value: bytes | None, headers: Headers, timestamp_ms: int
-) -> Event[Data]:
+def from_record(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:
     """Read a consumed record as an event of the given type.
 
-    The event's time is never later than the record's: a producer whose clock runs ahead cannot make its
-    event win over every later one.
+    The event's time is never later than the record's. On a topic with ``LogAppendTime``
+    (``highlight-detected``) the record's time is the broker's: a producer whose clock runs ahead cannot make
+    its event win over every later one. On any other topic it is the producer's own, and bounds ``ce_time``
+    only.
 
     Raises:
         InvalidEvent: what is wrong, in words for the person who reads the dead letter.
     """
-    attributes = _decode_headers(headers)
+    attributes = _attributes(record)
     _check_attributes(attributes, data_type.TYPE)
-    body = value or b""
-    source = attributes.get("ce_source") or "unknown"
-    recorded_at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     event_type: type[Event[Data]] = Event[data_type]  # type: ignore[valid-type]  # known at run time only
     try:
         return event_type(
-            id=_safe_id(attributes.get("ce_id"), source, data_type.TYPE, body),
-            source=source[:200],
-            time=min(_read_time(attributes.get("ce_time")) or recorded_at, recorded_at),
+            id=_identity(attributes, record),
+            source=_source(attributes)[:200],
+            time=_time(attributes, record),
             traceparent=_read_traceparent(attributes.get("traceparent")),
-            data=data_type.model_validate_json(body),
+            data=data_type.model_validate_json(record.value or b""),
         )
     except ValidationError as error:
         raise InvalidEvent(f"not a valid {data_type.TYPE}: {_problems(error)}") from error
 
 
-def _decode_headers(headers: Headers) -> dict[str, str]:
+def identity_of(record: ConsumerRecord) -> str:
+    """Return the id that :func:`from_record` gives the event of a record, whatever its data is.
+
+    Raises:
+        InvalidEvent: a header of CloudEvents is not UTF-8.
+    """
+    return _identity(_attributes(record), record)
+
+
+def copied_headers(record: ConsumerRecord) -> list[tuple[str, bytes]]:
+    """Return the headers with which a copy of a record is read as the same event, of the same time.
+
+    A missing ``ce_id`` is filled in, and ``ce_time`` is the time of the event, since the copy has a timestamp
+    of its own. What cannot be read stays as it is: the copy is as invalid as the original.
+    """
     try:
-        return {name.lower(): value.decode() for name, value in headers}
-    except UnicodeDecodeError as error:
-        raise InvalidEvent("a header is not UTF-8") from error
+        attributes = _attributes(record)
+        filled = {} if "ce_id" in attributes else {"ce_id": _position_id(record)}
+        filled["ce_time"] = _wire_time(_time(attributes, record))
+    except InvalidEvent:
+        return list(record.headers)
+    kept = [(name, value) for name, value in record.headers if name.lower() not in filled]
+    return kept + [(name, value.encode()) for name, value in filled.items()]
+
+
+def _attributes(record: ConsumerRecord) -> Attributes:
+    """The headers that mean something, by their names in lower case. Null and empty ones count as missing."""
+    found = {}
+    for name, value in record.headers:
+        if value and name.lower() in ATTRIBUTES:
+            try:
+                found[name.lower()] = value.decode()
+            except UnicodeDecodeError as error:
+                raise InvalidEvent(f"header {name} is not UTF-8") from error
+    return found
 
 
 def _check_attributes(attributes: dict[str, str], expected_type: str) -> None:
@@ -105,11 +151,39 @@ def _check_attributes(attributes: dict[str, str], expected_type: str) -> None:
         raise InvalidEvent(f"event type is {found_type!r}, expected {expected_type}")
 
 
-def _safe_id(given: str | None, source: str, event_type: str, body: bytes) -> str:
-    """The producer's id where it is safe in a path; else one derived from what makes it unique."""
-    if not given:
-        return event_id(event_type, body.hex())
-    return given if SAFE_ID.fullmatch(given) else event_id(source, given)
+def _source(attributes: Attributes) -> str:
+    return attributes.get("ce_source", "unknown")
+
+
+def _identity(attributes: Attributes, record: ConsumerRecord) -> str:
+    given, source = attributes.get("ce_id") or _position_id(record), _source(attributes)
+    if SAFE_ID.fullmatch(given) and (source in OUR_SERVICES or _is_random_uuid(given)):
+        return given
+    return event_id(source, given)
+
+
+def _position_id(record: ConsumerRecord) -> str:
+    digest = hashlib.sha256(record.value or b"").hexdigest()
+    return f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}/{digest}"
+
+
+def _is_random_uuid(text: str) -> bool:
+    try:
+        return uuid.UUID(text).version in UNIQUE_VERSIONS
+    except ValueError:
+        return False
+
+
+def _time(attributes: Attributes, record: ConsumerRecord) -> datetime:
+    recorded_at = _read_timestamp(record.timestamp)
+    return min(_read_time(attributes.get("ce_time")) or recorded_at, recorded_at)
+
+
+def _read_timestamp(milliseconds: int) -> datetime:
+    # Kafka takes any; -1 stands for "no timestamp".
+    if not 0 <= milliseconds < FIRST_INVALID_MS:
+        raise InvalidEvent(f"the record's timestamp {milliseconds} is not a time")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _read_time(text: str | None) -> datetime | None:
@@ -117,9 +191,13 @@ def _read_time(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidEvent(f"ce_time {text[:40]!r} is not an RFC 3339 time") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _wire_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _read_traceparent(text: str | None) -> str | None:

@@ -4,27 +4,78 @@ A published version only ever gains optional fields; unknown fields are ignored.
 ``shared/schemas/`` are generated from here, and a test fails when the two drift apart or when a change
 would break a reader of an older version.
 
+Bounds that a published schema does not state (a narrower schema would be a breaking change) are validators:
+what no later step could store or compute with is refused or stripped here, at the edge.
+
 Envelope: CloudEvents 1.0 in Kafka's binary mode, see :mod:`clip_shared.envelope`.
 """
 
+import re
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 # Every derived id hangs from this root (uuid5, RFC 9562 §5.5). Changing it changes every clip's id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "clips")
 
+# Above the longest VOD of any platform (Twitch ends one after 48 hours); below, every sum of times is exact.
+MAX_SECONDS = 30 * 24 * 60 * 60
+# Above the largest object of S3 (50 TB), below what a database's bigint holds.
+MAX_OBJECT_BYTES = 2**50
+MAX_KEY_BYTES = 1024  # S3's limit, in UTF-8
+# C0, DEL and C1: PostgreSQL stores no NUL, and none of the others can be shown.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def _without_control_characters(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
+
+
+def _within_a_vod(seconds: float) -> float:
+    if abs(seconds) > MAX_SECONDS:
+        raise ValueError(f"more than {MAX_SECONDS} seconds from the start of a VOD")
+    return seconds
+
+
+def _fits_a_key(key: str) -> str:
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise ValueError(f"more than {MAX_KEY_BYTES} bytes in UTF-8")
+    return key
+
+
+def _fits_an_object(size: int) -> int:
+    if size > MAX_OBJECT_BYTES:
+        raise ValueError(f"more than {MAX_OBJECT_BYTES} bytes")
+    return size
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("not a time in UTC") from error
+
+
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-ObjectKey = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Title = Annotated[str, StringConstraints(max_length=200)]
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Score = Annotated[float, Field(allow_inf_nan=False)]
+ObjectKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    AfterValidator(_fits_a_key),
+]
+_CLEANED = AfterValidator(_without_control_characters)
+Text = Annotated[str, _CLEANED]
+Title = Annotated[str, StringConstraints(max_length=200), _CLEANED]
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Seconds = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_within_a_vod)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_within_a_vod)]
+ObjectSize = Annotated[int, Field(gt=0), AfterValidator(_fits_an_object)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Score = Finite
 
 
 def clip_id_for(stream_highlight_id: str) -> UUID:
@@ -68,7 +119,7 @@ class Event(BaseModel, Generic[Data]):
 
     id: Identifier
     source: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    time: AwareDatetime
+    time: Time
     data: Data
     traceparent: str | None = None
 
@@ -131,8 +182,8 @@ class StoredObject(Contract):
 
     bucket: BucketName
     key: ObjectKey
-    size_bytes: Annotated[int, Field(gt=0)]
-    content_type: str = "video/mp4"
+    size_bytes: ObjectSize
+    content_type: Text = "video/mp4"
 
 
 class PosterObject(Contract):
@@ -150,10 +201,10 @@ class CutReceipt(Contract):
     requested_end_seconds: Seconds
     actual_start_seconds: Seconds
     actual_end_seconds: Seconds
-    audio_video_skew_ms: float | None = Field(
+    audio_video_skew_ms: Finite | None = Field(
         default=None, description="Start of the sound minus start of the picture, in ms; null without sound."
     )
-    fallback_reason: str | None = Field(
+    fallback_reason: Text | None = Field(
         default=None, description="Why a copy was given up for a re-encode; null where it was not."
     )
 
@@ -193,7 +244,7 @@ class HighlightOutcome(Highlight, EventData):
 
     kind: HighlightKind
     highlight_event_id: Identifier
-    highlight_detected_at: AwareDatetime
+    highlight_detected_at: Time
 
     def key(self) -> str:
         """Keep the events of one highlight in order."""
@@ -222,7 +273,10 @@ class ClipSkipped(HighlightOutcome):
     TOPIC: ClassVar[str] = "clip-skipped"
 
     reason: SkipReason
-    message: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    source_profile: Identifier | None = Field(
+        default=None, description="The source-storage profile that the highlight names."
+    )
+    message: Annotated[str, StringConstraints(min_length=1, max_length=500), _CLEANED]
 
 
 class ClipLifecycle(Highlight, EventData):
@@ -246,7 +300,7 @@ class ClipAvailable(ClipLifecycle):
     title: Title
     kind: HighlightKind
     duration_seconds: PositiveSeconds
-    expires_at: AwareDatetime | None
+    expires_at: Time | None
 
 
 class ClipKept(ClipLifecycle):
@@ -254,7 +308,7 @@ class ClipKept(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.kept.v1"
 
-    kept_at: AwareDatetime
+    kept_at: Time
     kept_by: Identifier
 
 
@@ -263,7 +317,7 @@ class ClipUnkept(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.unkept.v1"
 
-    expires_at: AwareDatetime
+    expires_at: Time
 
 
 class ClipPublished(ClipLifecycle):
@@ -271,8 +325,8 @@ class ClipPublished(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.published.v1"
 
-    share_slug: str
-    published_at: AwareDatetime
+    share_slug: Text
+    published_at: Time
 
 
 class ClipUnpublished(ClipLifecycle):
@@ -295,7 +349,7 @@ class ClipExpiring(EventData):
     clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)] = Field(
         description=f"The clips, the first to expire first; no more than {MAX_EXPIRING_CLIP_IDS} are named."
     )
-    expires_before: AwareDatetime = Field(description="The end of that day.")
+    expires_before: Time = Field(description="The end of that day.")
     clip_count: int | None = Field(default=None, ge=1, description="How many clips there are in all.")
 
     def key(self) -> str:
@@ -308,7 +362,7 @@ class ClipPurged(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.purged.v1"
 
-    purged_at: AwareDatetime
+    purged_at: Time
 
 
 class ReleaseReason(StrEnum):

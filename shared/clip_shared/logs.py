@@ -1,11 +1,14 @@
 """JSON logs on standard output, one object a line, the same fields in every service.
 
 ``structlog.get_logger()`` anywhere; ``event_id``, ``clip_id``, ``topic`` and ``trace_id`` are bound by the
-bus for as long as a message is handled. Records of libraries (``logging``) pass through the same renderer.
+bus for as long as a message is handled. Records of libraries (``logging``), warnings and uncaught exceptions
+pass through the same renderer: a running service writes nothing to standard error.
 """
 
 import logging
 import sys
+import threading
+from typing import Any
 
 import structlog
 
@@ -48,8 +51,30 @@ def configure_logs(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    _take_over_loggers()
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.ERROR, root.level))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _take_over_loggers() -> None:
+    """Take the handlers away that libraries gave their loggers: FastStream does so when it is imported."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), traceback)
+        return
+    logging.getLogger("uncaught").critical(
+        "an exception was not caught", exc_info=(kind, error or kind(), traceback)
+    )
 
 
 def _add_service(service: str) -> structlog.types.Processor:

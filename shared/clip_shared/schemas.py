@@ -9,7 +9,7 @@ from clip_shared.topics import TOPICS, Topic, types_of
 
 ENVELOPE_HEADERS = {
     "ce_specversion": "CloudEvents version: 1.0.",
-    "ce_id": "The event's id, unique for its source; without one, a stable id is derived from the content.",
+    "ce_id": "The event's id, unique for its source; without one, the record's place and time tell it.",
     "ce_type": "The event's type.",
     "ce_source": "Who produced it.",
     "ce_time": "When it happened, RFC 3339.",
@@ -47,7 +47,7 @@ def asyncapi() -> dict[str, Any]:
             "description": "The events of Clips: CloudEvents 1.0 in Kafka's binary mode, data as JSON.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "channels": {topic.name: _channel(topic) for topic in TOPICS if types_of(topic.name)},
         "components": {"messages": {each.TYPE: _message(each) for each in EVENT_TYPES}},
     }
 

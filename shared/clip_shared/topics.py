@@ -1,18 +1,27 @@
-"""The topics: their partitions, their retention, and the command that creates them."""
+"""The topics: their partitions and configuration, and the command that creates and corrects them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from clip_shared.delivery import DLQ_SUFFIX
-from clip_shared.errors import TransientError
+from clip_shared.dead_letter import DLQ_SUFFIX
+from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import EVENT_TYPES
 from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
 
 DAY_SECONDS = 24 * 60 * 60
+# From so many replicas on, a write needs two of them: one broker's loss then loses nothing acknowledged.
+REPLICATED = 3
+PROPAGATION_SECONDS = 10.0
+SET_ON_THE_TOPIC = 1  # of the sources of a value, in DescribeConfigs
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,27 @@ class Topic:
     partitions: int
     retention_days: int
     description: str
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+    def configs_of(self, replicas: int) -> dict[str, str]:
+        """Return all of Kafka's topic configs that we set, for a topic with so many replicas."""
+        return {
+            "retention.ms": str(self.retention_days * DAY_SECONDS * 1000),
+            **({"min.insync.replicas": "2"} if replicas >= REPLICATED else {}),
+            **self.configs,
+        }
 
 
+# The broker's clock, not the producer's: see clip_shared.envelope.from_record.
+_BROKERS_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 _LIVE = (
-    Topic("highlight-detected", 6, 7, "Moments of VODs that are worth a clip, from the platform's detector."),
+    Topic(
+        "highlight-detected",
+        6,
+        7,
+        "Moments of VODs that are worth a clip, from the platform's detector.",
+        _BROKERS_CLOCK,
+    ),
     Topic("clip-created", 6, 7, "Clips that are cut and complete in the free bucket."),
     Topic("clip-skipped", 6, 7, "Highlights that became no clip, and why."),
     Topic("clip-lifecycle", 6, 7, "Every change in a clip's life, in order per clip."),
@@ -36,19 +62,46 @@ _LIVE = (
 
 _CONSUMED = ("highlight-detected", "clip-created", "clip-skipped", "clip-objects-released", "daily-tick")
 DLQ_RETENTION_DAYS = 30
+# Twice what a producer may send, so that whatever fitted its topic fits here, with its notes.
+_DLQ_CONFIGS = {"max.message.bytes": str(2 * 1024 * 1024), **_BROKERS_CLOCK}
+
+# Kept for longer than any dead letter, which Kafka may keep for a segment's time beyond its retention.
+DEALT_WITH = Topic(
+    "dead-letters-dealt-with",
+    1,
+    2 * DLQ_RETENTION_DAYS,
+    "Which dead letters were sent back or discarded: clip-shared's own notes.",
+)
 
 TOPICS: tuple[Topic, ...] = (
     *_LIVE,
     *(
-        Topic(f"{name}{DLQ_SUFFIX}", 1, DLQ_RETENTION_DAYS, f"Messages of {name} that could not be handled.")
+        Topic(
+            f"{name}{DLQ_SUFFIX}",
+            1,
+            DLQ_RETENTION_DAYS,
+            f"Messages of {name} that could not be handled.",
+            _DLQ_CONFIGS,
+        )
         for name in _CONSUMED
     ),
+    DEALT_WITH,
 )
 
 
 def types_of(topic: str) -> list[str]:
     """The types of event that a topic carries."""
     return [each.TYPE for each in EVENT_TYPES if topic.removesuffix(DLQ_SUFFIX) == each.TOPIC]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A topic's config that is not what it should be."""
+
+    topic: str
+    config: str
+    found: str | None
+    wanted: str
 
 
 async def create_topics(
@@ -60,20 +113,94 @@ async def create_topics(
         for each topic, whether it was created now.
 
     Raises:
-        TransientError: the bus cannot be reached, or refused to create a topic.
+        PermanentError: the bus refused to create a topic: it has too few brokers, or we may not.
+        TransientError: the bus cannot be reached.
     """
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","), **client_security(settings)
-    )
+    async with _admin(settings, "create topics") as admin:
+        response = await admin.create_topics([_new_topic(topic, replication_factor) for topic in topics])
+    return {each[0]: _was_created(each[0], each[1], each[-1]) for each in response.topic_errors}
+
+
+async def differences(settings: KafkaSettings, topics: Iterable[Topic] = TOPICS) -> list[Difference]:
+    """Compare the configs of existing topics with those of new ones.
+
+    Raises:
+        PermanentError: we may not read a topic's configs.
+        TransientError: the bus cannot be reached, or a topic is missing.
+    """
+    async with _admin(settings, "read the topics' configs") as admin:
+        return [
+            Difference(name, config, found.get(config), wanted)
+            for name, configs in (await _wanted(admin, topics)).items()
+            for found in [await _values(admin, name)]
+            for config, wanted in configs.items()
+            if found.get(config) != wanted
+        ]
+
+
+async def correct(settings: KafkaSettings, found: Iterable[Difference]) -> None:
+    """Set what differs on each topic, and leave every other config of it as it is.
+
+    Raises:
+        PermanentError: the bus refused.
+        TransientError: the bus cannot be reached.
+    """
+    changes: dict[str, dict[str, str]] = {}
+    for each in found:
+        changes.setdefault(each.topic, {})[each.config] = each.wanted
+    async with _admin(settings, "correct the topics' configs") as admin:
+        for topic, configs in changes.items():
+            # This request replaces all that was set on a topic, so all of it is sent again.
+            kept = {name: value for name, value in (await _values(admin, topic, own=True)).items() if value}
+            (answer,) = await admin.alter_configs([_resource(topic, {**kept, **configs})])
+            for error_code, message, *_ in answer.resources:
+                _check(error_code, f"the bus refused to correct {topic}", message)
+
+
+async def _wanted(admin: AIOKafkaAdminClient, topics: Iterable[Topic]) -> dict[str, dict[str, str]]:
+    by_name = {each.name: each for each in topics}
+    described = await _describe(admin, list(by_name))
+    for each in described:
+        _check(each["error_code"], f"cannot describe {each['topic']}")
+    return {
+        each["topic"]: by_name[each["topic"]].configs_of(len(each["partitions"][0]["replicas"]))
+        for each in described
+    }
+
+
+async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    """Describe topics, and give those that were made a moment ago the time to become known."""
+    deadline = time.monotonic() + PROPAGATION_SECONDS
+    while True:
+        described: list[dict[str, Any]] = await admin.describe_topics(names)
+        if all(each["error_code"] == 0 for each in described) or time.monotonic() > deadline:
+            return described
+        await asyncio.sleep(0.2)
+
+
+async def _values(admin: AIOKafkaAdminClient, topic: str, *, own: bool = False) -> dict[str, str | None]:
+    """A topic's configs; ``own``: only those that were set on the topic itself."""
+    (answer,) = await admin.describe_configs([_resource(topic)])
+    ((error_code, message, _, _, entries),) = answer.resources
+    _check(error_code, f"cannot read the configs of {topic}", message)
+    return {entry[0]: entry[1] for entry in entries if not own or entry[3] == SET_ON_THE_TOPIC}
+
+
+def _resource(topic: str, configs: dict[str, str] | None = None) -> ConfigResource:
+    return ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+
+
+@asynccontextmanager
+async def _admin(settings: KafkaSettings, purpose: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    servers = settings.kafka_bootstrap_servers
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.split(","), **client_security(settings))
     try:
         await admin.start()
-        response = await admin.create_topics([_new_topic(topic, replication_factor) for topic in topics])
+        yield admin
     except KafkaError as error:
-        servers = settings.kafka_bootstrap_servers
-        raise TransientError(f"cannot create topics at {servers}: {error}") from error
+        raise TransientError(f"cannot {purpose} at {servers}: {error}") from error
     finally:
         await admin.close()
-    return {each[0]: _was_created(each[0], each[1]) for each in response.topic_errors}
 
 
 def _new_topic(topic: Topic, replication_factor: int) -> NewTopic:
@@ -81,14 +208,19 @@ def _new_topic(topic: Topic, replication_factor: int) -> NewTopic:
         topic.name,
         num_partitions=topic.partitions,
         replication_factor=replication_factor,
-        topic_configs={"retention.ms": str(topic.retention_days * DAY_SECONDS * 1000)},
+        topic_configs=topic.configs_of(replication_factor),
     )
 
 
-def _was_created(name: str, error_code: int) -> bool:
-    error = for_code(error_code)
-    if error is TopicAlreadyExistsError:
+def _was_created(name: str, error_code: int, message: Any) -> bool:
+    if for_code(error_code) is TopicAlreadyExistsError:
         return False
-    if error_code != 0:
-        raise TransientError(f"the bus refused to create {name}: {error.__name__}")
+    _check(error_code, f"the bus refused to create {name}", message)
     return True
+
+
+def _check(error_code: int, problem: str, message: Any = None) -> None:
+    if error_code != 0:
+        error = for_code(error_code)
+        kind = TransientError if error.retriable else PermanentError
+        raise kind(f"{problem}: {message or error.description or error.__name__}")

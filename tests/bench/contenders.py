@@ -133,7 +133,7 @@ class Cutter:
                 if record.key == highlight_id.encode():
                     if record.topic == ClipSkipped.TOPIC:
                         raise NoClip(str(record.value))
-                    return from_record(ClipCreated, record.value, record.headers, record.timestamp).data
+                    return from_record(ClipCreated, record).data
         raise NoClip("the consumer was stopped")
 
     async def _settled(self, before: tuple[float, float]) -> tuple[float, float]:

@@ -4,10 +4,12 @@ Faults are dealt like cards. Each deck has every fault once; consecutive seeds t
 deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds, from a multiple of it on, see every fault.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from uuid import UUID
 
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
 from tests.chaos.s3_proxy import Trouble
@@ -186,13 +188,18 @@ def _faults(seed: int, dice: random.Random) -> list[Fault]:
     return sorted(dealt, key=lambda fault: fault.at)
 
 
+def _event_id(name: str, number: int = 0) -> str:
+    """A random UUID to whoever reads it, which every service therefore keeps."""
+    return str(UUID(bytes=hashlib.md5(f"{name}-e{number}".encode()).digest(), version=4))  # noqa: S324 - no secret
+
+
 def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
     for number in range(HIGHLIGHTS):
         name = f"s{seed}-h{number}"
         at = dice.uniform(0, RUSH_SECONDS if number % 2 else SENT_UNTIL)
         first = Send(
             at,
-            f"{name}-e0",
+            _event_id(name),
             name,
             f"s{seed}-a{number % ACCOUNTS}",
             Fate.CLIP,
@@ -203,21 +210,21 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
         yield first
         if number % 5 == 1:  # a newer detection of the same, which may even arrive before
             later = at + dice.uniform(-2, 6)
-            yield replace(first, at=max(0.0, later), event=f"{name}-e1", detected=1)
+            yield replace(first, at=max(0.0, later), event=_event_id(name, 1), detected=1)
     for number, (fate, flaw) in enumerate(_FLAWS):
         name = f"s{seed}-f{number}"
-        yield Send(dice.uniform(0, SENT_UNTIL), f"{name}-e0", name, f"s{seed}-a0", fate, flaw)
+        yield Send(dice.uniform(0, SENT_UNTIL), _event_id(name), name, f"s{seed}-a0", fate, flaw)
 
 
 def extra(plan: Plan, number: int) -> Send:
     """One more highlight, while there are faults that nothing has run into."""
     seed, name = plan.seed, f"s{plan.seed}-x{number}"
     return Send(
-        plan.seconds, f"{name}-e0", name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
+        plan.seconds, _event_id(name), name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
     )
 
 
 def killer(seed: int) -> Send:
     """A highlight whose cutter dies of it, every time."""
     name = f"{KILLER_PREFIX}s{seed}"
-    return Send(0.0, f"{name}-e0", name, f"s{seed}-a0", Fate.DEAD, "killer")
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, "killer")

@@ -99,7 +99,7 @@ class Run:
         """What a person does with objects that could not be deleted: have it tried again."""
         environment = self._system.environment
         settings = KafkaSettings(kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"])
-        replayed = await replay(settings, RELEASES, limit=MAX_REPLAYED)
+        replayed = (await replay(settings, RELEASES, limit=MAX_REPLAYED)).dealt_with
         self._totals.replayed += replayed
         if replayed:
             await self._settle()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -25,8 +26,8 @@ KEPT, OTHER = "h-0", "h-1"
 PLAN = Plan(
     seed=0,
     sends=(
-        *(Send(0, f"h-{number}-e0", f"h-{number}", "a", Fate.CLIP, start=number) for number in range(3)),
-        Send(0, "f-e0", "f", "a", Fate.SKIPPED, "not_clipable"),
+        *(Send(0, str(uuid4()), f"h-{number}", "a", Fate.CLIP, start=number) for number in range(3)),
+        Send(0, str(uuid4()), "f", "a", Fate.SKIPPED, "not_clipable"),
     ),
     wishes=(Wish(KEPT, "a", ("keep",)), Wish(OTHER, "a", ("publish",))),
     faults=(),

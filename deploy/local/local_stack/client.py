@@ -146,15 +146,15 @@ async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[Outcome]:
 
 def read_outcome(record: ConsumerRecord) -> Outcome | None:
     """What a record says about a highlight; None: nothing."""
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     if record.topic == _DEAD_LETTERS:
         return Outcome((record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused"))
     try:
         if headers.get("ce_type") == ClipAvailable.TYPE:
-            available = from_record(ClipAvailable, record.value, record.headers, record.timestamp)
+            available = from_record(ClipAvailable, record)
             return Outcome(available.data.stream_highlight_id)
         if record.topic == ClipSkipped.TOPIC:
-            skipped = from_record(ClipSkipped, record.value, record.headers, record.timestamp)
+            skipped = from_record(ClipSkipped, record)
             return Outcome(skipped.data.stream_highlight_id, skipped.data.message)
     except InvalidEvent:
         # Not for us to judge: somebody sent it by hand.

@@ -196,7 +196,7 @@ class LocalStack:
 
     def _prepare(self) -> None:
         jobs = (
-            self._command("topics", "clip_shared", "topics", "create"),
+            self._command("topics", "clip_shared", "topics", "create", "--apply"),
             self._command("migrate", "clip_registry", "migrate"),
         )
         try:

@@ -107,6 +107,7 @@ def skipped_event(event: Highlight, skip: Skipped) -> Event[ClipSkipped]:
         highlight_event_id=event.id,
         highlight_detected_at=event.time,
         reason=skip.reason,
+        source_profile=event.data.source.profile,
         message=str(skip),
     )
     return Event[ClipSkipped].new(

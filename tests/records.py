@@ -1,0 +1,31 @@
+"""Records as a consumer gets them."""
+
+from collections.abc import Sequence
+
+from aiokafka import ConsumerRecord
+
+
+def consumed(
+    topic: str,
+    *,
+    key: bytes | None = None,
+    value: bytes | None = None,
+    headers: Sequence[tuple[str, bytes | None]] = (),
+    partition: int = 0,
+    offset: int = 0,
+    timestamp: int = 1_700_000_000_000,
+) -> ConsumerRecord:
+    """A record that a producer with its own clock has sent."""
+    return ConsumerRecord(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=timestamp,
+        timestamp_type=0,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=tuple(headers),
+    )
