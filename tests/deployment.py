@@ -16,7 +16,8 @@ OWN = ("clip-cutter", "clip-registry", "clip-gateway", "janitor")
 JOBS = ("topics", "migrate", "buckets")
 # Without these nothing starts. They are whatever the environment says: none has a default.
 SECRETS = {
-    "REGISTRY_TOKEN",
+    "REGISTRY_GATEWAY_TOKEN",
+    "REGISTRY_JANITOR_TOKEN",
     "POSTGRES_PASSWORD",
     "FREE_STORAGE_ACCESS_KEY",
     "FREE_STORAGE_SECRET_KEY",

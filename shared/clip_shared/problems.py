@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from clip_shared.errors import TransientError
+from clip_shared.errors import PermanentError, TransientError
 
 RETRY_AFTER_SECONDS = 5
 _SCHEMA = {
@@ -71,7 +71,7 @@ def respond(problem: Problem, **extra: object) -> ProblemResponse:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make every error of an app a problem: its own, the framework's, and outages (503 with Retry-After)."""
+    """Make every error of an app a problem: its own, the framework's, refused data (422), outages (503)."""
 
     @app.exception_handler(Problem)
     async def on_problem(_request: Request, problem: Problem) -> ProblemResponse:
@@ -92,6 +92,12 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_surprise(_request: Request, _error: Exception) -> ProblemResponse:
         return respond(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it was logged."))
+
+    @app.exception_handler(PermanentError)
+    async def on_refusal(_request: Request, _error: PermanentError) -> ProblemResponse:
+        return respond(
+            Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out as it is.")
+        )
 
     @app.exception_handler(TransientError)
     async def on_outage(_request: Request, _error: TransientError) -> ProblemResponse:

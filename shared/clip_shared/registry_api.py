@@ -1,6 +1,8 @@
 """The wire models of the registry's internal HTTP API, which the gateway and the janitor call.
 
-Calls carry ``Authorization: Bearer <REGISTRY_TOKEN>``; errors are ``application/problem+json``.
+Calls carry ``Authorization: Bearer <REGISTRY_TOKEN>``, a token that allows what the caller's job needs: the
+gateway clips and their transitions, the janitor expirations, notices and unknown objects. Errors are
+``application/problem+json``: 401 for an unknown token, 403 for the other service's.
 """
 
 from datetime import UTC, datetime

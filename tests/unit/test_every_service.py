@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "DATABASE_URL": "postgresql://clips:clips@localhost/clips",
     "REGISTRY_URL": "http://localhost:1",
     "REGISTRY_TOKEN": "a-token-for-tests-only",
+    "REGISTRY_GATEWAY_TOKEN": "a-token-for-tests-only",
+    "REGISTRY_JANITOR_TOKEN": "another-token-for-tests-only",
     "FREE_STORAGE_ENDPOINT": "http://localhost:2",
     "FREE_STORAGE_BUCKET": "clips",
     "FREE_STORAGE_ACCESS_KEY": "key",

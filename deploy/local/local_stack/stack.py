@@ -131,7 +131,11 @@ class LocalStack:
                 site,
                 name,
                 its_ports,
-                {**site.state.environment(**self.environment), **more.get(name, {})},
+                {
+                    **site.state.environment(**self.environment),
+                    **_own_environment(name, self.environment),
+                    **more.get(name, {}),
+                },
                 runner=runner,
             )
             for name, its_ports in ports.items()
@@ -258,6 +262,10 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePo
         **_storage(addresses),
         **_urls(ports),
         "REGISTRY_TOKEN": site.secret("registry-token"),
+        "REGISTRY_GATEWAY_TOKEN": site.secret("registry-token"),
+        "REGISTRY_JANITOR_TOKEN": site.secret("registry-janitor-token"),
+        # Whoever tries the stack out wants to see objects go.
+        "RELEASE_DELAY_SECONDS": "0",
         "JWT_ALGORITHM": "HS256",
         "JWT_SECRET": site.secret("jwt"),
         "JWT_ISSUER": JWT_ISSUER,
@@ -277,6 +285,11 @@ def _urls(ports: Mapping[str, ServicePorts]) -> dict[str, str]:
         prefix = SERVICE_VARIABLES[name]
         urls |= {f"{prefix}_URL": its_ports.url, f"{prefix}_OPERATIONS_URL": its_ports.operations_url}
     return urls
+
+
+def _own_environment(service: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a service is told in another way than the others, and than stack.env says."""
+    return {"REGISTRY_TOKEN": environment["REGISTRY_JANITOR_TOKEN"]} if service == "janitor" else {}
 
 
 def _storage(addresses: Addresses) -> dict[str, str]:

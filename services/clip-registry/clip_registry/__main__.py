@@ -1,11 +1,12 @@
 """The command line of the registry."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from clip_registry.app import NAME, build
+from clip_registry.database import UnusableDatabase, check_usable
 from clip_registry.migrate import migrate as migrate_database
 from clip_registry.settings import DatabaseSettings, Settings
 from clip_shared.errors import ClipsError
@@ -19,6 +20,12 @@ cli = typer.Typer(no_args_is_help=True, help="Keeps the life of every clip: its 
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
+    settings = load_settings(Settings)
+    configure_logs(NAME, settings.log_level)
+    try:
+        asyncio.run(check_usable(settings.database_url.get_secret_value(), settings.database_pooler))
+    except UnusableDatabase as error:
+        _refuse(f"cannot start: {error}", exit_code=2)
     serve_app(NAME, Settings, build)
 
 
@@ -33,12 +40,20 @@ def migrate(
     configure_logs(NAME, settings.log_level)
     try:
         revision = asyncio.run(
-            migrate_database(settings.database_url.get_secret_value(), wait_seconds=wait_seconds)
+            migrate_database(
+                settings.database_url.get_secret_value(),
+                wait_seconds=wait_seconds,
+                pooler=settings.database_pooler,
+            )
         )
     except ClipsError as error:
-        typer.echo(f"cannot migrate: {error}", err=True)
-        raise typer.Exit(1) from error
+        _refuse(f"cannot migrate: {error}", exit_code=2 if isinstance(error, UnusableDatabase) else 1)
     typer.echo(f"the schema is at revision {revision}")
+
+
+def _refuse(why: str, *, exit_code: int) -> NoReturn:
+    typer.echo(why, err=True)
+    raise typer.Exit(exit_code)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from clip_registry.domain import Action, Clip, StoredKey
+from clip_shared.clip_keys import account_of
 from clip_shared.events import (
     ClipAvailable,
     ClipExpiring,
@@ -48,25 +49,29 @@ def done(action: Action, clip: Clip) -> Event[Any]:
     return _lifecycle(clip, _BY_ACTION[action](clip), None)
 
 
-def purged(clip: Clip) -> list[Event[Any]]:
-    """A clip is gone, and so may its objects be."""
+def purged(clip: Clip, *, at: datetime) -> list[Event[Any]]:
+    """A clip is gone, and so may its objects be from a moment on."""
     data = ClipPurged.model_validate({**_identity(clip), "purged_at": clip.purged_at})
     farewell = _lifecycle(clip, data, None)
-    return [farewell, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=farewell.id)]
+    return [farewell, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=farewell.id, at=at)]
 
 
 def released(
-    clip: Clip, objects: Iterable[StoredKey], reason: ReleaseReason, *, cause_id: str
+    clip: Clip, objects: Iterable[StoredKey], reason: ReleaseReason, *, cause_id: str, at: datetime
 ) -> list[Event[Any]]:
-    """Objects that the clip does not need (any more), one event each."""
+    """Objects that the clip does not need (any more), one event each, which leaves not before ``at``.
+
+    None for an object that is not under a key of the account's clips: its owner is somebody else.
+    """
     return [
         Event.new(
             ObjectReleased(bucket=each.bucket, object_key=each.key, reason=reason, clip_id=clip.clip_id),
             source=SOURCE,
             id=event_id("released", cause_id, each.bucket, each.key),
-            time=clip.updated_at,
+            time=at,
         )
         for each in sorted(objects)
+        if account_of(each.key) == clip.twitch_account_id
     ]
 
 

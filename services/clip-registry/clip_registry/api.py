@@ -3,9 +3,10 @@
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -41,26 +42,45 @@ AccountId = Annotated[Identifier, Path()]
 Position = tuple[datetime, UUID]
 
 
-def create_router(store: Store, metrics: Metrics, token: SecretStr) -> APIRouter:
-    """The routes, each behind the service token."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(_requires(token))])
-    _add_queries(router, store)
-    _add_actions(router, store, metrics)
-    _add_housekeeping(router, store, metrics)
+class Caller(StrEnum):
+    """Who calls, by its token; each may do what its job needs, and no more."""
+
+    GATEWAY = "gateway"
+    JANITOR = "janitor"
+
+
+def create_router(store: Store, metrics: Metrics, tokens: Mapping[Caller, SecretStr]) -> APIRouter:
+    """The routes, each behind the token of the service that it is for."""
+    router = APIRouter(prefix="/v1")
+    for_gateway, for_janitor = (
+        APIRouter(dependencies=[Depends(_requires(caller, tokens))])
+        for caller in (Caller.GATEWAY, Caller.JANITOR)
+    )
+    _add_queries(for_gateway, store)
+    _add_actions(for_gateway, store, metrics)
+    _add_housekeeping(for_janitor, store, metrics)
+    router.include_router(for_gateway)
+    router.include_router(for_janitor)
     return router
 
 
-def _requires(token: SecretStr) -> Callable[..., Coroutine[Any, Any, None]]:
-    expected = token.get_secret_value().encode()
+def _requires(
+    expected: Caller, tokens: Mapping[Caller, SecretStr]
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    known = {caller: token.get_secret_value().encode() for caller, token in tokens.items()}
     bearer = HTTPBearer(auto_error=False)
 
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if given is None or not secrets.compare_digest(given.credentials.encode(), expected):
+        token = given.credentials.encode() if given else b""
+        callers = [caller for caller, secret in known.items() if secrets.compare_digest(token, secret)]
+        if not callers:
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,
                 "A valid service token is required.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        if expected not in callers:
+            raise Problem(HTTPStatus.FORBIDDEN, f"This is for the {expected}; you are the {callers[0]}.")
 
     return check
 
@@ -109,7 +129,8 @@ def _add_actions(router: APIRouter, store: Store, metrics: Metrics) -> None:
             metrics.acted(action, decision)
             if decision in _REFUSALS:
                 status, detail = _REFUSALS[decision]
-                raise Problem(status, detail.format(action=action, status=clip.status if clip else None))
+                words = {"action": action, "status": clip.status if clip else None, "cap": store.cap}
+                raise Problem(status, detail.format(**words))
             return _record_of(clip)
 
     for action in Action:
@@ -120,6 +141,11 @@ _REFUSALS = {
     Answer.UNKNOWN: (HTTPStatus.NOT_FOUND, "There is no such clip."),
     Answer.NOT_OWNER: (HTTPStatus.FORBIDDEN, "The clip belongs to another account."),
     Answer.NOT_ALLOWED: (HTTPStatus.CONFLICT, "Cannot {action} a clip that is {status}."),
+    Answer.FULL: (
+        HTTPStatus.CONFLICT,
+        "Cannot {action} a clip at the limit of {cap} unkept clips: one of them would expire at once."
+        " Keep one of those, or wait until one expires.",
+    ),
 }
 
 

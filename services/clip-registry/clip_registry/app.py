@@ -8,6 +8,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from clip_registry import api, handlers
+from clip_registry.api import Caller
 from clip_registry.database import open_engine
 from clip_registry.metrics import Metrics, keep_counting
 from clip_registry.outbox import Outbox
@@ -33,18 +34,25 @@ def build(settings: Settings) -> FastAPI:
             settings.database_url.get_secret_value(),
             pool_size=size,
             statement_timeout_seconds=settings.database_statement_timeout_seconds,
+            pooler=settings.database_pooler,
         )
         for size in (settings.database_pool_size, Outbox.CONNECTIONS)
     )
-    outbox = Outbox(relay_engine, settings, grace_seconds=grace * OUTBOX_SHARE)
+    outbox = Outbox(
+        relay_engine,
+        settings,
+        grace_seconds=grace * OUTBOX_SHARE,
+        listens=settings.database_pooler == "none",
+    )
     store = Store(
         engine,
         outbox,
         retention=timedelta(days=settings.clip_retention_days),
         cap=settings.max_ephemeral_clips_per_account,
         notice_days=settings.expiring_notice_days,
+        release_delay=timedelta(seconds=settings.release_delay_seconds),
     )
-    handlers.subscribe(bus, store, metrics)
+    handlers.subscribe(bus, store, metrics, bucket=settings.free_storage_bucket)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -62,13 +70,22 @@ def build(settings: Settings) -> FastAPI:
             await engine.dispose()
             await relay_engine.dispose()
 
+    async def check_alive() -> None:
+        await bus.check_alive()
+        await outbox.check_alive()
+
+    tokens = {
+        Caller.GATEWAY: settings.registry_gateway_token,
+        Caller.JANITOR: settings.registry_janitor_token,
+    }
     internal = create_api(NAME)
-    internal.include_router(api.create_router(store, metrics, settings.registry_token))
+    internal.include_router(api.create_router(store, metrics, tokens))
     return create_app(
         NAME,
         registry=registry,
         bus=bus,
         checks={"database": store.check, "outbox": outbox.check},
+        check_alive=check_alive,
         lifespan=lifespan,
         api=internal,
     )

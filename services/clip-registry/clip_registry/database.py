@@ -2,48 +2,150 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, Literal
 
 import asyncpg
+import structlog
+from sqlalchemy import event, select
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from clip_registry.database_url import DatabaseUrl
 from clip_shared.errors import PermanentError, TransientError
 
-CONNECT_TIMEOUT_SECONDS = 5.0
+log = structlog.get_logger()
+
 POOL_TIMEOUT_SECONDS = 5.0
 # The client gives up a little after the server should have: only a dead or frozen server gets there.
 CLIENT_MARGIN_SECONDS = 5.0
-# SQLSTATE classes that the data itself causes: data exception, integrity constraint violation.
-DATA_ERRORS = ("22", "23")
+# SQLSTATE classes that the data itself causes: data exception, integrity constraint violation, and what is
+# too large for an index. What asyncpg cannot encode is 22000.
+DATA_ERRORS = ("22", "23", "54")
+READ_ONLY = "25006"
+# Faults of our SQL; but a schema that is not migrated yet, and a right that is not granted yet, end.
+FAULTS = "42"
+PASSING_FAULTS = {"42P01", "42703", "42501"}
+
+Pooler = Literal["none", "transaction"]
 
 
-def open_engine(url: str, *, pool_size: int, statement_timeout_seconds: float) -> AsyncEngine:
-    """An engine that connects on first use.
+class UnusableDatabase(TransientError):
+    """The database cannot be used as DATABASE_URL and DATABASE_POOLER say: a start-up ends here.
+
+    While the service runs it is an outage: no event is dead-lettered for it.
+    """
+
+
+def open_engine(
+    url: str, *, pool_size: int, statement_timeout_seconds: float | None, pooler: Pooler = "none"
+) -> AsyncEngine:
+    """An engine that connects on first use, and only to a server that takes writes.
 
     Args:
-        url: ``postgresql+asyncpg://…``.
+        url: ``postgresql://…``, with what libpq would understand of parameters.
         pool_size: the most connections it ever opens.
         statement_timeout_seconds: a statement that runs longer is cancelled; half of it for a lock.
+            None: neither is.
+        pooler: what stands between us and the server. "transaction": consecutive transactions may meet
+            different sessions, so nothing is left in a session: no setting and no prepared statement.
     """
-    milliseconds = int(statement_timeout_seconds * 1000)
-    return create_async_engine(
-        url,
+    limits = _limits(statement_timeout_seconds)
+    connector = _Connector(
+        DatabaseUrl.parse(url),
+        pooled=pooler == "transaction",
+        server_settings=limits,
+        command_timeout=statement_timeout_seconds and statement_timeout_seconds + CLIENT_MARGIN_SECONDS,
+    )
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
         connect_args={
-            "timeout": CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": statement_timeout_seconds + CLIENT_MARGIN_SECONDS,
-            "server_settings": {
-                "application_name": "clip-registry",
-                "statement_timeout": str(milliseconds),
-                "lock_timeout": str(milliseconds // 2),
-                "idle_in_transaction_session_timeout": str(milliseconds * 2),
-            },
+            "async_creator_fn": connector.connect,
+            **({"prepared_statement_cache_size": 0} if connector.pooled else {}),
         },
+        execution_options={"limits": limits if connector.pooled else {}},
     )
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
+    return engine
+
+
+def _limits(statement_timeout_seconds: float | None) -> dict[str, str]:
+    if statement_timeout_seconds is None:
+        return {}
+    milliseconds = int(statement_timeout_seconds * 1000)
+    return {
+        "statement_timeout": str(milliseconds),
+        "lock_timeout": str(milliseconds // 2),
+        "idle_in_transaction_session_timeout": str(milliseconds * 2),
+    }
+
+
+class _Connector:
+    """Opens connections to the first host that takes writes, beginning with the one that last did."""
+
+    def __init__(
+        self,
+        url: DatabaseUrl,
+        *,
+        pooled: bool,
+        server_settings: dict[str, str],
+        command_timeout: float | None,
+    ) -> None:
+        self.pooled = pooled
+        self._hosts = list(url.hosts)
+        self._arguments: dict[str, Any] = {
+            "timeout": url.connect_timeout_seconds,
+            "command_timeout": command_timeout,
+            # asyncpg uses no named statement then, and repeats the unnamed one in the message that runs it.
+            **({"statement_cache_size": 0} if pooled else {"server_settings": server_settings}),
+        }
+
+    async def connect(self) -> asyncpg.Connection:
+        """Connect.
+
+        Raises:
+            UnusableDatabase: what answers is not as the settings say.
+            OSError, asyncpg.PostgresError, asyncpg.InternalClientError: no host can be used now.
+        """
+        failure: Exception | None = None
+        for host in tuple(self._hosts):
+            try:
+                connection = await self._connect_to(host)
+            except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+                failure = failure or error
+            else:
+                self._hosts.sort(key=lambda each: each != host)
+                return connection
+        assert failure is not None  # noqa: S101 - there is a host
+        raise failure
+
+    async def _connect_to(self, host: str) -> asyncpg.Connection:
+        try:
+            connection = await asyncpg.connect(host, **self._arguments)
+        except asyncpg.ClientConfigurationError as error:
+            raise UnusableDatabase(f"DATABASE_URL cannot be used: {error}") from error
+        except asyncpg.ProtocolViolationError as error:  # PgBouncer's "unsupported startup parameter"
+            raise UnusableDatabase(f"{error} (behind PgBouncer, set DATABASE_POOLER=transaction)") from error
+        if not self.pooled and await _is_behind_pooler(connection):
+            connection.terminate()
+            raise UnusableDatabase("the database is behind a pooler: set DATABASE_POOLER=transaction")
+        return connection
+
+
+async def _is_behind_pooler(connection: asyncpg.Connection) -> bool:
+    """Whether another process does the work than the one that greeted us."""
+    return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
+
+
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """Drop this connection, and the others of the pool as they come up: there has been a failover."""
+    if _sqlstate(context.original_exception) == READ_ONLY:
+        context.is_disconnect = True
 
 
 @asynccontextmanager
@@ -51,20 +153,61 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction: committed at the end, rolled back when anything is raised.
 
     Raises:
-        PermanentError: the data breaks a rule of the database.
-        TransientError: the database is away, overloaded, not migrated; or the commit was not confirmed.
+        PermanentError: the data breaks a rule of the database, or cannot be sent to it.
+        TransientError: the database is away, read-only, overloaded, not migrated; or the commit was not
+            confirmed.
+        DBAPIError: a statement is wrong, which is a bug.
     """
     try:
         async with engine.begin() as connection:
+            await _limit(engine, connection)
             yield connection
     except DBAPIError as error:
+        if _is_fault(error):
+            raise
         raise _in_our_words(error) from error
-    except (PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (
+        *(PoolTimeout, OSError, asyncpg.PostgresError, asyncpg.InterfaceError),
+        asyncpg.InternalClientError,
+    ) as error:
         raise TransientError(f"the database cannot be reached: {error!r}") from error
 
 
+async def _limit(engine: AsyncEngine, connection: AsyncConnection) -> None:
+    """Behind a pooler, limits hold for a transaction; else they were set for the session."""
+    if limits := engine.get_execution_options()["limits"]:
+        settings = (f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+        await connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
+
+
+async def check_usable(url: str, pooler: Pooler) -> None:
+    """Find out at start-up what no waiting mends; a database that is away is no reason to end.
+
+    Raises:
+        UnusableDatabase: the database cannot be used as the settings say.
+    """
+    engine = open_engine(url, pool_size=1, statement_timeout_seconds=CLIENT_MARGIN_SECONDS, pooler=pooler)
+    try:
+        async with transaction(engine) as connection:
+            await connection.execute(select(1))
+    except UnusableDatabase:
+        raise
+    except TransientError as error:
+        log.warning("the database does not answer yet", error=str(error))
+    finally:
+        await engine.dispose()
+
+
+def _is_fault(error: DBAPIError) -> bool:
+    sqlstate = _sqlstate(error.orig)
+    return sqlstate.startswith(FAULTS) and sqlstate not in PASSING_FAULTS
+
+
 def _in_our_words(error: DBAPIError) -> PermanentError | TransientError:
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    if sqlstate.startswith(DATA_ERRORS):
+    if _sqlstate(error.orig).startswith(DATA_ERRORS):
         return PermanentError(f"the database refused the data: {error.orig}")
     return TransientError(f"the database failed: {error.orig}")
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return getattr(error, "sqlstate", None) or ""

@@ -173,20 +173,29 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"  # no such clip, or purged
     NOT_OWNER = "not_owner"
     NOT_ALLOWED = "not_allowed"  # not from this status
+    FULL = "full"  # the clip would be an ephemeral one too many: it, or another, would expire at once
 
 
-def answer(action: Action, clip: Clip | None, account_id: str) -> Answer:
-    """Decide about an action of an account on a clip. Expired but not yet purged is still in time."""
+def answer(action: Action, clip: Clip | None, account_id: str, *, full: bool = False) -> Answer:
+    """Decide about an action of an account on a clip. Expired but not yet purged is still in time.
+
+    ``full``: the account has all the ephemeral clips that it may have.
+    """
     if clip is None or clip.status is ClipStatus.PURGED:
         return Answer.UNKNOWN
     if clip.twitch_account_id != account_id:
         return Answer.NOT_OWNER
     way = TRANSITIONS[action]
     if clip.status in way.sources:
-        return Answer.DONE
+        return Answer.FULL if full and way.target is ClipStatus.AVAILABLE else Answer.DONE
     return Answer.UNCHANGED if clip.status in way.satisfied_in else Answer.NOT_ALLOWED
 
 
 def is_due(clip: Clip, cutoff: datetime) -> bool:
     """Whether an expiration with this cutoff purges the clip."""
     return clip.status is ClipStatus.AVAILABLE and clip.expires_at is not None and clip.expires_at <= cutoff
+
+
+def unwatched_at(clip: Clip) -> datetime:
+    """When a purged clip's objects were watchable for the last time: URLs are signed until it expires."""
+    return clip.expires_at or clip.updated_at

@@ -4,8 +4,9 @@ import structlog
 
 from clip_registry.domain import Cut, Verdict
 from clip_registry.metrics import Metrics
-from clip_registry.store import Offer, Store
+from clip_registry.store import Offer, Recorded, Store
 from clip_shared.bus import Bus, Rejected
+from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.errors import InvalidEvent, PermanentError
 from clip_shared.events import ClipCreated, ClipSkipped, Event, clip_id_for
 
@@ -17,16 +18,28 @@ CUTS_DEADLINE_SECONDS = 60
 SKIP_DEADLINE_SECONDS = 10
 
 
-def subscribe(bus: Bus, store: Store, metrics: Metrics) -> None:
-    """Register the registry's handlers."""
+def subscribe(bus: Bus, store: Store, metrics: Metrics, *, bucket: str | None) -> None:
+    """Register the registry's handlers. ``bucket``: the one that clips lie in; None: any."""
+
+    async def record(events: list[Event[ClipCreated]]) -> list[Rejected[ClipCreated]]:
+        recorded = await store.record([offer_of(each, bucket) for each in events])
+        judged = (_judged(*each, metrics) for each in zip(events, recorded, strict=True))
+        return [rejected for rejected in judged if rejected is not None]
+
+    async def record_alone(event: Event[ClipCreated]) -> list[Rejected[ClipCreated]]:
+        try:
+            return await record([event])
+        except PermanentError as error:
+            metrics.cut_refused()
+            return [Rejected(event, error)]
 
     @bus.batch_subscriber(ClipCreated, deadline_seconds=CUTS_DEADLINE_SECONDS, max_records=MAX_CUTS_AT_ONCE)
     async def clips_created(events: list[Event[ClipCreated]]) -> list[Rejected[ClipCreated]]:
         try:
-            return await _record(events, store, metrics)
+            return await record(events)
         except PermanentError:
             # One of them is bad: find it, and let the others pass.
-            return [each for event in events for each in await _record_alone(event, store, metrics)]
+            return [each for event in events for each in await record_alone(event)]
 
     @bus.subscriber(ClipSkipped, deadline_seconds=SKIP_DEADLINE_SECONDS)
     async def clip_skipped(event: Event[ClipSkipped]) -> None:
@@ -34,40 +47,32 @@ def subscribe(bus: Bus, store: Store, metrics: Metrics) -> None:
         log.info("clip skipped", reason=event.data.reason, why=event.data.message)
 
 
-async def _record(
-    events: list[Event[ClipCreated]], store: Store, metrics: Metrics
-) -> list[Rejected[ClipCreated]]:
-    rejected = []
-    for event, recorded in zip(events, await store.record([offer_of(each) for each in events]), strict=True):
-        metrics.cut_judged(recorded)
-        log.info(
-            "cut judged", verdict=recorded.verdict, clip_id=str(recorded.clip.clip_id), event_id=event.id
-        )
-        if recorded.verdict is Verdict.FOREIGN:
-            problem = f"clip {recorded.clip.clip_id} belongs to another account"
-            rejected.append(Rejected(event, PermanentError(problem)))
-    return rejected
+def _judged(event: Event[ClipCreated], recorded: Recorded, metrics: Metrics) -> Rejected[ClipCreated] | None:
+    metrics.cut_judged(recorded)
+    clip_id = recorded.clip.clip_id
+    log.info("cut judged", verdict=recorded.verdict, clip_id=str(clip_id), event_id=event.id)
+    if recorded.verdict is not Verdict.FOREIGN:
+        return None
+    return Rejected(event, PermanentError(f"clip {clip_id} belongs to another account"))
 
 
-async def _record_alone(
-    event: Event[ClipCreated], store: Store, metrics: Metrics
-) -> list[Rejected[ClipCreated]]:
-    try:
-        return await _record([event], store, metrics)
-    except PermanentError as error:
-        metrics.cut_refused()
-        return [Rejected(event, error)]
-
-
-def offer_of(event: Event[ClipCreated]) -> Offer:
-    """What an event offers.
+def offer_of(event: Event[ClipCreated], bucket: str | None = None) -> Offer:
+    """What an event offers. ``bucket``: the one that it must lie in; None: any.
 
     Raises:
-        InvalidEvent: its parts do not belong together.
+        InvalidEvent: its parts do not belong together, or its objects are not those of a clip. They may be
+            anybody's, and are therefore never released.
     """
     data = event.data
     if data.clip_id != clip_id_for(data.stream_highlight_id):
         raise InvalidEvent(f"clip_id {data.clip_id} is not that of highlight {data.stream_highlight_id}")
+    if bucket not in {None, data.object.bucket}:
+        raise InvalidEvent(f"{data.object.bucket} is not the clips' bucket")
+    place = (data.twitch_account_id, data.clip_id, data.highlight_event_id)
+    if data.object.key != video_key(*place):
+        raise InvalidEvent(f"{data.object.key} is not the key of this clip's video")
+    if data.poster is not None and data.poster.key != poster_key(*place):
+        raise InvalidEvent(f"{data.poster.key} is not the key of this clip's poster")
     if data.poster is not None and data.poster.bucket != data.object.bucket:
         raise InvalidEvent("video and poster are in different buckets")
     cut = Cut(

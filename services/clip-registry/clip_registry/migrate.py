@@ -12,9 +12,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database import CONNECT_TIMEOUT_SECONDS, transaction
+from clip_registry.database import Pooler, UnusableDatabase, open_engine, transaction
 from clip_shared.errors import TransientError
 
 log = structlog.get_logger()
@@ -24,12 +24,13 @@ MIGRATION_LOCK = 0x434C495053
 PAUSE_SECONDS = 0.5
 
 
-async def migrate(url: str, *, wait_seconds: float) -> str:
+async def migrate(url: str, *, wait_seconds: float, pooler: Pooler = "none") -> str:
     """Apply every missing step in one transaction.
 
     Args:
-        url: ``postgresql+asyncpg://…``.
+        url: ``postgresql://…``.
         wait_seconds: how long to wait for a database that does not answer yet.
+        pooler: what stands between us and the server.
 
     Returns:
         the revision that the database is at now.
@@ -37,7 +38,7 @@ async def migrate(url: str, *, wait_seconds: float) -> str:
     Raises:
         TransientError: the database did not answer in time, or refused.
     """
-    engine = create_async_engine(url, connect_args={"timeout": CONNECT_TIMEOUT_SECONDS})
+    engine = open_engine(url, pool_size=1, statement_timeout_seconds=None, pooler=pooler)
     try:
         await _wait_for(engine, wait_seconds)
         async with transaction(engine) as connection:
@@ -70,7 +71,7 @@ async def _wait_for(engine: AsyncEngine, seconds: float) -> None:
             async with transaction(engine) as connection:
                 await connection.execute(select(1))
         except TransientError as error:
-            if time.monotonic() >= deadline:
+            if isinstance(error, UnusableDatabase) or time.monotonic() >= deadline:
                 raise
             log.info("waiting for the database", error=str(error))
             await asyncio.sleep(PAUSE_SECONDS)

@@ -5,36 +5,45 @@ often it is relayed, the bus sees the same event. A retry can overtake a clip's 
 ``version`` in the events is for.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faststream_outbox import OutboxBroker
+from sqlalchemy import DateTime, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import tables
-from clip_registry.relay import KEY_HEADER, Relay
-from clip_shared.envelope import Record, to_record
+from clip_registry.relay import CHANNEL, KEY_HEADER, Relay
+from clip_shared.envelope import to_record
 from clip_shared.errors import TransientError
 from clip_shared.events import ClipLifecycle, Event, ObjectReleased
 from clip_shared.kafka import producer
 from clip_shared.settings import KafkaSettings
 
 TOPICS = (ClipLifecycle.TOPIC, ObjectReleased.TOPIC)
+# Not the library's way to insert: it writes one topic and one moment at a time.
+WRITE = insert(tables.outbox).values(
+    next_attempt_at=func.greatest(func.now(), bindparam("not_before", type_=DateTime(timezone=True)))
+)
+WAKE = select(func.pg_notify(CHANNEL, ""))
 
 
 class Outbox:
     """One relay, and the way to write what it relays.
 
     ``engine`` is the relay's own: it holds ``CONNECTIONS`` of its connections for as long as it runs.
+    ``listens``: a session of the database can hear of new events (not behind a pooler of transactions).
     """
 
     CONNECTIONS = 1
 
-    def __init__(self, engine: AsyncEngine, kafka: KafkaSettings, *, grace_seconds: float) -> None:
+    def __init__(
+        self, engine: AsyncEngine, kafka: KafkaSettings, *, grace_seconds: float, listens: bool = True
+    ) -> None:
         self._engine = engine
+        self._listens = listens
         self._kafka = kafka
         self._grace_seconds = grace_seconds
         self._producer: AIOKafkaProducer | None = None
@@ -42,13 +51,13 @@ class Outbox:
         self.broker = OutboxBroker(engine, outbox_table=tables.outbox, dlq_table=tables.outbox_dlq)
 
     async def write(self, connection: AsyncConnection, events: Iterable[Event[Any]]) -> None:
-        """Write events in the connection's open transaction: they leave if, and only if, it commits."""
-        by_topic: dict[str, list[tuple[bytes, dict[str, str] | None]]] = defaultdict(list)
-        for event in events:
-            record = to_record(event)
-            by_topic[record.topic].append((record.value, _headers_of(record)))
-        for topic, rows in sorted(by_topic.items()):
-            await self.broker.client.insert_batch(connection, queue=topic, rows=rows)
+        """Write events in the connection's open transaction: they leave if, and only if, it commits.
+
+        In the order in which they are written; but one whose time is still to come, not before that.
+        """
+        if rows := [_row_of(event) for event in events]:
+            await connection.execute(WRITE, rows)
+            await connection.execute(WAKE)
 
     async def start(self) -> None:
         """Begin to relay. A database that is away is waited for.
@@ -62,7 +71,7 @@ class Outbox:
         except KafkaError as error:
             await self.stop()
             raise TransientError(f"the outbox cannot connect to Kafka: {error}") from error
-        self._relay = Relay(self._engine, self.broker.client, self._producer, TOPICS)
+        self._relay = Relay(self._engine, self.broker.client, self._producer, TOPICS, listens=self._listens)
         self._relay.start()
 
     async def stop(self) -> None:
@@ -73,6 +82,15 @@ class Outbox:
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
+
+    async def check_alive(self) -> None:
+        """Whether the relay makes progress, be it by failing.
+
+        Raises:
+            RuntimeError: it has ended, or it hangs.
+        """
+        if self._relay is not None:
+            self._relay.check_alive()
 
     async def check(self) -> str | None:
         """Whether events leave.
@@ -85,7 +103,10 @@ class Outbox:
         return "the bus takes no events; they wait in the outbox" if self._relay.bus_is_out else None
 
 
-def _headers_of(record: Record) -> dict[str, str]:
-    """A record's headers as the outbox stores them, its key among them."""
+def _row_of(event: Event[Any]) -> dict[str, Any]:
+    """An event as the outbox stores it: its key is among the headers."""
+    record = to_record(event)
     headers = {name: value.decode() for name, value in record.headers}
-    return headers if record.key is None else {**headers, KEY_HEADER: record.key.decode()}
+    if record.key is not None:
+        headers[KEY_HEADER] = record.key.decode()
+    return {"queue": record.topic, "payload": record.value, "headers": headers, "not_before": event.time}

@@ -5,13 +5,14 @@ the place of its subscriber, which handles rows one by one (a quarter as many a 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 from faststream_outbox.client import AbstractOutboxClient
 from faststream_outbox.message import OutboxInnerMessage as Row
 from sqlalchemy import ARRAY, BigInteger, Double, Uuid, bindparam, cast, func, null, update
@@ -19,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry.tables import outbox
 from clip_shared.envelope import Record
+from clip_shared.errors import RefusedRecord, TransientError
+from clip_shared.kafka import publishing_error
 
 log = structlog.get_logger()
 
@@ -35,12 +38,20 @@ PROBE_PAUSE_SECONDS = 1.0
 LEASE_SECONDS = 30.0
 # A NOTIFY wakes the relay at once; polling finds retries, and what a lost connection did not announce.
 POLL_SECONDS = 1.0
+# Where no NOTIFY arrives.
+DEAF_POLL_SECONDS = 0.25
+CHANNEL = f"outbox_{outbox.name}"
 # A row's pause doubles with each attempt. The longest is half of the minute within which everything should
 # flow again after an outage.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 MAX_DOUBLINGS = 10
 DATABASE_PAUSE_SECONDS = 1.0
+# An event that fails for a reason that we do not know, and not because the bus is out, is set aside after so
+# many attempts.
+MAX_SURPRISED_ATTEMPTS = 10
+# Every wait of the relay is shorter, however long an outage is.
+HANGS_AFTER_SECONDS = 120.0
 
 
 def _release() -> Any:
@@ -83,11 +94,15 @@ class Relay:
         client: AbstractOutboxClient,
         producer: AIOKafkaProducer,
         queues: Sequence[str],
+        *,
+        listens: bool = True,
     ) -> None:
         self._engine = engine
         self._client = client
         self._producer = producer
         self._queues = queues
+        self._listens = listens
+        self._turned_at = time.monotonic()
         self._stopped = asyncio.Event()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -97,6 +112,17 @@ class Relay:
     def runs(self) -> bool:
         """Whether events would leave, were there any."""
         return self._task is not None and not self._task.done()
+
+    def check_alive(self) -> None:
+        """Whether it goes on, relaying or failing.
+
+        Raises:
+            RuntimeError: it has ended, or hangs.
+        """
+        if not self.runs:
+            raise RuntimeError("the relay has ended")
+        if (seconds := time.monotonic() - self._turned_at) > HANGS_AFTER_SECONDS:
+            raise RuntimeError(f"the relay has been hanging for {seconds:.0f} s")
 
     def start(self) -> None:
         """Begin. A database that is away is waited for."""
@@ -113,20 +139,22 @@ class Relay:
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
+            self._turned_at = time.monotonic()
             try:
                 async with self._connection() as connection:
                     await self._relay(connection)
             except Exception as error:  # noqa: BLE001 - whatever it was, events must go on leaving
-                log.warning("the relay was interrupted and begins anew", error=repr(error))
+                log.warning("the relay was interrupted and begins again", error=repr(error))
                 await _rest(self._stopped, DATABASE_PAUSE_SECONDS)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that hears of new rows."""
+        """A connection that hears of new rows, where a session can."""
         async with self._engine.connect() as plain:
             connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-            driver: Any = (await connection.get_raw_connection()).driver_connection
-            await driver.add_listener(f"outbox_{outbox.name}", lambda *_: self._wake.set())
+            if self._listens:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await driver.add_listener(CHANNEL, lambda *_: self._wake.set())
             try:
                 yield connection
             finally:
@@ -134,6 +162,7 @@ class Relay:
 
     async def _relay(self, connection: AsyncConnection) -> None:
         while not self._stopped.is_set():
+            self._turned_at = time.monotonic()
             self._wake.clear()
             rows = await self._client.fetch(
                 connection,
@@ -142,9 +171,11 @@ class Relay:
                 lease_ttl_seconds=LEASE_SECONDS,
             )
             if not rows:
-                await _rest(self._wake, POLL_SECONDS)
+                await _rest(self._wake, POLL_SECONDS if self._listens else DEAF_POLL_SECONDS)
                 continue
             failures = await self._send(rows)
+            if len(rows) > 1:
+                failures = await self._send_refused_alone(rows, failures)
             await self._settle(connection, rows, failures)
             if self.bus_is_out:
                 await _rest(self._stopped, PROBE_PAUSE_SECONDS)
@@ -168,10 +199,26 @@ class Relay:
                 if confirmations:
                     await asyncio.wait(confirmations.values())
         for row in rows:
-            failure = failures.get(row.id) or _failure_of(confirmations.get(row.id))
-            if failure is not None:
-                failures[row.id] = failure
+            if failure := failures.get(row.id) or _failure_of(confirmations.get(row.id)):
+                failures[row.id] = _in_our_words(row, failure)
         self._note(failures)
+        return failures
+
+    async def _send_refused_alone(
+        self, rows: Sequence[Row], failures: dict[int, Exception]
+    ) -> dict[int, Exception]:
+        """Find out which of the refused rows the bus means: it refuses a bad record with its neighbours.
+
+        Those for which there is no time are given back.
+        """
+        deadline = time.monotonic() + LEASE_SECONDS / 3
+        for row in rows:
+            if isinstance(failures.get(row.id), RefusedRecord):
+                del failures[row.id]
+                if self.bus_is_out or time.monotonic() > deadline:
+                    failures[row.id] = TransientError("refused, perhaps for a neighbour's sake")
+                else:
+                    failures |= await self._send([row])
         return failures
 
     async def _hand_over(self, record: Record) -> asyncio.Future[Any]:
@@ -186,18 +233,14 @@ class Relay:
         self, connection: AsyncConnection, rows: Sequence[Row], failures: Mapping[int, Exception]
     ) -> None:
         """Delete what was confirmed, give back what was not, set aside what never will be."""
-        unsendable = {
-            key: each for key, each in failures.items() if isinstance(each, MessageSizeTooLargeError)
-        }
+        hopeless = {row.id for row in rows if row.id in failures and _is_hopeless(row, failures[row.id])}
         async with connection.begin():
             await self._client.delete_batch_with_lease(
                 connection, [(row.id, _token(row)) for row in rows if row.id not in failures]
             )
-            for row in (row for row in rows if row.id in unsendable):
-                log.error("an event can never be sent", outbox_id=row.id, error=repr(unsendable[row.id]))
-                reason = {"failure_reason": "too_large", "last_exception": repr(unsendable[row.id])}
-                await self._client.delete_with_lease(connection, row.id, _token(row), dlq_payload=reason)
-            if later := failures.keys() - unsendable.keys():
+            for row in (row for row in rows if row.id in hopeless):
+                await self._set_aside(connection, row, failures[row.id])
+            if later := failures.keys() - hopeless:
                 await connection.execute(
                     RELEASE,
                     {
@@ -208,9 +251,16 @@ class Relay:
                     },
                 )
 
+    async def _set_aside(self, connection: AsyncConnection, row: Row, failure: Exception) -> None:
+        """Move a row to the outbox's dead letters, where it is seen and kept; the rows after it go on."""
+        log.error("an event cannot be sent", outbox_id=row.id, topic=row.queue, error=repr(failure))
+        reason = "refused" if isinstance(failure, RefusedRecord) else "unknown"
+        payload = {"failure_reason": reason, "last_exception": repr(failure)}
+        await self._client.delete_with_lease(connection, row.id, _token(row), dlq_payload=payload)
+
     def _note(self, failures: Mapping[int, Exception]) -> None:
         """Log when the bus goes and comes back, not once for every event that waits."""
-        outage = next((each for each in failures.values() if _is_outage(each)), None)
+        outage = next((each for each in failures.values() if isinstance(each, TransientError)), None)
         if outage is not None and not self.bus_is_out:
             log.warning("the bus takes no events; they wait in the outbox", error=repr(outage))
         if outage is None and self.bus_is_out:
@@ -237,11 +287,15 @@ def _failure_of(confirmation: asyncio.Future[Any] | None) -> Exception | None:
     return error if error is None or isinstance(error, Exception) else RuntimeError(repr(error))
 
 
-def _is_outage(failure: Exception) -> bool:
-    """Whether the bus is to blame, not the event."""
-    return isinstance(failure, KafkaError | TimeoutError) and not isinstance(
-        failure, MessageSizeTooLargeError
-    )
+def _in_our_words(row: Row, failure: Exception) -> Exception:
+    known = isinstance(failure, KafkaError | TimeoutError)
+    return publishing_error(row.queue, failure) if known else failure
+
+
+def _is_hopeless(row: Row, failure: Exception) -> bool:
+    if isinstance(failure, TransientError):
+        return False
+    return isinstance(failure, RefusedRecord) or row.attempts_count >= MAX_SURPRISED_ATTEMPTS
 
 
 def _token(row: Row) -> Any:

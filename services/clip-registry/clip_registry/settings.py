@@ -1,41 +1,48 @@
 """Every knob of the registry, from the environment."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 
+from clip_registry.database import Pooler
+from clip_registry.database_url import DatabaseUrl
 from clip_shared.settings import ApiSettings, KafkaSettings, ServiceSettings
 
 LONGEST_RETENTION_DAYS = 36_500
 
 
-def _for_asyncpg(url: SecretStr) -> SecretStr:
-    try:
-        parsed = make_url(url.get_secret_value())
-    except ArgumentError:
-        raise ValueError("not a database URL") from None  # the cause would show the password
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError("must be a postgresql:// URL")
-    query = {"ssl" if name == "sslmode" else name: value for name, value in parsed.query.items()}
-    changed = parsed.set(drivername="postgresql+asyncpg", query=query)
-    return SecretStr(changed.render_as_string(hide_password=False))
+def _usable(url: SecretStr) -> SecretStr:
+    DatabaseUrl.parse(url.get_secret_value())
+    return url
 
 
 class DatabaseSettings(ServiceSettings):
     """What a command on the database needs."""
 
-    database_url: Annotated[SecretStr, AfterValidator(_for_asyncpg)] = Field(
-        description="postgresql://user:password@host:port/name; libpq's sslmode is understood."
+    database_url: Annotated[SecretStr, AfterValidator(_usable)] = Field(
+        description="postgresql://user:password@host:port/name; several hosts by commas, and the usual"
+        " parameters of libpq."
+    )
+    database_pooler: Pooler = Field(
+        default="none",
+        description="What stands before the database: `none`, or `transaction` for PgBouncer and its like.",
     )
 
 
 class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
     """What the service needs."""
 
-    registry_token: SecretStr = Field(
-        min_length=16, description="Bearer token of the internal API, shared with gateway and janitor."
+    registry_gateway_token: SecretStr = Field(
+        min_length=16, description="Bearer token of the gateway: to read clips and to change them."
+    )
+    registry_janitor_token: SecretStr = Field(
+        min_length=16, description="Bearer token of the janitor: for expiry, notices and the orphan sweep."
+    )
+    free_storage_bucket: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=63,
+        description="The clips' bucket: a clip anywhere else is refused; unset: any bucket will do.",
     )
     clip_retention_days: float = Field(
         default=7,
@@ -54,6 +61,13 @@ class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
         le=365,
         description="Days before the day (UTC) of expiry that an account is told; 0: it is not told.",
     )
+    release_delay_seconds: float = Field(
+        default=3600,
+        ge=0,
+        le=86_400,
+        description="Seconds for which an object stays after its clip was given another or expired: at least"
+        " the gateway's PRESIGNED_URL_SECONDS, so that no URL dies while it is watched.",
+    )
     database_pool_size: int = Field(
         default=10, ge=2, le=200, description="Most connections for events and HTTP."
     )
@@ -63,3 +77,9 @@ class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
     metrics_refresh_seconds: float = Field(
         default=15, gt=0, description="Seconds between two counts for the metrics."
     )
+
+    @model_validator(mode="after")
+    def _tokens_differ(self) -> Self:
+        if self.registry_gateway_token == self.registry_janitor_token:
+            raise ValueError("REGISTRY_GATEWAY_TOKEN and REGISTRY_JANITOR_TOKEN must differ")
+        return self

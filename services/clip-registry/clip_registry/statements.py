@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     CTE,
+    Boolean,
     ColumnElement,
     Date,
     DateTime,
@@ -167,7 +168,7 @@ def _evict() -> Update:
 EVICT_SURPLUS = _evict()
 
 
-# Owners' actions: parameters of_clip, account, and (where used) retention, slug.
+# Owners' actions: parameters of_clip, account, and (where used) retention, slug, full.
 
 
 def _allows(action: Action) -> Callable[[Columns], ColumnElement[bool]]:
@@ -175,6 +176,7 @@ def _allows(action: Action) -> Callable[[Columns], ColumnElement[bool]]:
     return lambda old: and_(
         old.twitch_account_id == bindparam("account"),
         or_(*(old.status == source for source in sorted(TRANSITIONS[action].sources))),
+        *([~bindparam("full", type_=Boolean)] if action is Action.UNKEEP else []),
     )
 
 
@@ -408,9 +410,20 @@ UNOWNED = _unowned()
 
 STATUS_COUNTS = select(clips.c.status, func.count().label("number")).where(LIVE).group_by(clips.c.status)
 OVERDUE = select(func.count()).where(AVAILABLE, clips.c.expires_at <= NOW)
+# What is due: not what is to leave later. Its age counts from when it was.
 OUTBOX_BACKLOG = select(
-    func.count(), cast(func.coalesce(extract("epoch", NOW - func.min(outbox.c.created_at)), 0), Double)
-)
+    func.count(),
+    cast(
+        func.coalesce(
+            extract(
+                "epoch", NOW - func.min(func.coalesce(outbox.c.first_attempt_at, outbox.c.next_attempt_at))
+            ),
+            0,
+        ),
+        Double,
+    ),
+).where(or_(outbox.c.attempts_count > 0, outbox.c.next_attempt_at <= NOW))
 OUTBOX_DEAD = select(func.count()).select_from(outbox_dlq)
-# Every column of every table, and no row: fails where the schema is not (yet) what this version needs.
-READINESS = tuple(select(table).limit(0) for table in metadata.sorted_tables)
+# Every column of every table, and no row: fails where the schema is not (yet) what this version needs; and,
+# for the lock that nothing is locked with, where the server takes no writes.
+READINESS = tuple(select(table).limit(0).with_for_update() for table in metadata.sorted_tables)

@@ -33,6 +33,7 @@ from clip_registry.domain import (
     answer,
     judge,
     released_by_cut,
+    unwatched_at,
 )
 from clip_registry.outbox import Outbox
 from clip_shared.errors import PermanentError
@@ -76,6 +77,7 @@ class Store:
 
     ``retention`` is how long an ephemeral clip lives; ``cap``, if any, how many of them an account may have.
     ``notice_days`` before the day on which clips expire, their account is told; 0: it is not.
+    ``release_delay`` is how long a URL of an object may live on when its clip has expired, or has another.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Store:
         retention: timedelta,
         cap: int | None = None,
         notice_days: int = 0,
+        release_delay: timedelta = timedelta(0),
     ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._retention = retention
-        self._cap = cap
+        self.cap = cap
         self._notice_days = notice_days
+        self._release_delay = release_delay
 
     async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
         """Judge offered cuts in one transaction: all of them take effect, or none.
@@ -137,24 +141,30 @@ class Store:
         if verdict is not Verdict.FOREIGN:
             objects = await self._unowned(connection, released_by_cut(before, offer.cut, clip))
             reason = ReleaseReason.REPLACED if after else ReleaseReason.STALE
-            events += announcements.released(clip, objects, reason, cause_id=offer.event_id)
+            # A stale cut may have been the clip's, until the clip's latest change at the most.
+            at = clip.updated_at + self._release_delay
+            events += announcements.released(clip, objects, reason, cause_id=offer.event_id, at=at)
         return Recorded(verdict, clip), events
 
     async def act(self, action: Action, clip_id: UUID, account_id: str) -> tuple[Answer, Clip | None]:
         """Do what an account asks of a clip, if it may; and say what is now so, with the clip as it is."""
-        parameters = {"account": account_id, "slug": secrets.token_urlsafe(SLUG_BYTES)}
         async with transaction(self._engine) as connection:
-            if action is Action.UNKEEP:
-                await self._lock_accounts(connection, [account_id])
+            full = action is Action.UNKEEP and await self._is_full(connection, account_id)
+            parameters = {"account": account_id, "slug": secrets.token_urlsafe(SLUG_BYTES), "full": full}
             before, after = await self._transition(connection, sql.ACT[action], clip_id, parameters)
-            decision = answer(action, before, account_id)
+            decision = answer(action, before, account_id, full=full)
             _agree(allowed=decision is Answer.DONE, after=after)
             if after is not None:
-                events = [announcements.done(action, after)]
-                if action is Action.UNKEEP:
-                    events += await self._evict(connection, {account_id})
-                await self._outbox.write(connection, events)
+                await self._outbox.write(connection, [announcements.done(action, after)])
         return decision, after or before
+
+    async def _is_full(self, connection: AsyncConnection, account: str) -> bool:
+        """Whether an account may have no further ephemeral clip. Nobody adds one before the commit."""
+        if self.cap is None:
+            return False
+        await self._lock_accounts(connection, [account])
+        totals = (await connection.execute(sql.TOTALS, {"account": account})).mappings().one()
+        return bool(totals[ClipStatus.AVAILABLE] >= self.cap)
 
     async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         """Purge at most ``limit`` of the clips that were due at ``cutoff``, the earliest first.
@@ -166,7 +176,11 @@ class Store:
             rows = await connection.execute(sql.EXPIRE, {"limit": limit, "cutoff": cutoff})
             purged = [_clip_of(row) for row in rows.mappings()]
             left = (await connection.execute(sql.STILL_DUE, {"cutoff": cutoff})).one()
-            events = (event for clip in purged for event in announcements.purged(clip))
+            events = (
+                event
+                for clip in purged
+                for event in announcements.purged(clip, at=unwatched_at(clip) + self._release_delay)
+            )
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
 
@@ -281,17 +295,17 @@ class Store:
 
         Before any row is locked and in the accounts' order: nobody who holds a row waits for an account.
         """
-        if self._cap is not None:
+        if self.cap is not None:
             for account in sorted(set(accounts)):
                 await connection.execute(sql.LOCK_ACCOUNT, {"account": account})
 
     async def _evict(self, connection: AsyncConnection, accounts: Iterable[str]) -> list[Event[Any]]:
         """Let the ephemeral clips above the cap expire now; the next expiration purges them."""
-        if self._cap is None:
+        if self.cap is None:
             return []
         events = []
         for account in sorted(accounts):
-            rows = await connection.execute(sql.EVICT_SURPLUS, {"account": account, "cap": self._cap})
+            rows = await connection.execute(sql.EVICT_SURPLUS, {"account": account, "cap": self.cap})
             events += [announcements.available(_clip_of(row)) for row in rows.mappings()]
         return events
 

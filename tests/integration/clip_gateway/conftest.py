@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from clip_gateway.registry_client import HttpRegistry, Registry, open_http
 from clip_gateway.settings import Settings
 from clip_registry import api
+from clip_registry.api import Caller
 from clip_registry.database import open_engine
 from clip_registry.metrics import Metrics
 from clip_registry.migrate import migrate
@@ -29,7 +30,9 @@ from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 from tests.unit.clip_registry.cuts import a_cut
 
-TOKEN = "a service token for tests"  # noqa: S105 - of a registry that lives for one test run
+# Of a registry that lives for one test run.
+TOKEN, JANITOR_TOKEN = "a service token for tests", "the other service token for tests"
+TOKENS = {Caller.GATEWAY: SecretStr(TOKEN), Caller.JANITOR: SecretStr(JANITOR_TOKEN)}
 
 
 class World(Protocol):
@@ -88,7 +91,7 @@ def gateway_settings(**changes: object) -> Settings:
 def registry_app(store: Store) -> FastAPI:
     """The registry's API."""
     app = create_api("clip-registry")
-    app.include_router(api.create_router(store, Metrics(CollectorRegistry()), SecretStr(TOKEN)))
+    app.include_router(api.create_router(store, Metrics(CollectorRegistry()), TOKENS))
     return app
 
 

@@ -1,17 +1,21 @@
 """The internal API over a real database."""
 
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from clip_registry.api import create_router
+from clip_registry.api import Caller, create_router
 from clip_registry.database import open_engine
-from clip_registry.domain import Clip
+from clip_registry.domain import Action, Clip
 from clip_registry.metrics import Metrics
 from clip_registry.store import Offer, Store
 from clip_shared.events import clip_id_for
@@ -20,7 +24,11 @@ from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, a_cut
 
-TOKEN = "a-token-of-the-service"  # noqa: S105 - of this test alone
+TOKENS = {
+    Caller.GATEWAY: SecretStr("a-token-of-the-gateway"),
+    Caller.JANITOR: SecretStr("a-token-of-the-janitor"),
+}
+TOKEN = TOKENS[Caller.GATEWAY].get_secret_value()
 PROBLEM = "application/problem+json"
 
 
@@ -29,12 +37,23 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def client_of(store: Store, registry: CollectorRegistry, token: str | None = TOKEN) -> httpx.AsyncClient:
+def caller_of(path: str) -> Caller:
+    """The service that a path is for."""
+    return Caller.JANITOR if path.startswith(("/v1/expir", "/v1/objects")) else Caller.GATEWAY
+
+
+def signed(request: httpx.Request) -> httpx.Request:
+    token = TOKENS[caller_of(request.url.path)].get_secret_value()
+    request.headers["Authorization"] = f"Bearer {token}"
+    return request
+
+
+def client_of(store: Store, registry: CollectorRegistry, *, guest: bool = False) -> httpx.AsyncClient:
     app = create_api("clip-registry")
-    app.include_router(create_router(store, Metrics(registry), SecretStr(TOKEN)))
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    app.include_router(create_router(store, Metrics(registry), TOKENS))
     transport = httpx.ASGITransport(app=app)
-    return httpx.AsyncClient(transport=transport, base_url="http://registry", headers=headers)
+    auth = None if guest else signed
+    return httpx.AsyncClient(transport=transport, base_url="http://registry", auth=auth)
 
 
 @pytest.fixture
@@ -79,10 +98,22 @@ async def test_nothing_answers_without_the_token(
 ) -> None:
     method, path, body = call
     headers = {b"Authorization": f"Bearer {token}".encode()} if token is not None else {}
-    async with client_of(store, registry, token=None) as guest:
+    async with client_of(store, registry, guest=True) as guest:
         response = await guest.request(method, path, json=body, headers=headers)
     assert is_problem(response, 401)
     assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_each_service_may_do_what_is_its_own(
+    store: Store, registry: CollectorRegistry, call: Call
+) -> None:
+    method, path, body = call
+    [other] = set(Caller) - {caller_of(path)}
+    headers = {"Authorization": f"Bearer {TOKENS[other].get_secret_value()}"}
+    async with client_of(store, registry, guest=True) as guest:
+        response = await guest.request(method, path, json=body, headers=headers)
+    assert is_problem(response, 403)
 
 
 async def test_a_clip_as_the_wire_model_says(client: httpx.AsyncClient, store: Store) -> None:
@@ -131,6 +162,80 @@ async def test_what_cannot_be_answered_is_a_problem(
     client: httpx.AsyncClient, path: str, status: int
 ) -> None:
     assert is_problem(await client.get(path), status)
+
+
+async def is_answered(client: httpx.AsyncClient, cursor: str) -> bool:
+    response = await client.get("/v1/accounts/ann/clips", params={"cursor": cursor})
+    return response.status_code == 200 or is_problem(response, 422)
+
+
+def crafted(moment: str, clip_id: str) -> str:
+    return urlsafe_b64encode(f"{moment} {clip_id}".encode(errors="replace")).decode()
+
+
+MOMENTS = st.one_of(
+    st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
+    st.from_regex(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:00:00[+-][0-2][0-9]:[0-5][0-9]", fullmatch=True),
+    st.text(),
+)
+CURSORS = st.one_of(
+    st.text(max_size=200),
+    st.builds(crafted, MOMENTS, st.one_of(st.uuids().map(str), st.text())).filter(
+        lambda each: len(each) < 200
+    ),
+)
+
+
+@given(cursor=CURSORS)
+@example(cursor=crafted("0001-01-01T00:00:00+14:00", str(clip_id_for("x"))))
+@example(cursor=crafted("9999-12-31T23:59:59-14:00", str(clip_id_for("x"))))
+@example(cursor="\x00")
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_cursor_is_an_outage(client: httpx.AsyncClient, cursor: str) -> None:
+    assert await is_answered(client, cursor)
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (("GET", "/v1/shares/%00", None), 404),
+        (("GET", "/v1/shares/a%00b", None), 404),
+        (("GET", "/v1/shares/" + "a" * 65, None), 404),
+        (("GET", "/v1/shares/%ED%A0%80", None), 404),
+        (("GET", "/v1/clips/%00", None), 422),
+        (("GET", "/v1/accounts/%00/clips", None), 422),
+        (("GET", "/v1/accounts/%00/totals", None), 422),
+        (("GET", "/v1/accounts/ann/clips?status=%00", None), 422),
+        (("GET", "/v1/accounts/ann/clips?limit=%00", None), 422),
+        (("POST", f"/v1/clips/{clip_id_for('hl-1')}/keep", {"account_id": "\x00"}), 422),
+        (("POST", "/v1/objects/unknown", {"bucket": "clips", "keys": ["a\x00"]}), 422),
+        (("POST", "/v1/objects/unknown", {"bucket": "clips", "keys": ["\ud800"]}), 422),
+        (("POST", "/v1/expirations", {"cutoff": "0001-01-01T00:00:00+14:00"}), 422),
+        (("POST", "/v1/expiry-notices", {"since": "0001-01-01T00:00:00+14:00"}), 422),
+    ],
+)
+async def test_what_the_database_could_not_take_is_the_callers_fault(
+    database: Database, registry: CollectorRegistry, call: Call, status: int
+) -> None:
+    method, path, body = call
+    async with client_of(database.store(notice_days=1), registry) as client:
+        content = json.dumps(body) if body else None
+        response = await client.request(method, path, content=content)
+    assert is_problem(response, status)
+
+
+async def test_an_unkeep_at_a_full_cap_says_why_not(database: Database, registry: CollectorRegistry) -> None:
+    store = database.store(cap=1)
+    kept = await a_clip(store)
+    await store.act(Action.KEEP, kept.clip_id, "ann")
+    await a_clip(store, "hl-2")
+    async with client_of(store, registry) as client:
+        refusal = await client.post(f"/v1/clips/{kept.clip_id}/unkeep", json={"account_id": "ann"})
+        assert is_problem(refusal, 409)
+        assert "1 unkept" in refusal.json()["detail"]
+        assert (await client.get(f"/v1/clips/{kept.clip_id}")).json()["status"] == "kept"
+    counted = registry.get_sample_value("clips_transitions_total", {"kind": "unkeep", "outcome": "full"})
+    assert counted == 1
 
 
 async def test_the_life_of_a_clip_over_http(

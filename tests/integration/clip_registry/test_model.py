@@ -120,10 +120,10 @@ class Model:
         if account != life.cut.twitch_account_id:
             return Answer.NOT_OWNER
         answer, status = WISHES[action][life.status]
+        if answer is DONE and status is AVAILABLE and len(self._ephemeral_of(account)) == self.cap:
+            return Answer.FULL
         if answer is DONE:
             self.lives[clip_id] = Life(life.cut, status, life.version + 1)
-            if action is Action.UNKEEP:
-                self._evict(account)
         return answer
 
     def purge(self, clip_ids: set[UUID]) -> None:
@@ -134,16 +134,18 @@ class Model:
             self.lives[clip_id] = Life(life.cut, PURGED, life.version + 1, over=True)
 
     def _evict(self, account: str) -> None:
-        theirs = [
-            life
-            for life in self.lives.values()
-            if life.is_ephemeral and life.cut.twitch_account_id == account
-        ]
-        theirs.sort(key=_worth, reverse=True)
+        theirs = sorted(self._ephemeral_of(account), key=_worth, reverse=True)
         for life in theirs[self.cap :] if self.cap is not None else []:
             life.over = True
             life.version += 1
             self.evicted += 1
+
+    def _ephemeral_of(self, account: str) -> list[Life]:
+        return [
+            life
+            for life in self.lives.values()
+            if life.is_ephemeral and life.cut.twitch_account_id == account
+        ]
 
 
 def _worth(life: Life) -> tuple[float, datetime, UUID]:
@@ -297,6 +299,11 @@ class Registry(RuleBasedStateMachine):
     def everybody_wishes(self, action: Action) -> None:
         for clip_id, life in self.model.lives.items():
             self._wish(action, clip_id, life.cut.twitch_account_id)
+
+    @rule()
+    def everybody_keeps_everything_and_lets_go_of_it(self) -> None:
+        self.everybody_wishes(Action.KEEP)
+        self.everybody_wishes(Action.UNKEEP)
 
     def _wish(self, action: Action, clip_id: UUID, account: str) -> None:
         answer, clip = self.world.run(self.store.act(action, clip_id, account))

@@ -1,13 +1,17 @@
 """Events leave with their transaction, exactly as they were written, however long it takes."""
 
 import asyncio
+import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
+from sqlalchemy import text
 
 from clip_registry import outbox as outbox_module
 from clip_registry import relay
@@ -19,7 +23,7 @@ from clip_shared.envelope import Record
 from clip_shared.errors import TransientError
 from clip_shared.settings import KafkaSettings
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import a_cut
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut
 
 
 @asynccontextmanager
@@ -58,7 +62,8 @@ async def written(database: Database) -> list[Record]:
 class FakeProducer:
     """Takes records; while ``broken`` it refuses them, as aiokafka does when the bus is away.
 
-    ``silent`` records it takes and never confirms; for ``bad`` ones it has the error that is given.
+    ``silent`` records it takes and never confirms; for ``bad`` ones it has the error that is given. A
+    ``poisonous`` one it refuses with every other of the moment, as a broker refuses a batch.
     """
 
     def __init__(self) -> None:
@@ -67,6 +72,8 @@ class FakeProducer:
         self.sent: list[Record] = []
         self.silent: set[bytes] = set()
         self.bad: dict[bytes, Exception] = {}
+        self.poisonous: set[bytes] = set()
+        self.batch: list[tuple[Record, asyncio.Future[None]]] = []
 
     async def start(self) -> None:
         await asyncio.sleep(0)
@@ -81,10 +88,23 @@ class FakeProducer:
         if self.broken:
             self.refused += 1
             confirmation.set_exception(KafkaTimeoutError())
+        elif self.poisonous:
+            self.batch.append((Record(topic, record["key"], value, sorted(record["headers"])), confirmation))
+            asyncio.get_running_loop().call_later(0.02, self._answer_batch)
         elif value not in self.silent:
             self.sent.append(Record(topic, record["key"], value, sorted(record["headers"])))
             confirmation.set_result(None)
         return confirmation
+
+    def _answer_batch(self) -> None:
+        is_refused = any(record.value in self.poisonous for record, _ in self.batch)
+        for record, confirmation in self.batch:
+            if is_refused:
+                confirmation.set_exception(InvalidTimestampError())
+            else:
+                self.sent.append(record)
+                confirmation.set_result(None)
+        self.batch.clear()
 
 
 @pytest.fixture
@@ -278,8 +298,128 @@ async def test_an_event_that_can_never_be_sent_goes_to_the_dead_letters_alone(
         assert await outbox.check() is None
     assert producer.sent == [expected[0], expected[2]]
     [letter] = await database.run("SELECT * FROM outbox_dlq")
-    assert (letter.payload, letter.failure_reason) == (expected[1].value, "too_large")
+    assert (letter.payload, letter.failure_reason) == (expected[1].value, "refused")
     assert "two megabytes" in letter.last_exception
+
+
+async def test_kafka_refuses_an_event_and_takes_those_after_it(
+    database: Database, store: Store, kafka_settings: KafkaSettings, topics: None
+) -> None:
+    del topics
+    await database.run(
+        "INSERT INTO outbox (queue, payload, headers) VALUES ('clip-lifecycle', :payload, :headers)",
+        payload=secrets.token_bytes(3 * 1024 * 1024),
+        headers=json.dumps({"ce_partitionkey": str(a_cut("after-0").clip_id)}),
+    )
+    await store.record([Offer(a_cut(f"after-{number}"), "x") for number in range(3)])
+    async with an_outbox(database, kafka_settings) as outbox:
+        await outbox.start()
+        await eventually(lambda: empty(database))
+        assert await outbox.check() is None
+    [letter] = await database.run("SELECT * FROM outbox_dlq")
+    assert (len(letter.payload), letter.failure_reason) == (3 * 1024 * 1024, "refused")
+    assert "MessageSizeTooLarge" in letter.last_exception
+
+
+async def test_for_a_refused_batch_only_the_event_that_is_to_blame_is_set_aside(
+    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+) -> None:
+    await store.record([Offer(a_cut(f"beside-{number}"), "x") for number in range(20)])
+    expected = await written(database)
+    producer.poisonous = {expected[7].value}
+    async with an_outbox(database, kafka_settings) as outbox:
+        await outbox.start()
+        await eventually(lambda: empty(database))
+        assert await outbox.check() is None
+    assert by_content(producer.sent) == by_content(expected[:7] + expected[8:])
+    [letter] = await database.run("SELECT * FROM outbox_dlq")
+    assert (letter.payload, letter.failure_reason) == (expected[7].value, "refused")
+
+
+async def test_an_event_that_goes_on_surprising_us_is_set_aside(
+    database: Database,
+    store: Store,
+    kafka_settings: KafkaSettings,
+    producer: FakeProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "MAX_SURPRISED_ATTEMPTS", 3)
+    await store.record([Offer(a_cut(f"odd-{number}"), "x") for number in range(3)])
+    expected = await written(database)
+    producer.bad = {expected[0].value: AssertionError("never seen before")}
+    async with an_outbox(database, kafka_settings) as outbox:
+        await outbox.start()
+        await eventually(lambda: empty(database))
+    [letter] = await database.run("SELECT * FROM outbox_dlq")
+    assert (letter.payload, letter.failure_reason) == (expected[0].value, "unknown")
+
+
+async def test_a_replaced_object_is_released_when_its_last_url_has_died(
+    database: Database, kafka_settings: KafkaSettings, producer: FakeProducer
+) -> None:
+    store = database.store(release_delay=timedelta(seconds=2))
+    old, new = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
+    await store.record([Offer(old, "created-5")])
+    await store.record([Offer(new, "created-6")])
+    # A redelivery of the cut that was replaced just now: it is stale, and was watchable.
+    await store.record([Offer(old, "created-5")])
+    figures = await store.figures()
+    assert (figures.outbox_depth, figures.outbox_age_seconds < 1) == (2, True)
+    async with an_outbox(database, kafka_settings) as outbox:
+        await outbox.start()
+        await asyncio.sleep(1)
+        assert [each.topic for each in producer.sent] == ["clip-lifecycle"] * 2
+        figures = await store.figures()
+        assert (figures.outbox_depth, figures.outbox_age_seconds) == (0, 0)
+        await eventually(lambda: empty(database))
+    assert [each.topic for each in producer.sent[2:]] == ["clip-objects-released"] * 4
+
+
+async def test_a_release_that_waited_is_no_old_event(database: Database) -> None:
+    store = database.store(release_delay=HOUR)
+    await store.record([Offer(a_cut(), "created-5")])
+    await store.record([Offer(a_cut(event="event-6", at=NOON + HOUR), "created-6")])
+    await database.run("DELETE FROM outbox WHERE queue = 'clip-lifecycle'")
+    await database.run(
+        "UPDATE outbox SET created_at = created_at - interval '1 hour',"
+        " next_attempt_at = next_attempt_at - interval '1 hour'"
+    )
+    figures = await store.figures()
+    assert figures.outbox_depth == 2
+    assert 0 <= figures.outbox_age_seconds < 5
+
+
+@pytest.mark.parametrize(("expired_ago", "waits"), [(10, True), (3590, True), (3610, False)])
+async def test_a_purged_clips_objects_stay_until_its_last_url_has_died(
+    database: Database, expired_ago: int, waits: bool
+) -> None:
+    """A URL lives on when its clip is made to expire at once, to hold the cap."""
+    store = database.store(release_delay=HOUR)
+    [recorded] = await store.record([Offer(a_cut(), "created-5")])
+    await database.expire(recorded.clip, seconds_ago=expired_ago)
+    await store.expire(10, None)
+    rows = await database.run(
+        "SELECT next_attempt_at > now() AS waits FROM outbox WHERE queue = 'clip-objects-released'"
+    )
+    assert [row.waits for row in rows] == [waits] * 2
+
+
+async def test_a_relay_that_hangs_or_ended_is_not_alive(
+    database: Database, kafka_settings: KafkaSettings, producer: FakeProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del producer
+    async with an_outbox(database, kafka_settings) as outbox:
+        await outbox.start()
+        await outbox.check_alive()
+        monkeypatch.setattr(relay, "HANGS_AFTER_SECONDS", 0.3)
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await outbox.check_alive()
+        async with database.engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE outbox"))
+            await asyncio.sleep(0.5)
+            with pytest.raises(RuntimeError, match="hanging"):
+                await outbox.check_alive()
 
 
 async def test_an_event_that_surprises_us_is_tried_again_and_holds_nothing_up(

@@ -20,7 +20,7 @@ from clip_shared.settings import KafkaSettings
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 
-TOKEN = "a-token-of-the-service"  # noqa: S105 - of this test alone
+GATEWAY_TOKEN, JANITOR_TOKEN = "a-token-of-the-gateway", "a-token-of-the-janitor"
 
 
 @asynccontextmanager
@@ -28,7 +28,9 @@ async def a_service(database: Database, kafka: KafkaSettings) -> AsyncIterator[h
     settings = Settings.model_validate(
         {
             "database_url": database.url,
-            "registry_token": TOKEN,
+            "registry_gateway_token": GATEWAY_TOKEN,
+            "registry_janitor_token": JANITOR_TOKEN,
+            "free_storage_bucket": "clips",
             "metrics_refresh_seconds": 0.2,
             "shutdown_grace_seconds": 10,
             **kafka.model_dump(),
@@ -41,10 +43,16 @@ async def a_service(database: Database, kafka: KafkaSettings) -> AsyncIterator[h
             transport=httpx.ASGITransport(app.state.api),
             mounts={"all://operations": httpx.ASGITransport(app)},
             base_url="http://r",
-            headers={"Authorization": f"Bearer {TOKEN}"},
+            auth=signed,
         ) as client,
     ):
         yield client
+
+
+def signed(request: httpx.Request) -> httpx.Request:
+    token = JANITOR_TOKEN if "/expirations" in request.url.path else GATEWAY_TOKEN
+    request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 @asynccontextmanager
@@ -106,7 +114,7 @@ async def test_from_clip_created_to_purged(
         assert [(await next_of(lifecycle, clip_id))[0] for _ in range(2)] == [
             *("clip.kept.v1", "clip.unkept.v1"),
         ]
-        await database.expire(cut.clip_id)
+        await database.expire(cut.clip_id, seconds_ago=3600)  # its last URL has died by then
         assert (await client.post("/v1/expirations", json={})).json()["expired"] == 1
         kind, purged = await next_of(lifecycle, clip_id)
         assert (kind, purged["version"]) == ("clip.purged.v1", 4)

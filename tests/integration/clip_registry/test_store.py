@@ -1,5 +1,6 @@
 """Every transition on a real PostgreSQL: the row, the events, and that guard and rule agree."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -16,6 +17,7 @@ from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 AVAILABLE, KEPT, PUBLISHED, PURGED = ClipStatus
+DONE = Answer.DONE
 SOON = timedelta(seconds=1)
 
 
@@ -143,9 +145,9 @@ async def test_an_object_of_another_clip_is_neither_taken_nor_released(
         await record(store, thief)
     await record(store, a_cut(event="event-8", at=NOON + 2 * HOUR))
     await database.run("DELETE FROM outbox")
-    stale_thief = a_cut(event="event-7", object_key=theirs.object_key, poster_key="own.jpg")
+    stale_thief = a_cut(event="event-7", object_key=theirs.object_key)
     assert (await record(store, stale_thief)).verdict is Verdict.STALE
-    assert await database.released() == [("own.jpg", "stale")]
+    assert await database.released() == [(stale_thief.poster_key, "stale")]
 
 
 async def test_data_that_the_database_cannot_store_is_a_permanent_error(
@@ -360,16 +362,37 @@ async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: 
     assert (await store.expire(10, None)).expired == 0
 
 
-async def test_letting_go_of_a_clip_is_subject_to_the_cap(database: Database) -> None:
+@pytest.mark.parametrize("score", [1, 3])
+async def test_at_a_full_cap_no_clip_is_let_go_of_and_none_is_lost(database: Database, score: int) -> None:
     store = database.store(cap=1)
-    [kept] = await scored(store, 1)
+    [kept] = await scored(store, score)
     await store.act(Action.KEEP, kept.clip_id, "ann")
-    await scored(store, 2, prefix="t")
+    [other] = await scored(store, 2, prefix="t")
     await database.run("DELETE FROM outbox")
-    decision, _ = await store.act(Action.UNKEEP, kept.clip_id, "ann")
-    assert decision is Answer.DONE
+    decision, clip = await store.act(Action.UNKEEP, kept.clip_id, "ann")
+    assert (decision, clip and clip.status) == (Answer.FULL, KEPT)
+    assert await database.event_types() == []
+    assert (await store.expire(10, None)).expired == 0
+    await database.expire(other)
+    decision, clip = await store.act(Action.UNKEEP, kept.clip_id, "ann")
+    assert (decision, clip and clip.expires_at) == (Answer.DONE, clip and clip.updated_at + RETENTION)
     assert (await store.expire(10, None)).expired == 1
-    assert (await database.event_types())[:3] == ["clip.unkept.v1", "clip.available.v1", "clip.purged.v1"]
+
+
+async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Database) -> None:
+    store = database.store(cap=3)
+    kept = await scored(store, 1, 2, 3, 4, 5)
+    for clip in kept:
+        await store.act(Action.KEEP, clip.clip_id, "ann")
+    unkept = await asyncio.gather(*(store.act(Action.UNKEEP, each.clip_id, "ann") for each in kept))
+    assert sorted(decision for decision, _ in unkept) == [Answer.DONE] * 3 + [Answer.FULL] * 2
+    for decision, told in unkept:
+        assert told is not None
+        now = await store.get(told.clip_id)
+        assert now is not None
+        assert (
+            now.expires_at == told.expires_at == (told.updated_at + RETENTION if decision is DONE else None)
+        )
 
 
 async def test_an_evicted_clip_can_still_be_kept(database: Database) -> None:

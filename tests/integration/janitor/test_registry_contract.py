@@ -8,7 +8,7 @@ import pytest
 
 from clip_shared.registry_api import ClipStatus
 from janitor.registry_client import HttpRegistry, Registry, open_http
-from tests.integration.clip_gateway.conftest import TOKEN, RealWorld
+from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
 from tests.unit.janitor.fakes import FakeRegistry
 
 
@@ -58,7 +58,7 @@ class JanitorsRealWorld:
     def __init__(self, world: RealWorld) -> None:
         self._world = world
         self._clips: list[UUID] = []
-        self.registry: Registry = HttpRegistry(open_http(world.url, TOKEN))
+        self.registry: Registry = HttpRegistry(open_http(world.url, JANITOR_TOKEN))
 
     async def add(self, *, due_seconds_ago: float) -> None:
         clip_id = await self._world.add("ann")

@@ -19,7 +19,7 @@ from clip_shared.events import clip_id_for
 from janitor import __main__ as command
 from janitor import storage
 from local_stack.servers import Addresses
-from tests.integration.clip_gateway.conftest import TOKEN, RealWorld
+from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
 from tests.integration.janitor.conftest import keys_in, put
 from tests.unit.clip_registry.cuts import a_cut
 
@@ -36,7 +36,7 @@ def environment(addresses: Addresses, bucket: str, real_world: RealWorld) -> dic
         "FREE_STORAGE_ACCESS_KEY": addresses.s3_access_key,
         "FREE_STORAGE_SECRET_KEY": addresses.s3_secret_key,
         "REGISTRY_URL": real_world.url,
-        "REGISTRY_TOKEN": TOKEN,
+        "REGISTRY_TOKEN": JANITOR_TOKEN,
     }
 
 

@@ -11,6 +11,7 @@ from clip_shared.events import ClipPurged, Event, ObjectReleased, ReleaseReason
 from clip_shared.registry_api import ClipStatus
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_cut
 
+LATER = NOON + 5 * HOUR
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -36,21 +37,23 @@ def test_each_action_has_its_event(action: Action) -> None:
 
 def test_a_purge_tells_of_the_clip_and_of_each_object() -> None:
     clip = a_clip(ClipStatus.PURGED)
-    farewell, *releases = announcements.purged(clip)
+    farewell, *releases = announcements.purged(clip, at=LATER)
     assert isinstance(farewell.data, ClipPurged)
     assert {each.data.object_key for each in releases} == {clip.object_key, clip.poster_key}
     assert {(each.data.reason, each.data.clip_id) for each in releases} == {
         (ReleaseReason.PURGED, clip.clip_id)
     }
+    assert {each.time for each in releases} == {LATER}
+    assert farewell.time == clip.updated_at
 
 
 def test_a_clip_without_poster_releases_one_object() -> None:
-    assert len(announcements.purged(a_clip(ClipStatus.PURGED, poster_key=None))) == 2
+    assert len(announcements.purged(a_clip(ClipStatus.PURGED, poster_key=None), at=LATER)) == 2
 
 
 def test_ids_follow_from_their_cause() -> None:
     clip = a_clip(ClipStatus.PURGED)
-    assert announcements.purged(clip) == announcements.purged(clip)
+    assert announcements.purged(clip, at=LATER) == announcements.purged(clip, at=LATER)
     assert announcements.available(a_clip(version=4)).id != announcements.available(a_clip(version=5)).id
     assert _release("cause-1") == _release("cause-1")
     assert _release("cause-1")[0].id != _release("cause-2")[0].id
@@ -60,13 +63,26 @@ def test_ids_follow_from_their_cause() -> None:
 def test_releases_of_one_clip_stay_in_order() -> None:
     clip = a_clip()
     assert {each.data.key() for each in _release("cause")} == {str(clip.clip_id)}
-    assert {each.time for each in _release("cause")} == {clip.updated_at}
-    assert clip.updated_at > NOON
+    assert {each.time for each in _release("cause")} == {LATER}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "vods/ann/whole-evening.mp4",
+        f"clips/bob/{a_cut().clip_id}/event-5.mp4",
+        f"clips/ann/{a_cut().clip_id}/../../../vods/event-5.mp4",
+        f"clips/ann/{a_cut().clip_id}/event-5.mkv",
+    ],
+)
+def test_what_is_no_object_of_the_accounts_clips_is_never_released(key: str) -> None:
+    clip = a_clip(ClipStatus.PURGED, cut=a_cut(object_key=key, poster_key=None))
+    assert len(announcements.purged(clip, at=LATER)) == 1
 
 
 def _release(cause: str) -> list[Event[Any]]:
     clip = a_clip()
-    events = announcements.released(clip, clip.objects, ReleaseReason.STALE, cause_id=cause)
+    events = announcements.released(clip, clip.objects, ReleaseReason.STALE, cause_id=cause, at=LATER)
     assert all(isinstance(each.data, ObjectReleased) for each in events)
     return events
 

@@ -54,11 +54,11 @@ class FakeStore:
 
 
 class Parts:
-    def __init__(self) -> None:
+    def __init__(self, real: Any = None) -> None:
         self.store, self.registry = FakeStore(), CollectorRegistry()
         bus: Any = FakeBus()
-        store: Any = self.store
-        handlers.subscribe(bus, store, Metrics(self.registry))
+        store: Any = real or self.store
+        handlers.subscribe(bus, store, Metrics(self.registry), bucket="clips")
         self.on_cuts: CutsHandler = bus.handlers[ClipCreated]
         self.on_skip: Callable[[Event[ClipSkipped]], Awaitable[None]] = bus.handlers[ClipSkipped]
 
@@ -134,5 +134,41 @@ def test_a_clip_may_have_no_poster_and_no_score() -> None:
 
 
 def test_video_and_poster_share_a_bucket() -> None:
-    with pytest.raises(InvalidEvent):
-        offer_of(_event("a", poster=PosterObject(bucket="elsewhere", key="poster.jpg")))
+    with pytest.raises(InvalidEvent, match="different buckets"):
+        offer_of(_event("a", poster=PosterObject(bucket="elsewhere", key=a_cut("a").poster_key or "")))
+
+
+FOREIGN_KEYS = [
+    "vods/whole-evening.mp4",
+    a_cut("hl-2").object_key,
+    a_cut(account="bob").object_key,
+    a_cut(event="event-6").object_key,
+    a_cut().poster_key,
+    a_cut().object_key + "/../x",
+    "/" + a_cut().object_key,
+]
+
+
+@pytest.mark.parametrize("key", FOREIGN_KEYS)
+async def test_an_object_under_any_key_but_its_own_is_no_clip(parts: Parts, key: str) -> None:
+    bad = a_created_event(a_cut(object_key=key), named="bad")
+    rejected = await parts.on_cuts([_event("a"), bad])
+    assert [(each.event, type(each.error)) for each in rejected] == [(bad, InvalidEvent)]
+    assert parts.store.recorded == ["a"]
+
+
+@pytest.mark.parametrize("key", ["vods/thumbnail.jpg", a_cut("hl-2").poster_key, a_cut().object_key])
+async def test_an_object_under_any_key_but_its_own_is_no_poster(parts: Parts, key: str) -> None:
+    bad = a_created_event(a_cut(poster_key=key), named="bad")
+    rejected = await parts.on_cuts([bad])
+    assert [type(each.error) for each in rejected] == [InvalidEvent]
+
+
+async def test_an_object_in_another_bucket_is_no_clip(parts: Parts) -> None:
+    rejected = await parts.on_cuts([a_created_event(a_cut(bucket="vods"), named="bad"), _event("a")])
+    assert [str(each.error) for each in rejected] == ["vods is not the clips' bucket"]
+    assert parts.store.recorded == ["a"]
+
+
+def test_where_the_bucket_is_not_known_any_will_do() -> None:
+    assert offer_of(a_created_event(a_cut(bucket="vods"))).cut.bucket == "vods"

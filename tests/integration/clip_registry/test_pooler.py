@@ -1,0 +1,166 @@
+"""Behind a real PgBouncer: in transaction mode everything works; what cannot work ends the start."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from clip_registry import outbox as outbox_module
+from clip_registry.database import UnusableDatabase, check_usable, open_engine, transaction
+from clip_registry.domain import Action, Answer
+from clip_registry.migrate import migrate
+from clip_registry.outbox import Outbox
+from clip_registry.store import Offer, Store
+from clip_shared.errors import TransientError
+from clip_shared.settings import KafkaSettings
+from local_stack.privileges import unprivileged_user
+from local_stack.process import Process
+from tests.integration.clip_registry.conftest import RETENTION, Database, free_port
+from tests.integration.clip_registry.test_outbox import FakeProducer, empty, eventually
+from tests.unit.clip_registry.cuts import a_cut
+
+PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
+
+
+@pytest.fixture
+def pgbouncer(database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The database's URL through a PgBouncer that has few connections to it."""
+    server, port = make_url(database.url), free_port()
+    configuration = tmp_path / "pgbouncer.ini"
+    configuration.write_text(
+        f"""
+        [databases]
+        * = host={server.host} port={server.port} user={server.username} password={server.password}
+        [pgbouncer]
+        listen_addr = 127.0.0.1
+        listen_port = {port}
+        unix_socket_dir =
+        auth_type = any
+        default_pool_size = 5
+        {getattr(request, "param", "pool_mode = transaction")}
+        """
+    )
+    assert PROGRAM is not None
+
+    def lacks() -> str | None:
+        with socket.socket() as probe:
+            return None if probe.connect_ex(("127.0.0.1", port)) == 0 else "it does not listen"
+
+    with Process(
+        "PgBouncer",
+        [PROGRAM, configuration],
+        log=tmp_path / "log",
+        environment={},
+        user=unprivileged_user(),
+        lacks=lacks,
+    ):
+        yield server.set(port=port).render_as_string(hide_password=False)
+
+
+@asynccontextmanager
+async def engine_of(url: str, *, pool_size: int = 40, limit: float = 10) -> AsyncIterator[AsyncEngine]:
+    engine = open_engine(url, pool_size=pool_size, statement_timeout_seconds=limit, pooler="transaction")
+    yield engine
+    await engine.dispose()
+
+
+async def test_every_keep_of_many_at_once_is_done(pgbouncer: str, database: Database) -> None:
+    async with engine_of(pgbouncer) as engine:
+        store = Store(engine, database.outbox, retention=RETENTION, cap=300, notice_days=8)
+        await store.check()
+        await store.record([Offer(a_cut(f"hl-{n}"), "x") for n in range(200)])
+        kept = await asyncio.gather(
+            *(store.act(Action.KEEP, a_cut(f"hl-{n}").clip_id, "ann") for n in range(200))
+        )
+        assert [decision for decision, _ in kept] == [Answer.DONE] * 200
+        unkept = await store.act(Action.UNKEEP, a_cut("hl-1").clip_id, "ann")
+        assert unkept[0] is Answer.DONE
+        assert (await store.totals("ann")).kept == 199
+        assert (await store.notify(10)).notified == 1
+        await database.expire(a_cut("hl-1").clip_id)
+        assert (await store.expire(10, None)).expired == 1
+        assert len(await store.list_clips("ann", ["kept"], limit=500, after=None)) == 199  # type: ignore[list-item]
+        assert (await store.figures()).overdue == 0
+        assert await store.unknown_objects("clips", [a_cut("hl-2").object_key]) == set()
+
+
+async def test_nothing_of_ours_is_left_in_a_session(pgbouncer: str, database: Database) -> None:
+    async with engine_of(pgbouncer, limit=0.3) as engine:
+        async with transaction(engine) as connection:
+            assert (await connection.execute(text("SHOW statement_timeout"))).scalar_one() == "300ms"
+            assert (await connection.execute(text("SHOW lock_timeout"))).scalar_one() == "150ms"
+        with pytest.raises(TransientError, match="statement timeout"):
+            async with transaction(engine) as connection:
+                await connection.execute(text("SELECT pg_sleep(5)"))
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("SHOW statement_timeout"))).scalar_one() == "0"
+            left = await connection.execute(text("SELECT name FROM pg_prepared_statements WHERE name <> ''"))
+            assert left.all() == []
+    del database
+
+
+async def test_events_leave(
+    pgbouncer: str, database: Database, monkeypatch: pytest.MonkeyPatch, kafka_settings: KafkaSettings
+) -> None:
+    producer = FakeProducer()
+    monkeypatch.setattr(outbox_module, "producer", lambda *_, **__: producer)
+    async with engine_of(pgbouncer) as engine, engine_of(pgbouncer, pool_size=1) as relay_engine:
+        outbox = Outbox(relay_engine, kafka_settings, grace_seconds=5, listens=False)
+        store = Store(engine, outbox, retention=RETENTION)
+        await outbox.start()
+        for batch in range(5):
+            offers = [[Offer(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
+            await asyncio.gather(*map(store.record, offers))
+        await eventually(lambda: empty(database))
+        assert await outbox.check() is None
+        await outbox.stop()
+    assert len({each.value for each in producer.sent}) == len(producer.sent) == 200
+
+
+async def test_the_schema_is_migrated(pgbouncer: str) -> None:
+    revisions = await asyncio.gather(
+        *(migrate(pgbouncer, wait_seconds=5, pooler="transaction") for _ in range(2))
+    )
+    assert len(set(revisions)) == 1
+
+
+TOLERANT = "ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout"
+
+
+@pytest.mark.parametrize(
+    "pgbouncer", ["", "pool_mode = transaction", f"pool_mode = transaction\n{TOLERANT}"], indirect=True
+)
+async def test_a_pooler_that_nobody_told_us_of_ends_the_start(pgbouncer: str) -> None:
+    with pytest.raises(UnusableDatabase, match="DATABASE_POOLER=transaction"):
+        await check_usable(pgbouncer, "none")
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_both_commands_say_so_in_one_line(pgbouncer: str, command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "clip_registry", command],
+        env={
+            "DATABASE_URL": pgbouncer,
+            "REGISTRY_GATEWAY_TOKEN": "0123456789abcdef",
+            "REGISTRY_JANITOR_TOKEN": "fedcba9876543210",
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "HTTP_PORT": str(free_port()),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert "DATABASE_POOLER=transaction" in line
