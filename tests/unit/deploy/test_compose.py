@@ -31,6 +31,9 @@ CONTAINERS = services()
 LASTING = sorted(set(CONTAINERS) - set(JOBS))
 OWN_CONTAINERS = [name for name, service in CONTAINERS.items() if "build" in service]
 FOREIGN = sorted(set(CONTAINERS) - set(OWN_CONTAINERS))
+MEBIBYTES = {"m": 1, "g": 1024}
+# Three times what streaming platforms take.
+RICH_BITS_PER_SECOND = 30_000_000
 
 
 def settings_of(service: str) -> type[BaseSettings]:
@@ -166,7 +169,7 @@ class TestHardening:
         assert "privileged" not in service
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
-        assert "/tmp" in service["tmpfs"]  # noqa: S108 - inside a container
+        assert "/tmp" in mounts(name)  # noqa: S108 - inside a container
 
     @pytest.mark.parametrize("name", LASTING)
     def test_what_lasts_is_watched_and_started_again(self, name: str) -> None:
@@ -191,6 +194,37 @@ class TestHardening:
         for name in OWN:
             port = environment_of(CONTAINERS[name])["OPERATIONS_PORT"]
             assert f"http://127.0.0.1:{port}/healthz/ready" in CONTAINERS[name]["healthcheck"]["test"][-1]
+
+
+def mounts(name: str) -> dict[str, dict[str, str]]:
+    """The tmpfs mounts of a container: where, and with which options."""
+    parts = (mount.partition(":") for mount in CONTAINERS[name]["tmpfs"])
+    return {
+        place: dict(each.split("=") for each in options.split(",") if "=" in each)
+        for place, _, options in parts
+    }
+
+
+def mebibytes(size: str) -> int:
+    return int(size[:-1]) * MEBIBYTES[size[-1].lower()]
+
+
+class TestScratch:
+    environment = environment_of(CONTAINERS["clip-cutter"])
+    largest = int(environment["MAX_CLIP_MEBIBYTES"])
+    size = mebibytes(mounts("clip-cutter")[environment["SCRATCH_DIR"]]["size"])
+
+    def test_the_longest_clip_of_a_rich_vod_is_allowed(self) -> None:
+        seconds = int(self.environment["MAX_CLIP_SECONDS"])
+        assert seconds * RICH_BITS_PER_SECOND / 8 <= self.largest * 2**20
+
+    def test_the_largest_clip_fits_twice(self) -> None:
+        assert int(self.environment["CUTTER_WORKERS"]) == 1
+        assert 2 * self.largest <= self.size
+
+    def test_it_leaves_memory_to_ffmpeg_and_python(self) -> None:
+        memory = mebibytes(CONTAINERS["clip-cutter"]["deploy"]["resources"]["limits"]["memory"])
+        assert self.size + 1536 <= memory
 
 
 class TestOrder:
