@@ -54,6 +54,18 @@ highlight: $(READY) ## Publish a highlight of a recording: VOD=path START=second
 tick: $(READY) ## Send the daily tick: what is due is purged
 	@$(BIN)/local-stack tick
 
+##@ In containers
+
+.PHONY: env
+env: ## Write .env for docker compose, with new secrets; one that is there stays
+	@test ! -e .env || { echo ".env is there already"; exit 1; }
+	@umask 077; while IFS= read -r line; do \
+	  case "$$line" in \
+	    "#"*_TOKEN=|"#"*_PASSWORD=|"#"*_SECRET_KEY=|"#"*_SECRET=) echo "$${line#\#}$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')";; \
+	    *) echo "$$line";; \
+	  esac; done < .env.example > .env
+	@echo "Wrote .env: look through it, then docker compose up --wait"
+
 ##@ Quality
 
 .PHONY: lint

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from clip_shared import dlq, schemas, skips
+from clip_shared.acls import create_acls
 from clip_shared.dead_letter import DLQ_SUFFIX
 from clip_shared.errors import ClipsError
 from clip_shared.events import DailyTick, Event, HighlightDetected, SkipReason
@@ -18,6 +19,7 @@ from clip_shared.kafka import publish_once
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
 from clip_shared.storage import ensure_buckets
 from clip_shared.topics import TOPICS, correct, create_topics, differences, types_of
+from clip_shared.topics import Topic as TopicConfig
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +56,7 @@ def create(
     apply: Annotated[
         bool, typer.Option("--apply", help="Also correct the configs of topics that exist.")
     ] = False,
+    acls: Annotated[bool, typer.Option("--acls", help="And the ACLs of each service's user.")] = False,
 ) -> None:
     """Create the topics that are missing (KAFKA_BOOTSTRAP_SERVERS says where). Safe to repeat.
 
@@ -63,7 +66,13 @@ def create(
     created = _run(create_topics(settings, replication_factor=replication_factor, topics=TOPICS))
     for name, is_new in created.items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
-    different = _run(differences(settings, [topic for topic in TOPICS if not created[topic.name]]))
+    _show_differences(settings, [topic for topic in TOPICS if not created[topic.name]], apply=apply)
+    for acl in _run(create_acls(settings)) if acls else []:
+        typer.echo(f"{acl.name:28} {acl.user} may {acl.operation.name.lower()}")
+
+
+def _show_differences(settings: KafkaSettings, topics: list[TopicConfig], *, apply: bool) -> None:
+    different = _run(differences(settings, topics))
     if apply:
         _run(correct(settings, different))
     for each in different:

@@ -117,6 +117,7 @@ class TestScheduler:
         ticked = {"/tmp/ticked": str(tmp_path / "ticked")}  # noqa: S108 - in the container
         environment = environment_of(CONTAINERS["scheduler"]) | {
             "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
+            "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         }
         health = at(health_command("scheduler"), **ticked)
         assert not succeeds(health, **environment)

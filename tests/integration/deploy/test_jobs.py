@@ -1,4 +1,7 @@
-"""The one-shot jobs of docker-compose.yml, run with their own commands and environment on real servers."""
+"""Jobs of docker-compose.yml, run with their own commands and environment on real servers.
+
+The job "topics" is in test_bus_access.py.
+"""
 
 import asyncio
 import os
@@ -15,7 +18,6 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy import make_url
 from tests.deployment import ENVIRONMENT, command_of, environment_of, services
 
-from clip_shared.topics import TOPICS
 from local_stack.servers import Addresses
 
 if TYPE_CHECKING:
@@ -42,26 +44,19 @@ def run(job: str, given: dict[str, str], **changes: str) -> str:
     return result.stdout
 
 
-def test_topics(kafka_bootstrap_servers: str) -> None:
-    said = run("topics", {}, KAFKA_BOOTSTRAP_SERVERS=kafka_bootstrap_servers)
-    assert {line.split()[0] for line in said.splitlines()} == {topic.name for topic in TOPICS}
-
-
 def test_buckets(addresses: Addresses, s3: "S3Client") -> None:
     vods, clips = (f"{name}-{uuid.uuid4().hex[:12]}" for name in ("vods", "clips"))
-    keys = {
+    given = {"SOURCE_STORAGE_BUCKET": vods}
+    changes = {
         "FREE_STORAGE_ACCESS_KEY": addresses.s3_access_key,
         "FREE_STORAGE_SECRET_KEY": addresses.s3_secret_key,
-        "SOURCE_STORAGE_BUCKET": vods,
-    }
-    changes = {
         "FREE_STORAGE_ENDPOINT": addresses.s3_endpoint_url,
         "FREE_STORAGE_REGION": addresses.s3_region,
         "FREE_STORAGE_BUCKET": clips,
     }
     try:
-        assert run("buckets", keys, **changes).split() == [clips, "created", vods, "created"]
-        assert run("buckets", keys, **changes).split() == [clips, "exists", vods, "exists"]
+        assert run("buckets", given, **changes).split() == [clips, "created", vods, "created"]
+        assert run("buckets", given, **changes).split() == [clips, "exists", vods, "exists"]
     finally:
         for name in (vods, clips):
             s3.delete_bucket(Bucket=name)

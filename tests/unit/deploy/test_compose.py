@@ -26,11 +26,23 @@ from tests.deployment import (
     services,
 )
 
+from clip_shared.acls import ACCESS
+
 SECONDS = {"s": 1, "m": 60}
 CONTAINERS = services()
 LASTING = sorted(set(CONTAINERS) - set(JOBS))
 OWN_CONTAINERS = [name for name, service in CONTAINERS.items() if "build" in service]
 FOREIGN = sorted(set(CONTAINERS) - set(OWN_CONTAINERS))
+HELD = {
+    "clip-cutter": {"KAFKA_CUTTER_PASSWORD", "FREE_STORAGE_CUTTER_SECRET_KEY", "SOURCE_STORAGE_SECRET_KEY"},
+    "clip-registry": {"KAFKA_REGISTRY_PASSWORD", "REGISTRY_TOKEN", "POSTGRES_PASSWORD"},
+    "clip-gateway": {"FREE_STORAGE_GATEWAY_SECRET_KEY", "REGISTRY_TOKEN", "JWT_SECRET"},
+    "janitor": {"KAFKA_JANITOR_PASSWORD", "FREE_STORAGE_JANITOR_SECRET_KEY", "REGISTRY_TOKEN"},
+    "scheduler": {"KAFKA_SCHEDULER_PASSWORD"},
+    "topics": {"KAFKA_ADMIN_PASSWORD"},
+    "migrate": {"POSTGRES_PASSWORD"},
+    "buckets": {"FREE_STORAGE_ADMIN_SECRET_KEY"},
+}
 MEBIBYTES = {"m": 1, "g": 1024}
 # Three times what streaming platforms take.
 RICH_BITS_PER_SECOND = 30_000_000
@@ -86,15 +98,20 @@ class TestSecrets:
 
     def test_none_stands_in_the_file(self) -> None:
         text = COMPOSE.read_text()
-        # A key that is named like a secret, or a URL's password, followed by anything but a reference.
-        assert not re.findall(r'(?im)^ *"?\w*(?:secret|password|token|access_key)\w*"?: *"?[^$\s"].*$', text)
+        # What is named like a secret, or a URL's password, followed by anything but a reference.
+        assert not re.findall(r'(?im)^ *"?\w*(?:secret|password|token)\w*"?: *"?[^$\s"].*$', text)
+        assert not re.findall(r'(?:password|user_[\w-]+)="[^$].*$', text)
         assert not re.findall(r"(?m)^.*://[^/@\s:]+:[^$@/\s]+@.*$", text)
+
+    @pytest.mark.parametrize("name", OWN_CONTAINERS)
+    def test_nobody_has_those_of_others(self, name: str) -> None:
+        environment = " ".join(environment_of(CONTAINERS[name]).values())
+        assert {secret for secret in SECRETS if ENVIRONMENT[secret] in environment} == HELD[name]
 
     def test_none_stands_in_the_example(self) -> None:
         example = (ROOT / ".env.example").read_text()
         given = dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", example, flags=re.MULTILINE))
         assert {name: given[name] for name in SECRETS} == dict.fromkeys(SECRETS, "")
-        assert not given["SOURCE_STORAGE_SECRET_KEY"]
         assert set(given) == set(references()), "the example shows every variable of docker-compose.yml"
 
 
@@ -135,10 +152,9 @@ class TestEnvironment:
             monkeypatch.setenv(variable, value)
         settings_of("clip-cutter")()
 
-    def test_keys_of_the_s3_server_are_those_of_its_users(self) -> None:
-        server, user = (environment_of(CONTAINERS[name]) for name in ("seaweedfs", "janitor"))
-        assert server["AWS_ACCESS_KEY_ID"] == user["FREE_STORAGE_ACCESS_KEY"]
-        assert server["AWS_SECRET_ACCESS_KEY"] == user["FREE_STORAGE_SECRET_KEY"]
+    def test_users_of_the_bus_are_those_that_have_acls(self) -> None:
+        users = environment_of(CONTAINERS["kafka"])["KAFKA_LISTENER_NAME_CLIENTS_PLAIN_SASL_JAAS_CONFIG"]
+        assert set(re.findall(r" user_([\w-]+)=", users)) == {access.user for access in ACCESS} | {"admin"}
 
 
 @pytest.mark.parametrize("name", [*JOBS, *OWN])
