@@ -94,6 +94,10 @@ test-unit: $(READY) ## The tests that start no process
 test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
+.PHONY: test-images
+test-images: $(READY) ## Build the images, and run each with compose's options on the local stack [ENGINE=docker|podman]
+	@TEST_IMAGES=$(or $(ENGINE),docker) $(BIN)/pytest tests/integration/deploy/test_running_images.py $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n]
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HOURS),--hours $(HOURS)) \
