@@ -63,7 +63,8 @@ ACCESS = (
         reads=("clip-created", "clip-skipped"),
         writes=("clip-lifecycle", "clip-objects-released"),
     ),
-    Access("janitor", reads=("daily-tick", "clip-objects-released")),
+    # A tick that runs out of time sends the next one.
+    Access("janitor", reads=("daily-tick", "clip-objects-released"), writes=("daily-tick",)),
     Access("scheduler", writes=("daily-tick",)),
 )
 
