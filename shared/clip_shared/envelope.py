@@ -20,7 +20,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -32,6 +32,7 @@ from clip_shared.events import Data, Event, event_id
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_SHOWN_PROBLEMS = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_INVALID_MS = 253_402_300_800_000  # the year 10000, which datetime does not know
 OUR_SERVICES = frozenset({"clip-cutter", "clip-registry", "janitor", "clip-shared"})
 UNIQUE_VERSIONS = frozenset({4, 7})  # of UUIDs, RFC 9562 §5.4, §5.7: random
@@ -133,7 +134,7 @@ def _attributes(record: ConsumerRecord) -> Attributes:
             try:
                 found[name.lower()] = value.decode()
             except UnicodeDecodeError as error:
-                raise InvalidEvent(f"header {name} is not UTF-8") from error
+                raise InvalidEvent("a header is not UTF-8") from error
     return found
 
 
@@ -183,7 +184,7 @@ def _read_timestamp(milliseconds: int) -> datetime:
     # Kafka takes any; -1 stands for "no timestamp".
     if not 0 <= milliseconds < FIRST_INVALID_MS:
         raise InvalidEvent(f"the record's timestamp {milliseconds} is not a time")
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _read_time(text: str | None) -> datetime | None:

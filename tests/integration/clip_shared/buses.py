@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from clip_shared.bus import Bus
 from clip_shared.events import Event, HighlightDetected
+from clip_shared.log_reader import log_reader
 from clip_shared.settings import KafkaSettings
 
 
@@ -49,18 +50,14 @@ async def running(bus: Bus) -> AsyncIterator[Bus]:
 
 
 async def dead_letters(settings: KafkaSettings, topic: str, key: bytes | None) -> list[ConsumerRecord]:
-    consumer = AIOKafkaConsumer(
-        f"{topic}.dlq",
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=20,  # it cannot be stopped before the broker has answered
-    )
-    await consumer.start()
-    try:
-        batches = await consumer.getmany(timeout_ms=1500)
-        return [record for batch in batches.values() for record in batch if record.key == key]
-    finally:
-        await consumer.stop()
+    name = f"{topic}.dlq"
+    async with log_reader(settings, f"read {name}", name) as reader:
+        return [
+            record
+            for partition in reader.partitions(name)
+            async for record in reader.read(partition, *await reader.bounds(partition))
+            if record.key == key
+        ]
 
 
 def new_bus(settings: KafkaSettings, service: str | None = None, **options: float) -> Bus:

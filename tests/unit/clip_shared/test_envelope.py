@@ -17,6 +17,7 @@ from clip_shared.errors import InvalidEvent
 from clip_shared.events import ClipCreated, DailyTick, Event, EventData, HighlightDetected
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LAST_MS = 253_402_300_799_999
 NOW_MS = int(NOW.timestamp() * 1000)
 
 
@@ -263,7 +264,7 @@ def test_whatever_comes_is_an_event_or_invalid(
     timestamp: int,
 ) -> None:
     record = consumed("highlight-detected", value=value, headers=headers, timestamp=timestamp)
-    copy = replace(record, offset=1, timestamp=NOW_MS * 2, headers=copied_headers(record))
+    copy = replace(record, offset=1, timestamp=LAST_MS, headers=copied_headers(record))
     try:
         event = from_record(data_type, record)
     except InvalidEvent:
