@@ -49,10 +49,8 @@ def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metri
 
     @bus.batch_subscriber(ObjectReleased, deadline_seconds=DELETION_DEADLINE_SECONDS, max_records=MAX_KEYS)
     async def objects_released(events: list[Release]) -> list[Rejected[ObjectReleased]]:
-        metrics.attempting(max(_ages(events)))
         plan = plan_deletion(events, storage.bucket)
         rejected = [_refuse(*each, metrics) for each in plan.refused] + await _delete(plan, storage, metrics)
-        metrics.settled()
         log.info("objects deleted", deleted=len(events) - len(rejected), failed=len(rejected))
         return rejected
 

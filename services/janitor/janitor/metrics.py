@@ -40,12 +40,6 @@ class Metrics:
             buckets=(1, 5, 15, 60, 300, 900, HOUR, 6 * HOUR, 24 * HOUR, 72 * HOUR),
             registry=registry,
         )
-        self._oldest = Gauge(
-            "clips_oldest_release_seconds",
-            "Age of the oldest release that is being worked on, at its latest attempt; 0 when none is.",
-            registry=registry,
-        )
-
         self._refusing = Gauge(
             "clips_storage_refuses_deletion",
             "1 while the storage does not delete: it is out, or refuses us; else 0.",
@@ -63,14 +57,6 @@ class Metrics:
     def ticked(self, seconds: float, *, finished: bool) -> None:
         """Note how long a tick took, and whether it got through."""
         self._ticks.labels("finished" if finished else "out_of_time").observe(seconds)
-
-    def attempting(self, oldest_seconds: float) -> None:
-        """Show how long the oldest release at hand has waited."""
-        self._oldest.set(max(0.0, oldest_seconds))
-
-    def settled(self) -> None:
-        """Nothing at hand waits any more."""
-        self._oldest.set(0)
 
     def deleted(self, age_seconds: float) -> None:
         """Count an object that is gone, ``age_seconds`` after its release."""

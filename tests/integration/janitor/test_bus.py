@@ -124,7 +124,7 @@ async def test_an_outage_of_the_storage_loses_and_dead_letters_nothing(
         retried = {"topic": "clip-objects-released", "outcome": "retried"}
         await until(lambda: janitor.value("clips_events_total", **retried) >= 2)
         assert await keys_in(s3, bucket) == ours
-        assert janitor.value("clips_oldest_release_seconds") > 0
+        assert janitor.value("clips_oldest_retry_seconds", topic="clip-objects-released") > 0
         monkeypatch.setattr(client, "delete_objects", s3.delete_objects)
         await until(lambda: janitor.value("clips_objects_deleted_total") >= 2)
     assert await keys_in(s3, bucket) == set()
