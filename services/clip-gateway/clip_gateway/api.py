@@ -181,4 +181,4 @@ def _install_refusals(app: FastAPI, metrics: Metrics) -> None:
         status, detail = _ANSWERS[refused.reason]
         challenge = _CHALLENGES.get(refused.reason)
         headers = {"WWW-Authenticate": challenge} if challenge else {}
-        return respond(Problem(status, detail, headers=headers))
+        return respond(Problem(status, refused.detail or detail, headers=headers))

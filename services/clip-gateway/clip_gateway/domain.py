@@ -32,11 +32,12 @@ class Refusal(StrEnum):
 
 
 class Refused(ClipsError):
-    """The answer is no; ``reason`` says why."""
+    """The answer is no; ``reason`` says why. ``detail`` is a sentence for the caller, where there is one."""
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: Refusal, detail: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
 
 
 class Action(StrEnum):

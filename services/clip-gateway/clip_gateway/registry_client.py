@@ -99,7 +99,7 @@ class HttpRegistry:
         body = Actor(account_id=account_id).model_dump()
         response = await self._send("POST", f"/v1/clips/{clip_id}/{action}", json=body)
         if (reason := _REFUSALS.get(HTTPStatus(response.status_code))) is not None:
-            raise Refused(reason)
+            raise Refused(reason, _detail(response) if reason is Refusal.NOT_ALLOWED else None)
         return _parse(ClipRecord, response)
 
     async def check(self) -> str | None:
@@ -141,6 +141,15 @@ class HttpRegistry:
         if response.is_server_error:
             raise TransientError(f"the registry answered {response.status_code}")
         return response
+
+
+def _detail(response: httpx.Response) -> str | None:
+    """Return what a problem says; None where the answer is not a problem with a detail."""
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return detail if isinstance(detail, str) else None
 
 
 def _parse(model: type[Answer], response: httpx.Response) -> Answer:

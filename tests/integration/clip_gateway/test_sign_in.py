@@ -66,7 +66,7 @@ async def test_nobody_waits_for_a_server_that_hangs(
     keys: tuple[Keys, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, url = keys
-    for name, seconds in (("REFRESH", 0.3), ("COOLDOWN", 0.3), ("FETCH_TIMEOUT", 0.5)):
+    for name, seconds in (("REFRESH", 0.3), ("COOLDOWN", 0.5), ("FETCH_TIMEOUT", 1)):
         monkeypatch.setattr(jwks, f"{name}_SECONDS", seconds)
     app = build(gateway_settings(jwt_algorithm="RS256", jwt_jwks_url=url))
     api = httpx.AsyncClient(transport=httpx.ASGITransport(app.state.api), base_url="http://clips.example")
@@ -84,16 +84,16 @@ async def test_nobody_waits_for_a_server_that_hangs(
         assert (await ask("key-1"))[0] == 422
         server.hangs, seen = True, server.requests
         longest = 0.0
-        while server.requests < seen + 3:
+        while server.requests < seen + 2:
             status, seconds = await ask("key-1")
             assert status == 422
             longest = max(longest, seconds)
             await asyncio.sleep(0.02)
-        assert longest < 0.3
+        assert longest < 0.7
         # A key that may be new waits, but within bounds.
-        answers = await asyncio.gather(*(ask(f"key-{number}") for number in range(2, 50)))
+        answers = await asyncio.gather(*(ask(f"key-{number}") for number in range(2, 20)))
         assert {status for status, _ in answers} == {503}
-        assert max(seconds for _, seconds in answers) < 2
+        assert max(seconds for _, seconds in answers) < 5
         server.hangs = False
         while (await ask("key-2"))[0] != 401:
             await asyncio.sleep(0.05)

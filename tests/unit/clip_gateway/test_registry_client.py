@@ -98,6 +98,14 @@ async def test_refusals_of_an_action(status: int, reason: Refusal) -> None:
     with pytest.raises(Refused) as refused:
         await Server(httpx.Response(status)).registry.act(Action.UNKEEP, CLIP_ID, "ann")
     assert refused.value.reason is reason
+    assert refused.value.detail is None
+
+
+async def test_why_an_action_is_not_allowed_is_passed_on() -> None:
+    answer = httpx.Response(409, json={"detail": "Your 20 unkept clips are the most that there may be."})
+    with pytest.raises(Refused) as refused:
+        await Server(answer).registry.act(Action.UNKEEP, CLIP_ID, "ann")
+    assert refused.value.detail == "Your 20 unkept clips are the most that there may be."
 
 
 Call = Callable[[HttpRegistry], object]
