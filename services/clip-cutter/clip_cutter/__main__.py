@@ -16,8 +16,9 @@ from clip_cutter.arguments import Input
 from clip_cutter.cutter import Job
 from clip_cutter.domain.media import picture_end
 from clip_cutter.domain.policy import Skipped, Window, place_window
-from clip_cutter.ffmpeg import Programs, ToolMissing
+from clip_cutter.ffmpeg import Programs, UnusableTool
 from clip_cutter.metrics import Metrics
+from clip_cutter.process import hide_memory
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import CuttingSettings, Settings
 from clip_cutter.workers import Workers, end_with_the_parent, this_command
@@ -53,7 +54,7 @@ def serve(
         end_with_the_parent(worker)
     try:
         serve_app(NAME, Settings, build_one_or_many, socket=worker)
-    except ToolMissing as error:
+    except UnusableTool as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     if workers and workers[0].exit_code:
@@ -75,7 +76,10 @@ def cut(
     try:
         programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
         receipt = asyncio.run(_cut(settings, programs, file.resolve(), output, Window(start, end)))
-    except (Skipped, ClipsError, ToolMissing) as error:
+    except UnusableTool as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except (Skipped, ClipsError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(receipt.model_dump_json(indent=2))
@@ -97,6 +101,7 @@ async def _cut(
 
 def main() -> None:
     """Run the command line."""
+    hide_memory()
     cli()
 
 

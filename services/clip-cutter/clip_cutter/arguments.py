@@ -1,7 +1,7 @@
 """The arguments of ffmpeg and ffprobe: pure, no process is started here.
 
-Every input may be hostile. Each is opened behind two fences: only the protocol that it is reached by, and
-only formats that cannot name other files or addresses, as a playlist can.
+Every input may be hostile. Each is opened behind three fences: only the protocol that it is reached by, only
+formats that cannot name other files or addresses, as a playlist can, and only decoders that a VOD needs.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,16 @@ from clip_cutter.probe import PROBED
 from clip_shared.events import CutMode
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,flv"
+# What streaming software and archives write into those formats, decoded by ffmpeg's own code, and AV1 by
+# dav1d. The 500 other decoders are for formats that no VOD has, and the least tested code of ffmpeg.
+DECODERS = ",".join(
+    (
+        "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,mjpeg,flv",
+        "aac,aac_latm,mp3,mp3float,mp2,mp2float,opus,vorbis,flac,alac,ac3,eac3",
+        "pcm_u8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be",
+        "pcm_alaw,pcm_mulaw,pcm_bluray",
+    )
+)
 PROTOCOLS = {"file": "file", "http": "http,tcp", "https": "https,tls,tcp"}
 # A source that gives nothing for so long has failed. A read that failed goes on where it was, after a pause
 # of at most so long; else the job is tried again as a whole.
@@ -93,7 +103,11 @@ class Input:
 
     def options(self) -> dict[str, Any]:
         """The fences, and for a remote source when to give it up (microseconds) and whom to trust."""
-        fences: dict[str, Any] = {"protocol_whitelist": PROTOCOLS[self.scheme], "format_whitelist": FORMATS}
+        fences: dict[str, Any] = {
+            "protocol_whitelist": PROTOCOLS[self.scheme],
+            "format_whitelist": FORMATS,
+            "codec_whitelist": DECODERS,
+        }
         patience = {
             "rw_timeout": STALL_SECONDS * 1_000_000,
             "reconnect": 1,

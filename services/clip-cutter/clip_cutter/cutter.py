@@ -76,6 +76,7 @@ class Cutter:
 
         Raises:
             Skipped: it is no video that a clip could be cut from.
+            ToolCrashed: a bug of ffprobe, or a lack of memory.
             TransientError: the storage broke off.
         """
         try:
@@ -95,6 +96,7 @@ class Cutter:
 
         Raises:
             Skipped: no clip can be cut from this VOD.
+            ToolCrashed: a bug of ffmpeg, or a lack of memory.
             TransientError: the storage broke off, or the scratch disk is full.
         """
         clip = await self._cut(job)
@@ -172,9 +174,14 @@ class Cutter:
         """Look at the finished file, and decode a picture of it for the poster."""
         poster = job.folder / "poster.jpg"
         shown = Movie.open(video).shown("video")
-        clip, _ = await asyncio.gather(
-            self._ffmpeg.probe(Input.of_file(video)), self._ffmpeg.poster(video, poster, shown.first_keyframe)
-        )
+        try:
+            # Both have ended when this has, also when one fails: the next attempt works in the same folder.
+            async with asyncio.TaskGroup() as group:
+                probing = group.create_task(self._ffmpeg.probe(Input.of_file(video)))
+                group.create_task(self._ffmpeg.poster(video, poster, shown.first_keyframe))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        clip = probing.result()
         found = Findings(clip, _size(video), shown.first)
         expected = None if picture_end(job.media) is None else job.window.end - start
         rules.check_clip(found, plan, expected_seconds=expected, sound_late=sound_late)

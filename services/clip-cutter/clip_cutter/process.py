@@ -7,19 +7,30 @@ failure, deadline, cancellation.
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
+
+import structlog
+
+log = structlog.get_logger()
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 4096
 CPU_GRACE_SECONDS = 5  # between the signal that a program may act on and the one that it may not
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Colour tells ffmpeg's own messages from what a file says: see clip_cutter.ffmpeg.
+ADDED = {"LC_ALL": "C", "AV_LOG_FORCE_COLOR": "1"}
+PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -34,23 +45,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. A negative code is the signal that ended it."""
+    """How a run ended. A negative code is the signal that ended it; ``limit``: which of its limits did."""
 
     return_code: int
     output: bytes
+    limit: str | None
 
 
 class TooMuchOutput(Exception):
     """The process wrote more to its standard output than any honest run does."""
 
 
-async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], None]) -> Result:
+async def run(
+    command: Sequence[str], limits: Limits, on_line: Callable[[str], None], *, network: bool = True
+) -> Result:
     """Run a command to its end; nothing of it is left when this returns or raises.
 
     Args:
         command: the program and its arguments.
         limits: enforced by the kernel, and the deadline from here.
         on_line: called with each line of its standard error (a long one is cut); may end the run by raising.
+        network: False takes the network away from it, where the kernel allows that.
 
     Raises:
         TimeoutError: it did not end in time.
@@ -58,14 +73,16 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
         OSError: it could not be started.
     """
     loop = asyncio.get_running_loop()
+    cpu_seconds = _cpu_seconds_of_children()
     transport, child = await loop.subprocess_exec(
         lambda: _Child(on_line, loop),
+        *(() if network else without_network()),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
-        env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"LC_ALL": "C"},
+        env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | ADDED,
     )
     pid = transport.get_pid()
     try:
@@ -74,12 +91,49 @@ async def run(command: Sequence[str], limits: Limits, on_line: Callable[[str], N
             await asyncio.wait([child.gone, child.failed], return_when=asyncio.FIRST_COMPLETED)
         if child.failed.done():
             await child.failed
-        return Result(transport.get_returncode() or 0, bytes(child.output))
+        code, used = transport.get_returncode() or 0, _cpu_seconds_of_children() - cpu_seconds
+        return Result(code, bytes(child.output), _limit_behind(code, used, limits))
     finally:
         _kill_group(pid)
         transport.close()
         await child.gone
         child.failed.cancel()
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """The beginning of a command that runs without network: nothing where the kernel does not allow that.
+
+    Root takes the network away itself; anybody else in a user namespace, without any right there.
+    """
+    unshare = shutil.which("unshare")
+    for options in (("--net",), ("--user", "--net")) if unshare else ():
+        command = (str(unshare), *options, "--")
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+            return command
+    log.warning("programs that read local files keep the network: this machine allows no namespaces")
+    return ()
+
+
+def hide_memory() -> None:
+    """Keep programs of the same user from reading the memory and the environment of this process."""
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        log.warning("other programs of this user can read the secrets of this process")
+
+
+def _cpu_seconds_of_children() -> float:
+    """What all children used that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _limit_behind(code: int, cpu_seconds: float, limits: Limits) -> str | None:
+    """The limit that ended a run: the kernel kills what goes on after the signal, and so do others."""
+    if code == -signal.SIGXFSZ:
+        return "it would become too large"
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_seconds >= limits.cpu_seconds):
+        return "it takes too long to process"
+    return None
 
 
 class _Child(asyncio.SubprocessProtocol):

@@ -57,10 +57,26 @@ async def test_what_cannot_be_cut_is_said_in_a_sentence(programs: Programs, tmp_
     assert not (tmp_path / "clip.mp4").exists()
 
 
-async def test_without_ffmpeg_the_service_does_not_start(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+UNUSABLE = {
+    "/nowhere/ffmpeg": "ffmpeg is not at /nowhere/ffmpeg: unset FFMPEG_PATH",
+    "5.1.9-0+deb12u1": "has version 5.1.9, and Clips is tested with 9.0.x: unset FFMPEG_PATH",
+}
+
+
+@pytest.mark.parametrize("command", ["serve", "cut"])
+@pytest.mark.parametrize("ffmpeg", UNUSABLE)
+async def test_without_an_ffmpeg_that_was_tested_nothing_starts(  # noqa: PLR0917
+    programs: Programs, tmp_path: Path, vod: Vod, monkeypatch: pytest.MonkeyPatch, command: str, ffmpeg: str
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
-    code, _, errors = await run(replace(programs, ffmpeg="/nowhere/ffmpeg"), tmp_path, "serve")
-    assert code == 2
-    assert errors == "ffmpeg is not at /nowhere/ffmpeg: install FFmpeg, or set FFMPEG_PATH\n"
+    if ffmpeg[0] != "/":
+        script = tmp_path / "ffmpeg"
+        script.write_text(f"#!/bin/sh\necho 'ffmpeg version {ffmpeg} Copyright (c) 2000-2026'\n")
+        script.chmod(0o755)
+    path = ffmpeg if ffmpeg[0] == "/" else str(tmp_path / "ffmpeg")
+    window = ("--start", "5.3", "--end", "8.3", "--output", str(tmp_path / "clip.mp4"))
+    arguments = (str(vod("b-frames.ts").path), *window) if command == "cut" else ()
+    code, printed, errors = await run(replace(programs, ffmpeg=path), tmp_path, command, *arguments)
+    assert (code, printed) == (2, "")
+    assert UNUSABLE[ffmpeg] in errors
+    assert errors.count("\n") == 1

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from clip_cutter.process import MAX_LINE_BYTES, TooMuchOutput, run
+from clip_cutter.process import MAX_LINE_BYTES, TooMuchOutput, run, without_network
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, running
 
 
@@ -39,6 +41,69 @@ async def test_output_lines_and_code_come_back() -> None:
 async def test_it_knows_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREE_STORAGE_SECRET_KEY", "secret")
     assert b"secret" not in (await run(["env"], LIMITS, ignore)).output
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not without_network(), reason="root can read everything here")
+async def test_it_reads_no_secret_of_this_process_either() -> None:
+    """A program of the same user may read the environment of any other, unless that one hides it."""
+    code = """
+import asyncio
+from clip_cutter.process import Limits, hide_memory, run
+async def read():
+    command = ["sh", "-c", "cat /proc/$PPID/environ"]
+    limits = Limits(60, 60, 2**32, 2**20)
+    results = [await run(command, limits, lambda _: None, network=network) for network in (True, False)]
+    print(*(result.return_code != 0 and b"SECRET" not in result.output for result in results))
+hide_memory()
+asyncio.run(read())
+"""
+    # Root reads everything, unless it has no rights.
+    powerless = ("unshare", "--user", "--") if os.geteuid() == 0 else ()
+    child = await asyncio.create_subprocess_exec(
+        *powerless,
+        *python(code),
+        env=os.environ | {"FREE_STORAGE_SECRET_KEY": "SECRET"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await child.communicate()
+    assert output.splitlines()[-1] == b"True True"
+
+
+async def test_without_network_it_reaches_nothing_and_is_limited_all_the_same() -> None:
+    if not without_network():
+        pytest.skip("this machine allows no namespaces")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"import socket, os; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)"
+        assert (await run(python(code), LIMITS, ignore)).return_code == 0
+        assert (await run(python(code), LIMITS, ignore, network=False)).return_code == 1
+    busy = replace(LIMITS, cpu_seconds=1)
+    result = await run(python("while True: pass"), busy, ignore, network=False)
+    assert (result.return_code, result.limit) == (-signal.SIGXCPU, "it takes too long to process")
+    with pytest.raises(TimeoutError):
+        await run(["sleep", "60"], replace(LIMITS, deadline_seconds=0.2), ignore, network=False)
+    assert not running("sleep")
+
+
+async def test_where_no_namespace_may_be_made_it_runs_with_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "unshare"
+    refusing.write_text("#!/bin/sh\necho 'unshare: Operation not permitted' >&2; exit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    without_network.cache_clear()
+    try:
+        assert without_network() == ()
+        assert (await run(["echo", "out"], LIMITS, ignore, network=False)).output == b"out\n"
+    finally:
+        without_network.cache_clear()
+
+
+async def test_a_kill_is_a_limits_only_after_the_time_that_it_allows() -> None:
+    stubborn = "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
+    limits = replace(LIMITS, cpu_seconds=1)
+    assert (await run(python(stubborn), limits, ignore)).limit == "it takes too long to process"
+    assert (await run(["sh", "-c", "kill -KILL $$"], limits, ignore)).limit is None
 
 
 async def test_what_it_started_is_gone_with_it() -> None:

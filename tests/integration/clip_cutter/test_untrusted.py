@@ -195,7 +195,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "MAX_OUTAGES", 2)
 
 
-@pytest.mark.parametrize("status", ["500", "503", "429"])
+@pytest.mark.parametrize("status", ["500", "503", "429", "403", "404"])
 async def test_a_server_that_is_out_is_an_outage(
     make_cutter: Callable[..., Cutter], web: Web, status: str
 ) -> None:
@@ -238,15 +238,6 @@ async def test_a_closed_port_is_an_outage(make_cutter: Callable[..., Cutter]) ->
         await make_cutter().look(Input("http://127.0.0.1:9/vod.mp4"))
 
 
-@pytest.mark.parametrize("status", ["403", "404"])
-async def test_a_refusal_is_no_outage_by_itself(
-    make_cutter: Callable[..., Cutter], web: Web, status: str
-) -> None:
-    with pytest.raises(Skipped) as skip:
-        await make_cutter().look(Input(web.url("/nothing.mp4", status)))
-    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
-
-
 async def test_only_the_window_is_read(
     cut: Cutting, web: Web, tmp_path: Path, metrics_registry: CollectorRegistry
 ) -> None:
@@ -282,12 +273,23 @@ async def test_a_clip_that_would_be_too_large_is_skipped(
 
 
 async def test_a_picture_that_would_fill_the_memory_is_skipped(
-    vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
+    make_cutter: Callable[..., Cutter], tmp_path: Path, folder: Path
 ) -> None:
-    source = Input.of_file(vod("b-frames.mp4").path)
-    cutter = make_cutter("exact", limits=replace(LIMITS, memory_bytes=64 * MEBIBYTE))
+    path = tmp_path / "huge.mp4"
+    picture = ("-f", "lavfi", "-i", "color=size=7680x4320:rate=5:duration=2")
+    run_ffmpeg(*picture, "-c:v", "libx264", "-preset", "ultrafast", str(path))
+    source = Input.of_file(path)
+    cutter = make_cutter("exact", limits=replace(LIMITS, memory_bytes=400 * MEBIBYTE))
     with pytest.raises(Skipped) as skip:
-        await cutter.cut(Job(source, await make_cutter().look(source), Window(1, 9), folder))
+        await cutter.cut(Job(source, await make_cutter().look(source), Window(0, 2), folder))
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+
+
+async def test_what_only_a_rare_decoder_reads_is_skipped(vod: Vod, cut: Cutting, tmp_path: Path) -> None:
+    path = tmp_path / "vod.mkv"
+    run_ffmpeg("-i", str(vod("b-frames.mp4").path), "-c:v", "ffv1", "-an", str(path))
+    with pytest.raises(Skipped) as skip:
+        await cut(path, 5.3, 8.3)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
 
 

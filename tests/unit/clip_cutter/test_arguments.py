@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clip_cutter.arguments import (
+    DECODERS,
     FORMATS,
     Cut,
     Input,
@@ -40,8 +41,10 @@ def test_every_input_is_fenced_in(location: str, protocols: str) -> None:
     for arguments in (probe_command("ffprobe", source), command(replace(CUT, source=source))):
         assert value(arguments, "-protocol_whitelist") == protocols
         assert value(arguments, "-format_whitelist") == FORMATS
+        assert value(arguments, "-codec_whitelist") == DECODERS
     for local in (tighten_command("ffmpeg", OUT, OUT), poster_command("ffmpeg", OUT, OUT, 1.0)):
         assert value(local, "-protocol_whitelist") == "file"
+        assert value(local, "-codec_whitelist") == DECODERS
 
 
 def test_a_scheme_that_nobody_fenced_in_is_refused() -> None:

@@ -1,81 +1,141 @@
 """What is made of ffmpeg's messages: whose fault a failure is, and that no secret gets into any."""
 
+from pathlib import Path
+
 import pytest
 
-from clip_cutter.ffmpeg import MAX_OUTAGES, Diary, Programs, ToolFailed, ToolMissing
+from clip_cutter.arguments import Input
+from clip_cutter.ffmpeg import MAX_OUTAGES, Diary, Programs, ToolFailed, UnusableTool
 from clip_shared.errors import TransientError
 
 URL = "http://storage.test:8333/vods/v.mp4?X-Amz-Credential=key&X-Amz-Signature=abc"
+
+
+def coloured(line: str) -> str:
+    """A line as ffmpeg writes it in colour, from one as it writes it without."""
+    *marks, text = line.split("] ")
+    return "\x1b[0m" + "".join(f"\x1b[0;33m{mark}] \x1b[0m" for mark in marks) + f"\x1b[0;33m{text}"
+
 
 OUTAGES = [
     "[http @ 0x55] [warning] HTTP error 500 Internal Server Error",
     "[http @ 0x55] [warning] HTTP error 503 Service Unavailable",
     "[http @ 0x55] [warning] HTTP error 429 Too Many Requests",
-    "[in#0 @ 0x55] [error] Error opening input: Server returned 5XX Server Error reply",
-    "[tcp @ 0x7f] [error] Connection to tcp://storage.test:8333 failed: Connection refused",
-    "[https @ 0x55] [error] Stream ends prematurely at 264847, should be 868543",
-    "[http @ 0x55] [warning] Will reconnect at 264847 in 0 second(s), error=Connection reset by peer.",
-    "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: Input/output error",
-    "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: I/O error",
-]
-NO_OUTAGES = [
     "[http @ 0x55] [warning] HTTP error 404 Not Found",
     "[http @ 0x55] [warning] HTTP error 403 Forbidden",
+    "[tcp @ 0x7f] [error] Connection to tcp://storage.test:8333 failed: Connection refused",
+    "[tls @ 0x7f] [error] error:0A000086:SSL routines::certificate verify failed",
+    "[https @ 0x55] [error] Stream ends prematurely at 264847, should be 868543",
+    "[http @ 0x55] [warning] Will reconnect at 264847 in 0 second(s), error=Connection reset by peer.",
+]
+NO_OUTAGES = [
+    "[http @ 0x55] [warning] HTTP error 416 Requested Range Not Satisfiable",
     "[http @ 0x55] [verbose] request: a header",
+    "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: Server returned 5XX Server Error reply",
     "[in#0/mov,mp4 @ 0x55] [error] Error during demuxing: Invalid data found when processing input",
     "[mov,mp4 @ 0x55] [error] moov atom not found",
-    "    title           : [http @ 0x55] [error] Connection refused",
+    "[matroska,webm @ 0x55] [info] Unknown/unsupported AVCodecID [http @ 0x55] [error] Connection refused",
+    "[in#0 @ 0x55] [error] No space left on device",
+    "[matroska @ 0x55] [error] [out#0/mp4 @ 0x1] Error closing file: No space left on device",
 ]
+FULL = "[out#0/mp4 @ 0x55] [error] Error closing file: No space left on device"
 
 
-def after(*lines: str) -> Diary:
-    diary = Diary(URL)
+def after(*lines: str, source: str = URL) -> Diary:
+    diary = Diary(Input(source))
     for line in lines:
         diary.note(line)
     return diary
 
 
 @pytest.mark.parametrize("line", OUTAGES)
-def test_an_outage_is_known_by_its_words(line: str) -> None:
-    assert isinstance(after(line).judge("anything"), TransientError)
+def test_an_outage_is_known_by_who_speaks(line: str) -> None:
+    assert isinstance(after(coloured(line)).judge("anything"), TransientError)
+
+
+@pytest.mark.parametrize("line", OUTAGES)
+def test_a_local_file_knows_no_outage(line: str) -> None:
+    assert isinstance(after(coloured(line), source="file:/v.mp4").judge("anything"), ToolFailed)
 
 
 @pytest.mark.parametrize("line", NO_OUTAGES)
 def test_other_troubles_are_the_files(line: str) -> None:
-    assert isinstance(after(line).judge("anything"), ToolFailed)
+    assert isinstance(after(coloured(line)).judge("anything"), ToolFailed)
+
+
+@pytest.mark.parametrize("line", [*OUTAGES, FULL])
+def test_a_line_without_colour_is_the_files(line: str) -> None:
+    diary = after(line, f"    title : {line}", f"[error] {line}")
+    assert isinstance(diary.judge("anything"), ToolFailed)
+    assert not diary.troubles
 
 
 def test_a_source_that_breaks_off_again_and_again_is_given_up() -> None:
     with pytest.raises(TransientError):
-        after(*OUTAGES[:1] * (MAX_OUTAGES + 1))
+        after(*[coloured(OUTAGES[0])] * (MAX_OUTAGES + 1))
 
 
-def test_a_full_disk_is_ours_and_a_lack_of_memory_the_files() -> None:
-    assert isinstance(
-        after("[out#0] [error] Error writing: No space left on device").judge(""), TransientError
-    )
-    assert "memory" in str(after("[x264] [error] Cannot allocate memory").judge(""))
+def test_a_full_disk_is_ours() -> None:
+    for line in (
+        FULL,
+        "[out#0/mp4 @ 0x1] [error] Task finished with error code: -28 (No space left on device)",
+    ):
+        assert isinstance(after(coloured(line)).judge(""), TransientError)
 
 
 @pytest.mark.parametrize("line", [f"[error] {URL}: Invalid", f"[error] cut off …{URL[30:]}x: Invalid"])
 def test_no_secret_is_kept(line: str) -> None:
-    diary = after(line)
+    diary = after(coloured(line))
     assert "X-Amz" not in diary.troubles[-1]
     assert "abc" not in repr(diary)
 
 
 def test_bytes_of_the_input_are_counted() -> None:
-    diary = after(
+    lines = [
         "[AVIOContext @ 0x1] [verbose] Statistics: 100 bytes read, 1 seeks",  # the output, moved to its front
         "[AVIOContext @ 0x2] [verbose] Statistics: 265 bytes written, 2 seeks",
         "[AVIOContext @ 0x3] [verbose] Statistics: 23 bytes read, 0 seeks",
+    ]
+    forged = f"    title : Statistics: {'9' * 400} bytes read"
+    assert after(*map(coloured, lines), forged).pulled_bytes == 23
+
+
+def program(folder: Path, name: str, version: str) -> str:
+    """A program that says a version."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{name} version {version} Copyright (c) the FFmpeg developers'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_programs_are_those_of_this_package_whatever_is_on_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ffmpeg", "ffprobe"):
+        program(tmp_path, name, "9.0.2" if name == "ffmpeg" else "8.1.2")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
+    found = Programs.find(None, None)
+    assert "site-packages" in found.ffmpeg
+    assert "site-packages" in found.ffprobe
+
+
+def test_programs_of_a_tested_version_may_be_named(tmp_path: Path) -> None:
+    ffmpeg, ffprobe = program(tmp_path, "ffmpeg", "n9.0.7-1-gabc"), program(tmp_path, "ffprobe", "8.1")
+    assert Programs.find(ffmpeg, ffprobe) == Programs(ffmpeg, ffprobe)
+
+
+@pytest.mark.parametrize("version", ["5.1.9-0+deb12u1", "7.0.2-static", "9.1", "90.0", "N-118-gabcdef"])
+def test_a_version_that_nobody_tested_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(UnusableTool) as refusal:
+        Programs.find(program(tmp_path, "ffmpeg", version), None)
+    said = "unknown" if version[0] == "N" else version.partition("-")[0]
+    assert str(refusal.value) == (
+        f"ffmpeg at {tmp_path}/ffmpeg has version {said}, and Clips is tested with 9.0.x:"
+        " unset FFMPEG_PATH, or set it to another"
     )
-    assert diary.pulled_bytes == 23
 
 
-def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ToolMissing, match="ffmpeg is not on PATH: install FFmpeg, or set FFMPEG_PATH"):
-        Programs.find(None, None)
-    with pytest.raises(ToolMissing, match="ffprobe is not at /nowhere"):
-        Programs.find("/bin/sh", "/nowhere")
+def test_a_missing_program_is_said_to_be_missing() -> None:
+    with pytest.raises(UnusableTool, match="ffprobe is not at /nowhere: unset FFPROBE_PATH"):
+        Programs.find(None, "/nowhere")
