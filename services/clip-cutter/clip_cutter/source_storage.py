@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.httpsession import get_cert_path
+from botocore.parsers import ResponseParserError
 
 from clip_cutter.arguments import RECONNECT_SECONDS, STALL_SECONDS, Input
 from clip_cutter.domain.media import ByteRange
 from clip_cutter.domain.policy import Skipped, unreadable
 from clip_cutter.settings import SourceProfile
-from clip_shared.errors import PermanentError, TransientError
+from clip_shared.errors import ClipsError, PermanentError, TransientError
 from clip_shared.events import SkipReason, SourceObject
 from clip_shared.storage import s3_client
 
@@ -24,23 +27,33 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-PARTIAL_CONTENT = 206
-FORBIDDEN = 403
-NOT_FOUND = 404
-PRECONDITION_FAILED = 412
+log = structlog.get_logger()
+
 MAX_BREAKS = 5  # of one read, which goes on where it broke off
 CHUNK_BYTES = 256 * 1024
-# 403 answers that speak of us, not of the object.
-OUR_FAULT = frozenset(
+# Refusals that speak of us, of the network before the storage, or of the moment; and these codes, whose
+# status (400) would say that the request was wrong.
+OUTAGES = frozenset(
     {
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
+OUTAGE_CODES = frozenset(
+    {"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "RequestTimeout", "TokenRefreshRequired"}
+)
+KEY_SERVICE = "KMS."  # its refusals, with which no object can be decrypted
+
+Answer = TypeVar("Answer")
+
+
+class SourceRefused(ClipsError):
+    """Source storage takes the very request for wrong: asking again is unlikely to help."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +79,27 @@ class SourceStorage:
         self._clients = {name: _client(profile) for name, profile in profiles.items()}
         self._url_seconds = int(url_seconds)
         self._on_pulled = on_pulled
+        self._readable: dict[tuple[str, str], str] = {}  # the VOD that each bucket gave us last
 
     async def locate(self, source: SourceObject) -> Vod:
         """Find a VOD.
 
         Raises:
             PermanentError: the VOD's place is not one that this service may read.
-            Skipped: ``source_missing``; ``source_unreadable`` where it is empty.
+            Skipped: ``source_missing``; ``source_unreadable`` where it is empty, or archived.
+            SourceRefused: the storage takes the request for wrong.
             TransientError: the storage is down, or refuses us.
         """
-        client = self._allowed(source)
-        found = await asyncio.to_thread(_look, client, source)
+        found = await self._ask(source, lambda client: _look(client, source))
+        if "ETag" not in found:
+            raise TransientError("what answers is no source storage: it knows no ETag")
         if found["ContentLength"] == 0:
             raise unreadable("the file is empty")
+        self._readable[source.profile, source.bucket] = source.key
         place = {"Bucket": source.bucket, "Key": source.key}
-        url = client.generate_presigned_url("get_object", Params=place, ExpiresIn=self._url_seconds)
+        url = self._allowed(source).generate_presigned_url(
+            "get_object", Params=place, ExpiresIn=self._url_seconds
+        )
         return Vod(source, found["ContentLength"], found["ETag"], Input(url, ca_file=_authorities()))
 
     async def peek(self, vod: Vod, wanted: ByteRange) -> bytes:
@@ -93,22 +112,66 @@ class SourceStorage:
         """Append bytes of a VOD to a file. A connection that breaks is taken up where it was.
 
         Raises:
-            Skipped: ``source_missing``: the VOD has gone meanwhile.
+            Skipped: the VOD has gone meanwhile, or is archived.
+            SourceRefused: the storage takes the request for wrong.
             TransientError: the storage is down or refuses us, or the VOD is another one now.
         """
-        client = self._allowed(vod.place)
         # A thread cannot be cancelled. A cancelled job closes the file: the thread's next write fails.
-        await asyncio.to_thread(_read, client, vod, wanted, file, self._on_pulled)
+        await self._ask(vod.place, lambda client: _read(client, vod, wanted, file, self._on_pulled))
 
     async def confirm(self, source: SourceObject) -> None:
         """Look again at a VOD that could not be read: returns if that was not the storage's fault.
 
-        Raises:
-            Skipped: ``source_missing``: it has gone meanwhile.
-            TransientError: the storage is down, or refuses us.
+        Raises as :meth:`read`.
         """
+        await self._ask(source, lambda client: _read_a_byte(client, source))
+
+    async def _ask(self, source: SourceObject, work: Callable[["S3Client"], Answer]) -> Answer:
+        """Ask the storage about a VOD, in a thread."""
         client = self._allowed(source)
-        await asyncio.to_thread(_read_a_byte, client, source)
+        try:
+            return await asyncio.to_thread(work, client)
+        except ClientError as error:
+            raise await asyncio.to_thread(self._meaning, client, source, error) from error
+        except ParamValidationError as error:
+            raise PermanentError("no storage has objects of such a name") from error
+        except BotoCoreError as error:
+            raise TransientError(f"source storage cannot be reached: {type(error).__name__}") from error
+
+    def _meaning(self, client: "S3Client", source: SourceObject, error: ClientError) -> Exception:
+        """What a refusal means for the job: only the storage's own words are facts about a VOD."""
+        code, status = error.response.get("Error", {}).get("Code", "unknown"), _status(error)
+        if code == "NoSuchKey" or (code == "AccessDenied" and self._is_missing(client, source)):
+            return Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
+        if code == "InvalidObjectState":
+            return unreadable("it is archived, and has to be restored first")
+        if code == "KeyTooLongError":
+            return PermanentError("the source key is too long")
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            return TransientError("the VOD was replaced while it was read")
+        is_outage = status in OUTAGES or code in OUTAGE_CODES or code.startswith(KEY_SERVICE)
+        if _is_refusal(status) and not is_outage:
+            return SourceRefused(f"source storage takes the request for wrong: {code}")
+        return TransientError(f"source storage refused: {code}")
+
+    def _is_missing(self, client: "S3Client", source: SourceObject) -> bool:
+        """Whether access is denied because there is no such VOD, which S3 tells only those who may list.
+
+        Their list says it. For all others a VOD that this process has read before is asked for again: if
+        access to that one is denied too, it is we who are not let in.
+        """
+        try:
+            listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.key, MaxKeys=1)
+            if "IsTruncated" in listed:  # else it is no list, but a page of a proxy
+                return all(each["Key"] != source.key for each in listed.get("Contents", []))
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            log.info("the source bucket cannot be listed", error=type(error).__name__)
+        witness = self._readable.get((source.profile, source.bucket), source.key)
+        try:
+            client.head_object(Bucket=source.bucket, Key=witness)
+        except (BotoCoreError, ClientError):
+            return False
+        return witness != source.key
 
     def check(self) -> str | None:
         """What keeps this service from reading any VOD."""
@@ -145,20 +208,13 @@ def _look(client: "S3Client", source: SourceObject) -> "HeadObjectOutputTypeDef"
     try:
         return client.head_object(Bucket=source.bucket, Key=source.key)
     except ClientError as error:
-        if _status(error) == FORBIDDEN:
+        if _is_refusal(_status(error)):
             _read_a_byte(client, source)  # the answer to a HEAD has no body that says why
-        raise _outcome(error) from error
-    except BotoCoreError as error:
-        raise _unreachable(error) from error
+        raise
 
 
 def _read_a_byte(client: "S3Client", source: SourceObject) -> None:
-    try:
-        client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].read()
-    except ClientError as error:
-        raise _outcome(error) from error
-    except BotoCoreError as error:
-        raise _unreachable(error) from error
+    client.get_object(Bucket=source.bucket, Key=source.key, Range="bytes=0-0")["Body"].read()
 
 
 def _read(
@@ -171,12 +227,10 @@ def _read(
                 file.write(chunk)
                 on_pulled(len(chunk))
                 position += len(chunk)
-        except ClientError as error:
-            raise _outcome(error) from error
-        except BotoCoreError as error:
+        except BotoCoreError:
             breaks += 1
             if breaks > MAX_BREAKS:
-                raise _unreachable(error) from error
+                raise
             time.sleep(min(0.1 * 2**breaks, RECONNECT_SECONDS))
 
 
@@ -188,7 +242,7 @@ def _chunks(client: "S3Client", vod: Vod, wanted: ByteRange) -> Iterator[bytes]:
         IfMatch=vod.etag,
     )
     if (
-        answer["ResponseMetadata"]["HTTPStatusCode"] != PARTIAL_CONTENT
+        answer["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.PARTIAL_CONTENT
         or answer["ContentLength"] != wanted.size
     ):
         raise TransientError("source storage gave other bytes than those asked for")
@@ -200,18 +254,5 @@ def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _outcome(error: ClientError) -> Exception:
-    """What an error answer means for the job.
-
-    S3 says 403 for an object that is not there to whoever may not list the bucket.
-    """
-    code = error.response.get("Error", {}).get("Code", "unknown")
-    if _status(error) == NOT_FOUND or (_status(error) == FORBIDDEN and code not in OUR_FAULT):
-        return Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
-    if _status(error) == PRECONDITION_FAILED:
-        return TransientError("the VOD was replaced while it was read")
-    return TransientError(f"source storage refused: {code}")
-
-
-def _unreachable(error: BotoCoreError) -> TransientError:
-    return TransientError(f"source storage cannot be reached: {type(error).__name__}")
+def _is_refusal(status: int) -> bool:
+    return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR

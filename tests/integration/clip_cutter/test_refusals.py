@@ -1,0 +1,212 @@
+"""What refusals of source storage mean: only the storage's own words are facts about a VOD."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import AnyHttpUrl, SecretStr
+
+from clip_cutter.domain.media import ByteRange
+from clip_cutter.domain.policy import Skipped
+from clip_cutter.settings import SourceProfile
+from clip_cutter.source_storage import SourceRefused, SourceStorage
+from clip_shared.errors import PermanentError, TransientError
+from clip_shared.events import SkipReason, SourceObject
+
+VOD = SourceObject(profile="archive", bucket="vods", key="vod.mp4")
+OTHER = SourceObject(profile="archive", bucket="vods", key="other.mp4")
+
+
+class Answer(NamedTuple):
+    """A status and a body."""
+
+    status: int
+    body: str = ""
+
+
+def s3(status: int, code: str) -> Answer:
+    """A refusal in the words of S3."""
+    return Answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>")
+
+
+def listing(*keys: str) -> Answer:
+    """A list of a bucket."""
+    found = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    truncated = "<IsTruncated>false</IsTruncated>"
+    return Answer(200, f"<?xml version='1.0'?><ListBucketResult>{truncated}{found}</ListBucketResult>")
+
+
+PAGE = "<html><body>Blocked by your administrator</body></html>"
+DENIED = s3(403, "AccessDenied")
+
+
+class Server(ThreadingHTTPServer):
+    """Answers requests for VODs by key, for the bucket (is it elsewhere?), and for lists."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.vods: dict[str, Answer] = {"vods": Answer(200), OTHER.key: Answer(200, "x")}
+        self.list = DENIED
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Be quiet."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET(body=False)
+
+    def do_GET(self, *, body: bool = True) -> None:
+        parts = urlsplit(self.path)
+        is_list = "list-type" in parse_qs(parts.query)
+        status, text = self.server.list if is_list else self.server.vods[Path(parts.path).name]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+        if body:
+            self.wfile.write(text.encode())
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def sources(server: Server) -> SourceStorage:
+    profile = SourceProfile(
+        endpoint=AnyHttpUrl(f"http://127.0.0.1:{server.server_address[1]}"),
+        access_key="any",
+        secret_key=SecretStr("any"),
+        buckets=frozenset({"vods"}),
+    )
+    return SourceStorage({"archive": profile}, url_seconds=60, on_pulled=lambda _: None)
+
+
+OUTAGES = {
+    "a proxy that knows no such host": Answer(404, PAGE),
+    "a 404 without a word": Answer(404),
+    "no such bucket": s3(404, "NoSuchBucket"),
+    "a firewall": Answer(403, PAGE),
+    "a 403 without a word": Answer(403),
+    "a policy": DENIED,
+    "a key that is disabled": s3(400, "KMS.DisabledException"),
+    "an expired token": s3(400, "ExpiredToken"),
+    "a clock that is wrong": s3(403, "RequestTimeTooSkewed"),
+    "a proxy that wants a sign-in": Answer(407, PAGE),
+    "no sign-in": Answer(401, PAGE),
+    "too many requests": Answer(429),
+    "a timeout": s3(400, "RequestTimeout"),
+    "a login page in the place of a list": DENIED,
+}
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+async def test_what_speaks_of_us_or_of_the_way_is_an_outage(
+    server: Server, sources: SourceStorage, name: str
+) -> None:
+    server.vods[VOD.key] = OUTAGES[name]
+    server.list = Answer(200, PAGE) if "login page" in name else DENIED
+    with pytest.raises(TransientError):
+        await sources.locate(VOD)
+    with pytest.raises(TransientError):
+        await sources.confirm(VOD)
+
+
+MISSING = "The VOD is not in storage any more."
+
+
+async def test_a_vod_is_missing_when_the_storage_says_so(server: Server, sources: SourceStorage) -> None:
+    server.vods[VOD.key] = s3(404, "NoSuchKey")
+    with pytest.raises(Skipped, match=MISSING) as skip:
+        await sources.locate(VOD)
+    assert skip.value.reason is SkipReason.SOURCE_MISSING
+
+
+async def test_what_is_denied_is_missing_only_when_it_is_not_in_the_list(
+    server: Server, sources: SourceStorage
+) -> None:
+    server.vods[VOD.key], server.list = DENIED, listing("vod.mp4.bak")
+    with pytest.raises(Skipped, match=MISSING):
+        await sources.locate(VOD)
+    server.list = listing(VOD.key)
+    with pytest.raises(TransientError):
+        await sources.locate(VOD)
+
+
+async def test_without_a_list_what_is_denied_is_missing_only_while_another_vod_is_not(
+    server: Server, sources: SourceStorage
+) -> None:
+    server.vods[VOD.key] = DENIED
+    await sources.locate(OTHER)
+    with pytest.raises(Skipped, match=MISSING):
+        await sources.locate(VOD)
+    server.vods[OTHER.key] = DENIED
+    with pytest.raises(TransientError):
+        await sources.locate(VOD)
+
+
+async def test_a_vod_that_is_denied_after_it_was_read_is_no_witness_of_itself(
+    server: Server, sources: SourceStorage
+) -> None:
+    server.vods[VOD.key] = Answer(200, "x")
+    await sources.locate(VOD)
+    server.vods[VOD.key] = DENIED
+    with pytest.raises(TransientError):
+        await sources.confirm(VOD)
+
+
+async def test_an_archived_vod_is_said_to_be_archived(server: Server, sources: SourceStorage) -> None:
+    server.vods[VOD.key] = Answer(200, "x")  # to a HEAD, it looks like any other
+    vod = await sources.locate(VOD)
+    server.vods[VOD.key] = s3(403, "InvalidObjectState")
+    with pytest.raises(Skipped, match="archived") as skip:
+        await sources.peek(vod, ByteRange(0, 1))
+    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+
+
+REFUSALS: dict[str, tuple[Answer, type[Exception]]] = {
+    "a request that is wrong": (s3(400, "InvalidRequest"), SourceRefused),
+    "a method": (s3(405, "MethodNotAllowed"), SourceRefused),
+    "a status that nobody knows": (Answer(499), SourceRefused),
+    "a key that is too long": (s3(400, "KeyTooLongError"), PermanentError),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_request_that_is_refused_is_not_repeated_without_end(
+    server: Server, sources: SourceStorage, name: str
+) -> None:
+    server.vods[VOD.key], error = REFUSALS[name]
+    with pytest.raises(error) as outcome:
+        await sources.locate(VOD)
+    assert not isinstance(outcome.value, TransientError)
+
+
+async def test_a_place_that_cannot_be_asked_for_is_refused_for_good(server: Server) -> None:
+    profile = SourceProfile(
+        endpoint=AnyHttpUrl(f"http://127.0.0.1:{server.server_address[1]}"),
+        access_key="any",
+        secret_key=SecretStr("any"),
+        buckets=frozenset({"vods"}),
+    )
+    sources = SourceStorage({"archive": profile}, url_seconds=60, on_pulled=lambda _: None)
+    with pytest.raises(PermanentError):
+        await sources.confirm(VOD.model_copy(update={"key": ""}))
