@@ -10,7 +10,7 @@ from clip_cutter.announcements import NAME
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Policy
 from clip_cutter.ffmpeg import Ffmpeg, Programs
-from clip_cutter.handlers import Highlights
+from clip_cutter.handlers import Highlights, SkipLimit
 from clip_cutter.metrics import Metrics
 from clip_cutter.process import Limits
 from clip_cutter.recordings import Recordings
@@ -19,6 +19,7 @@ from clip_cutter.settings import MEBIBYTE, CuttingSettings, Settings
 from clip_cutter.source_storage import SourceStorage
 from clip_cutter.storage import ClipStorage
 from clip_shared.bus import Bus
+from clip_shared.delivery import DeadLetterLimit
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
 from clip_shared.storage import free_storage_client
 
@@ -32,7 +33,7 @@ def build(settings: Settings) -> FastAPI:
     """The service, not yet connected to anything.
 
     Raises:
-        ToolMissing: there is no ffmpeg or ffprobe.
+        UnusableTool: ffmpeg or ffprobe is not there, or of a version that nobody tested.
     """
     prometheus = metrics_registry()
     metrics = Metrics(prometheus)
@@ -60,6 +61,7 @@ def build(settings: Settings) -> FastAPI:
         scratch=scratch,
         publish=bus.publish,
         metrics=metrics,
+        skips=SkipLimit(DeadLetterLimit(settings.skip_limit, settings.skip_window_seconds)),
         deadline_seconds=settings.job_deadline_seconds,
     )
     handlers.subscribe(bus, highlights, settings.job_deadline_seconds)
@@ -78,7 +80,7 @@ def build(settings: Settings) -> FastAPI:
         return sources.check()
 
     async def check_ffmpeg() -> str | None:
-        Programs.find(programs.ffmpeg, programs.ffprobe)
+        programs.check_present()
         return None
 
     checks = {"storage": check_storage, "sources": check_sources, "ffmpeg": check_ffmpeg}

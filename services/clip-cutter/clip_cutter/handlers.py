@@ -1,8 +1,9 @@
 """The bus: a highlight in, a clip or the reason why not out."""
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from clip_cutter.scratch import Scratch
 from clip_cutter.source_storage import SourceStorage, Vod
 from clip_cutter.storage import ClipStorage, StoredClip
 from clip_shared.bus import Bus
+from clip_shared.delivery import DeadLetterLimit
+from clip_shared.errors import HeldBack
 from clip_shared.events import Event, HighlightDetected, SkipReason
 
 log = structlog.get_logger()
@@ -25,12 +28,46 @@ log = structlog.get_logger()
 ROOM = 2  # times the estimated clip: a take, and the copy that drops what nobody sees of it
 PATIENCE = 0.5  # of a job's deadline may go by waiting for disk space
 
+# What a broken profile, or a broken service, would say of every VOD.
+SUSPICIOUS = frozenset({SkipReason.SOURCE_MISSING, SkipReason.SOURCE_UNREADABLE})
+REMEMBERED = 1000  # events: a redelivery counts once
+
 Publish = Callable[[Event[Any]], Awaitable[None]]
 
 
 def subscribe(bus: Bus, highlights: "Highlights", deadline_seconds: float) -> None:
     """Register the cutter's handler."""
     bus.subscriber(HighlightDetected, deadline_seconds=deadline_seconds)(highlights.handle)
+
+
+@dataclass(frozen=True)
+class SkipLimit:
+    """Holds highlights back where too many VODs of one profile are missing or unreadable."""
+
+    limit: DeadLetterLimit
+    _counted: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def check(self, event: Highlight, skip: Skipped) -> None:
+        """Ask before a skip is announced.
+
+        Raises:
+            HeldBack: the profile had too many of them within the window.
+        """
+        profile = event.data.source.profile
+        if self._is_counted(event, skip) and not self.limit.allows(profile):
+            raise HeldBack(
+                f"{self.limit.limit} VODs of {profile!r} were missing or unreadable"
+                f" within {self.limit.window_seconds:g} s; of this one it would be said: {skip}"
+            )
+
+    def count(self, event: Highlight, skip: Skipped) -> None:
+        """Note an announced skip."""
+        if self._is_counted(event, skip):
+            self.limit.count(event.data.source.profile)
+            self._counted.append(event.id)
+
+    def _is_counted(self, event: Highlight, skip: Skipped) -> bool:
+        return skip.reason in SUSPICIOUS and event.id not in self._counted
 
 
 @dataclass(frozen=True)
@@ -45,6 +82,7 @@ class Highlights:
     scratch: Scratch
     publish: Publish
     metrics: Metrics
+    skips: SkipLimit
     deadline_seconds: float
 
     async def handle(self, event: Highlight) -> None:
@@ -52,14 +90,18 @@ class Highlights:
 
         Raises:
             PermanentError: the highlight names a place that nobody may read.
+            HeldBack: too many highlights of its profile were skipped because of their VODs.
+            ToolCrashed, SourceRefused: something is wrong with this service, or with what it asks for.
             TransientError: storage, the disk or the bus is out.
         """
         with self.metrics.job():
             try:
                 clip = await self._clip(event)
             except Skipped as skip:
+                self.skips.check(event, skip)
                 log.info("highlight skipped", reason=skip.reason, why=str(skip))
                 await self.publish(skipped_event(event, skip))
+                self.skips.count(event, skip)
                 self.metrics.skipped(skip.reason)
             else:
                 await self.publish(created_event(event, clip))
@@ -92,7 +134,7 @@ class Highlights:
             started = time.monotonic()
             job = await self.recordings.stage(vod, recording, window, folder, patience)
             size = cutting.estimate_bytes(job.media, self.cutter.plan(job.media, job.window), job.window)
-            await self.scratch.wait_for_room(ROOM * size, patience)
+            await self.recordings.wait_for_room(ROOM * size, patience)
             clip = await self.cutter.cut(job)
         except Skipped as skip:
             if skip.reason is SkipReason.SOURCE_UNREADABLE:

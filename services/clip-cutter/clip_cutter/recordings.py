@@ -91,11 +91,20 @@ class Recordings:
         self._max_excerpt_bytes = max_excerpt_bytes
         self._kept: OrderedDict[Vod, Probed | Indexed] = OrderedDict()
 
+    async def wait_for_room(self, size_bytes: int, patience_seconds: float) -> None:
+        """Wait for room on scratch. The indexes are given up first: each can be read again.
+
+        Raises as :meth:`Scratch.wait_for_room`.
+        """
+        if not self._scratch.has_room(size_bytes):
+            self.close()
+        await self._scratch.wait_for_room(size_bytes, patience_seconds)
+
     async def open(self, vod: Vod, patience_seconds: float) -> Probed | Indexed:
         """Find out what a VOD consists of, unless that is known; wait so long for room on scratch if need be.
 
         Raises:
-            Skipped: it is no video that a clip could be cut from.
+            Skipped: it is no video that a clip could be cut from, or scratch is too small for it.
             TransientError: the storage or the scratch disk is out.
         """
         if (known := self._kept.get(_content(vod))) is not None:
@@ -124,7 +133,7 @@ class Recordings:
     ) -> Job:
         """Put an excerpt on scratch."""
         excerpt, offset_of = await self._lay_out(vod, recording, window)
-        await self._scratch.wait_for_room(excerpt.size_bytes, patience_seconds)
+        await self.wait_for_room(excerpt.size_bytes, patience_seconds)
         path = folder / "excerpt"
         with path.open("wb") as file:
             file.write(excerpt.header)
@@ -191,7 +200,7 @@ class Recordings:
         file_type, place = await self._find_index(vod)
         if place.size > MAX_INDEX_BYTES or place.end > vod.size_bytes:
             raise NotPlain(f"an index of {place.size} bytes")
-        await self._scratch.wait_for_room(place.size, patience_seconds)
+        await self.wait_for_room(place.size, patience_seconds)
         with ExitStack() as on_failure:
             file = on_failure.enter_context(self._scratch.spare_file())
             await self._sources.read(vod, place, file)

@@ -19,11 +19,14 @@ from typing import IO
 
 import structlog
 
+from clip_cutter.domain.policy import Skipped
 from clip_cutter.metrics import Metrics
 from clip_shared.errors import TransientError
+from clip_shared.events import SkipReason
 
 log = structlog.get_logger()
 
+MEBIBYTE = 1024 * 1024
 LOCK = "lock"
 WORKER = "worker-"
 LOOK_AGAIN_SECONDS = 1.0
@@ -63,12 +66,23 @@ class Scratch:
         """A file without a name, which is gone when it is closed or the worker dies."""
         return tempfile.TemporaryFile(dir=self._mine)
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether the disk has room for ``size_bytes`` now."""
+        return self._free_bytes() >= size_bytes
+
     async def wait_for_room(self, size_bytes: int, patience_seconds: float) -> None:
-        """Wait until the disk has room for ``size_bytes``.
+        """Wait until the disk has room for ``size_bytes`` beside what this worker has on it.
 
         Raises:
-            TransientError: it had none for ``patience_seconds``.
+            Skipped: the whole disk is smaller than that.
+            TransientError: it had no room for ``patience_seconds``.
         """
+        if size_bytes + _size(self._mine) > self._disk_bytes():
+            raise Skipped(
+                SkipReason.SOURCE_UNREADABLE,
+                f"A clip of this part of the VOD needs {size_bytes // MEBIBYTE} MiB of work space:"
+                " more than this platform has.",
+            )
         deadline = time.monotonic() + patience_seconds
         with self._metrics.waiting_for_disk():
             while (free := self._free_bytes()) < size_bytes:
@@ -81,11 +95,20 @@ class Scratch:
         self._metrics.disk_free(free)
         return free
 
+    def _disk_bytes(self) -> int:
+        """What the disk holds when it is empty."""
+        usage = shutil.disk_usage(self._mine)
+        return usage.used + usage.free  # less than the total where a part is root's alone
+
     @property
     def _mine(self) -> Path:
         if self._folder is None:
             raise RuntimeError("the scratch disk is not opened")
         return self._folder
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _remove_abandoned(root: Path) -> None:

@@ -93,8 +93,12 @@ class CuttingSettings(EnvironmentSettings):
         description="Where clips are worked on; wiped at start.",
     )
     max_clip_mebibytes: int = Field(default=2048, ge=1, description="No file on scratch grows larger (MiB).")
-    ffmpeg_path: str | None = Field(default=None, description="ffmpeg; unset: the one on PATH.")
-    ffprobe_path: str | None = Field(default=None, description="ffprobe; unset: the one on PATH.")
+    ffmpeg_path: str | None = Field(
+        default=None, description="ffmpeg 9.0; unset: the one that is installed with this package."
+    )
+    ffprobe_path: str | None = Field(
+        default=None, description="ffprobe 8.1; unset: the one that is installed with this package."
+    )
     ffmpeg_threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         ge=1,
@@ -122,6 +126,16 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSetti
         description="Worker processes, each with one job at a time; size CPU, memory and scratch for all.",
     )
 
+    skip_limit: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="Most VODs of a profile that one process calls missing or unreadable within the window;"
+        " at more it holds highlights back.",
+    )
+    skip_window_seconds: float = Field(
+        default=600, gt=0, le=86_400, description="The window of that limit, in seconds."
+    )
     source_storage_profiles: Profiles = Field(
         default_factory=dict,
         description="Where VODs are, as JSON:"

@@ -1,5 +1,6 @@
 """Highlights to clips, on a real S3 server and a real ffmpeg; only the bus is a list."""
 
+import asyncio
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,14 +16,15 @@ from pydantic.networks import AnyHttpUrl
 
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.handlers import Highlights
+from clip_cutter.handlers import Highlights, SkipLimit
 from clip_cutter.metrics import Metrics
 from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.source_storage import SourceStorage
 from clip_cutter.storage import ClipStorage
-from clip_shared.errors import PermanentError, TransientError
+from clip_shared.delivery import DeadLetterLimit
+from clip_shared.errors import HeldBack, PermanentError, TransientError
 from clip_shared.events import (
     ClipCreated,
     ClipSkipped,
@@ -121,6 +123,7 @@ def bench(  # noqa: PLR0917 - what a service is made of
         scratch=scratch,
         publish=publish,
         metrics=metrics,
+        skips=SkipLimit(DeadLetterLimit(1000, 600)),
         deadline_seconds=60,
     )
     return Bench(highlights, published, s3, profiles)
@@ -327,3 +330,75 @@ async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(
     with pytest.raises(TransientError):
         await replace(bench.highlights, sources=out).handle(highlight(key))
     assert bench.published == []
+
+
+def limited(bench: Bench, limit: int, window_seconds: float) -> Bench:
+    skips = SkipLimit(DeadLetterLimit(limit, window_seconds))
+    return replace(bench, highlights=replace(bench.highlights, skips=skips))
+
+
+async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(bench: Bench, vod: Vod) -> None:
+    careful = limited(bench, 2, window_seconds=600)
+    events = [highlight("gone.mp4"), highlight(bench.put(b"hello")), highlight("also-gone.mp4")]
+    assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING
+    for _ in range(3):  # a redelivery counts once
+        assert (await careful.skip(events[1])).reason is SkipReason.SOURCE_UNREADABLE
+    careful.published.clear()
+    with pytest.raises(HeldBack, match="2 VODs of 'archive' were missing or unreadable within 600 s"):
+        await careful.highlights.handle(events[2])
+    assert careful.published == []
+    assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING  # it was announced before
+    # What says nothing of the storage goes on, and so does what works.
+    assert (await careful.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
+    event = highlight(bench.put(vod("b-frames.mp4").path))
+    assert isinstance((await careful.handle(event)).data, ClipCreated)
+
+
+async def test_what_was_held_back_goes_on_after_the_window(bench: Bench) -> None:
+    careful = limited(bench, 1, window_seconds=0.5)
+    await careful.skip(highlight("gone.mp4"))
+    event = highlight("also-gone.mp4")
+    with pytest.raises(HeldBack):
+        await careful.highlights.handle(event)
+    await asyncio.sleep(0.6)
+    assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
+
+
+async def test_a_skip_that_was_not_announced_does_not_count(bench: Bench) -> None:
+    async def refuse(event: Event[Any]) -> None:
+        raise TransientError(f"the bus does not take {event.id}")
+
+    careful = limited(bench, 1, window_seconds=600)
+    refusing = replace(careful.highlights, publish=refuse)
+    event = highlight("gone.mp4")
+    for _ in range(2):
+        with pytest.raises(TransientError, match="the bus"):
+            await refusing.handle(event)
+    assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
+
+
+FAR = 1e300
+
+
+@pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.ts", "live.mp4"])
+@pytest.mark.parametrize(("start", "end"), [(FAR, 2 * FAR), (-2 * FAR, -FAR), (-FAR, FAR), (0, FAR)])
+async def test_seconds_without_measure_have_an_outcome_at_once(
+    bench: Bench, vod: Vod, name: str, start: float, end: float
+) -> None:
+    key = bench.put(vod(name).path)
+    answer = await bench.handle(highlight(key, start_seconds=start, end_seconds=end))
+    if start == FAR or end == -FAR:
+        assert answer.data.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
+        assert "9999:59:59" in answer.data.message
+    else:
+        assert isinstance(answer.data, ClipCreated)
+
+
+async def test_a_clip_that_the_disk_can_never_hold_is_skipped(
+    bench: Bench, vod: Vod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scratch, "_disk_bytes", lambda _: 100_000)
+    for name in ("b-frames.mp4", "b-frames.mkv"):
+        skip = await bench.skip(highlight(bench.put(vod(name).path)))
+        assert skip.reason is SkipReason.SOURCE_UNREADABLE
+        assert "more than this platform has" in skip.message

@@ -20,6 +20,7 @@ from clip_cutter.excerpt import excerpt_of
 from clip_cutter.metrics import Metrics
 from clip_cutter.mp4_index import Index
 from clip_cutter.recordings import KEPT, Recordings
+from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.source_storage import SourceStorage
 from clip_shared.errors import TransientError
@@ -152,6 +153,19 @@ async def test_only_the_latest_vods_are_remembered(desk: Desk, put: Callable[[Pa
     await desk.cut(keys[-1])
     await desk.cut(keys[0])
     assert (desk.opened("index"), desk.opened("known")) == (KEPT + 2, 1)
+
+
+async def test_indexes_are_given_up_before_a_job_waits_for_their_room(
+    desk: Desk, put: Callable[[Path], str], vod: Vod, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = put(vod("closed-60.mp4").path)
+    await desk.cut(key)
+    await desk.recordings.wait_for_room(1, 0)
+    await desk.cut(key)
+    assert (desk.opened("index"), desk.opened("known")) == (1, 1)
+    # As if the index were all that fills the disk.
+    monkeypatch.setattr(scratch, "_free_bytes", lambda: 0 if desk.recordings._kept else 100)
+    await desk.recordings.wait_for_room(100, patience_seconds=0)
 
 
 async def test_a_vod_that_was_replaced_is_opened_anew(

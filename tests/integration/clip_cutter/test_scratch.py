@@ -11,9 +11,12 @@ import psutil
 import pytest
 from prometheus_client import CollectorRegistry
 
+from clip_cutter.domain.policy import Skipped
 from clip_cutter.metrics import Metrics
-from clip_cutter.scratch import Scratch
+from clip_cutter.scratch import MEBIBYTE, Scratch
 from clip_shared.errors import TransientError
+from clip_shared.events import SkipReason
+from tests.integration.clip_cutter.disk import small_disk
 
 
 @pytest.fixture
@@ -102,3 +105,28 @@ async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(TransientError, match="10 bytes free"):
             await waiting
     assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 0
+
+
+async def test_what_is_larger_than_the_whole_disk_is_not_waited_for(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        scratch = scratch_on(disk)
+        with scratch.opened(), scratch.job() as folder:
+            with pytest.raises(Skipped) as skip:
+                await scratch.wait_for_room(2 * MEBIBYTE, patience_seconds=5)
+            assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+            assert str(skip.value) == (
+                "A clip of this part of the VOD needs 2 MiB of work space: more than this platform has."
+            )
+            (folder / "excerpt").write_bytes(bytes(MEBIBYTE // 2))
+            with pytest.raises(Skipped):  # beside what the job has there already
+                await scratch.wait_for_room(3 * MEBIBYTE // 4, patience_seconds=5)
+            await scratch.wait_for_room(MEBIBYTE // 4, patience_seconds=5)
+
+
+async def test_what_others_take_of_the_disk_is_waited_for(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        (disk / "somebody's").write_bytes(bytes(MEBIBYTE // 2))
+        scratch = scratch_on(disk)
+        with scratch.opened(), pytest.raises(TransientError):
+            await scratch.wait_for_room(3 * MEBIBYTE // 4, patience_seconds=0)
+        (disk / "somebody's").unlink()

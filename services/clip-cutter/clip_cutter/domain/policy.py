@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from clip_shared.events import SkipReason
 
+LATEST_SECONDS = 35_999_999
+
 
 class Skipped(Exception):
     """The highlight becomes no clip. ``str()`` of it is a sentence for the streamer."""
@@ -83,6 +85,6 @@ def place_window(start: float, end: float, source_seconds: float | None, policy:
 
 
 def clock(seconds: float) -> str:
-    """A time for people: 1:02:03, with a minus before the VOD's start."""
-    whole = int(abs(seconds))
+    """A time for people: 1:02:03, with a minus before the VOD's start; 9999:59:59 at most."""
+    whole = int(min(abs(seconds), LATEST_SECONDS))
     return f"{'-' if seconds < 0 else ''}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
