@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from clip_shared.dead_letter import DLQ_SUFFIX
-from clip_shared.errors import TransientError
+from clip_shared.errors import PermanentError, TransientError
 from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import TOPICS
@@ -97,7 +97,8 @@ async def create_acls(settings: KafkaSettings) -> list[Acl]:
     """Create every user's ACLs; those that exist stay as they are, and others are left alone.
 
     Raises:
-        TransientError: the bus cannot be reached, or refused an ACL.
+        PermanentError: the bus refused an ACL: it has no authorizer, or we are no administrator.
+        TransientError: the bus cannot be reached.
     """
     acls = [acl for access in ACCESS for acl in acls_of(access)]
     client = AIOKafkaClient(
@@ -122,4 +123,4 @@ async def _create(client: AIOKafkaClient, acl: Acl) -> None:
     response = await client.send(client.get_random_node(), request)
     ((code, message),) = response.creation_responses
     if code != 0:
-        raise TransientError(f"the bus refused {acl}: {for_code(code).__name__}: {message}")
+        raise PermanentError(f"the bus refused {acl}: {for_code(code).__name__}: {message}")

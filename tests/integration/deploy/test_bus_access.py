@@ -26,7 +26,7 @@ from clip_shared.acls import ACCESS, Access, create_acls
 from clip_shared.bus import Bus
 from clip_shared.dead_letter import DLQ_SUFFIX
 from clip_shared.envelope import Record
-from clip_shared.errors import TransientError
+from clip_shared.errors import PermanentError
 from clip_shared.events import EVENT_TYPES, Event
 from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
@@ -217,9 +217,9 @@ class TestNothingElse:
 
     async def test_can_be_administered(self, access: Access, bootstrap_servers: str) -> None:
         settings = settings_of(access.user, bootstrap_servers)
-        with pytest.raises(TransientError, match="Authorization"):
+        with pytest.raises(PermanentError, match="Authorization"):
             await create_topics(settings, replication_factor=1, topics=[Topic("new", 1, 1, "")])
-        with pytest.raises(TransientError, match="Authorization"):
+        with pytest.raises(PermanentError, match="Authorization"):
             await create_acls(settings)
 
 
