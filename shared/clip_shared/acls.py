@@ -42,7 +42,7 @@ class Operation(IntEnum):
     WRITE = 4
 
 
-_ALLOW = 3
+ALLOW = 3
 _ANY_HOST = "*"
 
 
@@ -118,7 +118,7 @@ async def create_acls(settings: KafkaSettings) -> list[Acl]:
 
 async def _create(client: AIOKafkaClient, acl: Acl) -> None:
     request = CreateAclsRequest(
-        acl.resource, acl.name, acl.pattern, f"User:{acl.user}", _ANY_HOST, acl.operation, _ALLOW
+        acl.resource, acl.name, acl.pattern, f"User:{acl.user}", _ANY_HOST, acl.operation, ALLOW
     )
     response = await client.send(client.get_random_node(), request)
     ((code, message),) = response.creation_responses

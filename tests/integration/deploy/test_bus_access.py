@@ -8,26 +8,28 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     TopicAuthorizationFailedError,
 )
+from aiokafka.protocol.admin import DeleteAclsRequest
 from prometheus_client import CollectorRegistry
 from tests.deployment import ENVIRONMENT, command_of, environment_of, services
 
-from clip_shared.acls import ACCESS, Access, create_acls
+from clip_shared.acls import ACCESS, ALLOW, Access, Operation, Pattern, Resource, create_acls
 from clip_shared.bus import Bus
 from clip_shared.dead_letter import DLQ_SUFFIX
 from clip_shared.envelope import Record
-from clip_shared.errors import PermanentError
-from clip_shared.events import EVENT_TYPES, Event
+from clip_shared.errors import PermanentError, TransientError
+from clip_shared.events import EVENT_TYPES, Event, HighlightDetected
 from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import TOPICS, Topic, create_topics
@@ -253,3 +255,55 @@ async def test_the_platform_can_do_its_work(bootstrap_servers: str) -> None:
     async with producer(settings_of("clip-registry", bootstrap_servers)) as client:
         await client.send_and_wait("clip-lifecycle", b"{}", key=b"clip")
     await read_one(settings, "clip-lifecycle", "platform.clips")
+
+
+async def test_a_right_to_read_that_is_withdrawn_is_seen(bootstrap_servers: str) -> None:
+    """No clip came, and readiness said nothing: the error is below the handlers."""
+    bus = Bus(
+        settings_of("clip-cutter", bootstrap_servers), service="clip-cutter", registry=CollectorRegistry()
+    )
+
+    @bus.subscriber(HighlightDetected, deadline_seconds=5)
+    async def handle(_event: Event[HighlightDetected]) -> None:
+        return
+
+    await bus.start()
+    try:
+        await until_ready(bus)
+        await withdraw(settings_of("admin", bootstrap_servers), "clip-cutter", HighlightDetected.TOPIC)
+        with pytest.raises(TransientError, match="TopicAuthorizationFailed"):
+            await until_not_ready(bus)
+        await bus.check_alive()  # a restart would not help
+        await create_acls(settings_of("admin", bootstrap_servers))
+        await until_ready(bus)
+    finally:
+        await bus.stop()
+
+
+async def until_ready(bus: Bus) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(TransientError):
+                if await bus.check_ready() is None:
+                    return
+            await asyncio.sleep(0.2)
+
+
+async def until_not_ready(bus: Bus) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            await bus.check_ready()
+            await asyncio.sleep(0.2)
+
+
+async def withdraw(admin: KafkaSettings, user: str, topic: str) -> None:
+    """Delete the ACL by which a user may read a topic."""
+    client = AIOKafkaClient(bootstrap_servers=admin.kafka_bootstrap_servers, **client_security(admin))
+    await client.bootstrap()
+    try:
+        request = DeleteAclsRequest(
+            Resource.TOPIC, topic, Pattern.LITERAL, f"User:{user}", "*", Operation.READ, ALLOW
+        )
+        await client.send(client.get_random_node(), request)
+    finally:
+        await client.close()
