@@ -1,4 +1,4 @@
-"""The policies in deploy/s3 are enough for what each service does, and allow nothing else."""
+"""The policies in deploy/s3/policies are enough for what each service does, and allow nothing else."""
 
 import json
 import re
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ROOT = Path(__file__).parents[3]
+POLICIES = ROOT / "deploy" / "s3" / "policies"
 pytestmark = pytest.mark.skipif(IS_FOREIGN, reason="the users of this S3 server cannot be changed")
 Become = Callable[..., None]
 
@@ -40,7 +41,7 @@ def become(monkeypatch: pytest.MonkeyPatch, addresses: Addresses, s3: "S3Client"
     users: dict[str, str] = {}
 
     def act_as(service: str, *, without: str = "-") -> None:
-        policy = json.loads((ROOT / "deploy" / "s3" / f"{service}.json").read_text())
+        policy = json.loads((POLICIES / f"{service}.json").read_text())
         policy["Statement"] = [each for each in policy["Statement"] if without not in each["Action"]]
         user = f"{service}-{uuid4().hex[:8]}"
         iam.create_user(UserName=user)
@@ -122,7 +123,7 @@ async def test_the_janitor_deletes_and_lists_clips(
 
 def test_the_page_names_every_permission() -> None:
     page = (ROOT / "docs" / "storage.md").read_text()
-    for file in (ROOT / "deploy" / "s3").glob("*.json"):
+    for file in (POLICIES / f"{name}.json" for name in ("clip-cutter", "clip-gateway", "janitor")):
         rows = re.findall(rf"^\| {file.stem} \|.*(?:\n\| \|.*)*", page, re.MULTILINE)
-        actions = {action for each in json.loads(file.read_text())["Statement"] for action in each["Action"]}
+        actions = set(re.findall(r"s3:[A-Z]\w+", file.read_text()))
         assert actions <= set(re.findall(r"`(s3:\w+)`", "\n".join(rows)))
