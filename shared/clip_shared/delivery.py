@@ -145,8 +145,11 @@ class Delivery:
             found.append(f"{topic} is held back: too many dead letters or skips")
         if (seconds := self.retries.oldest_seconds(topic)) > OLD_RETRY_SECONDS:
             found.append(f"{topic}: a message has been retried for {seconds / 60:.0f} minutes")
-        if self._stands_still(topic) and (lag := self._partitions[topic].lag()):
-            found.append(f"{topic} stands still: {lag} messages wait, and no handler is at work")
+        if self._stands_still(topic):
+            if lag := self._partitions[topic].lag():
+                found.append(f"{topic} stands still: {lag} messages wait, and no handler is at work")
+            if unplaced := self._partitions[topic].unplaced():
+                found.append(f"{topic} stands still: Kafka gives no position for {unplaced} partitions")
         return found
 
     def _stands_still(self, topic: str) -> bool:

@@ -46,17 +46,21 @@ class Partitions:
 
     def lag(self) -> int:
         """Return how many messages lie behind the positions of the partitions that do not wait."""
+        known = [each for each in self._states() if each.has_valid_position and each.highwater is not None]
+        return sum(max(0, each.highwater - each.position) for each in known)
+
+    def unplaced(self) -> int:
+        """Return how many partitions have no position yet: Kafka has not said, or does not let us know."""
+        return sum(not each.has_valid_position for each in self._states())
+
+    def _states(self) -> list[Any]:
         consumer = self._subscriber.consumer
         # aiokafka's public `position` may wait without end.
         subscription = consumer._subscription.subscription if consumer is not None else None
         if subscription is None or subscription.assignment is None:
-            return 0
-        states = [
-            subscription.assignment.state_value(each)
-            for each in subscription.assignment.tps - self._timers.keys()
-        ]
-        known = [each for each in states if each.has_valid_position and each.highwater is not None]
-        return sum(max(0, each.highwater - each.position) for each in known)
+            return []
+        partitions = subscription.assignment.tps - self._timers.keys()
+        return [subscription.assignment.state_value(each) for each in partitions]
 
     async def committed_elsewhere(self, partition: TopicPartition) -> int | None:
         """Return the sum of what the group has committed in the topic's other partitions.

@@ -4,9 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
-from uuid import UUID
 
 import httpx
 import structlog
@@ -31,7 +29,6 @@ FIRST_PAUSE_SECONDS = 0.2
 TIMEOUT = httpx.Timeout(15.0, connect=2.0)
 # Less than the server keeps idle connections (75 s), so that no call meets one that just closed.
 LIMITS = httpx.Limits(max_connections=4, keepalive_expiry=3.0)
-_NOBODY = UUID(int=0)
 
 Answer = TypeVar("Answer", bound=Contract)
 
@@ -103,8 +100,9 @@ class HttpRegistry:
         Raises:
             TransientError: it does not.
         """
-        response = await self._send("GET", f"/v1/clips/{_NOBODY}")
-        if response.status_code != HTTPStatus.NOT_FOUND:
+        nothing = ObjectKeys(bucket="clips", keys=())  # a question within our rights that costs nothing
+        response = await self._send("POST", "/v1/objects/unknown", json=nothing.model_dump(mode="json"))
+        if not response.is_success:
             raise _unexpected(response)
 
     async def _ask(self, path: str, body: Contract, answer: type[Answer]) -> Answer:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DeleteAclsRequest
 from prometheus_client import CollectorRegistry
 from tests.deployment import ENVIRONMENT, command_of, environment_of, services
+from tests.integration.clip_shared.buses import until
 
 from clip_shared.acls import ACCESS, ALLOW, Access, Operation, Pattern, Resource, create_acls
 from clip_shared.bus import Bus
@@ -257,8 +258,13 @@ async def test_the_platform_can_do_its_work(bootstrap_servers: str) -> None:
     await read_one(settings, "clip-lifecycle", "platform.clips")
 
 
-async def test_a_right_to_read_that_is_withdrawn_is_seen(bootstrap_servers: str) -> None:
+@pytest.mark.parametrize("is_reading", [True, False])
+async def test_a_right_to_read_that_is_withdrawn_is_seen(
+    bootstrap_servers: str, is_reading: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No clip came, and readiness said nothing: the error is below the handlers."""
+    monkeypatch.setattr("clip_shared.delivery.STANDSTILL_SECONDS", 1.0)
+    admin, topic = settings_of("admin", bootstrap_servers), HighlightDetected.TOPIC
     bus = Bus(
         settings_of("clip-cutter", bootstrap_servers), service="clip-cutter", registry=CollectorRegistry()
     )
@@ -267,33 +273,41 @@ async def test_a_right_to_read_that_is_withdrawn_is_seen(bootstrap_servers: str)
     async def handle(_event: Event[HighlightDetected]) -> None:
         return
 
+    def places() -> list[bool]:
+        return [each.has_valid_position for each in bus.delivery._partitions[topic]._states()]
+
+    if not is_reading:
+        await withdraw(admin, "clip-cutter", topic)
     await bus.start()
     try:
-        await until_ready(bus)
-        await withdraw(settings_of("admin", bootstrap_servers), "clip-cutter", HighlightDetected.TOPIC)
-        with pytest.raises(TransientError, match="TopicAuthorizationFailed"):
-            await until_not_ready(bus)
+        await until(lambda: bool(places()) and all(places()) is is_reading, seconds=60)
+        if is_reading:
+            await withdraw(admin, "clip-cutter", topic)
+        said = await until_not_ready(bus)
+        assert ("TopicAuthorizationFailed" if is_reading else "gives no position") in said
         await bus.check_alive()  # a restart would not help
-        await create_acls(settings_of("admin", bootstrap_servers))
-        await until_ready(bus)
+        await create_acls(admin)
+        async with asyncio.timeout(60):
+            while await readiness(bus) is not None:
+                await asyncio.sleep(0.2)
     finally:
         await bus.stop()
+        await create_acls(admin)
 
 
-async def until_ready(bus: Bus) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(TransientError):
-                if await bus.check_ready() is None:
-                    return
-            await asyncio.sleep(0.2)
-
-
-async def until_not_ready(bus: Bus) -> None:
+async def until_not_ready(bus: Bus) -> str:
+    """What readiness says, once it says something."""
     async with asyncio.timeout(30):
-        while True:
-            await bus.check_ready()
+        while (said := await readiness(bus)) is None:
             await asyncio.sleep(0.2)
+    return said
+
+
+async def readiness(bus: Bus) -> str | None:
+    try:
+        return await bus.check_ready()
+    except TransientError as error:
+        return str(error)
 
 
 async def withdraw(admin: KafkaSettings, user: str, topic: str) -> None:

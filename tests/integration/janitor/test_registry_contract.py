@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from clip_shared.errors import TransientError
 from clip_shared.registry_api import ClipStatus
 from janitor.registry_client import HttpRegistry, Registry, open_http
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
@@ -89,6 +90,14 @@ def world(request: pytest.FixtureRequest) -> World:
     if request.param == "fake":
         return FakeWorld()
     return JanitorsRealWorld(request.getfixturevalue("real_world"))
+
+
+async def test_the_registry_takes_the_janitors_own_token(real_world: RealWorld) -> None:
+    async with open_http(real_world.url, JANITOR_TOKEN) as http:
+        await HttpRegistry(http).check()
+    async with open_http(real_world.url, "the token of somebody else") as http:
+        with pytest.raises(TransientError, match="401"):
+            await HttpRegistry(http).check()
 
 
 async def test_nothing_due(world: World) -> None:

@@ -85,8 +85,8 @@ async def test_notices_and_unknown_objects_are_asked_for() -> None:
 
 
 async def test_readiness_wants_an_answer_to_our_token() -> None:
-    await Server(httpx.Response(404)).registry.check()
-    for answer in (httpx.Response(401), httpx.Response(200), *OUTAGES):
+    await Server(httpx.Response(200, json={"keys": []})).registry.check()
+    for answer in (httpx.Response(401), httpx.Response(403), *OUTAGES):
         with pytest.raises(TransientError):
             await Server(answer).registry.check()
 
