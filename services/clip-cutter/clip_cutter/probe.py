@@ -31,7 +31,7 @@ def read_media(answer: bytes) -> Media:
     """
     try:
         return _read(json.loads(answer))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Unintelligible(str(error)) from error
 
 

@@ -377,21 +377,19 @@ async def test_a_skip_that_was_not_announced_does_not_count(bench: Bench) -> Non
     assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
 
 
-FAR = 1e300
+FAR = 1e300  # the contract lets no such time through, and a skip must not depend on that
 
 
 @pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.ts", "live.mp4"])
-@pytest.mark.parametrize(("start", "end"), [(FAR, 2 * FAR), (-2 * FAR, -FAR), (-FAR, FAR), (0, FAR)])
+@pytest.mark.parametrize(("start", "end"), [(FAR, 2 * FAR), (-2 * FAR, -FAR)])
 async def test_seconds_without_measure_have_an_outcome_at_once(
     bench: Bench, vod: Vod, name: str, start: float, end: float
 ) -> None:
-    key = bench.put(vod(name).path)
-    answer = await bench.handle(highlight(key, start_seconds=start, end_seconds=end))
-    if start == FAR or end == -FAR:
-        assert answer.data.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
-        assert "9999:59:59" in answer.data.message
-    else:
-        assert isinstance(answer.data, ClipCreated)
+    event = highlight(bench.put(vod(name).path))
+    far = event.data.model_copy(update={"start_seconds": start, "end_seconds": end})
+    skip = await bench.skip(event.model_copy(update={"data": far}))
+    assert skip.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
+    assert "9999:59:59" in skip.message
 
 
 async def test_a_clip_that_the_disk_can_never_hold_is_skipped(

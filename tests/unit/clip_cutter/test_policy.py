@@ -87,3 +87,4 @@ def test_whatever_is_placed_lies_inside_and_has_a_good_length(
 
 def test_times_are_written_as_people_read_them() -> None:
     assert [clock(each) for each in (0, 59.9, 3723, -61)] == ["0:00:00", "0:00:59", "1:02:03", "-0:01:01"]
+    assert [clock(each) for each in (1e300, -1e300)] == ["9999:59:59", "-9999:59:59"]

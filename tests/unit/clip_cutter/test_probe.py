@@ -71,6 +71,11 @@ def test_numbers_that_are_none_are_unknown(number: str) -> None:
     assert read(VIDEO, about={**FORMAT, "duration": number, "bit_rate": number}).seconds is None
 
 
+def test_a_size_without_measure_is_unintelligible() -> None:
+    with pytest.raises(Unintelligible):
+        read({**VIDEO, "width": float("inf")})
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b"null", b'{"format": {}}', b'{"format": 1}', b"\xff"])
 def test_nonsense_is_unintelligible(answer: bytes) -> None:
     with pytest.raises(Unintelligible):
