@@ -23,7 +23,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared.dead_letter import MAX_ERROR_LENGTH, dead_letter_of
 from clip_shared.envelope import Record
-from clip_shared.errors import DeadlineExceeded, GivenUp, HeldBack, PermanentError, TransientError
+from clip_shared.errors import (
+    DeadlineExceeded,
+    GivenUp,
+    HeldBack,
+    PermanentError,
+    RefusedRecord,
+    TransientError,
+)
 from clip_shared.partitions import Partitions
 from clip_shared.retries import Position, Retries, Retry, position_of
 
@@ -204,8 +211,8 @@ class Delivery:
         if (final := await self._final_error(record, retry, error)) is not None:
             try:
                 await self.dead_letter([(record, final)])
-            except TransientError as outage:
-                error = outage
+            except (TransientError, RefusedRecord) as refusal:
+                error = refusal
             else:
                 self.retries.forget([position_of(record)])
                 return True

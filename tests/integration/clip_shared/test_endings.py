@@ -11,18 +11,17 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
-from aiokafka.record.util import calc_crc32c
-from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
 from clip_shared.bus import Bus, Rejected
 from clip_shared.envelope import Record, to_record
-from clip_shared.errors import RefusedRecord, TransientError
+from clip_shared.errors import PermanentError, RefusedRecord, TransientError
 from clip_shared.events import DailyTick, Event, HighlightDetected
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import create_topics
 from local_stack.apache_kafka import ApacheKafka
 from local_stack.site import Site
+from tests.foreign import BAD_NAME, Librdkafka, limit_records, send_crafted
 from tests.integration.clip_shared.buses import (
     admin_of,
     dead_letters,
@@ -48,37 +47,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_shared.delivery.LONGEST_PAUSE_SECONDS", 0.2)
 
 
-class Librdkafka:
-    """A producer that nobody here wrote."""
-
-    def __init__(self, settings: KafkaSettings, options: Mapping[str, str | int] | None = None) -> None:
-        self._producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, **(options or {})})
-
-    def send(
-        self, event: Event[HighlightDetected], *, partition: int = -1, value: bytes | None = None
-    ) -> None:
-        """Send an event, with another value where one is given."""
-        record = to_record(event)
-        headers = [(name, text) for name, text in record.headers]
-        self._producer.produce(
-            record.topic,
-            key=record.key,
-            value=record.value if value is None else value,
-            headers=cast("Any", headers),
-            partition=partition,
-        )
-
-    def flush(self) -> None:
-        assert self._producer.flush(20) == 0
-
-    def send_in_transactions(self, ends: Mapping[str, Event[HighlightDetected]]) -> None:
-        """Send each event in a transaction of its own, which ends as its key says."""
-        self._producer.init_transactions(20)
-        for end, event in ends.items():
-            self._producer.begin_transaction()
-            self.send(event)
-            self.flush()
-            getattr(self._producer, end)(20)
+def send_in_transactions(foreign: Librdkafka, ends: Mapping[str, Event[HighlightDetected]]) -> None:
+    """Send each event in a transaction of its own, which ends as its key says."""
+    foreign.raw.init_transactions(20)
+    for end, event in ends.items():
+        foreign.raw.begin_transaction()
+        foreign.send(to_record(event))
+        foreign.flush()
+        getattr(foreign.raw, end)(20)
 
 
 class TestForeignProducers:
@@ -93,10 +69,10 @@ class TestForeignProducers:
         async def handle(event: Event[HighlightDetected]) -> None:
             titles.append(event.data.title)
 
-        foreign = Librdkafka(kafka_settings, {"compression.type": codec, "linger.ms": 50})
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers, compression_type=codec, linger_ms=50)
         async with running(bus):
             for number in range(20):
-                foreign.send(highlight(f"title {number}", key))
+                foreign.send(to_record(highlight(f"title {number}", key)))
             await asyncio.to_thread(foreign.flush)
             await until(lambda: len(titles) == 20)
         assert titles == [f"title {number}" for number in range(20)]
@@ -132,12 +108,15 @@ class TestForeignProducers:
             titles.append(event.data.title)
 
         foreign = Librdkafka(
-            kafka_settings, {"compression.type": "gzip", "message.max.bytes": 200_000_000, "linger.ms": 0}
+            kafka_settings.kafka_bootstrap_servers,
+            compression_type="gzip",
+            message_max_bytes=200_000_000,
+            linger_ms=0,
         )
         async with running(bus):
-            foreign.send(highlight("bomb", key), value=b" " * 150_000_000)
+            foreign.send(to_record(highlight("bomb", key)), value=b" " * 150_000_000)
             await asyncio.to_thread(foreign.flush)
-            foreign.send(highlight("after", key))
+            foreign.send(to_record(highlight("after", key)))
             await asyncio.to_thread(foreign.flush)
             await until(lambda: "after" in titles)
         assert titles == ["after"]
@@ -156,13 +135,13 @@ class TestForeignProducers:
         async def handle(event: Event[HighlightDetected]) -> None:
             titles.append(event.data.title)
 
-        foreign = Librdkafka(kafka_settings, {"transactional.id": uuid.uuid4().hex})
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers, transactional_id=uuid.uuid4().hex)
         ends = {
             "abort_transaction": highlight("aborted", key),
             "commit_transaction": highlight("committed", key),
         }
         async with running(bus):
-            await asyncio.to_thread(foreign.send_in_transactions, ends)
+            await asyncio.to_thread(send_in_transactions, foreign, ends)
             await until(lambda: "committed" in titles)
         assert titles == ["committed"]
 
@@ -190,13 +169,13 @@ class TestOneBadMessage:
                 raise TransientError("its storage is out")
             titles.append(event.data.title)
 
-        foreign = Librdkafka(kafka_settings)
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers)
         async with running(bus):
-            foreign.send(highlight("bad", key), partition=partitions[0])
+            foreign.send(to_record(highlight("bad", key)), partition=partitions[0])
             await asyncio.to_thread(foreign.flush)
             await until(lambda: bad_attempts >= 4)  # the pause is two seconds and more from here on
             for number in partitions[1:]:
-                foreign.send(highlight(f"good {number}", key), partition=number)
+                foreign.send(to_record(highlight(f"good {number}", key)), partition=number)
             await asyncio.to_thread(foreign.flush)
             attempts = bad_attempts
             await until(lambda: len(titles) == len(partitions) - 1)
@@ -217,13 +196,13 @@ class TestOneBadMessage:
                 raise TransientError("its storage is out")
             titles.append(event.data.title)
 
-        foreign = Librdkafka(kafka_settings)
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers)
         async with running(bus):
             for title in ("bad", "behind it"):
-                foreign.send(highlight(title, key), partition=partitions[0])
+                foreign.send(to_record(highlight(title, key)), partition=partitions[0])
             async with asyncio.timeout(20):
                 while "behind it" not in titles:
-                    foreign.send(highlight("other", key), partition=partitions[1])
+                    foreign.send(to_record(highlight("other", key)), partition=partitions[1])
                     await asyncio.sleep(0.1)
         (letter,) = await dead_letters(kafka_settings, TOPIC, key.encode())
         assert dict(letter.headers)["dlq_error_type"] == b"GivenUp"
@@ -243,10 +222,10 @@ class TestOneBadMessage:
                 raise TransientError("all storage is out")
             titles.add(event.data.title)
 
-        foreign = Librdkafka(kafka_settings)
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers)
         async with running(bus):
             for number in partitions:
-                foreign.send(highlight(f"title {number}", key), partition=number)
+                foreign.send(to_record(highlight(f"title {number}", key)), partition=number)
             await asyncio.to_thread(foreign.flush)
             await asyncio.sleep(3)
             is_out = False
@@ -268,9 +247,9 @@ class TestOneBadMessage:
             handled.extend(each.data.title for each in events)
             return []
 
-        foreign = Librdkafka(kafka_settings, {"linger.ms": 200})
+        foreign = Librdkafka(kafka_settings.kafka_bootstrap_servers, linger_ms=200)
         for title in (*(f"before {n}" for n in range(5)), "bad", *(f"after {n}" for n in range(5))):
-            foreign.send(highlight(title, key))
+            foreign.send(to_record(highlight(title, key)))
         await asyncio.to_thread(foreign.flush)
         async with running(bus):
             await until(lambda: "after 4" in handled)
@@ -299,6 +278,39 @@ class TestPublishing:
             for _ in range(3):
                 await bus.publish_record(Record(small_topic, None, b"small", []))
             await bus.check_alive()
+
+    async def test_a_dead_letter_that_is_refused_pauses_its_partition_alone(
+        self, kafka_settings: KafkaSettings, service: str
+    ) -> None:
+        """It came again at once, without a pause: twenty times a second."""
+        await skip_to_end(kafka_settings, service, TOPIC)
+        bus, key, titles = new_bus(kafka_settings, service), uuid.uuid4().hex, list[str]()
+        servers, letters, attempts = kafka_settings.kafka_bootstrap_servers, f"{TOPIC}.dlq", 0
+
+        @bus.subscriber(HighlightDetected, deadline_seconds=5)
+        async def handle(event: Event[HighlightDetected]) -> None:
+            nonlocal attempts
+            if event.data.title == "bad":
+                attempts += 1
+                raise PermanentError("it can never be cut")
+            titles.append(event.data.title)
+
+        before = await asyncio.to_thread(limit_records, servers, letters, 64)
+        foreign = Librdkafka(servers)
+        try:
+            async with running(bus):
+                for title, partition in (("bad", 0), ("good", 1)):
+                    foreign.send(to_record(highlight(title, key)), partition=partition)
+                await asyncio.to_thread(foreign.flush)
+                await until(lambda: titles == ["good"] and attempts > 0)
+                await asyncio.sleep(2)
+                assert attempts <= 5
+                await asyncio.to_thread(limit_records, servers, letters, before)
+                await until(lambda: bus.delivery.retries.oldest_seconds(TOPIC) == 0)
+        finally:
+            await asyncio.to_thread(limit_records, servers, letters, before)
+        (letter,) = await dead_letters(kafka_settings, TOPIC, key.encode())
+        assert dict(letter.headers)["dlq_error_type"] == b"PermanentError"
 
     async def test_a_topic_that_is_not_there_is_an_outage(self, kafka_settings: KafkaSettings) -> None:
         bus = new_bus(kafka_settings)
@@ -432,25 +444,10 @@ class TestWhatIsSeenOfIt:
 
 
 async def _send_with_bad_header_name(settings: KafkaSettings, events: list[Event[HighlightDetected]]) -> None:
-    """Send events as one batch; those with the title "bad" have a header whose name is not UTF-8.
-
-    No client library sends that: the batch is made by one, and changed.
-    """
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    try:
-        batch = producer.create_batch()
-        for event in events:
-            record = to_record(event)
-            name = "BADNAME" if event.data.title == "bad" else "fine"
-            batch.append(
-                key=record.key, value=record.value, timestamp=None, headers=[*record.headers, (name, b"x")]
-            )
-        batch.close()
-        data = bytearray(batch._build())
-        data[:] = data.replace(b"BADNAME", b"BAD\xff\xfe\xfd\xfc")
-        data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
-        batch._buffer = data
-        await (await producer.send_batch(batch, TOPIC, partition=0))
-    finally:
-        await producer.stop()
+    """Send events as one batch; those with the title "bad" have a header whose name is not UTF-8."""
+    records = [
+        (each.key, each.value, [*each.headers, (BAD_NAME if b'"bad"' in each.value else "fine", b"x")])
+        for each in map(to_record, events)
+    ]
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        await send_crafted(producer, TOPIC, records)
