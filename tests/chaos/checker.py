@@ -2,7 +2,8 @@
 
 Nothing lost: every accepted event has come to exactly one end, and to the one that it deserves. Nothing told
 in vain: whoever heard "kept" has the clip, row and objects. Nothing twice: an event id has one content and
-one effect. Nothing left: no backlog, no orphan, no process, no file, no lock.
+one effect. Nothing stands still: every group has committed all of every partition. Nothing left: no
+backlog, no orphan, no process, no file, no lock.
 """
 
 from collections import Counter, defaultdict
@@ -13,11 +14,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from clip_shared.errors import RepeatedDeath
+from clip_shared.errors import RefusedRecord, RepeatedDeath
 from clip_shared.events import clip_id_for
 from tests.chaos.ledger import Ledger
 from tests.chaos.observe import Message, Row, Snapshot
-from tests.chaos.plan import Fate
+from tests.chaos.plan import Fate, Flaw, Send
 
 LIVING = ("available", "kept", "published")
 
@@ -35,6 +36,7 @@ class Violation(StrEnum):
     DUPLICATE_EFFECT = "duplicate effect"
     BROKEN_HISTORY = "broken history"
     BACKLOG = "backlog"
+    STANDING = "standing partition"
     LEFTOVER = "leftover"
 
 
@@ -66,63 +68,123 @@ def check(ledger: Ledger, snapshot: Snapshot) -> Verdict:
         *_check_objects(snapshot),
         *_check_contents(snapshot),
         *_check_histories(snapshot),
+        *_check_partitions(snapshot),
         *_check_rest(snapshot),
     ]
-    return Verdict(findings, Counter(_end_of(each, snapshot) for each in ledger.highlights))
+    return Verdict(findings, _count_ends(ledger, snapshot))
 
 
 # Every accepted event comes to one end.
 
 
-def _ends(snapshot: Snapshot) -> dict[str, set[Fate]]:
-    """The ends that each highlight event came to, by its id."""
-    ends: dict[str, set[Fate]] = defaultdict(set)
-    for message in snapshot.topics["clip-created"]:
-        ends[str(message.data.get("highlight_event_id"))].add(Fate.CLIP)
-    for message in snapshot.topics["clip-skipped"]:
-        ends[str(message.data.get("highlight_event_id"))].add(Fate.SKIPPED)
-    for message in snapshot.topics["highlight-detected.dlq"]:
-        ends[message.id].add(Fate.DEAD)
-    return ends
+@dataclass(frozen=True)
+class _Ends:
+    """The ends that highlight events came to.
+
+    By the event's id; by its highlight, for one that was sent without an id; by its position, for one of
+    which not even the headers could be read.
+    """
+
+    clips: set[str]
+    skips: set[str]
+    dead_ids: dict[str, Message]
+    dead_positions: dict[tuple[int, int], Message]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "_Ends":
+        dead = snapshot.topics["highlight-detected.dlq"]
+        return cls(
+            _names(snapshot.topics["clip-created"]),
+            _names(snapshot.topics["clip-skipped"]),
+            {each.id: each for each in dead if each.id},
+            {_position(each): each for each in dead},
+        )
+
+    def letter(self, ledger: Ledger, send: Send) -> Message | None:
+        """The dead letter of an event."""
+        position = ledger.positions.get(send.event)
+        return self.dead_ids.get(send.event) or (self.dead_positions.get(position) if position else None)
+
+    def come_to(self, ledger: Ledger, send: Send) -> set[Fate]:
+        """All ends of an event."""
+        name = send.highlight if send.flaw is Flaw.NO_ID else send.event
+        found = {
+            Fate.CLIP: name in self.clips,
+            Fate.SKIPPED: name in self.skips,
+            Fate.DEAD: self.letter(ledger, send) is not None,
+        }
+        return {fate for fate, is_so in found.items() if is_so}
+
+
+def _names(messages: Iterable[Message]) -> set[str]:
+    fields = ("highlight_event_id", "stream_highlight_id")
+    return {str(each.data[name]) for each in messages for name in fields if name in each.data}
+
+
+def _position(letter: Message) -> tuple[int, int]:
+    return int(letter.headers.get("dlq_partition", -2)), int(letter.headers.get("dlq_offset", -2))
 
 
 def _check_ends(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
-    ends = _ends(snapshot)
-    died = {
-        each.id
-        for each in snapshot.topics["highlight-detected.dlq"]
-        if each.headers.get("dlq_error_type") == RepeatedDeath.__name__
-    }
+    ends = _Ends.of(snapshot)
     rows = {each.clip_id: each for each in snapshot.rows}
     for event, send in ledger.accepted.items():
-        found = ends.get(event, set())
-        if not found:
-            yield Finding(Violation.LOST, f"{event}: no clip, not skipped, not among the dead letters")
-        elif len(found) > 1:
-            yield Finding(Violation.TWO_ENDS, f"{event}: {', '.join(sorted(found))}")
-        # The machine's deaths are the chaos's doing: three in a row are an end that anybody may come to.
-        elif found != {send.fate} and event not in died:
-            yield Finding(Violation.WRONG_END, f"{event}: {', '.join(found)} in place of {send.fate}")
+        found, letter = ends.come_to(ledger, send), ends.letter(ledger, send)
+        about = f"{send.highlight} ({', '.join(each for each in (event, send.flaw, send.codec) if each)})"
+        yield from _check_end(about, send, found, letter)
         if Fate.CLIP in found and clip_id_for(send.highlight) not in rows:
-            yield Finding(Violation.LOST, f"{event}: it was cut, and the registry has no clip of it")
+            yield Finding(Violation.LOST, f"{about}: it was cut, and the registry has no clip of it")
+    for position in (ledger.positions[each.event] for each in ledger.poison):
+        if position not in ends.dead_positions:
+            yield Finding(Violation.LOST, f"poison at {position}: no dead letter says that it was there")
     for topic in ("clip-created.dlq", "clip-skipped.dlq", "daily-tick.dlq"):
         for message in snapshot.topics[topic]:
-            error = f"{message.headers.get('dlq_error_type')}: {message.headers.get('dlq_error')}"
-            yield Finding(Violation.WRONG_END, f"{message.id} of {topic}: {error}")
+            yield Finding(Violation.WRONG_END, f"{message.id} of {topic}: {_error(message)}")
 
 
-def _end_of(highlight: str, snapshot: Snapshot) -> str:
-    """Where a highlight is now."""
-    row = next((each for each in snapshot.rows if each.stream_highlight_id == highlight), None)
-    if row is not None:
-        return row.status
-    for topic, end in (("clip-skipped", "skipped"), ("highlight-detected.dlq", "DLQ")):
-        if any(
-            each.data.get("stream_highlight_id", each.id.rpartition("-")[0]) == highlight
-            for each in snapshot.topics[topic]
-        ):
-            return end
-    return "nowhere"
+def _check_end(about: str, send: Send, found: set[Fate], letter: Message | None) -> Iterator[Finding]:
+    if not found:
+        yield Finding(Violation.LOST, f"{about}: no clip, not skipped, not among the dead letters")
+    elif letter is None or not _is_excused(letter, found):
+        named = ", ".join(sorted(found)) + (f" ({_error(letter)})" if letter else "")
+        if len(found) > 1:
+            yield Finding(Violation.TWO_ENDS, f"{about}: {named}")
+        elif found != {send.fate}:
+            yield Finding(Violation.WRONG_END, f"{about}: {named} in place of {send.fate}")
+
+
+def _is_excused(letter: Message, found: set[Fate]) -> bool:
+    """Whether the end among the dead letters is the chaos's doing, which anybody may come to.
+
+    Those are the machine's deaths, three in a row; and records that the broker was told to refuse, after
+    which a repetition of the event may well be cut.
+    """
+    error_type = letter.headers.get("dlq_error_type")
+    if error_type == RefusedRecord.__name__:
+        return found <= {Fate.CLIP, Fate.DEAD}
+    return error_type == RepeatedDeath.__name__ and len(found) == 1
+
+
+def refused(snapshot: Snapshot) -> int:
+    """How many highlights were dead-lettered because the broker refused what was to be said of them."""
+    letters = snapshot.topics["highlight-detected.dlq"]
+    return sum(each.headers.get("dlq_error_type") == RefusedRecord.__name__ for each in letters)
+
+
+def _error(letter: Message) -> str:
+    return f"{letter.headers.get('dlq_error_type')}: {letter.headers.get('dlq_error')}"
+
+
+def _count_ends(ledger: Ledger, snapshot: Snapshot) -> Counter[str]:
+    """How many highlights are where now."""
+    ends = _Ends.of(snapshot)
+    statuses = {each.stream_highlight_id: each.status for each in snapshot.rows}
+    names = {Fate.CLIP: "cut", Fate.SKIPPED: "skipped", Fate.DEAD: "DLQ"}
+    last = {each.highlight: ends.come_to(ledger, each) for each in ledger.accepted.values()}
+    return Counter(
+        statuses.get(highlight) or next((names[each] for each in sorted(found)), "nowhere")
+        for highlight, found in last.items()
+    )
 
 
 # Nobody is told in vain.
@@ -249,11 +311,21 @@ def _is_before(moment: str, other: Any) -> bool:
     return other is None or datetime.fromisoformat(moment) < datetime.fromisoformat(other)
 
 
+# Nothing stands still.
+
+
+def _check_partitions(snapshot: Snapshot) -> Iterator[Finding]:
+    for each in snapshot.partitions:
+        if each.lag:
+            problem = f"{each.group} stands at {each.committed} of {each.end} in {each.topic}-{each.number}"
+            yield Finding(Violation.STANDING, problem)
+
+
 # Nothing is left.
 
 
 def _check_rest(snapshot: Snapshot) -> Iterator[Finding]:
-    backlogs = {"outbox": snapshot.outbox, "outbox's dead letters": snapshot.outbox_dead, **snapshot.lag}
+    backlogs = {"outbox": snapshot.outbox, "outbox's dead letters": snapshot.outbox_dead}
     for name, number in backlogs.items():
         if number:
             yield Finding(Violation.BACKLOG, f"{name}: {number}")

@@ -13,10 +13,12 @@ from pathlib import Path
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from tests.chaos.load import Platform, detection_time
+from clip_shared.fetching import UnreadableRecord
+from local_stack.stack import SOURCE_BUCKET
+from tests.chaos.load import NEVER_ANSWERED_VOD, Platform, detection_time
 from tests.chaos.observe import read_topic
-from tests.chaos.plan import Fault, FaultKind, killer
-from tests.chaos.s3_proxy import Trouble
+from tests.chaos.plan import Fault, FaultKind, Send, killer, never_answered
+from tests.chaos.s3_proxy import WHOLE, Trouble
 from tests.chaos.system import Supervised, System
 
 REPEATED_AT_ONCE = 12
@@ -47,14 +49,19 @@ class Faults:
             FaultKind.JOIN_AND_DIE: self._join,
             FaultKind.BROKER_KILLED: self._break_broker,
             FaultKind.BROKER_STOPPED: self._break_broker,
+            FaultKind.BROKER_FROZEN: self._freeze_broker,
+            FaultKind.REFUSED: self._refuse,
             FaultKind.ALL_KILLED: self._kill_all,
             FaultKind.DATABASE_STOPPED: self._stop_database,
             FaultKind.STORAGE: self._trouble_storage,
             FaultKind.REPEATED: self._repeat,
             FaultKind.DISK_FULL: self._fill_disk,
             FaultKind.KILLER: self._send_killer,
+            FaultKind.POISONED_SOURCE: self._poison_source,
         }
         self.healing = asyncio.Event()
+        # The highlight of this round that can never succeed, until it has come to its end.
+        self.unanswered: Send | None = None
 
     async def inject(self, fault: Fault, seed: int, started: float) -> None:
         """Wait for a fault's time (on the monotonic clock), let it happen and pass."""
@@ -126,6 +133,16 @@ class Faults:
             await self._system.start_again(kafka)
         return True
 
+    async def _freeze_broker(self, fault: Fault, _dice: random.Random) -> bool:
+        async with self._turn("kafka"), self._system.frozen_server(self._system.servers.kafka):
+            await asyncio.sleep(fault.seconds)
+        return True
+
+    async def _refuse(self, fault: Fault, _dice: random.Random) -> bool:
+        async with self._turn("kafka"), self._system.refusing(fault.target):
+            await asyncio.sleep(fault.seconds)
+        return True
+
     async def _kill_all(self, fault: Fault, _dice: random.Random) -> bool:
         """As when the power fails, but for the storage, whose losses would be none of ours."""
         servers = self._system.servers
@@ -151,7 +168,7 @@ class Faults:
         async with self._turn("storage"):
             before = proxy.injected[trouble]
             # A storm that hits everything, or one in which some requests get through.
-            proxy.share = 1.0 if trouble is Trouble.DELETE_ERRORS else dice.choice((0.5, 1.0))
+            proxy.share = 1.0 if trouble in WHOLE else dice.choice((0.5, 1.0))
             proxy.trouble = trouble
             await asyncio.sleep(fault.seconds)
             while proxy.injected[trouble] == before:
@@ -167,7 +184,7 @@ class Faults:
         records: list[ConsumerRecord] = []
         while not records and not self.healing.is_set():
             with suppress(KafkaError, TimeoutError):
-                records = await read_topic(servers, fault.target)
+                records = [each for each in await read_topic(servers, fault.target) if _is_repeatable(each)]
             await asyncio.sleep(0.2)
         for each in dice.sample(records, min(REPEATED_AT_ONCE, len(records))):
             await self._platform.publish(
@@ -189,6 +206,19 @@ class Faults:
     async def _send_killer(self, _fault: Fault, dice: random.Random) -> bool:
         await self._platform.detect(killer(dice.randrange(10**9)), detection_time())
         return True
+
+    async def _poison_source(self, _fault: Fault, dice: random.Random) -> bool:
+        """Send a highlight whose VOD is answered for with errors, as long as it is asked for."""
+        self._system.proxy.poisoned.add(f"/{SOURCE_BUCKET}/{NEVER_ANSWERED_VOD}")
+        send = never_answered(dice.randrange(10**9))
+        await self._platform.detect(send, detection_time())
+        self.unanswered = send
+        return True
+
+
+def _is_repeatable(record: ConsumerRecord) -> bool:
+    """Whether a copy is the same event: not, where the record is half read, or has no time."""
+    return not isinstance(record, UnreadableRecord) and record.timestamp >= 0
 
 
 def _fill(file: Path) -> None:

@@ -1,11 +1,11 @@
 """What the platform sent and was told: the truth that the system is held against."""
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from clip_shared.events import clip_id_for
-from tests.chaos.plan import Send
+from tests.chaos.plan import BELOW_HANDLERS, Send
 
 KEEPING = {"keep", "publish", "unpublish"}
 
@@ -33,15 +33,30 @@ class Told:
 
 @dataclass
 class Ledger:
-    """Events that the broker acknowledged, by their id, and answers to accounts, by clip."""
+    """Events that the broker acknowledged, by their id, and answers to accounts, by clip.
+
+    ``positions``: where an event stands, as (partition, offset) of ``highlight-detected``.
+    """
 
     accepted: dict[str, Send] = field(default_factory=dict)
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
     told: dict[UUID, Told] = field(default_factory=dict)
 
+    def accept(self, send: Send, partition: int, offset: int) -> None:
+        """Note that the broker has an event, and where."""
+        self.accepted[send.event] = send
+        self.positions[send.event] = (partition, offset)
+
     @property
-    def highlights(self) -> Iterator[str]:
-        """Every highlight of which an event was accepted."""
-        return iter({each.highlight for each in self.accepted.values()})
+    def kinds(self) -> Counter[str]:
+        """How many of the events have which codec, flaw or strangeness."""
+        names = [name for each in self.accepted.values() for name in (each.codec, each.flaw) if name]
+        return Counter(names)
+
+    @property
+    def poison(self) -> list[Send]:
+        """What no handler could read."""
+        return [each for each in self.accepted.values() if each.flaw in BELOW_HANDLERS]
 
     def told_of(self, highlight: str, account: str) -> Told:
         """The entry of a highlight's clip."""

@@ -3,31 +3,46 @@
 import asyncio
 import itertools
 import json
+import random
 import time
 import uuid
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 
 from clip_shared.events import clip_id_for
+from clip_shared.topics import TOPICS
 from local_stack.client import Client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
 from local_stack.vod import generate_vod
 from tests.chaos.ledger import Ledger
-from tests.chaos.plan import EXTRA_EVERY_SECONDS, TICK_SECONDS, Plan, Send, Wish, extra
+from tests.chaos.plan import EXTRA_EVERY_SECONDS, TICK_SECONDS, Flaw, Plan, Send, Wish, extra, neighbours
 from tests.chaos.system import System
+from tests.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
 
 VOD_SECONDS = 20
 AGAIN_SECONDS = 0.3
 HTTP_TIMEOUT_SECONDS = 10.0
 # Of events that are detected one after the other.
 DETECTION_GAP = timedelta(seconds=1)
+DETECTED = "highlight-detected"
+(PARTITIONS,) = (each.partitions for each in TOPICS if each.name == DETECTED)
+NEVER_ANSWERED_VOD = "never-answered.mp4"
+BOMB_BYTES = 150_000_000
+# The second one just fits: its dead letter, with what is said of it, does not, unless it is truncated.
+_LARGE = {Flaw.LARGE_HEADERS: 900_000, Flaw.LARGE_AND_BAD: 1_048_000}
+_BEFORE_TIME = -(10**17)  # milliseconds: no calendar knows that year
+Answer = TypeVar("Answer")
 _TOLD = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN}
 
 
@@ -42,6 +57,20 @@ class Platform:
             base_url=system.environment["GATEWAY_URL"], timeout=HTTP_TIMEOUT_SECONDS, trust_env=False
         )
         self._producer: AIOKafkaProducer | None = None
+        servers = system.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        self._foreign = {
+            codec: Librdkafka(
+                servers,
+                compression_type=codec,
+                message_max_bytes=2 * BOMB_BYTES,
+            )
+            for codec in ("none", "gzip", "snappy", "lz4", "zstd")
+        }
+
+    @property
+    def _connected(self) -> AIOKafkaProducer:
+        assert self._producer is not None
+        return self._producer
 
     async def open(self, folder: Path) -> None:
         """Connect, and put recordings into the source bucket."""
@@ -51,6 +80,8 @@ class Platform:
             request_timeout_ms=5_000,
         )
         await self._producer.start()
+        # So that whatever else is asked of it is answered.
+        self._system.s3.put_object(Bucket=SOURCE_BUCKET, Key=NEVER_ANSWERED_VOD, Body=b"never read")
         for container in ("mp4", "ts"):
             vod = folder / f"vod.{container}"
             await asyncio.to_thread(generate_vod, vod, seconds=VOD_SECONDS)
@@ -63,38 +94,89 @@ class Platform:
             await self._producer.stop()
 
     async def publish(
-        self, topic: str, value: bytes, *, key: bytes | None, headers: list[tuple[str, bytes]]
-    ) -> None:
-        """Publish, again and again until the broker has acknowledged it."""
-        assert self._producer is not None
-        while True:
-            with suppress(KafkaError):
-                await self._producer.send_and_wait(topic, value, key=key, headers=headers)
-                return
-            await asyncio.sleep(AGAIN_SECONDS)
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        codec: str = "",
+        partition: int | None = None,
+    ) -> tuple[int, int]:
+        """Publish, again and again until the broker has acknowledged it.
+
+        Returns:
+            the partition and the offset.
+        """
+        if codec:
+            send = partial(
+                self._foreign[codec].deliver,
+                topic,
+                value,
+                key=key,
+                headers=headers,
+                partition=-1 if partition is None else partition,
+            )
+            return await _insist(lambda: asyncio.to_thread(send))
+        sent = await _insist(
+            lambda: self._connected.send_and_wait(topic, value, key=key, headers=headers, partition=partition)
+        )
+        return sent.partition, sent.offset
+
+    async def _publish_crafted(
+        self,
+        records: Sequence[tuple[bytes | None, bytes, Headers]],
+        partition: int,
+        timestamp: int | None = None,
+    ) -> int:
+        """Publish a batch of highlights that no client library makes; its first offset is returned."""
+        return await _insist(
+            lambda: send_crafted(self._connected, DETECTED, records, partition=partition, timestamp=timestamp)
+        )
 
     async def detect(self, send: Send, detected_from: datetime) -> None:
-        """Publish a highlight; accepted when this returns."""
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": send.event,
-            "ce_type": "highlight.detected.v1",
-            "ce_source": "detector",
-            "ce_time": (detected_from + send.detected * DETECTION_GAP).isoformat(),
-            "content-type": "application/json",
-        }
-        value = b"{" if send.flaw == "not JSON" else json.dumps(_highlight(send)).encode()
-        await self.publish(
-            "highlight-detected",
-            value,
-            key=send.highlight.encode(),
-            headers=[(name, text.encode()) for name, text in headers.items()],
-        )
-        self.ledger.accepted[send.event] = send
+        """Publish a highlight, with others around it where its flaw is below the handlers.
+
+        Accepted when this returns.
+        """
+        key, partition = send.highlight.encode(), partition_of(send)
+        before, after = neighbours(send)
+        match send.flaw:
+            case Flaw.HEADER_NAME:
+                sends = (before, send, after)
+                records = [(key, _value(each), _headers(each, detected_from)) for each in sends]
+                offset = await self._publish_crafted(records, partition)
+                for number, each in enumerate(sends):
+                    self.ledger.accept(each, partition, offset + number)
+            case Flaw.BOMB:
+                for each in (before, send, after):
+                    place = await self.publish(
+                        DETECTED,
+                        _value(each),
+                        key=key,
+                        headers=_headers(each, detected_from),
+                        codec="gzip",
+                        partition=partition,
+                    )
+                    self.ledger.accept(each, *place)
+            case Flaw.NEGATIVE_TIME:
+                record = (key, _value(send), _headers(send, detected_from))
+                self.ledger.accept(
+                    send, partition, await self._publish_crafted([record], partition, _BEFORE_TIME)
+                )
+            case _:
+                place = await self.publish(
+                    DETECTED,
+                    _value(send),
+                    key=key,
+                    headers=_headers(send, detected_from),
+                    codec=send.codec or ("none" if send.flaw in _LARGE else ""),
+                )
+                self.ledger.accept(send, *place)
 
     async def tick(self) -> None:
         """Call for a clean-up."""
-        headers = [("ce_id", uuid.uuid4().hex.encode()), ("ce_type", b"tick.daily.v1")]
+        headers = [("ce_id", str(uuid.uuid4()).encode()), ("ce_type", b"tick.daily.v1")]
         await self.publish("daily-tick", b"{}", key=None, headers=headers)
 
     async def play(self, plan: Plan, healed: asyncio.Event, settled: asyncio.Event) -> None:
@@ -181,10 +263,57 @@ def detection_time() -> datetime:
     return datetime.now(UTC) - 2 * DETECTION_GAP
 
 
+async def _insist(publish: Callable[[], Awaitable[Answer]]) -> Answer:
+    while True:
+        with suppress(KafkaError, KafkaException):
+            return await publish()
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+def partition_of(send: Send) -> int:
+    """The partition of what is sent to one that we choose."""
+    return zlib.crc32(send.highlight.encode()) % PARTITIONS
+
+
+def _headers(send: Send, detected_from: datetime) -> Headers:
+    texts = {
+        "ce_specversion": "1.0",
+        "ce_id": send.event,
+        "ce_type": "highlight.detected.v1",
+        "ce_source": "detector",
+        "ce_time": (detected_from + send.detected * DETECTION_GAP).isoformat(),
+        "content-type": "application/json",
+    }
+    if send.flaw is Flaw.NO_ID:
+        del texts["ce_id"]
+    headers: list[tuple[str, bytes | None]] = [(name, text.encode()) for name, text in texts.items()]
+    match send.flaw:
+        case Flaw.NULL_HEADER:
+            return [*headers, ("x", None)]
+        case Flaw.HEADER_NAME:
+            return [*headers, (BAD_NAME, b"x")]
+        case Flaw.LARGE_HEADERS | Flaw.LARGE_AND_BAD:
+            noise = random.Random(send.highlight).randbytes(_LARGE[send.flaw])  # noqa: S311 - not a secret
+            return [*headers, ("x-noise", noise)]
+    return headers
+
+
+def _value(send: Send) -> bytes:
+    match send.flaw:
+        case Flaw.NOT_JSON | Flaw.LARGE_AND_BAD:
+            return b"{"
+        case Flaw.BOMB:
+            return b" " * BOMB_BYTES
+    return json.dumps(_highlight(send)).encode()
+
+
+_VODS = {Flaw.MISSING: "nowhere.mp4", Flaw.NEVER_ANSWERED: NEVER_ANSWERED_VOD}
+
+
 def _highlight(send: Send) -> dict[str, Any]:
-    start = 10_000.0 if send.flaw == "window_outside_source" else send.start
-    key = "nowhere.mp4" if send.flaw == "source_missing" else f"vod.{send.container}"
-    bucket = "not-ours" if send.flaw == "foreign bucket" else SOURCE_BUCKET
+    start = 10_000.0 if send.flaw is Flaw.OUTSIDE else send.start
+    key = _VODS.get(send.flaw, f"vod.{send.container}")
+    bucket = "not-ours" if send.flaw is Flaw.FOREIGN else SOURCE_BUCKET
     return {
         "stream_highlight_id": send.highlight,
         "twitch_account_id": send.account,
@@ -194,5 +323,5 @@ def _highlight(send: Send) -> dict[str, Any]:
         "end_seconds": start + send.seconds,
         "kind": "refined",
         "title": f"Highlight {send.highlight}",
-        "is_clipable": send.flaw != "not_clipable",
+        "is_clipable": send.flaw is not Flaw.NOT_CLIPABLE,
     }

@@ -13,6 +13,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from clip_shared import fetching
 from clip_shared.topics import TOPICS
 from local_stack.stack import CLIPS_BUCKET
 from tests.chaos.system import System
@@ -79,13 +80,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """How far a consumer group has come in a partition: offsets."""
+
+    group: str
+    topic: str
+    number: int
+    committed: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """How many events are not handled."""
+        return self.end - self.committed
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """All that the checker looks at: ``topics`` by name, ``lag`` by group, ``objects`` with their sizes."""
+    """All that the checker looks at: ``topics`` by name, ``objects`` with their sizes."""
 
     rows: list[Row]
     objects: dict[str, int]
     topics: dict[str, list[Message]]
-    lag: dict[str, int] = field(default_factory=dict)
+    partitions: list[Partition] = field(default_factory=list)
     outbox: int = 0
     outbox_dead: int = 0
     strays: list[str] = field(default_factory=list)
@@ -110,7 +127,7 @@ async def take(system: System) -> Snapshot:
         rows=rows,
         objects=await asyncio.to_thread(_objects, system),
         topics=topics,
-        lag=await lags(servers),
+        partitions=await progress(servers),
         outbox=outbox,
         outbox_dead=outbox_dead,
         strays=_strays(scratch),
@@ -126,7 +143,21 @@ async def backlog(system: System) -> int:
         outbox: int = await connection.fetchval("SELECT count(*) FROM outbox")
     finally:
         await connection.close()
-    return outbox + sum((await lags(system.environment["KAFKA_BOOTSTRAP_SERVERS"])).values())
+    found = await progress(system.environment["KAFKA_BOOTSTRAP_SERVERS"])
+    return outbox + sum(each.lag for each in found)
+
+
+async def replay_outbox(system: System) -> int:
+    """Put what was set aside back into the outbox; how much that was."""
+    connection = await _connect(system)
+    try:
+        done = await connection.execute(
+            "WITH refused AS (DELETE FROM outbox_dlq RETURNING queue, payload, headers)"
+            " INSERT INTO outbox (queue, payload, headers) SELECT queue, payload, headers FROM refused"
+        )
+    finally:
+        await connection.close()
+    return int(done.rpartition(" ")[2])
 
 
 async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
@@ -140,6 +171,7 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
 
 
 async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
+    fetching.install()  # there is what no other consumer could read
     # It asks even where nothing is, and cannot be stopped before the broker has answered.
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=20)
     try:
@@ -157,26 +189,32 @@ async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
         await consumer.stop()
 
 
-async def lags(servers: str) -> dict[str, int]:
-    """For each consumer group, how many events it has not committed."""
+async def progress(servers: str) -> list[Partition]:
+    """How far every consumer group of the services has come, in every partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=servers)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     try:
         await consumer.start()
         await admin.start()
-        found = {}
-        for topic, service in GROUPS.items():
-            partitions = _partitions(topic)
-            ends = await consumer.end_offsets(partitions)
-            group = f"{service}.{topic}"
-            committed = await admin.list_consumer_group_offsets(group)
-            found[group] = sum(
-                ends[each] - max(0, committed[each].offset if each in committed else 0) for each in partitions
-            )
-        return found
+        return [
+            each
+            for topic, service in GROUPS.items()
+            for each in await _progress(consumer, admin, f"{service}.{topic}", topic)
+        ]
     finally:
         await admin.close()
         await consumer.stop()
+
+
+async def _progress(
+    consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, group: str, topic: str
+) -> list[Partition]:
+    ends = await consumer.end_offsets(_partitions(topic))
+    commits = await admin.list_consumer_group_offsets(group)
+    committed = {each: max(0, commits[each].offset) for each in ends if each in commits}
+    return [
+        Partition(group, topic, each.partition, committed.get(each, 0), end) for each, end in ends.items()
+    ]
 
 
 def _partitions(topic: str) -> list[TopicPartition]:
@@ -185,7 +223,7 @@ def _partitions(topic: str) -> list[TopicPartition]:
 
 
 def _message(record: ConsumerRecord) -> Message:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     return Message(headers.get("ce_id", ""), headers.get("ce_type", ""), record.value or b"", headers)
 
 

@@ -18,7 +18,7 @@ LOAD_SECONDS = 22.0
 # Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
 EXTRA_SECONDS = 12.0
 EXTRA_EVERY_SECONDS = 1.5
-HIGHLIGHTS = 24
+HIGHLIGHTS = 20
 ACCOUNTS = 4
 TICK_SECONDS = 2.0
 # Half of the highlights come at once, so that there are clips to act on when faults begin; the others, and
@@ -26,7 +26,7 @@ TICK_SECONDS = 2.0
 RUSH_SECONDS = 3.0
 SENT_UNTIL = 18.0
 FAULTS_FROM, FAULTS_UNTIL = 4.0, 17.0
-ROUNDS_PER_DECK = 5
+ROUNDS_PER_DECK = 6
 
 
 class FaultKind(StrEnum):
@@ -40,12 +40,15 @@ class FaultKind(StrEnum):
     JOIN_AND_DIE = "worker joins and is killed"
     BROKER_KILLED = "broker killed"
     BROKER_STOPPED = "broker stopped"
+    BROKER_FROZEN = "broker frozen"
+    REFUSED = "records refused by the broker"
     ALL_KILLED = "everything killed at once"
     DATABASE_STOPPED = "PostgreSQL stopped at once"
     STORAGE = "S3"
     REPEATED = "events repeated out of order"
     DISK_FULL = "scratch disk full"
     KILLER = "event that kills its process"
+    POISONED_SOURCE = "VOD that is never answered for"
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,46 @@ class Fate(StrEnum):
     DEAD = "dead-lettered"
 
 
+class Flaw(StrEnum):
+    """What is wrong with a highlight, or strange."""
+
+    NONE = ""
+    NOT_CLIPABLE = "not clipable"
+    OUTSIDE = "window outside of the VOD"
+    MISSING = "VOD missing"
+    NOT_JSON = "not JSON"
+    FOREIGN = "foreign bucket"
+    KILLER = "killer"
+    NEVER_ANSWERED = "VOD that is never answered for"
+    # Good ones, of careless producers.
+    NULL_HEADER = "null header"
+    NO_ID = "no ce_id"
+    LARGE_HEADERS = "large headers"
+    NEGATIVE_TIME = "negative timestamp"
+    # Bad ones of which no handler hears, or whose dead letter is too large.
+    BOMB = "batch that unpacks to 150 MB"
+    HEADER_NAME = "header name that is not UTF-8"
+    LARGE_AND_BAD = "large headers, not JSON"
+
+
+# They stop things below the handlers: good ones stand before and after them in the same partition.
+BELOW_HANDLERS = {Flaw.BOMB, Flaw.HEADER_NAME}
+
+
 @dataclass(frozen=True)
 class Send:
-    """A highlight event to publish; events of one ``highlight`` are detected in the order of ``detected``."""
+    """A highlight event to publish; events of one ``highlight`` are detected in the order of ``detected``.
+
+    ``codec``: sent by librdkafka, compressed in this way; without one by aiokafka, as it is.
+    """
 
     at: float
     event: str
     highlight: str
     account: str
     fate: Fate
-    flaw: str = ""
+    flaw: Flaw = Flaw.NONE
+    codec: str = ""
     detected: int = 0
     start: float = 0.0
     seconds: float = 2.0
@@ -128,12 +161,19 @@ _WISHES = (
     ("keep", *("publish", "unpublish") * 5),
 )
 _FLAWS = (
-    (Fate.SKIPPED, "not_clipable"),
-    (Fate.SKIPPED, "window_outside_source"),
-    (Fate.SKIPPED, "source_missing"),
-    (Fate.DEAD, "not JSON"),
-    (Fate.DEAD, "foreign bucket"),
+    (Fate.SKIPPED, Flaw.NOT_CLIPABLE),
+    (Fate.SKIPPED, Flaw.OUTSIDE),
+    (Fate.SKIPPED, Flaw.MISSING),
+    (Fate.DEAD, Flaw.NOT_JSON),
+    (Fate.DEAD, Flaw.FOREIGN),
+    (Fate.CLIP, Flaw.LARGE_HEADERS),
+    (Fate.CLIP, Flaw.NEGATIVE_TIME),
+    (Fate.DEAD, Flaw.BOMB),
+    (Fate.DEAD, Flaw.HEADER_NAME),
+    (Fate.DEAD, Flaw.LARGE_AND_BAD),
 )
+_CODECS = ("", "gzip", "snappy", "lz4", "zstd")
+REFUSING = ("clip-created", "clip-lifecycle", "highlight-detected.dlq")
 
 
 def deck() -> tuple[Fault, ...]:
@@ -148,6 +188,8 @@ def deck() -> tuple[Fault, ...]:
         Fault(FaultKind.BROKER_KILLED, "kafka", seconds=4),
         Fault(FaultKind.BROKER_KILLED, "kafka, then clip-registry", seconds=7),
         Fault(FaultKind.BROKER_STOPPED, "kafka", seconds=4),
+        Fault(FaultKind.BROKER_FROZEN, "kafka", seconds=8),
+        *(Fault(FaultKind.REFUSED, topic, seconds=4) for topic in REFUSING),
         Fault(FaultKind.ALL_KILLED, "broker, database and services", seconds=1),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=2),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=0.1),
@@ -155,6 +197,7 @@ def deck() -> tuple[Fault, ...]:
         *(Fault(FaultKind.REPEATED, topic) for topic in REPEATABLE),
         Fault(FaultKind.DISK_FULL, "clip-cutter", seconds=4),
         Fault(FaultKind.KILLER, "clip-cutter"),
+        Fault(FaultKind.POISONED_SOURCE, "clip-cutter"),
     )
 
 
@@ -203,6 +246,8 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             name,
             f"s{seed}-a{number % ACCOUNTS}",
             Fate.CLIP,
+            _carelessness(number),
+            _CODECS[number % len(_CODECS)],
             start=dice.uniform(0, 15),
             seconds=dice.uniform(2, 4),
             container="ts" if number % 6 == 5 else "mp4",
@@ -216,6 +261,21 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
         yield Send(dice.uniform(0, SENT_UNTIL), _event_id(name), name, f"s{seed}-a0", fate, flaw)
 
 
+def _carelessness(number: int) -> Flaw:
+    if number % 8 == 2:
+        return Flaw.NO_ID
+    return Flaw.NULL_HEADER if number % 6 == 3 else Flaw.NONE
+
+
+def neighbours(send: Send) -> tuple[Send, Send]:
+    """The good highlights before and after one that stops things below the handlers."""
+    before, after = (
+        replace(send, event=_event_id(name), highlight=name, fate=Fate.CLIP, flaw=Flaw.NONE)
+        for name in (f"{send.highlight}-before", f"{send.highlight}-after")
+    )
+    return before, after
+
+
 def extra(plan: Plan, number: int) -> Send:
     """One more highlight, while there are faults that nothing has run into."""
     seed, name = plan.seed, f"s{plan.seed}-x{number}"
@@ -227,4 +287,16 @@ def extra(plan: Plan, number: int) -> Send:
 def killer(seed: int) -> Send:
     """A highlight whose cutter dies of it, every time."""
     name = f"{KILLER_PREFIX}s{seed}"
-    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, "killer")
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, Flaw.KILLER)
+
+
+def never_answered(seed: int) -> Send:
+    """A highlight whose VOD the storage answers with errors, every time."""
+    name = f"never-answered-s{seed}"
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, Flaw.NEVER_ANSWERED)
+
+
+def passer_by(seed: int, number: int) -> Send:
+    """A highlight that succeeds at once, as a skip."""
+    name = f"s{seed}-p{number}"
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.SKIPPED, Flaw.NOT_CLIPABLE)

@@ -14,6 +14,7 @@ class Totals:
     session_seconds: int
     seeds: list[int] = field(default_factory=list)
     events: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
@@ -21,7 +22,9 @@ class Totals:
     liveness_restarts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     recovery_seconds: list[float] = field(default_factory=list)
+    unanswered_seconds: float = 0.0
     replayed: int = 0
+    replayed_events: int = 0
     swept: int = 0
 
     @property
@@ -44,12 +47,16 @@ class Totals:
                 "",
                 f"{len(self.seeds)} rounds, session {self.session_seconds} s, {_seeds(self.seeds)}",
                 f"events accepted: {self.events}; their highlights are: {_counts(self.ends)}",
+                f"of the events: {_counts(self.kinds)}",
                 f"faults injected: {sum(faults.values())}",
                 *(f"  {number:4}  {kind}" for kind, number in sorted(faults.items())),
                 f"faults that nothing ran into: {_counts(self.missed)}",
                 f"restarts after a death: {_counts(self.restarts)}",
                 f"restarts by the liveness probe: {_counts(self.liveness_restarts)}",
-                f"dead-lettered releases replayed: {self.replayed}; orphans left to the sweep: {self.swept}",
+                f"dead-lettered releases replayed: {self.replayed};"
+                f" events that the broker refused to the outbox: {self.replayed_events};"
+                f" orphans left to the sweep: {self.swept}",
+                f"waited for what can never succeed to be given up: {self.unanswered_seconds:.0f} s",
                 f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
                 f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",
                 *(f"{name}: {number}" for name, number in self.violations().items()),
@@ -64,6 +71,7 @@ class Totals:
             "duplicate effects": counts.pop(Violation.DUPLICATE_EFFECT, 0)
             + counts.pop(Violation.TWO_ENDS, 0),
             "wrongly purged": counts.pop(Violation.WRONGLY_PURGED, 0),
+            "standing partitions": counts.pop(Violation.STANDING, 0),
         }
         return {**figures, "other violations": counts.total()}
 

@@ -12,24 +12,27 @@ import asyncpg
 import typer
 from aiokafka.errors import KafkaError
 
+from clip_shared.delivery import LONGEST_PAUSE_SECONDS
 from clip_shared.dlq import replay
 from clip_shared.settings import KafkaSettings
 from janitor.registry_client import HttpRegistry, open_http
 from janitor.storage import ClipStorage
 from janitor.sweep import Sweep, TooManyOrphans
-from tests.chaos.checker import Finding, Verdict, Violation, check, orphans
+from tests.chaos.checker import Finding, Verdict, Violation, check, orphans, refused
 from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
-from tests.chaos.load import Platform
-from tests.chaos.observe import backlog, take
-from tests.chaos.plan import EXTRA_SECONDS, Plan, draw
+from tests.chaos.load import DETECTED, Platform, detection_time
+from tests.chaos.observe import backlog, progress, replay_outbox, take
+from tests.chaos.plan import EXTRA_SECONDS, Plan, Send, draw, passer_by
 from tests.chaos.report import Totals
-from tests.chaos.system import System
+from tests.chaos.system import GIVE_UP_SECONDS, System
 
 RELEASES = "clip-objects-released"
 MAX_REPLAYED = 1000
 RECOVERY_LIMIT_SECONDS = 60.0
-SETTLE_LIMIT_SECONDS = 180.0
+# What can never succeed is given up, at the latest, after the pause that follows.
+UNANSWERED_LIMIT_SECONDS = GIVE_UP_SECONDS + 2 * LONGEST_PAUSE_SECONDS
+PASSERS_BY_EVERY_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 # In a row, with nothing to do each time.
 QUIET_LOOKS = 2
@@ -45,6 +48,7 @@ class Run:
         self.faults = Faults(system, self.platform)
         self._system = system
         self._totals = totals
+        self._refused = 0
 
     async def round(self, plan: Plan) -> Verdict:
         """One round, and what the checker has to say."""
@@ -53,19 +57,22 @@ class Run:
         playing = asyncio.create_task(self.platform.play(plan, healed, settled))
         await self._suffer(plan)
         healed.set()
-        healed_at = time.monotonic()
+        self._totals.unanswered_seconds += await self._outlast_unanswered(plan)
+        settling_from = time.monotonic()
         is_settled = await self._settle()
-        seconds = time.monotonic() - healed_at
+        seconds = time.monotonic() - settling_from
         settled.set()
         await playing
         await self._settle()
         await self._replay_releases()
+        await self._replay_outbox()
         snapshot = await take(self._system)
         if orphans(snapshot):
             await self._sweep()
             snapshot = await take(self._system)
+        self._refused = refused(snapshot)
         verdict = check(self.ledger, snapshot)
-        findings = verdict.findings + self._complaints(settled=is_settled, seconds=seconds)
+        findings = verdict.findings + self._complaints(settled=is_settled)
         verdict = Verdict(findings, verdict.ends)
         self._note(plan, verdict, seconds)
         return verdict
@@ -81,9 +88,36 @@ class Run:
         self.faults.healing.set()
         await asyncio.gather(*faults)
 
+    async def _outlast_unanswered(self, plan: Plan) -> float:
+        """Wait until the highlight that can never succeed has come to its end, while others pass by.
+
+        Only while others succeed does a message meet no outage, and is given up.
+
+        Returns:
+            how many seconds that took.
+        """
+        started, send, self.faults.unanswered = time.monotonic(), self.faults.unanswered, None
+        number = 0
+        while send is not None and time.monotonic() < started + UNANSWERED_LIMIT_SECONDS:
+            if await self._has_passed(send):
+                break
+            await self.platform.detect(passer_by(plan.seed, number), detection_time())
+            number += 1
+            await asyncio.sleep(PASSERS_BY_EVERY_SECONDS)
+        return time.monotonic() - started
+
+    async def _has_passed(self, send: Send) -> bool:
+        number, offset = self.ledger.positions[send.event]
+        with suppress(KafkaError, OSError, TimeoutError):
+            found = await progress(self._system.environment["KAFKA_BOOTSTRAP_SERVERS"])
+            return any(
+                each.topic == DETECTED and each.number == number and each.committed > offset for each in found
+            )
+        return False
+
     async def _settle(self) -> bool:
         """Wait until there is nothing left to do, anywhere."""
-        quiet, deadline = 0, time.monotonic() + SETTLE_LIMIT_SECONDS
+        quiet, deadline = 0, time.monotonic() + RECOVERY_LIMIT_SECONDS
         while quiet < QUIET_LOOKS and time.monotonic() < deadline:
             quiet = 0 if await self._is_busy() else quiet + 1
             await asyncio.sleep(LOOK_SECONDS)
@@ -104,6 +138,13 @@ class Run:
         if replayed:
             await self._settle()
 
+    async def _replay_outbox(self) -> None:
+        """What a person does with events that the broker refused: have them sent again."""
+        replayed = await replay_outbox(self._system)
+        self._totals.replayed_events += replayed
+        if replayed:
+            await self._settle()
+
     async def _sweep(self) -> None:
         """Sweep as ``janitor sweep --delete`` does, without its margin of age.
 
@@ -119,30 +160,28 @@ class Run:
                 tally = await sweep.delete(await sweep.count(), force=False)
                 self._totals.swept += tally.deleted
 
-    def _complaints(self, *, settled: bool, seconds: float) -> list[Finding]:
+    def _complaints(self, *, settled: bool) -> list[Finding]:
         late = [
             Finding(Violation.LEFTOVER, f"{name} did not end after SIGTERM") for name in self._system.overruns
         ]
         self._system.overruns.clear()
         if self._totals.swept > self._most_orphans:
             late.append(
-                Finding(Violation.ORPHAN, f"{self._totals.swept} orphans of {self._most_orphans} deaths")
+                Finding(Violation.ORPHAN, f"{self._totals.swept} orphans, of {self._most_orphans} at most")
             )
         if not settled:
-            late.append(Finding(Violation.BACKLOG, f"not settled within {SETTLE_LIMIT_SECONDS:.0f} s"))
-        elif seconds > RECOVERY_LIMIT_SECONDS:
-            late.append(Finding(Violation.BACKLOG, f"recovered only after {seconds:.1f} s"))
+            late.append(Finding(Violation.BACKLOG, f"not settled within {RECOVERY_LIMIT_SECONDS:.0f} s"))
         return late
 
     @property
     def _most_orphans(self) -> int:
-        """A death leaves no more behind than a poster and a video."""
-        return 2 * self._system.restarts["clip-cutter"]
+        """A death, or a clip whose announcement was refused, leaves no more than a poster and a video."""
+        return 2 * (self._system.restarts["clip-cutter"] + self._refused)
 
     def _note(self, plan: Plan, verdict: Verdict, seconds: float) -> None:
         totals = self._totals
         totals.add(plan.seed, verdict, seconds)
-        totals.events = len(self.ledger.accepted)
+        totals.events, totals.kinds = len(self.ledger.accepted), self.ledger.kinds
         totals.injected, totals.missed = self.faults.injected, self.faults.missed
         totals.restarts = self._system.restarts
         totals.liveness_restarts = self._system.liveness_restarts

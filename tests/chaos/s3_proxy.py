@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 64 * 1024
 SLOW_CHUNK_BYTES, SLOW_SECONDS = 16 * 1024, 0.1
 # Of the keys of a DeleteObjects: one in so many is stuck, and this share of the others fails this time.
 STUCK_ONE_IN, UNLUCKY_SHARE = 4, 0.3
+PAGE = b"<!DOCTYPE html><html><body><h1>Not here</h1></body></html>"
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -36,6 +37,16 @@ class Trouble(StrEnum):
     SLOW = "slow"
     RESET = "reset"
     DELETE_ERRORS = "delete_errors"
+    # Answers of something that is not the storage, or does not know us. They are no facts about an object.
+    PAGE_404 = "404 with a page"
+    DENIED = "403 AccessDenied"
+    OTHER_BODY = "200 with another body"
+    NO_BULK_DELETE = "501 for DeleteObjects"
+
+
+_DELETES = {Trouble.DELETE_ERRORS, Trouble.NO_BULK_DELETE}
+# What hits all requests or none: half of a denial says that the others may be answered, and are facts.
+WHOLE = {Trouble.DELETE_ERRORS, Trouble.DENIED, Trouble.NO_BULK_DELETE}
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,33 @@ class _Request:
     length: int
 
     @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
     def is_batch_delete(self) -> bool:
         return self.method == "POST" and self.target.partition("?")[2] in {"delete", "delete="}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+    content_type: str = "application/xml"
+
+    @classmethod
+    def error(cls, status: int, code: str) -> "_Answer":
+        return cls(status, f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode())
+
+
+_ANSWERS: dict[Trouble | None, _Answer] = {
+    Trouble.ERROR_500: _Answer.error(500, "InternalError"),
+    Trouble.ERROR_503: _Answer.error(503, "SlowDown"),
+    Trouble.PAGE_404: _Answer(404, PAGE, "text/html"),
+    Trouble.DENIED: _Answer.error(403, "AccessDenied"),
+    Trouble.OTHER_BODY: _Answer(200, PAGE, "text/html"),
+    Trouble.NO_BULK_DELETE: _Answer.error(501, "NotImplemented"),
+}
 
 
 class S3Proxy:
@@ -60,13 +96,15 @@ class S3Proxy:
         seed: of its dice.
 
     ``trouble`` is what goes on at present, for the ``share`` of requests that it hits; ``injected`` counts
-    those, and of delete errors the keys that are stuck.
+    those, and of delete errors the keys that are stuck. Requests for a path of ``poisoned`` are answered with
+    500, whatever else goes on.
     """
 
     def __init__(self, port: int, upstream: str, delete: Callable[[str, str], object], *, seed: int) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
         self.trouble: Trouble | None = None
         self.share = 0.0
+        self.poisoned: set[str] = set()
         self.injected: Counter[Trouble] = Counter()
         self._port = port
         address = urlsplit(upstream)
@@ -104,11 +142,16 @@ class S3Proxy:
     def _draw(self, request: _Request) -> Trouble | None:
         """The trouble that this request has."""
         trouble = self.trouble
+        if request.path in self.poisoned:
+            return Trouble.ERROR_500
         if trouble is None or self._dice.random() >= self.share:
             return None
-        if trouble is Trouble.DELETE_ERRORS:
-            return trouble if request.is_batch_delete else None
-        self.injected[trouble] += 1
+        if trouble in _DELETES and not request.is_batch_delete:
+            return None
+        if trouble is Trouble.OTHER_BODY and request.method != "GET":
+            return None
+        if trouble is not Trouble.DELETE_ERRORS:  # which counts keys
+            self.injected[trouble] += 1
         return trouble
 
     async def _handle(
@@ -118,11 +161,10 @@ class S3Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
+        if trouble in _ANSWERS:
+            await _answer(reader, writer, request, _ANSWERS[trouble])
+            return
         match trouble:
-            case Trouble.ERROR_500:
-                await _answer(reader, writer, request, 500, _error("InternalError"))
-            case Trouble.ERROR_503:
-                await _answer(reader, writer, request, 503, _error("SlowDown"))
             case Trouble.DELETE_ERRORS:
                 await self._delete_some(reader, writer, request)
             case Trouble.RESET:
@@ -170,7 +212,7 @@ class S3Proxy:
     ) -> None:
         """Delete what can be deleted: of the other keys, some come free when they are tried again."""
         body = await _read_body(reader, writer, request)
-        bucket = request.target.partition("?")[0].strip("/")
+        bucket = request.path.strip("/")
         errors = []
         for key in _keys_of(body):
             if zlib.crc32(key.encode()) % STUCK_ONE_IN == 0:
@@ -181,7 +223,7 @@ class S3Proxy:
             else:
                 await asyncio.to_thread(self._delete, bucket, key)
         text = f'<DeleteResult xmlns="{S3_NAMESPACE[1:-1]}">{"".join(errors)}</DeleteResult>'
-        _write(writer, 200, text.encode())
+        _write(writer, _Answer(200, text.encode()))
         await writer.drain()
 
 
@@ -202,19 +244,19 @@ async def _read_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
 
 
 async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request, status: int, body: bytes
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request, answer: _Answer
 ) -> None:
     await _read_body(reader, writer, request)
-    _write(writer, status, b"" if request.method == "HEAD" else body)
+    _write(writer, replace(answer, body=b"") if request.method == "HEAD" else answer)
     await writer.drain()
 
 
-def _write(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
     head = (
-        f"HTTP/1.1 {status} Trouble\r\nContent-Type: application/xml\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {answer.status} Trouble\r\nContent-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
     )
-    writer.write(head.encode() + body)
+    writer.write(head.encode() + answer.body)
 
 
 async def _pass(
@@ -238,10 +280,6 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-
-
-def _error(code: str) -> bytes:
-    return f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode()
 
 
 def _key_error(key: str, code: str) -> str:

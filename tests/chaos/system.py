@@ -23,6 +23,7 @@ from local_stack.site import Site
 from local_stack.stack import LocalStack, Service, ServicePorts, lacks_readiness
 from tests.chaos.failpoints import ARMED
 from tests.chaos.s3_proxy import S3Proxy
+from tests.foreign import limit_records
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,6 +37,10 @@ LIVENESS_SECONDS, LIVENESS_FAILURES = 2.0, 3
 # Above what a service may take to end after SIGTERM.
 END_SECONDS = 20.0
 START_SECONDS = 60.0
+# Below every event of ours.
+SMALLEST_BYTES = 64
+# Hours in production. Above what the faults of a round can keep a good highlight from its end.
+GIVE_UP_SECONDS = 30
 
 _CLONE_NEWNS = 0x00020000
 
@@ -133,6 +138,7 @@ class System:
             ARMED: str(self.armed),
             "KAFKA_SESSION_TIMEOUT_SECONDS": str(self.session_seconds),
             "CLIP_RETENTION_DAYS": str(RETENTION_SECONDS / 86_400),
+            "GIVE_UP_AFTER_SECONDS": str(GIVE_UP_SECONDS),
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
             "FFMPEG_THREADS": "1",
@@ -179,6 +185,25 @@ class System:
         finally:
             self._signal(worker.process, signal.SIGCONT)
             worker.frozen = False
+
+    @asynccontextmanager
+    async def frozen_server(self, server: Process) -> AsyncIterator[None]:
+        """The same for a server."""
+        self._signal(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(server, signal.SIGCONT)
+
+    @asynccontextmanager
+    async def refusing(self, topic: str) -> AsyncIterator[None]:
+        """The broker takes no record of a topic, however small."""
+        servers = self.environment["KAFKA_BOOTSTRAP_SERVERS"]
+        before = await asyncio.to_thread(limit_records, servers, topic, SMALLEST_BYTES)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(limit_records, servers, topic, before)
 
     async def end(self, worker: Supervised) -> None:
         """SIGTERM, and wait for the end that it must come to by itself."""

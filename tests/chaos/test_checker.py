@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from clip_shared.events import clip_id_for
-from tests.chaos.checker import Violation, check
+from tests.chaos.checker import Violation, check, refused
 from tests.chaos.ledger import Ledger, Told
-from tests.chaos.observe import Message, Row, Snapshot
-from tests.chaos.plan import Fate, Send
+from tests.chaos.observe import Message, Partition, Row, Snapshot
+from tests.chaos.plan import Fate, Flaw, Send
 
 Break = Callable[[Ledger, Snapshot], Snapshot]
 PURGE_TIME, EXPIRY, LATER = "2026-01-01T00:00:10Z", "2026-01-01T00:00:06Z", "2026-01-01T00:01:00Z"
@@ -46,16 +46,31 @@ def row(highlight: str, status: str, version: int) -> Row:
     )
 
 
+def standing(committed: int, end: int) -> Partition:
+    return Partition("clip-registry.clip-created", "clip-created", 4, committed, end)
+
+
+def dead(event: str, error: str, offset: int = 0, *, id_: str | None = None) -> Message:
+    """A dead letter of an event that stood at an offset of partition 0."""
+    name = event if id_ is None else id_
+    notes = {"dlq_error_type": error, "dlq_partition": "0", "dlq_offset": str(offset)}
+    return Message(name, "", b"{", notes)
+
+
 @pytest.fixture
 def ledger() -> Ledger:
-    """Two clips, a skipped and a dead highlight; one account was told that its clip is kept."""
+    """Two clips, a skipped, a dead and an unreadable highlight; an account was told that its clip is kept."""
     sends = [
         Send(0, f"{highlight}-e0", highlight, "a", fate)
         for highlight, fate in (
             (KEPT, Fate.CLIP), (GONE, Fate.CLIP), ("h-skip", Fate.SKIPPED), ("h-dead", Fate.DEAD)
         )
     ]  # fmt: skip
-    return Ledger({each.event: each for each in sends}, {clip_id_for(KEPT): Told("a", kept=True)})
+    sends.append(Send(0, "h-bomb-e0", "h-bomb", "a", Fate.DEAD, Flaw.BOMB))
+    found = Ledger(told={clip_id_for(KEPT): Told("a", kept=True)})
+    for offset, each in enumerate(sends):
+        found.accept(each, 0, offset)
+    return found
 
 
 @pytest.fixture
@@ -81,13 +96,16 @@ def whole() -> Snapshot:
                 change("clip.purged.v1", GONE, 2, purged_at=PURGE_TIME),
             ],
             "clip-objects-released": [],
-            "highlight-detected.dlq": [Message("h-dead-e0", "", b"{", {"dlq_error_type": "InvalidEvent"})],
+            "highlight-detected.dlq": [
+                dead("h-dead-e0", "InvalidEvent", 3),
+                dead("h-bomb-e0", "InvalidEvent", 4, id_=""),
+            ],
             "clip-created.dlq": [],
             "clip-skipped.dlq": [],
             "clip-objects-released.dlq": [],
             "daily-tick.dlq": [],
         },
-        lag={"clip-registry.clip-created": 0},
+        partitions=[standing(3, 3), Partition("janitor.daily-tick", "daily-tick", 0, 7, 7)],
     )
 
 
@@ -159,14 +177,50 @@ def hopeful(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
+def noted_elsewhere(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """A dead letter names another position than that of the poison."""
+    topic = "highlight-detected.dlq"
+    moved = dead("h-bomb-e0", "InvalidEvent", 5, id_="")
+    return with_topic(snapshot, topic, [snapshot.topics[topic][0], moved])
+
+
+def poison_cut(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """There is a clip of what nobody could read."""
+    return with_topic(snapshot, "clip-created", [*snapshot.topics["clip-created"], created("h-bomb")])
+
+
+def nameless(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """An event without an id was accepted, and nothing names its highlight."""
+    ledger.accept(Send(0, "h-new-e0", "h-new", "a", Fate.CLIP, Flaw.NO_ID), 0, 9)
+    return snapshot
+
+
+def given_up(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """A highlight that should have been skipped has been given up."""
+    letters = [*snapshot.topics["highlight-detected.dlq"], dead("h-skip-e0", "GivenUp", 2)]
+    return with_topic(with_topic(snapshot, "clip-skipped", []), "highlight-detected.dlq", letters)
+
+
+def refused_and_skipped(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
+    """The broker refused the announcement of a clip, and a skip was announced."""
+    letters = [*snapshot.topics["highlight-detected.dlq"], dead("h-skip-e0", "RefusedRecord", 2)]
+    return with_topic(snapshot, "highlight-detected.dlq", letters)
+
+
 V = Violation
 CASES: dict[str, tuple[Break, set[Violation]]] = {
     "an event without a trace": (more_accepted, {V.LOST}),
     "a skip that nobody announced": (without("clip-skipped", 0), {V.LOST}),
     "a dead letter that is not there": (without("highlight-detected.dlq", 0), {V.LOST}),
+    "poison of which nobody took note": (without("highlight-detected.dlq", 1), {V.LOST}),
+    "poison that was noted elsewhere": (noted_elsewhere, {V.LOST}),
+    "poison that was cut": (poison_cut, {V.TWO_ENDS, V.LOST}),
+    "an event without an id, and without a trace": (nameless, {V.LOST}),
+    "a highlight that was given up": (given_up, {V.WRONG_END}),
+    "a refused record, and skipped": (refused_and_skipped, {V.TWO_ENDS}),
     "a cut that the registry does not know": (rows(row(KEPT, "kept", 2)), {V.LOST, V.BROKEN_HISTORY}),
     "a good event among the dead letters": (
-        added("highlight-detected.dlq", Message(f"{KEPT}-e0", "", b"{}", {"dlq_error_type": "ValueError"})),
+        added("highlight-detected.dlq", dead(f"{KEPT}-e0", "ValueError")),
         {V.TWO_ENDS},
     ),
     "a good event skipped": (
@@ -214,7 +268,8 @@ CASES: dict[str, tuple[Break, set[Violation]]] = {
     ),
     "events in the outbox": (rest(outbox=1), {V.BACKLOG}),
     "an event that the outbox gave up": (rest(outbox_dead=1), {V.BACKLOG}),
-    "events that nobody has read": (rest(lag={"janitor.daily-tick": 2}), {V.BACKLOG}),
+    "a partition that stands still": (rest(partitions=[standing(2, 3)]), {V.STANDING}),
+    "a partition of which nothing was read": (rest(partitions=[standing(0, 3)]), {V.STANDING}),
     "an ffmpeg": (rest(strays=["1 ffmpeg"]), {V.LEFTOVER}),
     "a temporary file": (rest(files=["worker-1/job-1"]), {V.LEFTOVER}),
     "a lock": (rest(locks=["advisory lock of 1"]), {V.LEFTOVER}),
@@ -224,7 +279,7 @@ CASES: dict[str, tuple[Break, set[Violation]]] = {
 def test_a_whole_system_passes(ledger: Ledger, whole: Snapshot) -> None:
     verdict = check(ledger, whole)
     assert verdict.findings == []
-    assert verdict.ends == {"kept": 1, "purged": 1, "skipped": 1, "DLQ": 1}
+    assert verdict.ends == {"kept": 1, "purged": 1, "skipped": 1, "DLQ": 2}
 
 
 @pytest.mark.parametrize(("break_it", "expected"), CASES.values(), ids=CASES.keys())
@@ -235,15 +290,37 @@ def test_what_is_broken_is_found(
     assert {each.violation for each in verdict.findings} == expected
 
 
-def test_three_deaths_of_the_process_are_an_end_too(ledger: Ledger, whole: Snapshot) -> None:
-    died = Message(f"{GONE}-e0", "", b"{}", {"dlq_error_type": "RepeatedDeath"})
+@pytest.mark.parametrize("error", ["RepeatedDeath", "RefusedRecord"])
+def test_what_the_chaos_did_is_an_end_too(ledger: Ledger, whole: Snapshot, error: str) -> None:
     topics = {
         **whole.topics,
         "clip-created": [created(KEPT)],
         "clip-lifecycle": whole.topics["clip-lifecycle"][:2],
-        "highlight-detected.dlq": [*whole.topics["highlight-detected.dlq"], died],
+        "highlight-detected.dlq": [*whole.topics["highlight-detected.dlq"], dead(f"{GONE}-e0", error, 1)],
     }
     snapshot = replace(whole, rows=whole.rows[:1], topics=topics)
+    assert check(ledger, snapshot).findings == []
+
+
+def test_a_repetition_of_a_refused_record_may_be_cut(ledger: Ledger, whole: Snapshot) -> None:
+    snapshot = added("highlight-detected.dlq", dead(f"{KEPT}-e0", "RefusedRecord"))(ledger, whole)
+    assert check(ledger, snapshot).findings == []
+    assert (refused(snapshot), refused(whole)) == (1, 0)
+
+
+def test_a_standing_partition_is_named_with_its_offsets(ledger: Ledger, whole: Snapshot) -> None:
+    (finding,) = check(ledger, replace(whole, partitions=[standing(2, 5)])).findings
+    assert finding.what == "clip-registry.clip-created stands at 2 of 5 in clip-created-4"
+
+
+def test_an_event_without_an_id_is_known_by_its_highlight(ledger: Ledger, whole: Snapshot) -> None:
+    send = ledger.accepted.pop(f"{KEPT}-e0")
+    ledger.accept(replace(send, event="never-sent", flaw=Flaw.NO_ID), 0, 0)
+    named = message(
+        "clip.created.v1",
+        {"clip_id": str(clip_id_for(KEPT)), "highlight_event_id": "derived", "stream_highlight_id": KEPT},
+    )
+    snapshot = with_topic(whole, "clip-created", [named, created(GONE)])
     assert check(ledger, snapshot).findings == []
 
 

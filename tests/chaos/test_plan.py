@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.chaos.plan import ROUNDS_PER_DECK, Fate, deck, draw, killer
+from tests.chaos.plan import ROUNDS_PER_DECK, Fate, Flaw, deck, draw, killer, never_answered, passer_by
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
@@ -24,7 +24,11 @@ def test_another_deck_is_dealt_otherwise() -> None:
 
 
 def test_events_and_highlights_are_no_other_rounds() -> None:
-    ids = [each.event for seed in range(20) for each in (*draw(seed).sends, killer(seed))]
+    ids = [
+        each.event
+        for seed in range(20)
+        for each in (*draw(seed).sends, killer(seed), never_answered(seed), passer_by(seed, 0))
+    ]
     assert len(ids) == len(set(ids))
 
 
@@ -39,3 +43,9 @@ def test_some_highlights_are_detected_twice_and_some_are_flawed() -> None:
     sends = draw(0).sends
     assert any(each.detected for each in sends)
     assert {each.fate for each in sends} == set(Fate)
+
+
+def test_every_codec_and_every_flaw_is_in_every_round() -> None:
+    sends = draw(1).sends
+    assert {each.codec for each in sends} == {"", "gzip", "snappy", "lz4", "zstd"}
+    assert {each.flaw for each in sends} == set(Flaw) - {Flaw.KILLER, Flaw.NEVER_ANSWERED}

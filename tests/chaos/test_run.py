@@ -16,7 +16,7 @@ from clip_shared.events import clip_id_for
 from local_stack.stack import CLIPS_BUCKET
 from tests.chaos.checker import Violation, check
 from tests.chaos.observe import take
-from tests.chaos.plan import Fate, Plan, Send, Wish
+from tests.chaos.plan import BELOW_HANDLERS, Fate, Flaw, Plan, Send, Wish
 from tests.chaos.report import Totals
 from tests.chaos.rounds import Run
 from tests.chaos.system import System
@@ -27,7 +27,8 @@ PLAN = Plan(
     seed=0,
     sends=(
         *(Send(0, str(uuid4()), f"h-{number}", "a", Fate.CLIP, start=number) for number in range(3)),
-        Send(0, str(uuid4()), "f", "a", Fate.SKIPPED, "not_clipable"),
+        Send(0, str(uuid4()), "f", "a", Fate.SKIPPED, Flaw.NOT_CLIPABLE),
+        *(Send(0, str(uuid4()), f"odd-{flaw.name.lower()}", "a", Fate.DEAD, flaw) for flaw in BELOW_HANDLERS),
     ),
     wishes=(Wish(KEPT, "a", ("keep",)), Wish(OTHER, "a", ("publish",))),
     faults=(),
@@ -142,8 +143,9 @@ async def test_an_outbox_that_is_dead(quiet: Quiet) -> None:
     await quiet.run.platform.publish("clip-skipped", b"{}", key=None, headers=[])
     snapshot = await take(quiet.system)
     findings = check(quiet.run.ledger, snapshot).findings
-    assert {each.violation for each in findings} == {V.BACKLOG}
-    assert {each.what for each in findings} == {"outbox: 1", "clip-registry.clip-skipped: 1"}
+    assert {each.violation for each in findings} == {V.BACKLOG, V.STANDING}
+    standing = [each for each in snapshot.partitions if each.lag]
+    assert [(each.group, each.lag) for each in standing] == [("clip-registry.clip-skipped", 1)]
 
     await quiet.execute("DELETE FROM outbox")
     change = "UPDATE generated_clips SET version = version + 1 WHERE clip_id = $1"

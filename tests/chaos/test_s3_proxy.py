@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clip_shared.storage import s3_client
 from local_stack.ports import Ports
 from local_stack.servers import Addresses
-from tests.chaos.s3_proxy import S3Proxy, Trouble
+from tests.chaos.s3_proxy import PAGE, S3Proxy, Trouble
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -66,7 +66,14 @@ async def test_signed_requests_pass_through(client: "S3Client", key: str) -> Non
     assert await get(client, key, "bytes=5-14") == BODY[5:15]
 
 
-@pytest.mark.parametrize(("trouble", "status"), [(Trouble.ERROR_500, 500), (Trouble.ERROR_503, 503)])
+@pytest.mark.parametrize(
+    ("trouble", "status"),
+    [
+        (Trouble.ERROR_500, 500),
+        (Trouble.ERROR_503, 503),
+        (Trouble.DENIED, 403),
+    ],
+)
 async def test_it_refuses(
     proxy: S3Proxy, client: "S3Client", key: str, trouble: Trouble, status: int
 ) -> None:
@@ -78,6 +85,41 @@ async def test_it_refuses(
     assert proxy.injected == {trouble: 2}
     proxy.trouble = None
     await put(client, key)
+
+
+async def test_a_page_of_a_proxy_is_no_word_of_the_storage(
+    proxy: S3Proxy, client: "S3Client", key: str
+) -> None:
+    await put(client, key)
+    proxy.trouble, proxy.share = Trouble.PAGE_404, 1.0
+    with pytest.raises((ClientError, BotoCoreError)) as error:
+        await get(client, key)
+    assert "NoSuchKey" not in str(error.value)
+
+
+async def test_it_gives_another_body_to_readers_only(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+    proxy.trouble, proxy.share = Trouble.OTHER_BODY, 1.0
+    await put(client, key)
+    assert await get(client, key) == PAGE
+    proxy.trouble = None
+    assert await get(client, key) == BODY
+
+
+async def test_it_knows_no_bulk_delete(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+    await put(client, key)
+    proxy.trouble, proxy.share = Trouble.NO_BULK_DELETE, 1.0
+    with pytest.raises(ClientError, match="NotImplemented"):
+        await asyncio.to_thread(client.delete_objects, Bucket=BUCKET, Delete={"Objects": [{"Key": key}]})
+    await asyncio.to_thread(client.delete_object, Bucket=BUCKET, Key=key)
+
+
+async def test_one_object_is_never_answered_for(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+    await put(client, key)
+    await put(client, f"{key}-other")
+    proxy.poisoned.add(f"/{BUCKET}/{key}")
+    with pytest.raises(ClientError, match="InternalError"):
+        await get(client, key)
+    assert await get(client, f"{key}-other") == BODY
 
 
 async def test_it_breaks_off(proxy: S3Proxy, client: "S3Client", key: str) -> None:
