@@ -13,6 +13,8 @@ import psutil
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from clip_registry import refused_events
+from clip_registry.database import open_engine
 from clip_shared import fetching
 from clip_shared.topics import TOPICS
 from local_stack.stack import CLIPS_BUCKET
@@ -148,16 +150,12 @@ async def backlog(system: System) -> int:
 
 
 async def replay_outbox(system: System) -> int:
-    """Put what was set aside back into the outbox; how much that was."""
-    connection = await _connect(system)
+    """Put refused events back into the outbox, as ``clip-registry outbox replay`` does; returns how many."""
+    engine = open_engine(system.environment["DATABASE_URL"], pool_size=1, statement_timeout_seconds=30)
     try:
-        done = await connection.execute(
-            "WITH refused AS (DELETE FROM outbox_dlq RETURNING queue, payload, headers)"
-            " INSERT INTO outbox (queue, payload, headers) SELECT queue, payload, headers FROM refused"
-        )
+        return await refused_events.replay(engine, limit=100_000)
     finally:
-        await connection.close()
-    return int(done.rpartition(" ")[2])
+        await engine.dispose()
 
 
 async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:

@@ -1,12 +1,15 @@
 """The command line of the registry."""
 
 import asyncio
-from typing import Annotated, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from clip_registry import refused_events
 from clip_registry.app import NAME, build
-from clip_registry.database import UnusableDatabase, check_usable
+from clip_registry.database import UnusableDatabase, check_usable, open_engine
 from clip_registry.migrate import migrate as migrate_database
 from clip_registry.settings import DatabaseSettings, Settings
 from clip_shared.errors import ClipsError
@@ -15,6 +18,10 @@ from clip_shared.service import serve as serve_app
 from clip_shared.settings import load_settings
 
 cli = typer.Typer(no_args_is_help=True, help="Keeps the life of every clip: its state, its owner, its end.")
+outbox_cli = typer.Typer(no_args_is_help=True, help="Events that Kafka refused: list them, send them again.")
+cli.add_typer(outbox_cli, name="outbox")
+
+Result = TypeVar("Result")
 
 
 @cli.command()
@@ -49,6 +56,52 @@ def migrate(
     except ClipsError as error:
         _refuse(f"cannot migrate: {error}", exit_code=2 if isinstance(error, UnusableDatabase) else 1)
     typer.echo(f"the schema is at revision {revision}")
+
+
+@outbox_cli.command("list")
+def list_refused() -> None:
+    """Count the events that Kafka refused, by topic (DATABASE_URL says where)."""
+    found = _on_the_database(refused_events.find)
+    for each in found:
+        typer.echo(f"{each.topic:28} {each.number} since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.reason}")
+    if not found:
+        typer.echo("nothing was refused")
+
+
+@outbox_cli.command()
+def replay(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 1000,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")
+    ] = False,
+) -> None:
+    """Put refused events back into the outbox, once Kafka takes them; a running registry sends them."""
+    if not yes:
+        number = sum(each.number for each in _on_the_database(refused_events.find))
+        typer.echo(f"would put back: {min(number, limit)} of {number}; repeat with --yes to do it")
+        return
+    typer.echo(f"put back: {_on_the_database(lambda engine: refused_events.replay(engine, limit=limit))}")
+
+
+def _on_the_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    settings = load_settings(DatabaseSettings)
+
+    async def run() -> Result:
+        engine = open_engine(
+            settings.database_url.get_secret_value(),
+            pool_size=1,
+            statement_timeout_seconds=30,
+            pooler=settings.database_pooler,
+        )
+        try:
+            return await work(engine)
+        finally:
+            await engine.dispose()
+
+    try:
+        return asyncio.run(run())
+    except ClipsError as error:
+        _refuse(f"cannot reach the outbox: {error}", exit_code=1)
 
 
 def _refuse(why: str, *, exit_code: int) -> NoReturn:

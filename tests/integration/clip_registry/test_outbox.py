@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -319,6 +321,37 @@ async def test_kafka_refuses_an_event_and_takes_those_after_it(
     [letter] = await database.run("SELECT * FROM outbox_dlq")
     assert (len(letter.payload), letter.failure_reason) == (3 * 1024 * 1024, "refused")
     assert "MessageSizeTooLarge" in letter.last_exception
+
+
+async def test_what_was_refused_is_listed_and_put_back_as_it_was(database: Database, store: Store) -> None:
+    await store.record([Offer(a_cut(f"refused-{number}"), "x") for number in range(3)])
+    expected = await written(database)
+    await database.run(
+        "WITH gone AS (DELETE FROM outbox RETURNING *) INSERT INTO outbox_dlq"
+        " (original_id, queue, payload, headers, deliveries_count, created_at, failure_reason,"
+        " last_exception)"
+        " SELECT id, queue, payload, headers, 1, now(), 'refused', 'too large' FROM gone ORDER BY id"
+    )
+
+    async def command(*words: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "clip_registry", "outbox", *words),
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": database.url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+        return said.decode()
+
+    assert "clip-lifecycle" in await command("list")
+    assert ": too large" in await command("list")
+    assert await command("replay") == "would put back: 3 of 3; repeat with --yes to do it\n"
+    assert await written(database) == []
+    assert await command("replay", "--limit", "2", "--yes") == "put back: 2\n"
+    assert await written(database) == expected[:2]
+    assert await command("replay", "--yes") == "put back: 1\n"
+    assert await written(database) == expected
+    assert await command("list") == "nothing was refused\n"
 
 
 async def test_for_a_refused_batch_only_the_event_that_is_to_blame_is_set_aside(
