@@ -87,6 +87,7 @@ class Bus:
         self._producer: AIOKafkaProducer | None = None
         self._joining: asyncio.Task[None] | None = None
         self._publishing_failed_since: float | None = None
+        self._join_error: KafkaError | None = None
         self._deadlines: list[float] = []
         self._deaths: list[Deaths] = []
         self._process_id = uuid.uuid4().hex
@@ -262,9 +263,10 @@ class Bus:
             config = self.broker.config.broker_config
             config.builder = partial(fetching.Consumer, **cast("partial[Any]", config.builder).keywords)
             await self.broker.start()
-        except KafkaError:
-            # Liveness fails from here on.
-            log.critical("could not join the consumer groups", exc_info=True)
+        except KafkaError as error:
+            # Neither alive nor ready from here on: the next start may meet what this one lacked.
+            self._join_error = error
+            log.critical("could not join the consumer groups", error=repr(error))
 
     async def stop(self) -> None:
         """Drain, then leave the group and close every connection.
@@ -329,6 +331,8 @@ class Bus:
         """
         if not await self._answers():
             raise TransientError("Kafka does not answer")
+        if self._join_error is not None:
+            raise TransientError(f"could not join the consumer groups: {self._join_error!r}")
         consumers = self._consumers()
         troubles = [f"cannot fetch: {each.trouble!r}" for each in consumers if each.failing_seconds()]
         if troubles and len(troubles) == len(consumers):

@@ -1,10 +1,14 @@
 """The memory of what was delivered."""
 
+from types import SimpleNamespace
+
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.subscription_state import SubscriptionState
 
 from clip_shared.deaths import Mark
 from clip_shared.delivery import DeadLetterLimit
+from clip_shared.partitions import Partitions
 from clip_shared.retries import QUIET_SECONDS, Retries
 
 
@@ -59,6 +63,17 @@ class TestAloneSeconds:
             clock[0] += 30
             retry.note_others(others)
         assert retry.alone_seconds == 0
+
+
+async def test_what_waits_and_what_has_no_position_is_counted() -> None:
+    state = SubscriptionState()
+    first, second = TopicPartition("a", 0), TopicPartition("a", 1)
+    state.assign_from_user({first, second})
+    partitions = Partitions(SimpleNamespace(consumer=SimpleNamespace(_subscription=state)))
+    assert (partitions.unplaced(), partitions.lag()) == (2, 0)
+    state.seek(first, 5)
+    state.subscription.assignment.state_value(first).highwater = 9
+    assert (partitions.unplaced(), partitions.lag()) == (1, 4)
 
 
 def test_the_limit_is_one_of_each_topic_and_slides(monkeypatch: pytest.MonkeyPatch) -> None:
