@@ -2,8 +2,8 @@
 
 A service reads its topics with consumer groups whose names begin with its own, writes what it could not
 handle to their dead letters, and writes the topics that it produces. The users themselves, with their
-passwords, are the broker's business. Commands for operators (``clip-shared topics``, ``clip-shared dlq``)
-need an administrator.
+passwords, are the broker's business. Commands for operators (``clip-shared topics``, ``dlq``, ``skips``) need
+an administrator.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from typing import Any, Generic, cast
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import BrokerResponseError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from prometheus_client import CollectorRegistry
@@ -37,6 +37,7 @@ from clip_shared.kafka import consumer_security, producer, publishing_error
 from clip_shared.partitions import LOOK_SECONDS, Partitions
 from clip_shared.retries import position_of
 from clip_shared.settings import KafkaSettings
+from clip_shared.trouble import Trouble
 
 log = structlog.get_logger()
 
@@ -51,6 +52,9 @@ CLOSE_SECONDS = 3.0
 PUBLISH_SECONDS = 20.0
 # A producer or consumer that does nothing but fail for so long, while Kafka answers, needs a restart.
 STUCK_SECONDS = 300.0
+# A member that died holds up a join for as long as its session; beyond this, something else is wrong.
+JOIN_SECONDS = 120.0
+REJOIN_SECONDS = 15.0
 ANSWER_SECONDS = 2.0
 
 # The deadline of the handler at work, which publishing extends.
@@ -86,8 +90,9 @@ class Bus:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._joining: asyncio.Task[None] | None = None
-        self._publishing_failed_since: float | None = None
-        self._join_error: KafkaError | None = None
+        self._publishing = Trouble()
+        self._join_error: Exception | None = None
+        self._joining_since = 0.0
         self._deadlines: list[float] = []
         self._deaths: list[Deaths] = []
         self._process_id = uuid.uuid4().hex
@@ -235,10 +240,11 @@ class Bus:
                 )
         except (KafkaError, TimeoutError) as error:
             failure = publishing_error(record.topic, error)
-            if isinstance(failure, TransientError):
-                self._publishing_failed_since = self._publishing_failed_since or time.monotonic()
+            # What the broker answers proves that the producer works.
+            if not isinstance(error, BrokerResponseError):
+                self._publishing.failed(error)
             raise failure from error
-        self._publishing_failed_since = None
+        self._publishing.succeeded()
 
     async def start(self) -> None:
         """Connect, and begin to join the consumer groups.
@@ -255,18 +261,29 @@ class Bus:
             await self.stop()
             servers = self._settings.kafka_bootstrap_servers
             raise TransientError(f"cannot connect to Kafka at {servers}: {error}") from error
+        self._joining_since = time.monotonic()
         self._joining = asyncio.create_task(self._join())
 
     async def _join(self) -> None:
-        try:
-            await self.broker.connect()
-            config = self.broker.config.broker_config
-            config.builder = partial(fetching.Consumer, **cast("partial[Any]", config.builder).keywords)
-            await self.broker.start()
-        except KafkaError as error:
-            # Neither alive nor ready from here on: the next start may meet what this one lacked.
-            self._join_error = error
-            log.critical("could not join the consumer groups", error=repr(error))
+        """Join the consumer groups; what keeps us from it may end: not ready meanwhile, and tried again."""
+        await self.broker.connect()
+        config = self.broker.config.broker_config
+        config.builder = partial(fetching.Consumer, **cast("partial[Any]", config.builder).keywords)
+        while True:
+            try:
+                await self.broker.start()
+            except Exception as error:
+                self._join_error = error
+                log.exception("cannot join the consumer groups")
+                await asyncio.gather(*(each.stop() for each in self.broker.subscribers))
+                await asyncio.sleep(REJOIN_SECONDS)
+            else:
+                self._join_error = None
+                return
+
+    def _joining_seconds(self) -> float:
+        is_joining = self._joining is not None and not self._joining.done()
+        return time.monotonic() - self._joining_since if is_joining else 0.0
 
     async def stop(self) -> None:
         """Drain, then leave the group and close every connection.
@@ -302,11 +319,10 @@ class Bus:
             raise RuntimeError(f"{trouble}, while Kafka answers")
 
     def _lasting_trouble(self) -> str | None:
-        since = self._publishing_failed_since
-        if since is not None and time.monotonic() - since > STUCK_SECONDS:
+        if self._publishing.seconds() > STUCK_SECONDS:
             return "publishing has done nothing but fail"
         # Where Kafka refuses to let us read, a restart does not help: readiness says so.
-        if any(each.failing_seconds() > STUCK_SECONDS and not each.is_refused for each in self._consumers()):
+        if any(each.trouble.seconds() > STUCK_SECONDS and not each.is_refused for each in self._consumers()):
             return "a consumer has done nothing but fail"
         return None
 
@@ -332,9 +348,11 @@ class Bus:
         if not await self._answers():
             raise TransientError("Kafka does not answer")
         if self._join_error is not None:
-            raise TransientError(f"could not join the consumer groups: {self._join_error!r}")
+            raise TransientError(f"cannot join the consumer groups: {self._join_error!r}")
+        if self._joining_seconds() > JOIN_SECONDS:
+            raise TransientError(f"has waited for its consumer groups for {self._joining_seconds():.0f} s")
         consumers = self._consumers()
-        troubles = [f"cannot fetch: {each.trouble!r}" for each in consumers if each.failing_seconds()]
+        troubles = [f"cannot fetch: {each.trouble.error!r}" for each in consumers if each.trouble.seconds()]
         if troubles and len(troubles) == len(consumers):
             raise TransientError("; ".join(troubles))
         return "; ".join(troubles + self.delivery.shortfalls()) or None
@@ -393,6 +411,7 @@ class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # ai
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Wait for the handler at work; called before the group is joined again."""
         log.info("partitions revoked", partitions=_names(revoked))
+        self._delivery.expect_assignment(self._topic, within_seconds=self._timeout_seconds + JOIN_SECONDS)
         await _wait_until_idle(self.subscriber, self._timeout_seconds)
         self.deaths.forget()
         self.partitions.forget()
@@ -400,8 +419,7 @@ class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # ai
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Forget the retries of others' partitions. Positions come from the committed offsets."""
         log.info("partitions assigned", partitions=_names(assigned))
-        self._delivery.retries.keep(self._topic, assigned)
-        self._delivery.note_activity(self._topic)
+        self._delivery.note_assignment(self._topic, assigned)
 
 
 def _names(partitions: Collection[Any]) -> list[str]:

@@ -10,7 +10,7 @@ other partitions go on. It acts in ``__aexit__`` because FastStream raises parsi
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -126,6 +126,7 @@ class Delivery:
     running_since: dict[Position, float] = field(default_factory=dict)
     _partitions: dict[str, Partitions] = field(default_factory=dict)
     _active_at: dict[str, float] = field(default_factory=dict)
+    _assigned_by: dict[str, float] = field(default_factory=dict)
 
     def add(self, topic: str, partitions: Partitions) -> None:
         """Take charge of a topic, and show how it is doing."""
@@ -142,6 +143,16 @@ class Delivery:
         """Note that messages of a topic are being taken, or could be from now on."""
         self._active_at[topic] = time.monotonic()
 
+    def expect_assignment(self, topic: str, *, within_seconds: float) -> None:
+        """Note that a topic's group rebalances, which must come to an end."""
+        self._assigned_by[topic] = time.monotonic() + within_seconds
+
+    def note_assignment(self, topic: str, partitions: Collection[TopicPartition]) -> None:
+        """Note which partitions of a topic are ours from now on."""
+        self._assigned_by.pop(topic, None)
+        self.retries.keep(topic, partitions)
+        self.note_activity(topic)
+
     def shortfalls(self) -> list[str]:
         """Say which topics do not go on as they should, and why."""
         return [each for topic in self._partitions for each in self._shortfalls_of(topic)]
@@ -152,6 +163,8 @@ class Delivery:
             found.append(f"{topic} is held back: too many dead letters or skips")
         if (seconds := self.retries.oldest_seconds(topic)) > OLD_RETRY_SECONDS:
             found.append(f"{topic}: a message has been retried for {seconds / 60:.0f} minutes")
+        if time.monotonic() > self._assigned_by.get(topic, float("inf")):
+            found.append(f"{topic} stands still: its consumer group does not end its rebalance")
         if self._stands_still(topic):
             if lag := self._partitions[topic].lag():
                 found.append(f"{topic} stands still: {lag} messages wait, and no handler is at work")
@@ -197,6 +210,14 @@ class Delivery:
             error_type=type(error).__name__,
             error=str(error)[:MAX_ERROR_LENGTH],
         )
+
+    async def settled(self, records: Sequence[ConsumerRecord], error: Exception) -> bool:
+        """Settle failed messages, come what may: FastStream would deliver them again at once, in silence."""
+        try:
+            return await self.settle(records, error)
+        except Exception as surprise:  # noqa: BLE001 - whatever it is, the partition has to wait
+            self._pause(records, surprise, attempt=MAX_DOUBLINGS)
+            return False
 
     async def settle(self, records: Sequence[ConsumerRecord], error: Exception) -> bool:
         """Decide about failed messages. True: dead-lettered, go on. False: delivered again, after a pause.
@@ -277,6 +298,8 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
     async def on_receive(self) -> None:
         """Start the progress clock that liveness looks at."""
         self.delivery.running_since[position_of(self.records[0])] = self.started
+        for record in self.records:
+            self.delivery.retries.forget_before(position_of(record))
         self.delivery.note_activity(self.records[0].topic)
         self.delivery.metrics.in_progress.labels(self.records[0].topic).inc()
 
@@ -300,7 +323,7 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
                 return False
             if isinstance(exc_val, HandlerException) or not isinstance(exc_val, Exception):
                 return False  # FastStream's own signals, and cancellation: neither is a failed message
-            if not await self.delivery.settle(self.records, exc_val):
+            if not await self.delivery.settled(self.records, exc_val):
                 raise NackMessage from exc_val
             return True
         finally:

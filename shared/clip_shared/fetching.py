@@ -6,7 +6,7 @@ of aiokafka's fetcher. What cannot be read then arrives as an :class:`Unreadable
 partition, and ends among the dead letters like any other message that can never be handled.
 """
 
-import time
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +21,19 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
+from clip_shared.trouble import Trouble
+
 # A broker takes batches of 1 MiB as they are compressed; producers fill them with a few MiB at most.
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 # Damage that fetching again does not repair is damage on the broker's disk.
 MAX_DAMAGED_FETCHES = 5
 _FIRST_RATIO, _GROWTH = 8, 4
 MAGIC_2 = 2  # Kafka's message format since 0.11
+_COUNT = struct.Struct(">i")
+_COUNT_AT = DefaultRecordBase.HEADER_STRUCT.size - _COUNT.size
 _CODEC_AT = DefaultRecordBase.ATTRIBUTES_OFFSET + 1  # the lower byte of the attributes
-# FastStream waits for 5 s after an error: errors further apart are not of one trouble.
-_SAME_TROUBLE_SECONDS = 20.0
+# Each takes memory of its own, however small it is.
+MAX_BATCH_RECORDS = 100_000
 
 
 class Unreadable(Exception):
@@ -57,8 +61,9 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
     FastStream logs such an error, waits, and fetches again without end.
     """
 
-    _first_failed_at = _last_failed_at = float("-inf")
-    trouble: KafkaError | None = None
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self.trouble = Trouble()
 
     async def getone(self, *partitions: TopicPartition) -> Any:
         """Fetch one record, as aiokafka does."""
@@ -75,22 +80,14 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
         try:
             yield
         except KafkaError as error:
-            now = time.monotonic()
-            if now - self._last_failed_at > _SAME_TROUBLE_SECONDS:
-                self._first_failed_at = now
-            self._last_failed_at, self.trouble = now, error
+            self.trouble.failed(error)
             raise
-
-    def failing_seconds(self) -> float:
-        """Return for how long fetching has done nothing but fail; 0 when it does not fail now."""
-        if time.monotonic() - self._last_failed_at > _SAME_TROUBLE_SECONDS:
-            return 0.0
-        return time.monotonic() - self._first_failed_at
+        self.trouble.succeeded()
 
     @property
     def is_refused(self) -> bool:
         """Whether the trouble is that Kafka does not let us read: a restart cannot help."""
-        return isinstance(self.trouble, TopicAuthorizationFailedError)
+        return isinstance(self.trouble.error, TopicAuthorizationFailedError)
 
 
 class _Batch:
@@ -109,6 +106,9 @@ class _Batch:
 
     def __next__(self) -> Any:
         if self._records is None:
+            (count,) = _COUNT.unpack_from(self._data, _COUNT_AT)
+            if count > MAX_BATCH_RECORDS:
+                raise Unreadable(f"it holds {count} records")
             self._records = iter(_records_of(self._unpacked()))
         return next(self._records)
 
@@ -198,6 +198,12 @@ class _Batches(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is untyped
             self.latest = super().next_batch()
         return self.latest
 
+    def next_base_offset(self, *, is_damaged: bool) -> int:
+        """Return the offset behind the latest batch; -1 where only its own damaged header says it."""
+        if self._next_slice is not None:
+            return int.from_bytes(self._next_slice[:8], "big")
+        return -1 if is_damaged or self.latest is None else int(self.latest.next_offset)
+
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
     """The records of one fetch from one partition, which never raise."""
@@ -225,8 +231,10 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
         return times >= MAX_DAMAGED_FETCHES
 
     def _pass_over_batch(self, error: Exception) -> UnreadableRecord:
-        first, batch = self.next_fetch_offset, self._records.latest
-        last = max(first, batch.next_offset - 1) if batch is not None else first
+        first = self.next_fetch_offset
+        last = max(
+            first, self._records.next_base_offset(is_damaged=isinstance(error, CorruptRecordException)) - 1
+        )
         self.next_fetch_offset = last + 1
         self._records_iterator = self._unpack_records()
         return UnreadableRecord(

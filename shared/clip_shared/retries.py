@@ -69,6 +69,12 @@ class Retries:
         for position in positions:
             self._retries.pop(position, None)
 
+    def forget_before(self, position: Position) -> None:
+        """Drop earlier messages of a partition: it goes on in order, so somebody else is done with them."""
+        *place, offset = position
+        if self._retries:
+            self.forget([each for each in self._retries if [*each[:2]] == place and each[2] < offset])
+
     def keep(self, topic: str, partitions: Collection[TopicPartition]) -> None:
         """Drop messages of a topic's partitions that are not (or no longer) this process's."""
         ours = {(each.topic, each.partition) for each in partitions}

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NotEnoughReplicasError
 from prometheus_client import CollectorRegistry
 
 from clip_shared.bus import Bus, Rejected
@@ -379,6 +379,41 @@ class TestWhatIsSeenOfIt:
                     await asyncio.sleep(0.1)
         assert shortfall is not None
         assert shortfall.startswith("highlight-detected stands still: ")
+
+    async def test_what_the_broker_answers_is_no_trouble_of_the_producer(
+        self, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A restart helps against neither too few replicas nor a right that is missing."""
+        monkeypatch.setattr("clip_shared.bus.STUCK_SECONDS", 0.0)
+        bus = new_bus(kafka_settings)
+
+        async def refuse(*_: object, **__: object) -> None:
+            raise NotEnoughReplicasError
+
+        async with running(bus):
+            monkeypatch.setattr(bus._producer, "send_and_wait", refuse)
+            for _ in range(2):
+                with pytest.raises(TransientError):
+                    await bus.publish(Event.new(DailyTick(), source="test"))
+                await asyncio.sleep(0.1)
+            await bus.check_alive()
+
+    async def test_a_join_that_hangs(
+        self, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("clip_shared.bus.JOIN_SECONDS", 0.5)
+        bus = new_bus(kafka_settings)
+
+        async def hang() -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(bus.broker, "start", hang)
+        async with running(bus):
+            assert await bus.check_ready() is None
+            await asyncio.sleep(0.7)
+            with pytest.raises(TransientError, match="has waited for its consumer groups"):
+                await bus.check_ready()
+            await bus.check_alive()
 
     async def test_an_old_retry(
         self, kafka_settings: KafkaSettings, service: str, monkeypatch: pytest.MonkeyPatch

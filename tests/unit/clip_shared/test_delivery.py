@@ -10,6 +10,7 @@ from clip_shared.deaths import Mark
 from clip_shared.delivery import DeadLetterLimit
 from clip_shared.partitions import Partitions
 from clip_shared.retries import QUIET_SECONDS, Retries
+from clip_shared.trouble import SAME_TROUBLE_SECONDS, Trouble
 
 
 def test_retries_of_partitions_that_are_not_ours_are_forgotten() -> None:
@@ -21,6 +22,35 @@ def test_retries_of_partitions_that_are_not_ours_are_forgotten() -> None:
     assert ("a", 0, 5) not in retries
     assert retries.attempts(("a", 1, 5)) == 2
     assert (retries.held_back("a"), retries.held_back("b")) == (1, 1)
+
+
+def test_what_somebody_else_is_done_with_is_forgotten() -> None:
+    retries = Retries()
+    for position in (("a", 0, 5), ("a", 0, 7), ("a", 1, 5)):
+        retries.count(position)
+    retries.forget_before(("a", 0, 7))
+    assert ("a", 0, 5) not in retries
+    assert ("a", 0, 7) in retries
+    assert ("a", 1, 5) in retries
+
+
+def test_a_trouble_is_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("clip_shared.trouble.time.monotonic", lambda: now[0])
+    trouble = Trouble()
+    assert trouble.seconds() == 0
+    for moment in (0.0, 50.0, 100.0):
+        now[0] = moment
+        trouble.failed(OSError("away"))
+    assert trouble.seconds() == 100
+    now[0] = 100 + SAME_TROUBLE_SECONDS + 1
+    assert trouble.seconds() == 0  # nothing was tried since: nobody knows
+    trouble.failed(OSError("away"))
+    assert trouble.seconds() == 0
+    now[0] += 30
+    assert trouble.seconds() == 30
+    trouble.succeeded()
+    assert trouble.seconds() == 0
 
 
 class TestAloneSeconds:

@@ -97,3 +97,21 @@ def test_damage_at_another_place_is_counted_from_the_start() -> None:
         damaged = batch(b"a", b"b", base_offset=base_offset)
         damaged[-1] ^= 0xFF
         assert read(damaged, position=base_offset, topic="elsewhere") == ([], base_offset)
+
+
+def test_a_batch_of_too_many_records_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes each, gzipped to next to nothing, they would fill the memory."""
+    monkeypatch.setattr(fetching, "MAX_BATCH_RECORDS", 2)
+    (unreadable, good), position = read(batch(b"a", b"b", b"c") + batch(b"d", base_offset=3))
+    assert isinstance(unreadable, UnreadableRecord)
+    assert unreadable.problem == "offsets 0 to 2 cannot be read: it holds 3 records"
+    assert (good.value, position) == (b"d", 4)
+
+
+def test_the_end_of_a_damaged_batch_is_not_taken_from_its_header() -> None:
+    damaged = batch(b"a", b"b")
+    damaged[23:27] = (1_000_000).to_bytes(4, "big")  # its number of offsets
+    for _ in range(MAX_DAMAGED_FETCHES - 1):
+        read(damaged, topic="header")
+    (unreadable,), position = read(damaged, topic="header")
+    assert (unreadable.offset, position) == (0, 1)
