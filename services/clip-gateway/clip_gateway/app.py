@@ -36,7 +36,7 @@ def build(settings: Settings) -> FastAPI:
 
     sign_in = _sign_in(settings, jwks)
     public = api.create(registry, _presigner(settings), sign_in, metrics)
-    checks = {"registry": registry.check}
+    checks = {"registry": registry.check, **({"sign-in": jwks.check} if jwks else {})}
     return create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=public)
 
 

@@ -8,7 +8,6 @@ from typing import NoReturn
 import httpx
 import structlog
 from jwt import PyJWK, PyJWKSet
-from jwt.exceptions import PyJWTError
 
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.errors import TransientError
@@ -67,6 +66,20 @@ class Jwks:
             await self._refresh()
             await asyncio.sleep(COOLDOWN_SECONDS if self._outage else REFRESH_SECONDS)
 
+    async def check(self) -> str | None:
+        """Whether tokens can be verified; if only with keys that could not be fetched again, why not.
+
+        Raises:
+            TransientError: no keys were ever fetched.
+        """
+        if self._fetched_at == float("-inf"):
+            raise TransientError(f"no keys of the sign-in service were fetched yet: {self._outage!r}")
+        return (
+            f"the keys of the sign-in service cannot be fetched again: {self._outage!r}"
+            if self._outage
+            else None
+        )
+
     def _known(self, key_id: str) -> PyJWK | None:
         return self._keys.get(key_id) if self._clock() - self._fetched_at < LONGEST_SECONDS else None
 
@@ -78,7 +91,7 @@ class Jwks:
             try:
                 async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                     self._keys = await self._fetch()
-            except (httpx.HTTPError, TimeoutError, PyJWTError, TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, there are no new keys
                 self._outage = error
                 log.warning("cannot fetch the keys of the sign-in service", error=repr(error))
             else:

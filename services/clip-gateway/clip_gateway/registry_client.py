@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from clip_gateway.domain import Action, Refusal, Refused
 from clip_shared.errors import TransientError
+from clip_shared.problems import ProblemResponse
 from clip_shared.registry_api import Actor, ClipPage, ClipRecord, ClipStatus
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepali
 
 _NOBODY = UUID(int=0)
 _TRY_AGAIN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-_REFUSALS = {
+_REFUSALS: Mapping[int, Refusal] = {
     HTTPStatus.FORBIDDEN: Refusal.NOT_OWNER,
     HTTPStatus.NOT_FOUND: Refusal.UNKNOWN,
     HTTPStatus.CONFLICT: Refusal.NOT_ALLOWED,
@@ -72,7 +73,8 @@ class HttpRegistry:
     async def get(self, clip_id: UUID) -> ClipRecord | None:
         """The clip, also a purged or expired one."""
         response = await self._read(f"/v1/clips/{clip_id}")
-        return None if response.status_code == HTTPStatus.NOT_FOUND else _parse(ClipRecord, response)
+        is_unknown = response.status_code == HTTPStatus.NOT_FOUND and _is_of_the_registry(response)
+        return None if is_unknown else _parse(ClipRecord, response)
 
     async def clips_of(
         self, account_id: str, *, statuses: Iterable[ClipStatus], limit: int, cursor: str | None
@@ -86,7 +88,8 @@ class HttpRegistry:
         if cursor is not None:
             query["cursor"] = cursor
         response = await self._read(f"/v1/accounts/{account_id}/clips", query)
-        if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY and cursor is not None:
+        refused = response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY and _is_of_the_registry(response)
+        if refused and cursor is not None:
             raise Refused(Refusal.BAD_CURSOR)
         return _parse(ClipPage, response)
 
@@ -98,7 +101,8 @@ class HttpRegistry:
         """
         body = Actor(account_id=account_id).model_dump()
         response = await self._send("POST", f"/v1/clips/{clip_id}/{action}", json=body)
-        if (reason := _REFUSALS.get(HTTPStatus(response.status_code))) is not None:
+        reason = _REFUSALS.get(response.status_code) if _is_of_the_registry(response) else None
+        if reason is not None:
             raise Refused(reason, _detail(response) if reason is Refusal.NOT_ALLOWED else None)
         return _parse(ClipRecord, response)
 
@@ -141,6 +145,12 @@ class HttpRegistry:
         if response.is_server_error:
             raise TransientError(f"the registry answered {response.status_code}")
         return response
+
+
+def _is_of_the_registry(response: httpx.Response) -> bool:
+    """Return whether the registry itself refused, and not something on the way to it."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.startswith(str(ProblemResponse.media_type))
 
 
 def _detail(response: httpx.Response) -> str | None:

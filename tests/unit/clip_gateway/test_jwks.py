@@ -82,8 +82,26 @@ async def test_keys_are_fetched_again_and_a_withdrawn_one_is_forgotten(
     assert (await server.jwks.key_for("key-2")).key_id == "key-2"
 
 
+async def test_readiness_knows_whether_anybody_can_sign_in(server: Server) -> None:
+    server.answer, good = httpx.ConnectError("refused"), server.answer
+    with pytest.raises(TransientError):
+        await server.jwks.key_for("key-1")
+    with pytest.raises(TransientError, match="no keys of the sign-in service"):
+        await server.jwks.check()
+    server.answer = good
+    server.now += COOLDOWN_SECONDS
+    await server.jwks.key_for("key-1")
+    assert await server.jwks.check() is None
+    server.answer = httpx.ConnectError("refused")
+    server.now += COOLDOWN_SECONDS
+    with pytest.raises(TransientError):
+        await server.jwks.key_for("key-2")
+    assert "cannot be fetched again" in str(await server.jwks.check())
+
+
 OUTAGES = [
     httpx.ConnectError("refused"),
+    RecursionError("too deep"),
     httpx.ReadTimeout("slow"),
     httpx.Response(500),
     httpx.Response(200, text="<"),

@@ -86,8 +86,28 @@ async def test_all_attempts_together_are_bounded(monkeypatch: pytest.MonkeyPatch
         await HttpRegistry(http).get(CLIP_ID)
 
 
+def problem(status: int, **members: str) -> httpx.Response:
+    """How the registry refuses."""
+    return httpx.Response(status, json=members, headers={"Content-Type": "application/problem+json"})
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 422, 499])
+async def test_what_something_on_the_way_says_is_no_answer_of_the_registry(status: int) -> None:
+    """An ingress without a backend says 404: every clip was "not there", and the gateway ready."""
+    page = httpx.Response(status, html="<h1>default backend</h1>")
+    registry = Server(page).registry
+    with pytest.raises(TransientError):
+        await registry.get(CLIP_ID)
+    with pytest.raises(TransientError):
+        await registry.act(Action.UNKEEP, CLIP_ID, "ann")
+    with pytest.raises(TransientError):
+        await registry.clips_of("ann", statuses=(), limit=10, cursor="x")
+    with pytest.raises(TransientError):
+        await registry.check()
+
+
 async def test_a_clip_that_is_not_there_is_none() -> None:
-    assert await Server(httpx.Response(404)).registry.get(CLIP_ID) is None
+    assert await Server(problem(404)).registry.get(CLIP_ID) is None
 
 
 @pytest.mark.parametrize(
@@ -96,13 +116,13 @@ async def test_a_clip_that_is_not_there_is_none() -> None:
 )
 async def test_refusals_of_an_action(status: int, reason: Refusal) -> None:
     with pytest.raises(Refused) as refused:
-        await Server(httpx.Response(status)).registry.act(Action.UNKEEP, CLIP_ID, "ann")
+        await Server(problem(status)).registry.act(Action.UNKEEP, CLIP_ID, "ann")
     assert refused.value.reason is reason
     assert refused.value.detail is None
 
 
 async def test_why_an_action_is_not_allowed_is_passed_on() -> None:
-    answer = httpx.Response(409, json={"detail": "Your 20 unkept clips are the most that there may be."})
+    answer = problem(409, detail="Your 20 unkept clips are the most that there may be.")
     with pytest.raises(Refused) as refused:
         await Server(answer).registry.act(Action.UNKEEP, CLIP_ID, "ann")
     assert refused.value.detail == "Your 20 unkept clips are the most that there may be."
@@ -126,7 +146,7 @@ async def test_an_answer_that_breaks_the_contract_is_an_outage(text: str) -> Non
 
 
 async def test_only_a_cursor_can_be_the_callers_mistake() -> None:
-    refusing = Server(httpx.Response(422)).registry
+    refusing = Server(problem(422)).registry
     with pytest.raises(Refused) as refused:
         await refusing.clips_of("ann", statuses=(), limit=10, cursor="x")
     assert refused.value.reason is Refusal.BAD_CURSOR
@@ -160,7 +180,7 @@ async def test_readiness_needs_one_answer_and_then_forgives_outages() -> None:
     server.steps = [httpx.Response(401)]
     with pytest.raises(TransientError):
         await server.registry.check()
-    server.steps = [httpx.Response(404)]
+    server.steps = [problem(404)]
     assert await server.registry.check() is None
     assert server.requests[-1].url.path == f"/v1/clips/{UUID(int=0)}"
     server.steps = [httpx.ConnectError("refused")]
