@@ -5,6 +5,15 @@ set -eu
 folder=$(dirname "$0")
 config=${TMPDIR:-/tmp}/s3.json
 
+for name in clip-cutter clip-gateway janitor sources; do
+    # Below, in a here-document, a failure would go unnoticed.
+    [ -s "$folder/policies/$name.json" ] && [ -r "$folder/policies/$name.json" ] || {
+        echo "$folder/policies/$name.json is missing, empty or not readable" >&2
+        exit 1
+    }
+done
+: "${SOURCE_BUCKET:?}"
+
 # NAME: the policy of that name, as a document in a string
 policy() {
     printf '{"name": "%s", "content": "' "$1"

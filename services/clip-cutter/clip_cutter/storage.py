@@ -134,7 +134,7 @@ class ClipStorage:
 
     def _put_now(self, body: BinaryIO, key: str, content_type: str, metadata: dict[str, str]) -> None:
         try:
-            self._client.put_object(
+            answer = self._client.put_object(
                 Bucket=self.bucket,
                 Key=key,
                 Body=body,
@@ -144,6 +144,8 @@ class ClipStorage:
             )
         except (BotoCoreError, ClientError) as error:
             raise _outage(self.bucket, error) from error
+        if "ETag" not in answer:  # a page of a proxy reads like success
+            raise TransientError(f"bucket {self.bucket}: what took the upload is not S3")
 
     async def check(self) -> str | None:
         """Whether the bucket answers, asked with nothing but the permission to read clips.

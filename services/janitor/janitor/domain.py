@@ -125,5 +125,5 @@ def is_question_refused(status: int, code: str) -> bool:
     """
     if status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return True
-    is_of_s3 = not code.isdigit()
+    is_of_s3 = code != "" and not code.isdigit()
     return status in _REFUSED and is_of_s3 and code not in _SERVER_TROUBLE | _OUR_SETTINGS

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -77,6 +78,8 @@ class ClipStorage:
             raise TransientError(f"storage does not list bucket {self.bucket}: {error}") from error
         if answer is None:
             return None
+        if "Name" not in answer:  # a page of a proxy reads like an empty list
+            raise TransientError(f"what answers for bucket {self.bucket} is not S3")
         return [
             Listed(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])
         ]
@@ -151,10 +154,10 @@ class ClipStorage:
             return failures
 
     def _delete_together(self, keys: list[str]) -> dict[str, Failure]:
-        """One DeleteObjects. Quiet: the answer names only what failed."""
+        """One DeleteObjects. Not quiet: a page of a proxy, which names nothing, must not count as success."""
         try:
             answer = self._client.delete_objects(
-                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": False}
             )
         except ClientError as error:
             if is_bulk_refused(_status(error), _code(error)):
@@ -165,7 +168,13 @@ class ClipStorage:
         failed = [each for each in answer.get("Errors", []) if each.get("Code") != _GONE]
         if not all("Key" in each for each in failed):
             raise TransientError(f"storage does not say which objects it did not delete: {failed[0]}")
-        return {each["Key"]: Failure(each.get("Code", "unknown"), each.get("Message", "")) for each in failed}
+        named = {each.get("Key") for each in (*answer.get("Deleted", []), *answer.get("Errors", []))}
+        silent = {
+            key: Failure("NoAnswer", "it is not named in the answer") for key in keys if key not in named
+        }
+        return silent | {
+            each["Key"]: Failure(each.get("Code", "unknown"), each.get("Message", "")) for each in failed
+        }
 
     async def _delete_singly(self, keys: list[str]) -> dict[str, Failure]:
         failures: dict[str, Failure] = {}
@@ -177,11 +186,14 @@ class ClipStorage:
 
     def _delete_one(self, key: str) -> Failure | None:
         try:
-            self._client.delete_object(Bucket=self.bucket, Key=key)
+            answer = self._client.delete_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
             return None if _code(error) == _GONE else Failure(_code(error), str(error))
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        if status != HTTPStatus.NO_CONTENT:
+            return Failure("NoAnswer", f"{status} is not S3's answer to a deletion")
         return None
 
     async def check(self) -> str | None:

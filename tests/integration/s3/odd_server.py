@@ -30,6 +30,7 @@ class OddS3:
     keys: set[str] = field(default_factory=set)
     stuck: dict[str, str] = field(default_factory=dict)
     bulk: Answer | None = None
+    single: Answer | None = None
     versioning: Answer | None = None
     everything: Answer | None = None
     demands_md5: bool = False
@@ -64,6 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.s3.versioning if self.path.endswith("?versioning") else (404, "NoSuchKey")
         self._answer(answer, "<VersioningConfiguration/>")
 
+    def do_PUT(self) -> None:
+        self._body()
+        self._answer(None, "<nothing/>")
+
     def do_HEAD(self) -> None:
         self._answer((404, "NoSuchKey"))
 
@@ -79,13 +84,14 @@ class _Handler(BaseHTTPRequestHandler):
         errors = "".join(
             f"<Error><Key>{key}</Key><Code>{self.s3.stuck[key]}</Code></Error>" for key in failed
         )
-        self._answer(self.s3.bulk, f"<DeleteResult>{errors}</DeleteResult>")
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys if key not in failed)
+        self._answer(self.s3.bulk, f"<DeleteResult>{deleted}{errors}</DeleteResult>")
 
     def do_DELETE(self) -> None:
         key = self.path.partition("/clips/")[2]
         if key not in self.s3.stuck:
             self.s3.keys.discard(key)
-        self._answer((400, self.s3.stuck[key]) if key in self.s3.stuck else None)
+        self._answer((400, self.s3.stuck[key]) if key in self.s3.stuck else self.s3.single)
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -98,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.s3.requests.append(f"{self.command} {self.path}")
         status, code = self.s3.everything or error or (200 if body else 204, "")
         if code == HTML:
-            body = f"<!doctype html><title>{status}</title><p>Not here<br>"
+            # What a parser of XML takes for an answer, if an empty one.
+            body = f"<html><head><title>{status}</title></head><body><p>Not here</p></body></html>"
         elif code:
             body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>"
         self.send_response(status)

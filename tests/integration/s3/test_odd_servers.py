@@ -1,6 +1,7 @@
 """Servers that know less than S3, and proxies that answer in their place."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -73,11 +74,42 @@ async def test_an_outage_is_not_taken_for_a_server_without_bulk(
     with pytest.raises(TransientError):
         await janitor.delete(KEYS)
     assert odd.deletions() == 0
-    with pytest.raises(TransientError, match=str(answer[0]) if answer[1] == HTML else answer[1]):
+    with pytest.raises(TransientError, match="refused us" if answer[1] == HTML else answer[1]):
         await janitor.check()
     odd.bulk = None
     assert await janitor.delete(KEYS) == {}
     assert await janitor.check() is None
+
+
+@pytest.mark.parametrize("bulk", [None, (501, "NotImplemented")])
+async def test_a_page_with_200_deletes_nothing_and_is_no_success(
+    services: Services, odd: OddS3, bulk: Answer | None
+) -> None:
+    """A maintenance page reads like an answer that names no failure: releases were committed for it."""
+    odd.bulk = bulk
+    if bulk is None:
+        odd.everything = 200, HTML
+    else:
+        odd.single = 200, HTML
+    janitor = services.janitor
+    with pytest.raises(TransientError, match="NoAnswer"):
+        await janitor.delete(KEYS)
+    odd.everything = None
+    with pytest.raises(TransientError, match="NoAnswer"):
+        await janitor.check()
+
+
+async def test_a_page_with_200_is_no_empty_bucket(services: Services, odd: OddS3) -> None:
+    odd.everything = 200, HTML
+    with pytest.raises(TransientError, match="is not S3"):
+        _ = [page async for page in services.janitor.pages("clips/")]
+
+
+async def test_a_page_with_200_has_not_taken_a_clip(services: Services, odd: OddS3, tmp_path: Path) -> None:
+    odd.everything = 200, HTML
+    (tmp_path / "poster.jpg").write_bytes(b"poster")
+    with pytest.raises(TransientError, match="is not S3"):
+        await services.cutter._put(tmp_path / "poster.jpg", "clips/a", "image/jpeg", {})
 
 
 async def test_where_nothing_can_be_deleted_bulk_is_asked_for_again(services: Services, odd: OddS3) -> None:

@@ -71,7 +71,7 @@ class FakeS3:
 
     def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's
         assert Bucket == self.bucket
-        assert Delete["Quiet"] is True
+        assert Delete["Quiet"] is False
         keys = [each["Key"] for each in Delete["Objects"]]
         assert 0 < len(keys) <= 1000
         self.batches.append(keys)
@@ -79,7 +79,10 @@ class FakeS3:
             raise self.outage
         codes = {key: self.stuck[key].pop(0) for key in keys if self.stuck.get(key)}
         self.keys -= set(keys) - set(codes)
-        return {"Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()]}
+        return {
+            "Deleted": [{"Key": key} for key in keys if key not in codes],
+            "Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()],
+        }
 
     def get_paginator(self, operation: str) -> "FakeS3":
         assert operation == "list_objects_v2"
@@ -102,7 +105,10 @@ class FakeS3:
             after = [key for key in sorted(self.keys) if key.startswith(Prefix) and key > last]
             page, last = after[: self.page_size], (after or [""])[: self.page_size][-1]
             modified = {key: self.modified.get(key, NOON) for key in page}
-            yield {"Contents": [{"Key": k, "Size": 10, "LastModified": at} for k, at in modified.items()]}
+            yield {
+                "Name": Bucket,
+                "Contents": [{"Key": k, "Size": 10, "LastModified": at} for k, at in modified.items()],
+            }
             if len(after) <= self.page_size:
                 return
 
