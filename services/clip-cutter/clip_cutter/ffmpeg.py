@@ -56,7 +56,10 @@ class ToolFailed(Exception):
 
 
 class ToolCrashed(ClipsError):
-    """ffmpeg or ffprobe was ended by a signal that no limit of ours sends: a bug, or a lack of memory."""
+    """ffmpeg or ffprobe never began, or was ended by a signal that no limit of ours sends.
+
+    That is a bug, a lack of memory, or a machine that cannot run it; it says nothing about what was read.
+    """
 
 
 class UnusableTool(Exception):
@@ -65,9 +68,10 @@ class UnusableTool(Exception):
 
 @dataclass
 class Diary:
-    """What a run said on its standard error, as far as anybody needs it."""
+    """What a run said on its standard error, as far as anybody needs it. ``spoke``: it said anything."""
 
     source: Input = field(repr=False)
+    spoke: bool = False
     pulled_bytes: int = 0
     is_disk_full: bool = False
     outages: list[str] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Diary:
         message = _MESSAGE.match(line)
         if message is None:  # what a file says of itself
             return
+        self.spoke = True
         owners, level, text = (
             _COLOURS.sub("", message["owners"]),
             message["level"],
@@ -240,10 +245,11 @@ class Ffmpeg:
                 self._on_pulled(diary.pulled_bytes)
         if result.limit is not None:
             raise diary.judge(result.limit)
+        program = Path(command[0]).name
         if result.return_code < 0:
-            raise ToolCrashed(
-                f"{Path(command[0]).name} was ended by {signal.Signals(-result.return_code).name}"
-            )
+            raise ToolCrashed(f"{program} was ended by {signal.Signals(-result.return_code).name}")
+        if result.return_code != 0 and not diary.spoke:  # it greets before it opens a file
+            raise ToolCrashed(f"{program} did not run: exit code {result.return_code}")
         if result.return_code != 0:
             raise diary.judge(diary.troubles[-1] if diary.troubles else f"exit code {result.return_code}")
         return result.output, diary

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from clip_cutter import process
 from clip_cutter.arguments import Input
 from clip_cutter.cutter import Cutter, Job
 from clip_cutter.domain.cut import ModeChoice
@@ -51,6 +52,38 @@ async def test_a_crash_is_no_fact_about_the_file(
         await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
 
 
+@pytest.mark.parametrize("code", [1, 126, 127])
+async def test_a_program_that_never_ran_says_nothing_about_the_file(
+    vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, code: int
+) -> None:
+    broken = fake("broken", f"echo 'cannot execute' >&2; exit {code}")
+    source = Input.of_file(vod("b-frames.mp4").path)
+    with pytest.raises(ToolCrashed, match=f"broken did not run: exit code {code}"):
+        await cutter_of(Programs(programs.ffmpeg, broken)).look(source)
+    cutter = cutter_of(Programs(broken, programs.ffprobe))
+    with pytest.raises(ToolCrashed, match=f"broken did not run: exit code {code}"):
+        await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
+
+
+async def test_an_unshare_that_fails_later_on_says_nothing_about_the_file(
+    vod: Vod, programs: Programs, fake: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unshare = fake("unshare", 'for last; do :; done; test "$last" = true')
+    monkeypatch.setattr(process, "without_network", lambda: (unshare, "--net", "--"))
+    with pytest.raises(ToolCrashed, match="did not run: exit code 1"):
+        await cutter_of(programs).look(Input.of_file(vod("b-frames.mp4").path))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, b"\x1b[0m" * 100])
+async def test_a_file_of_garbage_is_the_files_fault(
+    programs: Programs, tmp_path: Path, content: bytes
+) -> None:
+    vod = tmp_path / "garbage.mp4"
+    vod.write_bytes(content)
+    with pytest.raises(Skipped):
+        await cutter_of(programs).look(Input.of_file(vod))
+
+
 @pytest.mark.parametrize("name", ["XCPU", "XFSZ"])
 async def test_what_our_limits_end_is_the_files_fault(
     vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, name: str
@@ -74,7 +107,9 @@ async def test_a_failed_verification_leaves_nothing_running_in_the_next_attempts
     )
     ffprobe = fake(
         "ffprobe",
-        f'case "$*" in *clip.mp4*) while ! test -e {began}; do sleep 0.02; done; exit 1;; esac\n'
+        f'case "$*" in *clip.mp4*) while ! test -e {began}; do sleep 0.02; done\n'
+        r"printf '\033[0m\033[0;31m[fatal] \033[0m\033[0;31mno\n' >&2; exit 1;; esac"
+        "\n"
         f'exec {programs.ffprobe} "$@"',
     )
     cutter = cutter_of(Programs(ffmpeg, ffprobe))
