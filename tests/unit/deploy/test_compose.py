@@ -24,6 +24,7 @@ from tests.deployment import (
     environment_of,
     references,
     services,
+    stages,
 )
 
 from clip_shared.acls import ACCESS
@@ -191,6 +192,12 @@ class TestHardening:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
         assert "/tmp" in mounts(name)  # noqa: S108 - inside a container
+
+    def test_nothing_with_its_secrets_stands_above_the_cutter(self) -> None:
+        cutter = CONTAINERS["clip-cutter"]
+        assert cutter["init"] is False  # ffmpeg could read the environment of an init, or of a shell
+        assert not {"entrypoint", "command", "pid"} & set(cutter)
+        assert stages()["clip-cutter"].only("ENTRYPOINT") == '["clip-cutter"]'
 
     @pytest.mark.parametrize("name", LASTING)
     def test_what_lasts_is_watched_and_started_again(self, name: str) -> None:
