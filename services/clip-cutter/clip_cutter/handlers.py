@@ -30,7 +30,7 @@ PATIENCE = 0.5  # of a job's deadline may go by waiting for disk space
 
 # What a broken profile, or a broken service, would say of every VOD.
 SUSPICIOUS = frozenset({SkipReason.SOURCE_MISSING, SkipReason.SOURCE_UNREADABLE})
-REMEMBERED = 1000  # events: a redelivery counts once
+REMEMBERED = 1000  # VODs and highlights: a redelivery counts once
 
 Publish = Callable[[Event[Any]], Awaitable[None]]
 
@@ -42,10 +42,24 @@ def subscribe(bus: Bus, highlights: "Highlights", deadline_seconds: float) -> No
 
 @dataclass(frozen=True)
 class SkipLimit:
-    """Holds highlights back where too many VODs of one profile are missing or unreadable."""
+    """Holds highlights back where too many of one profile would be skipped because of their VODs.
+
+    A missing VOD counts once however many highlights it has. An unreadable one counts for each highlight: a
+    broken tool shows on one VOD as well.
+    """
 
     limit: DeadLetterLimit
     _counted: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _held: dict[str, Skipped] = field(default_factory=dict)  # by event
+
+    def check_again(self, event: Highlight) -> None:
+        """Ask before the work is done for a highlight that may have been held back.
+
+        Raises:
+            HeldBack: it was, and would be again.
+        """
+        if (skip := self._held.pop(event.id, None)) is not None:
+            self.check(event, skip)
 
     def check(self, event: Highlight, skip: Skipped) -> None:
         """Ask before a skip is announced.
@@ -54,20 +68,33 @@ class SkipLimit:
             HeldBack: the profile had too many of them within the window.
         """
         profile = event.data.source.profile
-        if self._is_counted(event, skip) and not self.limit.allows(profile):
+        if self._is_new(event, skip) and not self.limit.allows(profile):
+            self._hold(event, skip)
             raise HeldBack(
-                f"{self.limit.limit} VODs of {profile!r} were missing or unreadable"
+                f"{profile!r} had {self.limit.limit} missing VODs, and highlights of unreadable ones,"
                 f" within {self.limit.window_seconds:g} s; of this one it would be said: {skip}"
             )
 
     def count(self, event: Highlight, skip: Skipped) -> None:
         """Note an announced skip."""
-        if self._is_counted(event, skip):
+        if self._is_new(event, skip):
             self.limit.count(event.data.source.profile)
-            self._counted.append(event.id)
+            self._counted.append(_blamed(event, skip))
 
-    def _is_counted(self, event: Highlight, skip: Skipped) -> bool:
-        return skip.reason in SUSPICIOUS and event.id not in self._counted
+    def _is_new(self, event: Highlight, skip: Skipped) -> bool:
+        return skip.reason in SUSPICIOUS and _blamed(event, skip) not in self._counted
+
+    def _hold(self, event: Highlight, skip: Skipped) -> None:
+        self._held[event.id] = skip
+        if len(self._held) > REMEMBERED:  # others took some of them over
+            del self._held[next(iter(self._held))]
+
+
+def _blamed(event: Highlight, skip: Skipped) -> str:
+    """What a skip counts against: the VOD that is missing, or the highlight."""
+    source = event.data.source
+    is_missing = skip.reason is SkipReason.SOURCE_MISSING
+    return f"{source.profile}/{source.bucket}/{source.key}" if is_missing else event.id
 
 
 @dataclass(frozen=True)
@@ -94,6 +121,7 @@ class Highlights:
             ToolCrashed, SourceRefused: something is wrong with this service, or with what it asks for.
             TransientError: storage, the disk or the bus is out.
         """
+        self.skips.check_again(event)
         with self.metrics.job():
             try:
                 clip = await self._clip(event)

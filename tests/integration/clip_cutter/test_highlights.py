@@ -22,6 +22,7 @@ from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.source_storage import SourceStorage
+from clip_cutter.source_storage import Vod as Source
 from clip_cutter.storage import ClipStorage
 from clip_shared.delivery import DeadLetterLimit
 from clip_shared.errors import HeldBack, PermanentError, TransientError
@@ -344,7 +345,7 @@ async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(bench
     for _ in range(3):  # a redelivery counts once
         assert (await careful.skip(events[1])).reason is SkipReason.SOURCE_UNREADABLE
     careful.published.clear()
-    with pytest.raises(HeldBack, match="2 VODs of 'archive' were missing or unreadable within 600 s"):
+    with pytest.raises(HeldBack, match="'archive' had 2 missing VODs, and highlights of unreadable ones"):
         await careful.highlights.handle(events[2])
     assert careful.published == []
     assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING  # it was announced before
@@ -352,6 +353,40 @@ async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(bench
     assert (await careful.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
     event = highlight(bench.put(vod("b-frames.mp4").path))
     assert isinstance((await careful.handle(event)).data, ClipCreated)
+
+
+async def test_a_missing_vod_counts_once_and_an_unreadable_one_for_each_highlight(bench: Bench) -> None:
+    careful = limited(bench, 2, window_seconds=600)
+    for _ in range(5):
+        assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
+    key = bench.put(b"hello")
+    assert (await careful.skip(highlight(key))).reason is SkipReason.SOURCE_UNREADABLE
+    with pytest.raises(HeldBack, match="cannot be read"):
+        await careful.highlights.handle(highlight(key))
+    # Of a VOD that is known to be missing, it is said even now.
+    assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
+
+
+async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(bench: Bench) -> None:
+    class Counting(SourceStorage):
+        asked = 0
+
+        async def locate(self, source: SourceObject) -> Source:
+            self.asked += 1
+            return await super().locate(source)
+
+    sources = Counting(bench.profiles, url_seconds=60, on_pulled=bench.highlights.metrics.pulled)
+    careful = limited(bench, 1, window_seconds=1.5)
+    highlights = replace(careful.highlights, sources=sources)
+    event = highlight("also-gone.mp4")
+    await highlights.handle(highlight("gone.mp4"))
+    for _ in range(3):
+        with pytest.raises(HeldBack, match="not in storage any more"):
+            await highlights.handle(event)
+    assert sources.asked == 2
+    await asyncio.sleep(1.6)
+    await highlights.handle(event)
+    assert sources.asked == 3
 
 
 async def test_what_was_held_back_goes_on_after_the_window(bench: Bench) -> None:
