@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 MAX_BREAKS = 5  # of one read, which goes on where it broke off
 CHUNK_BYTES = 256 * 1024
+DENIED_SECONDS = 3600.0  # that a denied list is reported for: whoever grants the right need not restart us
 # Refusals that speak of us, of the network before the storage, or of the moment; and these codes, whose
 # status (400) would say that the request was wrong.
 OUTAGES = frozenset(
@@ -80,6 +81,7 @@ class SourceStorage:
         self._url_seconds = int(url_seconds)
         self._on_pulled = on_pulled
         self._readable: dict[tuple[str, str], str] = {}  # the VOD that each bucket gave us last
+        self._denied: dict[tuple[str, str], float] = {}  # when each bucket denied us its list
 
     async def locate(self, source: SourceObject) -> Vod:
         """Find a VOD.
@@ -140,7 +142,9 @@ class SourceStorage:
 
     def _meaning(self, client: "S3Client", source: SourceObject, error: ClientError) -> Exception:
         """What a refusal means for the job: only the storage's own words are facts about a VOD."""
-        code, status = error.response.get("Error", {}).get("Code", "unknown"), _status(error)
+        code, status = _code(error), _status(error)
+        if code == "NoSuchKey":  # this is said only to whoever may list
+            self._denied.pop((source.profile, source.bucket), None)
         if code == "NoSuchKey" or (code == "AccessDenied" and self._is_missing(client, source)):
             return Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
         if code == "InvalidObjectState":
@@ -160,13 +164,19 @@ class SourceStorage:
         Their list says it. For all others a VOD that this process has read before is asked for again: if
         access to that one is denied too, it is we who are not let in.
         """
+        bucket = (source.profile, source.bucket)
         try:
             listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.key, MaxKeys=1)
             if "IsTruncated" in listed:  # else it is no list, but a page of a proxy
+                self._denied.pop(bucket, None)
                 return all(each["Key"] != source.key for each in listed.get("Contents", []))
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except ClientError as error:
+            log.info("the source bucket cannot be listed", error=_code(error))
+            if _code(error) == "AccessDenied":
+                self._denied[bucket] = time.monotonic()
+        except (BotoCoreError, ResponseParserError) as error:
             log.info("the source bucket cannot be listed", error=type(error).__name__)
-        witness = self._readable.get((source.profile, source.bucket), source.key)
+        witness = self._readable.get(bucket, source.key)
         try:
             client.head_object(Bucket=source.bucket, Key=witness)
         except (BotoCoreError, ClientError):
@@ -174,8 +184,12 @@ class SourceStorage:
         return witness != source.key
 
     def check(self) -> str | None:
-        """What keeps this service from reading any VOD."""
-        return None if self._clients else "no source profile is configured (SOURCE_STORAGE_PROFILES)"
+        """What keeps this service from reading any VOD, or from seeing that one is missing."""
+        if not self._clients:
+            return "no source profile is configured (SOURCE_STORAGE_PROFILES)"
+        oldest = time.monotonic() - DENIED_SECONDS
+        denied = [bucket for bucket, at in sorted(self._denied.copy().items()) if at > oldest]
+        return "; ".join(map(_unlisted, denied)) or None
 
     def _allowed(self, source: SourceObject) -> "S3Client":
         if source.profile not in self._clients:
@@ -248,6 +262,15 @@ def _chunks(client: "S3Client", vod: Vod, wanted: ByteRange) -> Iterator[bytes]:
         raise TransientError("source storage gave other bytes than those asked for")
     with closing(answer["Body"]) as body:
         yield from body.iter_chunks(CHUNK_BYTES)
+
+
+def _unlisted(bucket: tuple[str, str]) -> str:
+    profile, name = bucket
+    return f"profile {profile}: grant s3:ListBucket on {name}, or a missing VOD holds its partition for hours"
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "unknown")
 
 
 def _status(error: ClientError) -> int:

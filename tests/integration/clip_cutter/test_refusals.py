@@ -163,6 +163,30 @@ async def test_without_a_list_what_is_denied_is_missing_only_while_another_vod_i
         await sources.locate(VOD)
 
 
+async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted(
+    server: Server, sources: SourceStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> str | None:
+        with pytest.raises((Skipped, TransientError)):
+            await sources.locate(VOD)
+        return sources.check()
+
+    server.vods[VOD.key] = DENIED
+    for server.list in (s3(500, "InternalError"), Answer(403, PAGE), Answer(200, PAGE)):
+        assert await look() is None
+    for granted in (s3(404, "NoSuchKey"), DENIED):
+        server.vods[VOD.key], server.list = DENIED, DENIED
+        assert await look() == (
+            "profile archive: grant s3:ListBucket on vods, or a missing VOD holds its partition for hours"
+        )
+        server.vods[VOD.key], server.list = granted, listing()
+        assert await look() is None
+    server.list = DENIED
+    assert await look()
+    monkeypatch.setattr("clip_cutter.source_storage.DENIED_SECONDS", 0)  # nobody was denied it since then
+    assert sources.check() is None
+
+
 async def test_a_vod_that_is_denied_after_it_was_read_is_no_witness_of_itself(
     server: Server, sources: SourceStorage
 ) -> None:
