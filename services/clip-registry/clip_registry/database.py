@@ -129,7 +129,10 @@ class _Connector:
             connection = await asyncpg.connect(host, **self._arguments)
         except asyncpg.ClientConfigurationError as error:
             raise UnusableDatabase(f"DATABASE_URL cannot be used: {error}") from error
-        except asyncpg.ProtocolViolationError as error:  # PgBouncer's "unsupported startup parameter"
+        except asyncpg.ProtocolViolationError as error:
+            # PgBouncer has this SQLSTATE for all that it says itself, such as that its server is away.
+            if self.pooled or "unsupported startup parameter" not in str(error):
+                raise
             raise UnusableDatabase(f"{error} (behind PgBouncer, set DATABASE_POOLER=transaction)") from error
         if not self.pooled and await _is_behind_pooler(connection):
             connection.terminate()

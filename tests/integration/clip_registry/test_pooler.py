@@ -5,16 +5,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from clip_registry import outbox as outbox_module
-from clip_registry.database import UnusableDatabase, check_usable, open_engine, transaction
+from clip_registry.database import Pooler, UnusableDatabase, check_usable, open_engine, transaction
 from clip_registry.domain import Action, Answer
 from clip_registry.migrate import migrate
 from clip_registry.outbox import Outbox
@@ -27,6 +28,9 @@ from tests.integration.clip_registry.conftest import RETENTION, Database, free_p
 from tests.integration.clip_registry.test_outbox import FakeProducer, empty, eventually
 from tests.unit.clip_registry.cuts import a_cut
 
+TRANSACTIONS = "pool_mode = transaction"
+TOLERANT = "ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout"
+
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
@@ -35,8 +39,23 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not instal
 @pytest.fixture
 def pgbouncer(database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The database's URL through a PgBouncer that has few connections to it."""
-    server, port = make_url(database.url), free_port()
-    configuration = tmp_path / "pgbouncer.ini"
+    with a_pgbouncer(make_url(database.url), tmp_path, getattr(request, "param", TRANSACTIONS)) as url:
+        yield url
+
+
+@pytest.fixture
+def forsaken(database: Database, tmp_path: Path) -> Iterator[str]:
+    """The URL of a PgBouncer whose server is away, and which says so before we lose patience."""
+    server = make_url(database.url).set(port=1)
+    with a_pgbouncer(server, tmp_path, f"{TRANSACTIONS}\n{TOLERANT}\nquery_wait_timeout = 1") as url:
+        yield url
+
+
+@contextmanager
+def a_pgbouncer(server: URL, folder: Path, settings: str) -> Iterator[str]:
+    """The server's URL through a PgBouncer."""
+    port = free_port()
+    configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         f"""
         [databases]
@@ -47,7 +66,7 @@ def pgbouncer(database: Database, tmp_path: Path, request: pytest.FixtureRequest
         unix_socket_dir =
         auth_type = any
         default_pool_size = 5
-        {getattr(request, "param", "pool_mode = transaction")}
+        {settings}
         """
     )
     assert PROGRAM is not None
@@ -59,7 +78,7 @@ def pgbouncer(database: Database, tmp_path: Path, request: pytest.FixtureRequest
     with Process(
         "PgBouncer",
         [PROGRAM, configuration],
-        log=tmp_path / "log",
+        log=folder / "log",
         environment={},
         user=unprivileged_user(),
         lacks=lacks,
@@ -134,12 +153,7 @@ async def test_the_schema_is_migrated(pgbouncer: str) -> None:
     assert len(set(revisions)) == 1
 
 
-TOLERANT = "ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout"
-
-
-@pytest.mark.parametrize(
-    "pgbouncer", ["", "pool_mode = transaction", f"pool_mode = transaction\n{TOLERANT}"], indirect=True
-)
+@pytest.mark.parametrize("pgbouncer", ["", TRANSACTIONS, f"{TRANSACTIONS}\n{TOLERANT}"], indirect=True)
 async def test_a_pooler_that_nobody_told_us_of_ends_the_start(pgbouncer: str) -> None:
     with pytest.raises(UnusableDatabase, match="DATABASE_POOLER=transaction"):
         await check_usable(pgbouncer, "none")
@@ -147,20 +161,50 @@ async def test_a_pooler_that_nobody_told_us_of_ends_the_start(pgbouncer: str) ->
 
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 def test_both_commands_say_so_in_one_line(pgbouncer: str, command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "clip_registry", command],
+    result = run(pgbouncer, command)
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert "DATABASE_POOLER=transaction" in line
+
+
+@pytest.mark.parametrize("pooler", ["none", "transaction"])
+async def test_a_database_that_is_away_behind_a_pooler_does_not_end_the_start(
+    forsaken: str, pooler: Pooler
+) -> None:
+    await check_usable(forsaken, pooler)
+
+
+def test_a_migration_waits_for_a_database_behind_a_pooler(forsaken: str) -> None:
+    began = time.monotonic()
+    result = run(forsaken, "migrate", "--wait-seconds=3", DATABASE_POOLER="transaction")
+    assert time.monotonic() - began >= 3
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert "cannot migrate: the database cannot be reached" in last
+    assert "DATABASE_POOLER" not in last
+
+
+async def test_a_pooler_without_its_server_leaves_the_next_host_to_be_tried(
+    forsaken: str, database: Database
+) -> None:
+    first, second = make_url(forsaken), make_url(database.url)
+    both = forsaken.replace(f":{first.port}/", f":{first.port},{second.host}:{second.port}/")
+    assert await migrate(both, wait_seconds=0, pooler="transaction")
+
+
+def run(url: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clip_registry", *command],
         env={
-            "DATABASE_URL": pgbouncer,
+            "DATABASE_URL": url,
             "REGISTRY_GATEWAY_TOKEN": "0123456789abcdef",
             "REGISTRY_JANITOR_TOKEN": "fedcba9876543210",
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
             "HTTP_PORT": str(free_port()),
+            **environment,
         },
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (result.returncode, result.stdout) == (2, "")
-    [line] = result.stderr.splitlines()
-    assert "DATABASE_POOLER=transaction" in line
