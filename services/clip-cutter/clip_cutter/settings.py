@@ -130,8 +130,8 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSetti
         default=20,
         ge=1,
         le=100_000,
-        description="Most missing VODs, and highlights of unreadable VODs, that one process skips for a profile"
-        " within the window; at more it holds highlights back.",
+        description="Most missing VODs, and highlights of unreadable VODs, that one process skips for a"
+        " profile within the window; at more it holds highlights back.",
     )
     skip_window_seconds: float = Field(
         default=600, gt=0, le=86_400, description="The window of that limit, in seconds."
