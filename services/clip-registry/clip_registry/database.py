@@ -134,15 +134,20 @@ class _Connector:
             if self.pooled or "unsupported startup parameter" not in str(error):
                 raise
             raise UnusableDatabase(f"{error} (behind PgBouncer, set DATABASE_POOLER=transaction)") from error
-        if not self.pooled and await _is_behind_pooler(connection):
+        try:
+            await self._check(connection)
+        except BaseException:  # a cancelled check, too, must not leave it open
             connection.terminate()
-            raise UnusableDatabase("the database is behind a pooler: set DATABASE_POOLER=transaction")
+            raise
         return connection
 
-
-async def _is_behind_pooler(connection: asyncpg.Connection) -> bool:
-    """Whether another process does the work than the one that greeted us."""
-    return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
+    async def _check(self, connection: asyncpg.Connection) -> None:
+        """Find a pooler that nobody told us of: another process works than greeted us."""
+        if self.pooled:
+            return
+        worker = await connection.fetchval("SELECT pg_backend_pid()", timeout=self._arguments["timeout"])
+        if worker != connection.get_server_pid():
+            raise UnusableDatabase("the database is behind a pooler: set DATABASE_POOLER=transaction")
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

@@ -117,6 +117,34 @@ async def test_a_database_that_is_away_does_not_end_the_start() -> None:
     await check_usable("postgresql://u@127.0.0.1:1/d", "none")
 
 
+@pytest.fixture
+async def slow_url(database: Database) -> AsyncIterator[str]:
+    """A URL on which the question for a pooler is not answered within a minute."""
+    await database.run("CREATE SCHEMA slow")
+    await database.run(
+        "CREATE FUNCTION slow.pg_backend_pid() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(60)'"
+    )
+    yield f"{database.url}?application_name=slow&connect_timeout=1&options=-csearch_path%3Dslow,pg_catalog"
+    await database.run("DROP SCHEMA slow CASCADE")
+
+
+@pytest.mark.parametrize("patience", [0.5, 20], ids=["cancelled", "timed out"])
+async def test_a_connection_whose_check_fails_is_closed(
+    database: Database, slow_url: str, patience: float
+) -> None:
+    async with engine_of(slow_url) as engine:
+        with pytest.raises((TimeoutError, TransientError)):
+            async with asyncio.timeout(patience), transaction(engine):
+                pass
+        # The server notices when the statement is over.
+        await database.run(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'slow'"
+        )
+        await asyncio.sleep(0.5)
+        sessions = await database.run("SELECT state FROM pg_stat_activity WHERE application_name = 'slow'")
+        assert sessions == []
+
+
 class Pair(NamedTuple):
     """Two servers: the second follows the first until it is promoted."""
 
