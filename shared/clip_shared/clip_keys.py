@@ -33,3 +33,9 @@ def account_of(key: str) -> str | None:
     """Return the account that a clip's object belongs to, or None where the key is not a clip's."""
     found = _CLIP_KEY.fullmatch(key)
     return found["account"] if found else None
+
+
+def clip_of(key: str) -> UUID | None:
+    """Return the clip that an object belongs to, or None where the key is not a clip's."""
+    found = _CLIP_KEY.fullmatch(key)
+    return UUID(found["clip"]) if found else None

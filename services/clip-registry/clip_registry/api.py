@@ -166,7 +166,7 @@ def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None
 
     @router.post("/objects/unknown")
     async def unknown_objects(objects: ObjectKeys) -> UnknownObjects:
-        """Those of the objects that no clip owns, in the order asked."""
+        """Those of the objects that no clip owns and no URL can still show, in the order asked."""
         unknown = await store.unknown_objects(objects.bucket, objects.keys)
         metrics.objects_asked(len(objects.keys), unknown=len(unknown))
         return UnknownObjects(keys=tuple(key for key in objects.keys if key in unknown))

@@ -404,6 +404,10 @@ def _unowned() -> Select[Any]:
 
 
 UNOWNED = _unowned()
+CHANGED_WITHIN = select(clips.c.clip_id).where(
+    clips.c.clip_id == func.any(bindparam("clip_ids", type_=ARRAY(Uuid))),
+    clips.c.updated_at > NOW - bindparam("delay", type_=Interval),
+)
 
 
 # Figures for the metrics.

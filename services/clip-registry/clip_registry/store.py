@@ -36,6 +36,7 @@ from clip_registry.domain import (
     unwatched_at,
 )
 from clip_registry.outbox import Outbox
+from clip_shared.clip_keys import clip_of
 from clip_shared.errors import PermanentError
 from clip_shared.events import Event, ReleaseReason
 from clip_shared.registry_api import AccountTotals, ClipStatus, ExpirationResult, ExpiryNoticeResult
@@ -252,10 +253,20 @@ class Store:
             return AccountTotals.model_validate(dict(row))
 
     async def unknown_objects(self, bucket: str, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that no clip owns."""
+        """Those of the keys that no clip owns, and whose clip has not changed within the release delay.
+
+        Every release leaves within that delay of its clip's latest change: until then, URLs may live.
+        """
         async with transaction(self._engine) as connection:
+            # First who owns them: a clip that is given another object meanwhile has changed just now.
             unowned = await self._unowned(connection, {StoredKey(bucket, key) for key in keys})
-        return {each.key for each in unowned}
+            clip_ids = {each.key: clip_of(each.key) for each in unowned}
+            changed = await connection.execute(
+                sql.CHANGED_WITHIN,
+                {"clip_ids": [each for each in clip_ids.values() if each], "delay": self._release_delay},
+            )
+            recent = set(changed.scalars())
+        return {key for key, clip_id in clip_ids.items() if clip_id not in recent}
 
     async def figures(self) -> Figures:
         """Count for the metrics. Reads an index of the living clips: for a timer, not for a request."""

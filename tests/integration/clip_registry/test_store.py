@@ -445,6 +445,27 @@ async def test_unknown_objects_are_those_of_no_living_clip(database: Database, s
     assert await store.unknown_objects("clips", []) == set()
 
 
+async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
+    store = database.store(release_delay=HOUR)
+    old, new = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
+    await store.record([Offer(old, "created-5")])
+    await store.record([Offer(new, "created-6")])
+    keys = [old.object_key, str(old.poster_key), new.object_key, a_cut("hl-2").object_key]
+    assert await store.unknown_objects("clips", keys) == {a_cut("hl-2").object_key}
+    await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
+    assert await store.unknown_objects("clips", keys) == {*keys} - {new.object_key}
+
+
+async def test_a_purged_clips_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
+    store = database.store(release_delay=HOUR)
+    [recorded] = await store.record([Offer(a_cut(), "created-5")])
+    await database.expire(recorded.clip)
+    await store.expire(10, None)
+    assert await store.unknown_objects("clips", [a_cut().object_key]) == set()
+    await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
+    assert await store.unknown_objects("clips", [a_cut().object_key]) == {a_cut().object_key}
+
+
 async def test_figures(database: Database, store: Store) -> None:
     for status in ClipStatus:
         await a_stored_clip(database, status, a_cut(status))

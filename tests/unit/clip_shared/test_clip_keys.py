@@ -2,7 +2,7 @@ from uuid import UUID
 
 import pytest
 
-from clip_shared.clip_keys import account_of, is_clip_key, poster_key, video_key
+from clip_shared.clip_keys import account_of, clip_of, is_clip_key, poster_key, video_key
 from clip_shared.events import clip_id_for
 
 CLIP = clip_id_for("highlight-1")
@@ -12,6 +12,7 @@ def test_the_keys_of_a_clip_are_recognised() -> None:
     for key in (video_key("account_1", CLIP, "event-1"), poster_key("account_1", CLIP, "event-1")):
         assert is_clip_key(key)
         assert account_of(key) == "account_1"
+        assert clip_of(key) == CLIP
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_the_keys_of_a_clip_are_recognised() -> None:
 def test_nothing_else_is_a_clip(key: str) -> None:
     assert not is_clip_key(key)
     assert account_of(key) is None
+    assert clip_of(key) is None
 
 
 def test_keys_are_what_the_contract_says() -> None:
