@@ -1,5 +1,6 @@
 """The connection to PostgreSQL: a bounded pool, timeouts on both ends, and its errors in our words."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -68,7 +69,11 @@ def open_engine(
             "async_creator_fn": connector.connect,
             **({"prepared_statement_cache_size": 0} if connector.pooled else {}),
         },
-        execution_options={"limits": limits if connector.pooled else {}},
+        execution_options={
+            "limits": limits if connector.pooled else {},
+            "connecting_seconds": connector.longest_seconds,
+            "answer_seconds": connector.answer_seconds,
+        },
     )
     event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
     return engine
@@ -98,6 +103,9 @@ class _Connector:
     ) -> None:
         self.pooled = pooled
         self._hosts = list(url.hosts)
+        # Connecting, and the check for a pooler, for each host.
+        self.longest_seconds = 2 * url.connect_timeout_seconds * len(url.hosts)
+        self.answer_seconds = math.inf if command_timeout is None else command_timeout
         self._arguments: dict[str, Any] = {
             "timeout": url.connect_timeout_seconds,
             "command_timeout": command_timeout,

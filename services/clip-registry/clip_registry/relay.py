@@ -50,8 +50,16 @@ DATABASE_PAUSE_SECONDS = 1.0
 # An event that fails for a reason that we do not know, and not because the bus is out, is set aside after so
 # many attempts.
 MAX_SURPRISED_ATTEMPTS = 10
-# Every wait of the relay is shorter, however long an outage is.
-HANGS_AFTER_SECONDS = 120.0
+# More than a turn waits for the bus, and rests.
+OWN_WAITS_SECONDS = 60.0
+# The questions of a turn: fetch, begin, delete, give back, commit. In an outage, the first to fail ends it.
+QUESTIONS = 5
+
+
+def hangs_after_seconds(engine: AsyncEngine) -> float:
+    """How long a turn of the relay may take, in an outage too: a longer one is a hang."""
+    options = engine.get_execution_options()
+    return float(OWN_WAITS_SECONDS + options["connecting_seconds"] + QUESTIONS * options["answer_seconds"])
 
 
 def _release() -> Any:
@@ -121,7 +129,7 @@ class Relay:
         """
         if not self.runs:
             raise RuntimeError("the relay has ended")
-        if (seconds := time.monotonic() - self._turned_at) > HANGS_AFTER_SECONDS:
+        if (seconds := time.monotonic() - self._turned_at) > hangs_after_seconds(self._engine):
             raise RuntimeError(f"the relay has been hanging for {seconds:.0f} s")
 
     def start(self) -> None:

@@ -444,7 +444,7 @@ async def test_a_relay_that_hangs_or_ended_is_not_alive(
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
         await outbox.check_alive()
-        monkeypatch.setattr(relay, "HANGS_AFTER_SECONDS", 0.3)
+        monkeypatch.setattr(relay, "hangs_after_seconds", lambda _: 0.3)
         for _ in range(5):
             await asyncio.sleep(0.1)
             await outbox.check_alive()
