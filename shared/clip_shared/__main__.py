@@ -206,7 +206,9 @@ def replay_skips(
     reason: Reason = None,
     profile: Profile = None,
     since: Since = None,
-    limit: Limit = 1000,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, oldest first; unset: all.")
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")
     ] = False,
@@ -216,7 +218,7 @@ def replay_skips(
     if not yes:
         count = len(_run(skips.find(settings, wanted)))
         typer.echo(
-            f"would send to {HighlightDetected.TOPIC}: {min(count, limit)} of {count} skipped;"
+            f"would send to {HighlightDetected.TOPIC}: {min(count, limit or count)} of {count} skipped;"
             " repeat with --yes to do it"
         )
         return

@@ -160,8 +160,9 @@ async def _dealt_with(reader: LogReader, partitions: list[TopicPartition]) -> se
         ours = {offset: time for (place, offset), time in noted.items() if place == partition}
         if candidates := {offset for offset in ours if first <= offset < last}:
             # A note that is older than every letter speaks of a topic that was deleted and made again.
-            oldest = (await anext(reader.read(partition, first, last))).timestamp
-            found |= {(partition, offset) for offset in candidates if ours[offset] >= oldest}
+            oldest = await anext(reader.read(partition, first, last), None)
+            if oldest is not None:  # else the retention has just ended
+                found |= {(partition, offset) for offset in candidates if ours[offset] >= oldest.timestamp}
     return found
 
 

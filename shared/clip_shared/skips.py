@@ -52,8 +52,8 @@ async def find(settings: KafkaSettings, wanted: Wanted) -> list[Skip]:
         return await _find(reader, wanted)
 
 
-async def replay(settings: KafkaSettings, wanted: Wanted, *, limit: int) -> Replayed:
-    """Send the highlights of skips once more, oldest first, at most ``limit``."""
+async def replay(settings: KafkaSettings, wanted: Wanted, *, limit: int | None) -> Replayed:
+    """Send the highlights of skips once more, oldest first, at most ``limit`` (None: all)."""
     topics = (ClipSkipped.TOPIC, HighlightDetected.TOPIC)
     async with log_reader(settings, "replay skips", *topics) as reader, sender(settings) as producer:
         skips = (await _find(reader, wanted))[:limit]
