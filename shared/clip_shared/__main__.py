@@ -13,12 +13,21 @@ import typer
 from clip_shared import dlq, schemas, skips
 from clip_shared.acls import create_acls
 from clip_shared.dead_letter import DLQ_SUFFIX
-from clip_shared.errors import ClipsError
+from clip_shared.errors import ClipsError, PermanentError
 from clip_shared.events import DailyTick, Event, HighlightDetected, SkipReason
 from clip_shared.kafka import publish_once
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
 from clip_shared.storage import ensure_buckets
-from clip_shared.topics import TOPICS, correct, create_topics, differences, types_of
+from clip_shared.topics import (
+    TOPICS,
+    correct,
+    create_topics,
+    differences,
+    grow,
+    growths,
+    types_of,
+    with_partitions,
+)
 from clip_shared.topics import Topic as TopicConfig
 
 cli = typer.Typer(
@@ -57,29 +66,76 @@ def create(
         bool, typer.Option("--apply", help="Also correct the configs of topics that exist.")
     ] = False,
     acls: Annotated[bool, typer.Option("--acls", help="And the ACLs of each service's user.")] = False,
+    partitions: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="TOPIC_PARTITIONS",
+            metavar="TOPIC=COUNT",
+            help="How many partitions a topic has; several by repetition, in the environment by spaces.",
+        ),
+    ] = None,
 ) -> None:
     """Create the topics that are missing (KAFKA_BOOTSTRAP_SERVERS says where). Safe to repeat.
 
-    A topic that exists is left as it is, and what its configs differ in is said; --apply corrects it.
+    A topic that exists is left as it is, and what it differs in is said; --apply corrects it.
+
+    Partitions are only ever added, and only to topics that --partitions names. The events of one key share a
+    partition, and most keys change theirs with the number: until what stands in the old partitions is
+    handled, events of one key may be handled in another order, or at the same time. Our services bear that.
+    Readers of clip-lifecycle must drop a version lower than the one they have. To keep the order, stop the
+    producers, wait until no group has lag, add the partitions, and start the producers again.
     """
-    settings = load_settings(KafkaSettings)
-    created = _run(create_topics(settings, replication_factor=replication_factor, topics=TOPICS))
+    settings, counts = load_settings(KafkaSettings), _counts(partitions or [])
+    topics = _topics(counts)
+    created = _run(create_topics(settings, replication_factor=replication_factor, topics=topics))
     for name, is_new in created.items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
-    _show_differences(settings, [topic for topic in TOPICS if not created[topic.name]], apply=apply)
+    existing = [topic for topic in topics if not created[topic.name]]
+    is_told = _show_differences(settings, existing, apply=apply)
+    is_told |= _show_growths(settings, [topic for topic in existing if topic.name in counts], apply=apply)
+    if is_told and not apply:
+        typer.echo("correct them with: clip-shared topics create --apply")
     for acl in _run(create_acls(settings)) if acls else []:
         typer.echo(f"{acl.name:28} {acl.user} may {acl.operation.name.lower()}")
 
 
-def _show_differences(settings: KafkaSettings, topics: list[TopicConfig], *, apply: bool) -> None:
+def _counts(words: list[str]) -> dict[str, int]:
+    """Read TOPIC=COUNT."""
+    found = [word.partition("=") for word in words]
+    if wrong := [
+        f"{name}{sign}{count}" for name, sign, count in found if not count.isdecimal() or int(count) < 1
+    ]:
+        raise typer.BadParameter(f"not TOPIC=COUNT: {', '.join(wrong)}", param_hint="--partitions")
+    return {name: int(count) for name, _, count in found}
+
+
+def _topics(counts: dict[str, int]) -> tuple[TopicConfig, ...]:
+    try:
+        return with_partitions(counts, TOPICS)
+    except PermanentError as error:
+        raise typer.BadParameter(str(error), param_hint="--partitions") from error
+
+
+def _show_growths(settings: KafkaSettings, topics: list[TopicConfig], *, apply: bool) -> bool:
+    """Say which topics have too few partitions; returns whether there are any."""
+    too_small = _run(growths(settings, topics)) if topics else []
+    if apply:
+        _run(grow(settings, too_small))
+    for each in too_small:
+        now = f"was {each.found}, now {each.wanted}" if apply else f"is {each.found}, should be {each.wanted}"
+        typer.echo(f"{each.topic:28} partitions {now}")
+    return bool(too_small)
+
+
+def _show_differences(settings: KafkaSettings, topics: list[TopicConfig], *, apply: bool) -> bool:
+    """Say which configs are not what they should be; returns whether there are any."""
     different = _run(differences(settings, topics))
     if apply:
         _run(correct(settings, different))
     for each in different:
         now = f"was {each.found}, now {each.wanted}" if apply else f"is {each.found}, should be {each.wanted}"
         typer.echo(f"{each.topic:28} {each.config} {now}")
-    if different and not apply:
-        typer.echo("correct them with: clip-shared topics create --apply")
+    return bool(different)
 
 
 @buckets_cli.command("create")

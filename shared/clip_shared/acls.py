@@ -57,7 +57,12 @@ class Access:
 
 ACCESS = (
     Access("platform", reads=("clip-lifecycle",), writes=("highlight-detected",)),
-    Access("clip-cutter", reads=("highlight-detected",), writes=("clip-created", "clip-skipped")),
+    # What has to be re-encoded, it sends to itself: see docs/decisions/0031.
+    Access(
+        "clip-cutter",
+        reads=("highlight-detected", "highlight-encodings"),
+        writes=("highlight-encodings", "clip-created", "clip-skipped"),
+    ),
     Access(
         "clip-registry",
         reads=("clip-created", "clip-skipped"),

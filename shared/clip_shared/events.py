@@ -157,6 +157,14 @@ class CutMode(StrEnum):
     EXACT = "exact"
 
 
+class TrackFate(StrEnum):
+    """What became of a kind of track of the VOD in a clip."""
+
+    COPIED = "copied"
+    RE_ENCODED = "re_encoded"
+    LEFT_OUT = "left_out"
+
+
 class SkipReason(StrEnum):
     """Why a highlight became no clip."""
 
@@ -193,6 +201,13 @@ class PosterObject(Contract):
     key: ObjectKey
 
 
+class TrackReceipt(Contract):
+    """What became of the video, or of the audio, in a clip."""
+
+    fate: TrackFate
+    reason: Text | None = Field(default=None, description="Why it was not copied; null where it was.")
+
+
 class CutReceipt(Contract):
     """What was asked of the cutter and what it did. Times are seconds from the start of the VOD."""
 
@@ -206,6 +221,15 @@ class CutReceipt(Contract):
     )
     fallback_reason: Text | None = Field(
         default=None, description="Why a copy was given up for a re-encode; null where it was not."
+    )
+    video: TrackReceipt | None = Field(
+        default=None, description="What became of the video; null in receipts from before this field."
+    )
+    audio: TrackReceipt | None = Field(
+        default=None, description="What became of the audio; null in receipts from before this field."
+    )
+    remark: Text | None = Field(
+        default=None, description="What a viewer should know of the VOD, such as that it breaks off."
     )
 
 
@@ -237,6 +261,15 @@ class HighlightDetected(Highlight, EventData):
     def key(self) -> str:
         """Keep the events of one highlight in order."""
         return self.stream_highlight_id
+
+
+class EncodingRequested(HighlightDetected):
+    """A highlight whose clip has to be re-encoded, with the id and the time of the highlight's own event."""
+
+    TYPE: ClassVar[str] = "highlight.encoding-requested.v1"
+    TOPIC: ClassVar[str] = "highlight-encodings"
+
+    reason: Text = Field(description="Why its video cannot be copied.")
 
 
 class HighlightOutcome(Highlight, EventData):
@@ -404,6 +437,7 @@ class DailyTick(EventData):
 
 EVENT_TYPES: tuple[type[EventData], ...] = (
     HighlightDetected,
+    EncodingRequested,
     ClipCreated,
     ClipSkipped,
     ClipAvailable,

@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 import uvicorn
@@ -157,22 +156,15 @@ async def _run_check(check: Check) -> tuple[str, str | None]:
     return ("degraded", shortfall) if shortfall else ("ready", None)
 
 
-def serve(
-    name: str,
-    settings_class: type[Settings],
-    build: Callable[[Settings], FastAPI],
-    *,
-    socket: Path | None = None,
-) -> None:
+def serve(name: str, settings_class: type[Settings], build: Callable[[Settings], FastAPI]) -> None:
     """Run a service until SIGTERM or SIGINT; then stop accepting, drain, and leave within the grace period.
 
-    ``build`` makes the operations application: see :func:`create_app`. It is served on OPERATIONS_PORT, or
-    on a Unix ``socket``. Exits with 2 when the settings cannot be used, and with 3 when the service could not
-    start.
+    ``build`` makes the operations application: see :func:`create_app`. It is served on OPERATIONS_PORT.
+    Exits with 2 when the settings cannot be used, and with 3 when the service could not start.
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
-    asyncio.run(_run(_built(build, settings), settings, socket))
+    asyncio.run(_run(_built(build, settings), settings))
 
 
 def _built(build: Callable[[Settings], FastAPI], settings: Settings) -> FastAPI:
@@ -184,12 +176,12 @@ def _built(build: Callable[[Settings], FastAPI], settings: Settings) -> FastAPI:
         sys.exit(2)
 
 
-async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> None:
+async def _run(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve until told to stop. Metrics and health are served longest: they tell how the stop goes."""
     stop = _stop_signal()
     async with AsyncExitStack() as operations, _started(app):
-        address = {"port": settings.operations_port} if socket is None else {"uds": str(socket)}
-        await operations.enter_async_context(_serving(app, settings, OPERATIONS_CONNECTIONS, **address))
+        port = settings.operations_port
+        await operations.enter_async_context(_serving(app, settings, OPERATIONS_CONNECTIONS, port))
         if isinstance(settings, ApiSettings):
             await _serve_api(app, settings, stop)
         else:
@@ -199,7 +191,7 @@ async def _run(app: FastAPI, settings: ServiceSettings, socket: Path | None) -> 
 
 async def _serve_api(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
     """Serve the API until told to stop, and on until load balancers had the time to notice."""
-    async with _serving(app.state.api, settings, settings.http_max_connections, port=settings.http_port):
+    async with _serving(app.state.api, settings, settings.http_max_connections, settings.http_port):
         await stop.wait()
         app.state.stopping = True
         await asyncio.sleep(settings.shutdown_delay_seconds)
@@ -234,7 +226,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _serving(
-    app: FastAPI, settings: ServiceSettings, most_connections: int, **address: Any
+    app: FastAPI, settings: ServiceSettings, most_connections: int, port: int
 ) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
@@ -248,7 +240,7 @@ async def _serving(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds)),
-        **address,
+        port=port,
     )
     server = _Server(config)
     # Here rather than in the task: what cannot listen leaves with its own exit status, and says why.

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError, for_code
 
 from clip_shared.dead_letter import DLQ_SUFFIX
 from clip_shared.errors import PermanentError, TransientError
@@ -53,6 +53,13 @@ _LIVE = (
         "Moments of VODs that are worth a clip, from the platform's detector.",
         _BROKERS_CLOCK,
     ),
+    Topic(
+        "highlight-encodings",
+        6,
+        7,
+        "Highlights whose clips have to be re-encoded, from cutter to cutter.",
+        _BROKERS_CLOCK,
+    ),
     Topic("clip-created", 6, 7, "Clips that are cut and complete in the free bucket."),
     Topic("clip-skipped", 6, 7, "Highlights that became no clip, and why."),
     Topic("clip-lifecycle", 6, 7, "Every change in a clip's life, in order per clip."),
@@ -60,7 +67,14 @@ _LIVE = (
     Topic("daily-tick", 1, 2, "The scheduler's call to clean up."),
 )
 
-_CONSUMED = ("highlight-detected", "clip-created", "clip-skipped", "clip-objects-released", "daily-tick")
+_CONSUMED = (
+    "highlight-detected",
+    "highlight-encodings",
+    "clip-created",
+    "clip-skipped",
+    "clip-objects-released",
+    "daily-tick",
+)
 DLQ_RETENTION_DAYS = 30
 # Twice what a producer may send, so that whatever fitted its topic fits here, with its notes.
 _DLQ_CONFIGS = {"max.message.bytes": str(2 * 1024 * 1024), **_BROKERS_CLOCK}
@@ -102,6 +116,74 @@ class Difference:
     config: str
     found: str | None
     wanted: str
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A topic that has fewer partitions than it should have."""
+
+    topic: str
+    found: int
+    wanted: int
+
+
+def with_partitions(counts: Mapping[str, int], topics: Iterable[Topic] = TOPICS) -> tuple[Topic, ...]:
+    """Return the topics, those that ``counts`` names with as many partitions.
+
+    Raises:
+        PermanentError: a name is no topic's, or that topic has one partition by design.
+    """
+    by_name = {each.name: each for each in topics}
+    for name in counts:
+        if name not in by_name:
+            raise PermanentError(f"there is no topic {name}: see clip-shared topics list")
+        if by_name[name].partitions == 1:
+            raise PermanentError(f"{name} has one partition by design: its work is not shared")
+    return tuple(
+        replace(each, partitions=counts.get(name, each.partitions)) for name, each in by_name.items()
+    )
+
+
+async def growths(settings: KafkaSettings, topics: Iterable[Topic]) -> list[Growth]:
+    """Find the existing topics that have fewer partitions than they should have.
+
+    Raises:
+        PermanentError: a topic has more, or we may not see it.
+        TransientError: the bus cannot be reached, or a topic is missing.
+    """
+    wanted = {each.name: each.partitions for each in topics}
+    async with _admin(settings, "count the topics' partitions") as admin:
+        found = [Growth(name, count, wanted[name]) for name, count in await _partition_counts(admin, wanted)]
+    for each in found:
+        if each.found > each.wanted:
+            raise PermanentError(
+                f"{each.topic} has {each.found} partitions, and Kafka takes none away:"
+                f" name {each.found} or more in place of {each.wanted}"
+            )
+    return [each for each in found if each.found < each.wanted]
+
+
+async def grow(settings: KafkaSettings, found: Iterable[Growth]) -> None:
+    """Add the partitions that are missing.
+
+    Raises:
+        PermanentError: the bus refused.
+        TransientError: the bus cannot be reached.
+    """
+    async with _admin(settings, "add partitions") as admin:
+        for each in found:
+            try:
+                await admin.create_partitions({each.topic: NewPartitions(each.wanted)})
+            except BrokerResponseError as error:
+                kind = TransientError if error.retriable else PermanentError
+                raise kind(f"the bus refused to add partitions to {each.topic}: {error}") from error
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> list[tuple[str, int]]:
+    described = await _describe(admin, list(names))
+    for each in described:
+        _check(each["error_code"], f"cannot describe {each['topic']}")
+    return [(each["topic"], len(each["partitions"])) for each in described]
 
 
 async def create_topics(

@@ -1,11 +1,13 @@
 """The topics on a real broker have the configs that we want, also those that existed before."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
@@ -16,7 +18,18 @@ from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import HighlightDetected
 from clip_shared.log_reader import log_reader
 from clip_shared.settings import KafkaSettings
-from clip_shared.topics import TOPICS, Difference, Topic, correct, create_topics, differences
+from clip_shared.topics import (
+    TOPICS,
+    Difference,
+    Growth,
+    Topic,
+    correct,
+    create_topics,
+    differences,
+    grow,
+    growths,
+    with_partitions,
+)
 from tests.integration.clip_shared.buses import admin_of
 
 DETECTED = next(each for each in TOPICS if each.name == HighlightDetected.TOPIC)
@@ -80,6 +93,94 @@ def test_the_command_says_it_and_applies_it(
     assert first[-1] == "correct them with: clip-shared topics create --apply"
     assert f"{old.name:28} message.timestamp.type was CreateTime, now LogAppendTime" in run("--apply")
     assert run() == [f"{old.name:28} exists"]
+
+
+def run_create(settings: KafkaSettings, *words: str, **environment: str) -> tuple[int, list[str], str]:
+    servers = {"KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers}
+    done = CliRunner().invoke(cli, ["topics", "create", *words], env={**servers, **environment})
+    return done.exit_code, done.stdout.splitlines(), done.stderr
+
+
+@pytest.fixture
+async def shared(kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Topic]:
+    """A topic with two partitions, the only one that the command knows."""
+    topic = replace(DETECTED, name=f"test-{uuid.uuid4().hex[:8]}", partitions=2)
+    monkeypatch.setattr("clip_shared.__main__.TOPICS", (topic,))
+    await create_topics(kafka_settings, replication_factor=1, topics=[topic])
+    yield topic
+    async with admin_of(kafka_settings) as admin:
+        await admin.delete_topics([topic.name])
+
+
+def test_partitions_are_added_when_told_and_never_taken_away(
+    kafka_settings: KafkaSettings, shared: Topic
+) -> None:
+    name = shared.name
+    wish = ("--partitions", f"{name}=5")
+    assert run_create(kafka_settings, *wish) == (
+        0,
+        [
+            f"{name:28} exists",
+            f"{name:28} partitions is 2, should be 5",
+            "correct them with: clip-shared topics create --apply",
+        ],
+        "",
+    )
+    code, lines, _ = run_create(kafka_settings, "--apply", TOPIC_PARTITIONS=f"{name}=5")
+    assert (code, lines[1:]) == (0, [f"{name:28} partitions was 2, now 5"])
+    assert run_create(kafka_settings, *wish, "--apply") == (0, [f"{name:28} exists"], "")
+    # Who names no number wants none.
+    assert run_create(kafka_settings, "--apply") == (0, [f"{name:28} exists"], "")
+    code, _, problem = run_create(kafka_settings, "--partitions", f"{name}=3", "--apply")
+    assert code == 1
+    assert problem == f"{name} has 5 partitions, and Kafka takes none away: name 5 or more in place of 3\n"
+
+
+async def test_a_new_topic_has_the_partitions_that_it_is_given(kafka_settings: KafkaSettings) -> None:
+    topic = replace(DETECTED, name=f"test-{uuid.uuid4().hex[:8]}")
+    wanted = with_partitions({topic.name: 9}, [topic])
+    await create_topics(kafka_settings, replication_factor=1, topics=wanted)
+    assert await growths(kafka_settings, wanted) == []
+    assert await growths(kafka_settings, with_partitions({topic.name: 12}, [topic])) == [
+        Growth(topic.name, 9, 12)
+    ]
+    async with admin_of(kafka_settings) as admin:
+        await admin.delete_topics([topic.name])
+
+
+async def test_what_is_sent_to_new_partitions_is_read_from_their_start(
+    kafka_settings: KafkaSettings, shared: Topic
+) -> None:
+    """A consumer learns of a new partition later than a producer may: what came first is not passed over."""
+    servers = kafka_settings.kafka_bootstrap_servers
+    options: dict[str, Any] = {"auto_offset_reset": "earliest", "metadata_max_age_ms": 1000}
+    async with AIOKafkaConsumer(
+        shared.name, bootstrap_servers=servers, group_id=shared.name, **options
+    ) as consumer:
+        await grow(kafka_settings, await growths(kafka_settings, [replace(shared, partitions=4)]))
+        async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+            for number in range(4):
+                await producer.send_and_wait(shared.name, bytes([number]), partition=number)
+        async with asyncio.timeout(30):
+            found = [await consumer.getone() for _ in range(4)]
+    assert {each.partition for each in found} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("wish", "problem"),
+    [
+        ("nowhere=3", "there is no topic nowhere"),
+        ("daily-tick=2", "daily-tick has one partition by design"),
+        ("highlight-detected", "not TOPIC=COUNT: highlight-detected"),
+        ("highlight-detected=0", "not TOPIC=COUNT: highlight-detected=0"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(
+    kafka_settings: KafkaSettings, wish: str, problem: str
+) -> None:
+    code, lines, error = run_create(kafka_settings, "--partitions", wish, NO_COLOR="1", COLUMNS="200")
+    assert (code, lines) == (2, [])
+    assert problem in error
 
 
 async def test_what_is_missing_is_said(
