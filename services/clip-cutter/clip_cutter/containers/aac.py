@@ -1,0 +1,210 @@
+"""AAC (ISO/IEC 14496-3), and how MP4 describes it (ISO/IEC 14496-14 §5.6)."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Self
+
+from clip_cutter.containers.bits import Bits
+from clip_cutter.containers.model import Format, NotPlain
+
+RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+EXPLICIT_RATE = 15
+CHANNELS = {
+    1: 1,
+    2: 2,
+    3: 3,
+    4: 4,
+    5: 5,
+    6: 6,
+    7: 8,
+    11: 7,
+    12: 8,
+    14: 8,
+}  # by channel configuration (table 1.19)
+FRAME_SAMPLES = 1024  # that a frame holds, at the rate of its configuration
+
+# Audio object types (table 1.17).
+MAIN, LOW_COMPLEXITY, SCALABLE_RATE, LONG_TERM, SBR, PS = 1, 2, 3, 4, 5, 29
+GENERAL = frozenset({MAIN, LOW_COMPLEXITY, SCALABLE_RATE, LONG_TERM})
+ESCAPE = 31
+SBR_SYNC, PS_SYNC = 0x2B7, 0x548
+SBR_BITS, PS_BITS = 11 + 5 + 1, 11 + 1  # that an extension has at least
+MAX_WEB_CHANNELS = 6
+MAX_CONFIG = 64
+MAX_RATE = 192_000
+
+ADTS_HEAD = 7
+ADTS_SYNC = 0xFFF
+ADTS_CRC = 2
+
+# Descriptors (ISO/IEC 14496-1 §7.2.2.1).
+ES, DECODER, SPECIFIC, SYNC_LAYER = 3, 4, 5, 6
+MPEG4_AUDIO, AUDIO_STREAM = 0x40, 0x15
+MP4_SYNC_LAYER = b"\2"
+MAX_WRITTEN_RATE = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Config:
+    """An AudioSpecificConfig (§1.6.2.1).
+
+    Args:
+        object_type: 2 is AAC-LC; 5 is HE-AAC (with SBR), 29 is HE-AAC v2 (with PS too).
+        rate: samples a second of the core: a frame holds 1024 of them, whatever SBR makes of it.
+        output_rate: samples a second that a decoder gives, as far as the configuration says it.
+        channels: that a decoder gives.
+    """
+
+    object_type: int
+    rate: int
+    output_rate: int
+    channels: int
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read one.
+
+        Raises:
+            NotPlain: the data is not valid, or of a kind that is not AAC as broadcast.
+        """
+        if len(data) > MAX_CONFIG:
+            raise NotPlain(f"an AAC configuration of {len(data)} bytes")
+        bits = Bits(data)
+        kind, rate = _read_object_type(bits), _read_rate(bits)
+        channels, core, output_rate = bits.read(4), kind, rate
+        if kind in (SBR, PS):
+            output_rate, core = _read_rate(bits), _read_object_type(bits)
+        _read_general(bits, core)
+        if kind == core:
+            kind, output_rate = _read_extension(bits, kind, rate)
+        if channels not in CHANNELS:
+            raise NotPlain(f"AAC with channel configuration {channels}")
+        return cls(kind, rate, output_rate, 2 if kind == PS else CHANNELS[channels])
+
+    @property
+    def is_web(self) -> bool:
+        """Return whether every browser plays it."""
+        return self.object_type in (LOW_COMPLEXITY, SBR, PS) and self.channels <= MAX_WEB_CHANNELS
+
+
+class AdtsFrame(NamedTuple):
+    """A frame of ADTS: its AudioSpecificConfig, and where its payload (without the header) lies."""
+
+    config: bytes
+    start: int
+    end: int
+
+
+def format_of(config: bytes) -> Format:
+    """Return the format that an AudioSpecificConfig describes, with an ``mp4a`` entry.
+
+    Its rate is the core's: a sample of the track lasts 1024 ticks of it.
+
+    Raises:
+        NotPlain: the configuration is not valid, or of a kind that is not AAC as broadcast.
+    """
+    audio = Config.read(config)
+    return Format(
+        codec="aac",
+        entry=_entry(config, audio),
+        rate=audio.rate,
+        channels=audio.channels,
+        is_web=audio.is_web,
+    )
+
+
+def adts_frames(data: bytes) -> Iterator[AdtsFrame]:
+    """Yield the frames that ``data`` consists of (§1.A.3.2), each behind the one before it.
+
+    Stops before the first byte that begins no whole frame: the last frame's ``end`` (or 0) tells where.
+
+    Raises:
+        NotPlain: a frame holds several blocks of samples, or does not say its channels.
+    """
+    at = 0
+    while at + ADTS_HEAD <= len(data):
+        head = int.from_bytes(data[at : at + ADTS_HEAD])
+        size, start = head >> 13 & 0x1FFF, at + ADTS_HEAD + (0 if head >> 40 & 1 else ADTS_CRC)
+        if not _is_adts(head) or start >= at + size or at + size > len(data):
+            return
+        if head & 3:
+            raise NotPlain("AAC of which a frame has several blocks")
+        at += size
+        yield AdtsFrame(_adts_config(head >> 38 & 3, head >> 34 & 15, head >> 30 & 7), start, at)
+
+
+def _is_adts(head: int) -> bool:
+    """Whether 7 bytes begin with the sync word, layer 0, and name a rate that exists."""
+    return head >> 44 == ADTS_SYNC and not head >> 41 & 3 and head >> 34 & 15 < len(RATES)
+
+
+@lru_cache(maxsize=64)
+def _adts_config(profile: int, rate: int, channels: int) -> bytes:
+    if not channels:
+        raise NotPlain("AAC that does not say its channels")
+    return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2)
+
+
+def _read_object_type(bits: Bits) -> int:
+    kind = bits.read(5)
+    return 32 + bits.read(6) if kind == ESCAPE else kind
+
+
+def _read_rate(bits: Bits) -> int:
+    index = bits.read(4)
+    if index == EXPLICIT_RATE:
+        rate = bits.read(24)
+    elif index < len(RATES):
+        rate = RATES[index]
+    else:
+        raise NotPlain(f"AAC with rate index {index}")
+    if not 0 < rate <= MAX_RATE:
+        raise NotPlain(f"AAC with {rate} samples a second")
+    return rate
+
+
+def _read_general(bits: Bits, kind: int) -> None:
+    """Read a GASpecificConfig (§4.4.1) of frames with 1024 samples."""
+    if kind not in GENERAL:
+        raise NotPlain(f"MPEG-4 audio of type {kind}")
+    if bits.flag():
+        raise NotPlain("AAC with 960 samples a frame")
+    if bits.flag():
+        bits.read(14)  # delay of the core coder
+    bits.flag()
+
+
+def _read_extension(bits: Bits, kind: int, rate: int) -> tuple[int, int]:
+    """Return the type and the rate that stand behind the core's for decoders that know SBR (§1.6.5)."""
+    if bits.left < SBR_BITS or bits.read(11) != SBR_SYNC:
+        return kind, rate
+    if _read_object_type(bits) != SBR or not bits.flag():
+        return kind, rate
+    output_rate = _read_rate(bits)
+    has_ps = bits.left >= PS_BITS and bits.read(11) == PS_SYNC and bits.flag()
+    return PS if has_ps else SBR, output_rate
+
+
+def _entry(config: bytes, audio: Config) -> bytes:
+    """Return an audio sample entry (ISO/IEC 14496-12 §12.2.3)."""
+    rate = audio.rate if audio.rate <= MAX_WRITTEN_RATE else 0
+    head = struct.pack(">6xH8xHH4xI", 1, audio.channels, 16, rate << 16)
+    return _box(b"mp4a", head, _box(b"esds", bytes(4), _stream_descriptor(config)))
+
+
+def _stream_descriptor(config: bytes) -> bytes:
+    """Return an ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5) that leaves sizes and bit rates open."""
+    about = struct.pack(">BB11x", MPEG4_AUDIO, AUDIO_STREAM)
+    decoder = _descriptor(DECODER, about + _descriptor(SPECIFIC, config))
+    return _descriptor(ES, bytes(3) + decoder + _descriptor(SYNC_LAYER, MP4_SYNC_LAYER))
+
+
+def _descriptor(tag: int, content: bytes) -> bytes:
+    return bytes([tag, len(content)]) + content
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind) + body

@@ -1,0 +1,377 @@
+"""H.264 (ITU-T H.264), and how MP4 and FLV store it (ISO/IEC 14496-15 §5)."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from clip_cutter.containers.bits import Bits
+from clip_cutter.containers.model import Format, NotPlain
+
+# Types of NAL units (table 7-1).
+NON_IDR, IDR, SEI, SPS, PPS, AUD, END_OF_SEQUENCE, END_OF_STREAM, FILLER, SPS_EXTENSION = 1, 5, *range(6, 14)
+PARTITIONS = (2, 3, 4)
+TYPE = 0x1F
+START_CODE = b"\0\0\1"
+
+BASELINE, MAIN, HIGH = 66, 77, 100
+# Profiles whose SPS says how colours are sampled (§7.3.2.1.1), and whose record may say it too.
+SAMPLED = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+RECORDED = frozenset({100, 110, 122, 144, 244, 44})
+WEB = frozenset({BASELINE, MAIN, HIGH})
+
+YUV_420, YUV_444 = 1, 3
+MACROBLOCK = 16
+MAX_SIDE = 16384
+WEB_BIT_DEPTH, MAX_BIT_DEPTH = 8, 14
+MIN_SPS, MAX_UNIT = 5, 16 * 1024  # bytes of a parameter set
+MAX_SPS, MAX_PPS = 31, 255  # of a record
+RECORD_HEAD = 6
+SMALL_LISTS, SMALL, LARGE = 6, 16, 64  # scaling lists: how many are of 4x4 numbers; the others are of 8x8
+EXTENDED_SAR = 255
+# Shapes of a pixel, width by height (table E-1).
+SHAPES = (
+    *((1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33)),
+    *((18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1)),
+)
+
+BOX_HEAD = struct.Struct(">I4s")
+ENTRY_HEAD = 8 + 78  # of a visual sample entry, before the boxes in it (ISO/IEC 14496-12 §12.1.3)
+RESOLUTION = 72 << 16
+DEPTH = 24
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What the numbers of a picture mean (§E.2.1): codes of ITU-T H.273. 2 stands for "not said"."""
+
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+    is_full_range: bool = False
+
+
+@dataclass(frozen=True)
+class Sps:
+    """A sequence parameter set (§7.3.2.1.1).
+
+    Args:
+        number: by which picture parameter sets name it.
+        profile, constraints, level: its three bytes.
+        chroma_format: 1 is 4:2:0.
+        bit_depth: the larger one of luma and chroma.
+        width, height: of the cropped picture, in pixels of the file.
+        is_progressive: every picture is a frame, never two fields.
+        pixel_shape: width and height of a pixel; None where it is not said.
+        colour: None where it is not said.
+    """
+
+    number: int
+    profile: int
+    constraints: int
+    level: int
+    chroma_format: int
+    bit_depth: int
+    width: int
+    height: int
+    is_progressive: bool
+    pixel_shape: tuple[int, int] | None = None
+    colour: Colour | None = None
+
+    @classmethod
+    def read(cls, unit: bytes) -> Self:
+        """Read a NAL unit.
+
+        Raises:
+            NotPlain: the unit is not a valid sequence parameter set.
+        """
+        if not MIN_SPS <= len(unit) <= MAX_UNIT or unit_type(unit) != SPS:
+            raise NotPlain("H.264 without a valid sequence parameter set")
+        bits = Bits(_payload(unit))
+        profile, constraints, level = bits.read(8), bits.read(8), bits.read(8)
+        number = _up_to(bits.exp_golomb(), 31, "parameter set")
+        chroma, depth = _read_sampling(bits) if profile in SAMPLED else (YUV_420, 8)
+        _skip_order(bits)
+        width, height, is_progressive = _read_size(bits, chroma)
+        shape, colour = _read_vui(bits) if bits.flag() else (None, None)
+        return cls(
+            *(number, profile, constraints, level, chroma, depth),
+            *(width, height, is_progressive, shape, colour),
+        )
+
+    @property
+    def is_web(self) -> bool:
+        """Return whether every browser plays it."""
+        return self.profile in WEB and self.chroma_format == YUV_420 and self.bit_depth == WEB_BIT_DEPTH
+
+
+@dataclass(frozen=True)
+class Record:
+    """An AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3.1).
+
+    What may follow the parameter sets repeats what the first SPS says, or belongs to pictures that nobody
+    sees (SPS extensions); older muxers leave it out. It is not read.
+    """
+
+    length_size: int
+    sps: tuple[bytes, ...]
+    pps: tuple[bytes, ...]
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read the content of an ``avcC`` box, or of FLV's sequence header.
+
+        Raises:
+            NotPlain: the data is not a valid record.
+        """
+        if len(data) < RECORD_HEAD or data[0] != 1:
+            raise NotPlain("H.264 with a configuration of an unknown version")
+        length_size = (data[4] & 3) + 1
+        if length_size not in (1, 2, 4):
+            raise NotPlain("H.264 with lengths of three bytes")
+        sps, at = _read_units(data, RECORD_HEAD, data[5] & TYPE)
+        pps, _ = _read_units(data, at + 1, _byte(data, at))
+        if not sps or not pps:
+            raise NotPlain("H.264 without parameter sets in its configuration")
+        return cls(length_size, sps, pps)
+
+    def write(self) -> bytes:
+        """Return the record's bytes."""
+        first = Sps.read(self.sps[0])
+        head = bytes([1, first.profile, first.constraints, first.level, 0xFC | self.length_size - 1])
+        counts = bytes([0xE0 | len(self.sps)]), bytes([len(self.pps)])
+        record = head + counts[0] + _write_units(self.sps) + counts[1] + _write_units(self.pps)
+        if first.profile not in RECORDED:
+            return record
+        depth = 0xF8 | first.bit_depth - 8
+        return record + bytes([0xFC | first.chroma_format, depth, depth, 0])
+
+
+def format_of(record: bytes) -> Format:
+    """Return the format that an AVCDecoderConfigurationRecord describes, with an ``avc1`` entry.
+
+    Raises:
+        NotPlain: the record or a parameter set in it is not valid, or pictures change their size within it.
+    """
+    configuration = Record.read(record)
+    sets = [Sps.read(unit) for unit in configuration.sps]
+    first = sets[0]
+    if any((each.width, each.height) != (first.width, first.height) for each in sets):
+        raise NotPlain("H.264 of several sizes in one configuration")
+    return Format(
+        codec="h264",
+        entry=_entry(configuration.write(), first),
+        width=first.width,
+        height=first.height,
+        is_web=all(each.is_web for each in sets),
+    )
+
+
+def record_of(sps: Sequence[bytes], pps: Sequence[bytes]) -> bytes:
+    """Return the AVCDecoderConfigurationRecord of parameter sets, for samples with lengths of 4 bytes.
+
+    Raises:
+        NotPlain: a set is missing, too long or too many, or the first SPS is not valid.
+    """
+    if not 0 < len(sps) <= MAX_SPS or not 0 < len(pps) <= MAX_PPS:
+        raise NotPlain("H.264 without parameter sets, or with too many")
+    if any(not 0 < len(unit) <= MAX_UNIT for unit in (*sps, *pps)):
+        raise NotPlain("H.264 with a parameter set that is empty or too long")
+    return Record(4, tuple(sps), tuple(pps)).write()
+
+
+def split_units(annex_b: bytes) -> list[bytes]:
+    """Return the NAL units of a byte stream (annex B), without start codes and the zeros around them.
+
+    Raises:
+        NotPlain: bytes stand before the first start code.
+    """
+    before, *units = annex_b.split(START_CODE)
+    if before.strip(b"\0"):
+        raise NotPlain("H.264 that does not begin with a start code")
+    return [stripped for unit in units if (stripped := unit.rstrip(b"\0"))]
+
+
+def unit_type(unit: bytes) -> int:
+    """Return the type of a NAL unit that has at least one byte (table 7-1)."""
+    return unit[0] & TYPE
+
+
+def is_idr(sample: bytes, length_size: int) -> bool:
+    """Return whether decoding can begin with a sample whatever came before it: its picture is an IDR picture.
+
+    A keyframe in an open GOP is not. ffmpeg decodes from it all the same; Chromium's decoder gives up when
+    pictures after it refer to others before it.
+
+    Args:
+        sample: a whole sample: NAL units, each after its length.
+        length_size: how many bytes a length has.
+    """
+    for kind in _types(sample, length_size):
+        if kind in (IDR, NON_IDR, *PARTITIONS):
+            return kind == IDR
+    return False
+
+
+def is_well_formed(sample: bytes, length_size: int) -> bool:
+    """Return whether a sample consists of whole NAL units and has a picture among them."""
+    at, has_picture = 0, False
+    while at + length_size < len(sample):
+        has_picture |= sample[at + length_size] & TYPE in (NON_IDR, IDR, *PARTITIONS)
+        at += length_size + int.from_bytes(sample[at : at + length_size])
+    return has_picture and at == len(sample)
+
+
+def length_size_of(entry: bytes) -> int:
+    """Return how many bytes each NAL unit's length has in samples of an ``avc1`` entry.
+
+    Raises:
+        NotPlain: no ``avcC`` box lies in the entry.
+    """
+    at = ENTRY_HEAD
+    while at + BOX_HEAD.size <= len(entry):
+        size, kind = BOX_HEAD.unpack_from(entry, at)
+        if kind == b"avcC":
+            return Record.read(entry[at + BOX_HEAD.size : at + size]).length_size
+        at += max(size, BOX_HEAD.size)
+    raise NotPlain("H.264 without its configuration")
+
+
+def _types(sample: bytes, length_size: int) -> Iterator[int]:
+    at = 0
+    while at + length_size < len(sample):
+        yield sample[at + length_size] & TYPE
+        at += length_size + int.from_bytes(sample[at : at + length_size])
+
+
+def _payload(unit: bytes) -> bytes:
+    """Return what follows a NAL unit's first byte, without emulation prevention bytes (§7.4.1)."""
+    return unit[1:].replace(b"\0\0\3", b"\0\0")
+
+
+def _read_sampling(bits: Bits) -> tuple[int, int]:
+    chroma = _up_to(bits.exp_golomb(), YUV_444, "chroma format")
+    if chroma == YUV_444:
+        bits.flag()
+    depth = 8 + max(bits.exp_golomb(), bits.exp_golomb())
+    bits.flag()  # lossless
+    if bits.flag():
+        for number in range(12 if chroma == YUV_444 else 8):
+            if bits.flag():
+                _skip_scaling(bits, SMALL if number < SMALL_LISTS else LARGE)
+    return chroma, _up_to(depth, MAX_BIT_DEPTH, "bit depth")
+
+
+def _skip_scaling(bits: Bits, size: int) -> None:
+    """Skip a scaling list (§7.3.2.1.1.1)."""
+    last, following = 8, 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed_exp_golomb()) % 256
+        last = following or last
+
+
+def _skip_order(bits: Bits) -> None:
+    """Skip how pictures are numbered and ordered."""
+    bits.exp_golomb()
+    kind = _up_to(bits.exp_golomb(), 2, "order of pictures")
+    if kind == 0:
+        bits.exp_golomb()
+    elif kind == 1:
+        bits.flag()
+        bits.signed_exp_golomb()
+        bits.signed_exp_golomb()
+        for _ in range(_up_to(bits.exp_golomb(), 255, "order of pictures")):
+            bits.signed_exp_golomb()
+    bits.exp_golomb()
+    bits.flag()
+
+
+def _read_size(bits: Bits, chroma: int) -> tuple[int, int, bool]:
+    """Return width and height of the cropped picture (§7.4.2.1.1), and whether it is progressive."""
+    wide, high = bits.exp_golomb() + 1, bits.exp_golomb() + 1
+    is_progressive = bits.flag()
+    fields = 1 if is_progressive else 2
+    if not is_progressive:
+        bits.flag()
+    bits.flag()
+    width, height = wide * MACROBLOCK, high * MACROBLOCK * fields
+    if bits.flag():
+        left, right, top, bottom = (bits.exp_golomb() for _ in range(4))
+        width -= (left + right) * (2 if chroma in (1, 2) else 1)
+        height -= (top + bottom) * (2 if chroma == YUV_420 else 1) * fields
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise NotPlain(f"H.264 of {width} by {height} pixels")
+    return width, height, is_progressive
+
+
+def _read_vui(bits: Bits) -> tuple[tuple[int, int] | None, Colour | None]:
+    """Return the shape of a pixel and the colours (§E.1.1)."""
+    shape = _read_shape(bits) if bits.flag() else None
+    if bits.flag():
+        bits.flag()  # overscan
+    return shape, _read_colour(bits) if bits.flag() else None
+
+
+def _read_shape(bits: Bits) -> tuple[int, int] | None:
+    kind = bits.read(8)
+    if kind == EXTENDED_SAR:
+        shape = bits.read(16), bits.read(16)
+        return shape if all(shape) else None
+    return SHAPES[kind - 1] if 0 < kind <= len(SHAPES) else None
+
+
+def _read_colour(bits: Bits) -> Colour:
+    bits.read(3)
+    is_full_range = bits.flag()
+    if not bits.flag():
+        return Colour(is_full_range=is_full_range)
+    return Colour(bits.read(8), bits.read(8), bits.read(8), is_full_range)
+
+
+def _up_to(number: int, limit: int, name: str) -> int:
+    if number > limit:
+        raise NotPlain(f"H.264 with {name} {number}: at most {limit} is allowed")
+    return number
+
+
+def _byte(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise NotPlain("an H.264 configuration that ends too early")
+    return data[at]
+
+
+def _read_units(data: bytes, at: int, count: int) -> tuple[tuple[bytes, ...], int]:
+    """Read ``count`` units, each after a length of two bytes; return them, and where they end."""
+    units = []
+    for _ in range(count):
+        size = _byte(data, at) << 8 | _byte(data, at + 1)
+        at += 2 + size
+        if not 0 < size <= MAX_UNIT or at > len(data):
+            raise NotPlain("an H.264 configuration that ends too early")
+        units.append(data[at - size : at])
+    return tuple(units), at
+
+
+def _write_units(units: Sequence[bytes]) -> bytes:
+    return b"".join(struct.pack(">H", len(unit)) + unit for unit in units)
+
+
+def _entry(record: bytes, sps: Sps) -> bytes:
+    """Return a visual sample entry (ISO/IEC 14496-12 §12.1.3)."""
+    head = struct.pack(">6xH16xHHII4xH32xHh", 1, sps.width, sps.height, RESOLUTION, RESOLUTION, 1, DEPTH, -1)
+    return _box(b"avc1", head, _box(b"avcC", record), *_extras(sps))
+
+
+def _extras(sps: Sps) -> Iterator[bytes]:
+    """Yield the boxes for what the entry should say of pixels and colours (§12.1.4, §12.1.5)."""
+    if sps.pixel_shape:
+        yield _box(b"pasp", struct.pack(">II", *sps.pixel_shape))
+    if (colour := sps.colour) not in (None, Colour()):
+        codes = colour.primaries, colour.transfer, colour.matrix
+        yield _box(b"colr", struct.pack(">4sHHHB", b"nclx", *codes, colour.is_full_range << 7))
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return BOX_HEAD.pack(BOX_HEAD.size + len(body), kind) + body
