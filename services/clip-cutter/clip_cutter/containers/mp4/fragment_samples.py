@@ -1,0 +1,145 @@
+"""The samples of consecutive fragments, put on the VOD's line, and those of them that a window needs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.mp4.fragments import Fragment, FragmentedTrack, Header, Part
+
+AUDIO_BEFORE_SECONDS, AUDIO_AFTER_SECONDS = 0.25, 0.1
+ROUNDING_SECONDS = 0.001
+MAX_SAMPLES = 250_000  # of a track, around a window
+LATE_SECONDS = 5.0  # that a track may lag behind the others in the file
+
+
+class FragmentSamples:
+    """Collects the samples of fragments, one after the other.
+
+    Args:
+        header: the file's header.
+        zero: where the VOD's line begins on the movie's, in seconds.
+        file_size: samples beyond it are left out.
+    """
+
+    def __init__(self, header: Header, zero: float, file_size: int) -> None:
+        self._zero, self._file_size = zero, file_size
+        self._tracks = {track.number: track for track in header.tracks}
+        self._samples: dict[int, list[Sample]] = {number: [] for number in self._tracks}
+        self._ends = dict.fromkeys(self._tracks, float("-inf"))
+        self._damages: list[Damage] = []
+
+    def has_passed(self, seconds: float, fragment: Fragment, shift: float) -> bool:
+        """Tell whether the next fragment, and all that follow, begin after a time of the line.
+
+        A track that lies in fragments of its own may lag behind the others.
+        """
+        starts = {part.track: self._tracks[part.track].seconds(part.start) + shift for part in fragment.parts}
+        if not starts or min(starts.values()) < seconds:
+            return False
+        waiting = {number for number, end in self._ends.items() if end < seconds}
+        return waiting <= starts.keys() or min(starts.values()) > seconds + LATE_SECONDS
+
+    def add_damage(self, why: str) -> None:
+        """Note that something is damaged behind the samples so far."""
+        self._damages.append(Damage(max(0.0, *self._ends.values()), why))
+
+    def add(self, fragment: Fragment, shift: float) -> None:
+        """Append the samples of a fragment. ``shift``: by how many seconds the line is ahead of its clock.
+
+        Raises:
+            NotPlain: a track has more than 250,000 of them.
+        """
+        for part in fragment.parts:
+            self._add(part, shift)
+
+    def _add(self, part: Part, shift: float) -> None:
+        track, samples = self._tracks[part.track], self._samples[part.track]
+        ticks = round((shift + self._zero) * track.timescale)
+        last = samples[-1].decoded if samples else None
+        added = [
+            each._replace(decoded=each.decoded + ticks, shown=each.shown + ticks)
+            for each in part.samples
+            if each.size and each.offset + each.size <= self._file_size
+            if last is None or each.decoded + ticks >= last
+        ]
+        if not added:
+            return
+        if samples:
+            samples[-1] = _up_to(samples[-1], added[0], track.kind)
+        samples += _in_place(samples[-1], added) if samples and track.kind is Kind.AUDIO else added
+        if len(samples) > MAX_SAMPLES:
+            raise NotPlain(f"more than {MAX_SAMPLES} samples around the window")
+        end = added[-1].decoded + added[-1].length
+        self._ends[part.track] = track.seconds(end) - self._zero
+
+    def tracks(self, start: float, end: float) -> list[Track]:
+        """Return what a window needs of each track, with offsets in the VOD: video first.
+
+        A track without samples there is left out.
+        """
+        found = [self._track(track, start, end) for track in self._tracks.values()]
+        return [track for track in found if track.samples]
+
+    def _track(self, track: FragmentedTrack, start: float, end: float) -> Track:
+        every = Track(
+            track.kind,
+            track.timescale,
+            track.formats,
+            self._samples[track.number],
+            Path(),
+            track.origin - self._zero,
+            display=track.display,
+        )
+        choose = _needed_video if track.kind is Kind.VIDEO else _needed_audio
+        samples = choose(every, start, end)
+        used = sorted({sample.format for sample in samples})
+        since = every.seconds(samples[0].shown) if samples else end
+        return replace(
+            every,
+            formats=tuple(track.formats[number] for number in used),
+            samples=[each._replace(format=used.index(each.format)) for each in samples],
+            damages=tuple(damage for damage in self._damages if since <= damage.seconds < end),
+        )
+
+
+def _in_place(last: Sample, added: Sequence[Sample]) -> list[Sample]:
+    """Put audio samples of length 0 where the sample before them ends.
+
+    ffmpeg writes such ones, with the time of the next sample, where a fragment is cut at every picture.
+    """
+    placed: list[Sample] = []
+    for sample in added:
+        end = last.decoded + last.length
+        if not sample.length and end < sample.decoded:
+            late = sample.decoded - end
+            sample = sample._replace(decoded=end, shown=sample.shown - late, length=late)  # noqa: PLW2901
+        placed.append(last := sample)
+    return placed
+
+
+def _up_to(sample: Sample, after: Sample, kind: Kind) -> Sample:
+    """Let the last sample of a fragment last until the next one: video is held, audio may only be shorter."""
+    step = after.decoded - sample.decoded
+    return sample._replace(length=step if kind is Kind.VIDEO else min(step, sample.length))
+
+
+def _needed_video(track: Track, start: float, end: float) -> Sequence[Sample]:
+    """Return the samples from the keyframe before a window to the last one that is shown before its end."""
+    keyframes = [at for at, sample in enumerate(track.samples) if sample.is_keyframe]
+    if not keyframes:
+        return ()
+    from_, to = track.ticks(start + ROUNDING_SECONDS), track.ticks(end)
+    before = [at for at in keyframes if track.samples[at].shown <= from_]
+    last = max((at for at, sample in enumerate(track.samples) if sample.shown < to), default=-1)
+    return track.samples[before[-1] if before else keyframes[0] : last + 1]
+
+
+def _needed_audio(track: Track, start: float, end: float) -> Sequence[Sample]:
+    from_, to = track.ticks(start - AUDIO_BEFORE_SECONDS), track.ticks(end + AUDIO_AFTER_SECONDS)
+    found = [sample for sample in track.samples if sample.shown + sample.length > from_ and sample.shown < to]
+    inside = track.ticks(start), track.ticks(end)
+    # A little on either side of the window alone is no audio in it.
+    if not any(each.shown + each.length > inside[0] and each.shown < inside[1] for each in found):
+        return ()
+    return found

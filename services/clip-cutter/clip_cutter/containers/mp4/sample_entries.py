@@ -1,0 +1,180 @@
+"""Sample entries (``stsd``, ISO/IEC 14496-12 §8.5.2): how the samples of a track are coded."""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+
+from clip_cutter.containers import aac, avc
+from clip_cutter.containers.model import Format, Kind, NotPlain
+from clip_cutter.containers.mp4.boxes import HEAD, Box, Read, content, walk
+
+UNKNOWN = "unknown"
+MAX_ENTRIES = 256
+VISUAL_BYTES = 78  # of a VisualSampleEntry before its boxes (§12.1.3)
+# Of an AudioSampleEntry, by version (§12.2.3; 1 and 2 are QuickTime's).
+SOUND_BYTES: Mapping[int, int] = {0: 28, 1: 44, 2: 64}
+PICTURE_KINDS = frozenset({b"jpeg", b"png "})  # cover art is a track of one picture
+# By the kind of the entry (registered at mp4ra.org), ffmpeg's name of the codec.
+CODECS: Mapping[bytes, str] = {
+    **dict.fromkeys((b"avc1", b"avc3"), "h264"),
+    **dict.fromkeys((b"hvc1", b"hev1", b"dvh1", b"dvhe"), "hevc"),
+    b"av01": "av1",
+    b"vp08": "vp8",
+    b"vp09": "vp9",
+    b"Opus": "opus",
+    b"ac-3": "ac3",
+    b"ec-3": "eac3",
+    b"fLaC": "flac",
+    b"alac": "alac",
+    b".mp3": "mp3",
+    b"sowt": "pcm_s16le",
+    b"twos": "pcm_s16be",
+}
+# By the object type that an ``esds`` names (ISO/IEC 14496-1 §7.2.6.6, registered at mp4ra.org).
+OBJECT_TYPES: Mapping[int, str] = {
+    0x20: "mpeg4",
+    **dict.fromkeys(range(0x60, 0x66), "mpeg2video"),
+    0x6A: "mpeg1video",
+    0x40: "aac",
+    **dict.fromkeys((0x66, 0x67, 0x68), "aac"),
+    **dict.fromkeys((0x69, 0x6B), "mp3"),
+    0xA5: "ac3",
+    0xA6: "eac3",
+    0xAD: "opus",
+    0xDD: "vorbis",
+}
+STREAM, DECODER_CONFIG, SPECIFIC_INFO = 3, 4, 5  # tags of descriptors (§7.2.2.1)
+STREAM_BYTES, CONFIG_BYTES = 3, 13  # of two of them, before the descriptors in them
+COVER_OBJECTS = frozenset({0x6C, 0x6D})  # JPEG, PNG
+
+
+def read_entries(read: Read, stsd: Box, kind: Kind) -> tuple[Format, ...]:
+    """Return the formats that a track lists.
+
+    Raises:
+        NotPlain: the table is damaged, or lists more than 256.
+    """
+    entries = list(islice(walk(read, stsd.start + 8, stsd.end), MAX_ENTRIES + 1))
+    (count,) = struct.unpack(">I", read(stsd.start + 4, 4))
+    if len(entries) != count or not 0 < count <= MAX_ENTRIES or entries[-1].end > stsd.end:
+        raise NotPlain(f"{len(entries)} sample entries of {count}")
+    return tuple(_read_entry(read, entry, kind) for entry in entries)
+
+
+def is_cover(entry: Format) -> bool:
+    """Tell whether a track of this format is a picture that stands for the file, and no video."""
+    return entry.entry[4:8] in PICTURE_KINDS or _object_type(entry.entry) in COVER_OBJECTS
+
+
+def _read_entry(read: Read, box: Box, kind: Kind) -> Format:
+    data = content(read, box)
+    entry = HEAD.pack(HEAD.size + len(data), box.kind) + data
+    if kind is Kind.VIDEO:
+        return _video(box.kind, data, entry)
+    return _audio(box.kind, data, entry)
+
+
+def _video(kind: bytes, data: bytes, entry: bytes) -> Format:
+    if len(data) < VISUAL_BYTES:
+        raise NotPlain("a sample entry that is cut off")
+    width, height = struct.unpack_from(">HH", data, 24)
+    codec = CODECS.get(kind) or OBJECT_TYPES.get(_object_type(entry), UNKNOWN)
+    found = Format(codec, entry, width=width, height=height)
+    if codec == "h264":
+        return _described(found, avc.format_of, _part(data, VISUAL_BYTES, b"avcC"))
+    return found
+
+
+def _audio(kind: bytes, data: bytes, entry: bytes) -> Format:
+    if len(data) < SOUND_BYTES[0]:
+        raise NotPlain("a sample entry that is cut off")
+    channels, _, _, rate = struct.unpack_from(">HH4sI", data, 16)
+    codec = CODECS.get(kind) or OBJECT_TYPES.get(_object_type(entry), UNKNOWN)
+    found = Format(codec, entry, rate=rate >> 16, channels=channels)
+    if codec == "aac":
+        return _described(found, aac.format_of, _descriptors(_esds(entry)).get(SPECIFIC_INFO, b""))
+    return found
+
+
+def _described(found: Format, describe: Callable[[bytes], Format], configuration: bytes) -> Format:
+    """Return a format with what its configuration says of it; the entry stays as it is in the file."""
+    try:
+        described = describe(configuration)
+    except NotPlain:  # ffmpeg may know what to do with it: no browser is trusted to
+        return found
+    return replace(described, entry=found.entry)
+
+
+def _object_type(entry: bytes) -> int:
+    """Return the object type of an entry with an ``esds``; -1: it has none."""
+    config = _descriptors(_esds(entry)).get(DECODER_CONFIG, b"")
+    return config[0] if config else -1
+
+
+def _esds(entry: bytes) -> bytes:
+    """Return the elementary stream descriptor of an entry, after version and flags."""
+    kind, data = entry[4:8], entry[HEAD.size :]
+    if kind == b"mp4v":
+        return _part(data, VISUAL_BYTES, b"esds")[4:]
+    if kind == b"mp4a":
+        start = SOUND_BYTES.get(int.from_bytes(data[8:10]), SOUND_BYTES[0])
+        return (_part(data, start, b"esds") or _part(data, start, b"wave", b"esds"))[4:]
+    return b""
+
+
+def _part(data: bytes, start: int, *path: bytes) -> bytes:
+    """Return the content of a box in an entry; nothing where there is none."""
+    end = len(data)
+    for kind in path:
+        found = [box for box in _boxes(data, start, end) if box.kind == kind]
+        if not found:
+            return b""
+        start, end = found[0].start, found[0].end
+    return data[start:end]
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
+    """Iterate over boxes up to the first bytes that are none: QuickTime ends such a list with zeros."""
+    while start + HEAD.size <= end:
+        size, kind = HEAD.unpack_from(data, start)
+        if size < HEAD.size or start + size > end:
+            return
+        yield Box(kind, start, start + HEAD.size, start + size)
+        start += size
+
+
+def _descriptors(data: bytes) -> dict[int, bytes]:
+    """Return the contents of the descriptors of an ``esds`` by their tags, those within others too.
+
+    Each is a tag, a length of 7 bits a byte, and its content (ISO/IEC 14496-1 §8.3.3).
+    """
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 2 <= len(data):
+        tag = data[at]
+        length, at = _length(data, at + 1)
+        inner = data[at : at + length]
+        found.setdefault(tag, inner)
+        at += {STREAM: _stream_bytes(inner), DECODER_CONFIG: CONFIG_BYTES}.get(tag, length)
+    return found
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Return the length of a descriptor, and where its content begins."""
+    length = 0
+    for byte in data[at : at + 4]:
+        length, at = length << 7 | byte & 0x7F, at + 1
+        if not byte & 0x80:
+            break
+    return length, at
+
+
+def _stream_bytes(descriptor: bytes) -> int:
+    """Return how many bytes an ES_Descriptor has before the descriptors in it (§7.2.6.5)."""
+    if len(descriptor) < STREAM_BYTES:
+        return len(descriptor)
+    flags, size = descriptor[2], STREAM_BYTES
+    size += 2 if flags & 0x80 else 0
+    size += 1 + descriptor[size] if flags & 0x40 and size < len(descriptor) else 0
+    return size + (2 if flags & 0x20 else 0)

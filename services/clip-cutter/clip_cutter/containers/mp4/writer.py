@@ -1,0 +1,307 @@
+"""Writes an MP4 (ISO/IEC 14496-12) of samples that lie in other files.
+
+The index comes first ("faststart"), the samples are interleaved by time, and the edit list (``elst``, §8.6.6)
+hides what has to be there but is not to be seen: the pictures from the keyframe to the start, and what lies
+behind the end. Samples are copied as they are; only their times are written anew.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from clip_cutter.containers.model import Kind, Sample, Track
+
+MOVIE_TIMESCALE = 90_000  # ticks a second of edit lists: those of MPEG-TS, fine enough for every frame rate
+CHUNK_SECONDS = 0.5  # of one track, before the other has its turn
+SPAN_BYTES = 4 * 1024 * 1024  # are read at once: what lies between a track's samples is the other track
+NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
+UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+HANDLERS = {Kind.VIDEO: (b"vide", b"VideoHandler\0"), Kind.AUDIO: (b"soun", b"SoundHandler\0")}
+# The brands that ffmpeg writes: readable by every player.
+FILE_TYPE = b"isom" + struct.pack(">I", 0x200) + b"isomiso2avc1mp41"
+UNDETERMINED = 0x55C4  # the language "und" (§8.4.2.3)
+WIDE_HEAD = struct.Struct(">I4sQ")
+WIDE_OFFSETS = 2**32
+
+
+class Unwritable(ValueError):
+    """The samples do not fit into an MP4. ``str()`` of it says why."""
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Samples of one track that lie one after the other in the file."""
+
+    samples: Sequence[Sample]
+    track: int
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        return sum(sample.size for sample in self.samples)
+
+
+def write(path: Path, tracks: Sequence[Track], start: float, end: float) -> None:
+    """Write an MP4 that shows tracks from ``start`` to ``end``, in seconds of the VOD's line.
+
+    Every sample is written, in decoding order; what lies outside is hidden. ``start`` becomes the file's 0; a
+    track that begins after it begins late in the file.
+
+    Raises:
+        Unwritable: a track has no samples, its decoding times run backwards, or a number is too large.
+        OSError: the disk is full.
+    """
+    try:
+        tracks = [_in_samples(track) for track in tracks]
+        chunks = _interleave(tracks)
+        file_type = _box(b"ftyp", FILE_TYPE)
+        is_wide = sum(chunk.size for chunk in chunks) > WIDE_OFFSETS // 2
+        layout = _Layout(tracks, start, end, is_wide=is_wide)
+        data_at = len(file_type) + len(layout.index(chunks, 0)) + WIDE_HEAD.size
+        header = file_type + layout.index(chunks, data_at)
+    except struct.error as error:
+        raise Unwritable(f"a number that is too large for MP4: {error}") from error
+    with path.open("wb") as file:
+        file.write(header)
+        size = WIDE_HEAD.size + sum(chunk.size for chunk in chunks)
+        file.write(WIDE_HEAD.pack(1, b"mdat", size))
+        file.writelines(_media(tracks, chunks))
+
+
+def _in_samples(track: Track) -> Track:
+    """Return audio whose ticks are samples.
+
+    ffmpeg, which browsers use too, takes the ticks that an edit list hides for samples: of a track with 10
+    million ticks a second it would hide minutes. Frames of SBR have two samples a tick.
+    """
+    rates = {each.rate for each in track.formats}
+    if track.kind is not Kind.AUDIO or len(rates) != 1:
+        return track
+    (rate,) = rates
+    if not rate or track.timescale in (rate, 2 * rate):
+        return track
+    samples = [
+        sample._replace(
+            decoded=_scaled(sample.decoded, rate, track.timescale),
+            shown=(shown := _scaled(sample.shown, rate, track.timescale)),
+            length=_scaled(sample.shown + sample.length, rate, track.timescale) - shown,
+        )
+        for sample in track.samples
+    ]
+    return replace(track, timescale=rate, samples=samples)
+
+
+def _scaled(ticks: int, rate: int, timescale: int) -> int:
+    return (2 * ticks * rate + timescale) // (2 * timescale)
+
+
+def _interleave(tracks: Sequence[Track]) -> list[_Chunk]:
+    chunks: list[_Chunk] = []
+    for number, track in enumerate(tracks):
+        if not track.samples:
+            raise Unwritable(f"a track of {track.kind} without samples")
+        step = CHUNK_SECONDS * track.timescale
+        for _, group in groupby(track.samples, key=lambda sample: (sample.decoded // step, sample.format)):
+            samples = list(group)
+            chunks.append(_Chunk(samples, number, track.seconds(samples[0].decoded)))
+    return sorted(chunks, key=lambda chunk: chunk.seconds)
+
+
+def _media(tracks: Sequence[Track], chunks: Iterable[_Chunk]) -> Iterator[bytes]:
+    """Read the samples of each chunk."""
+    with ExitStack() as files:
+        descriptors = [files.enter_context(track.media.open("rb")).fileno() for track in tracks]
+        for chunk in chunks:
+            yield from _data_of(descriptors[chunk.track], chunk.samples)
+
+
+def _data_of(descriptor: int, samples: Sequence[Sample]) -> Iterator[bytes]:
+    """Read samples: with all that lies between them, unless that is much; else those that lie together."""
+    start = min(sample.offset for sample in samples)
+    end = max(sample.offset + sample.size for sample in samples)
+    if end - start > SPAN_BYTES:
+        yield from (_read(descriptor, offset, size) for offset, size in _together(samples))
+        return
+    span = memoryview(_read(descriptor, start, end - start))
+    yield b"".join(span[sample.offset - start :][: sample.size] for sample in samples)
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    if len(data) != size:
+        raise Unwritable("samples that lie outside their file")
+    return data
+
+
+def _together(samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
+    start = end = -1
+    for sample in samples:
+        if sample.offset != end:
+            if end > start:
+                yield start, end - start
+            start = sample.offset
+        end = sample.offset + sample.size
+    if end > start:
+        yield start, end - start
+
+
+class _Layout:
+    """The index of a file to be; sizes do not depend on where the data lie."""
+
+    def __init__(self, tracks: Sequence[Track], start: float, end: float, *, is_wide: bool) -> None:
+        self._timings = [_Timing(track, start, end) for track in tracks]
+        self._is_wide = is_wide
+
+    def index(self, chunks: Sequence[_Chunk], data_at: int) -> bytes:
+        """Return the ``moov`` box, for data that begin at an offset."""
+        offsets: list[list[int]] = [[] for _ in self._timings]
+        for chunk in chunks:
+            offsets[chunk.track].append(data_at)
+            data_at += chunk.size
+        duration = max(timing.duration for timing in self._timings)
+        header = struct.pack(">4I", 0, 0, MOVIE_TIMESCALE, duration)
+        rate_and_volume = struct.pack(">ih10x", 0x10000, 0x100)
+        next_track = struct.pack(">24xI", len(self._timings) + 1)
+        traks = (
+            self._trak(number, timing, [chunk for chunk in chunks if chunk.track == number], offsets[number])
+            for number, timing in enumerate(self._timings)
+        )
+        return _box(b"moov", _full_box(b"mvhd", header, rate_and_volume, UNITY, next_track), *traks)
+
+    def _trak(
+        self, number: int, timing: "_Timing", chunks: Sequence[_Chunk], offsets: Sequence[int]
+    ) -> bytes:
+        track = timing.track
+        handler, name = HANDLERS[track.kind]
+        head = struct.pack(">5I8x2h", 0, 0, number + 1, 0, timing.duration, 0, 0)
+        volume = struct.pack(">H2x", 0x100 if track.kind is Kind.AUDIO else 0)
+        language = struct.pack(">HH", UNDETERMINED, 0)
+        media_header = (
+            _full_box(b"vmhd", bytes(8), flags=1)
+            if track.kind is Kind.VIDEO
+            else _full_box(b"smhd", bytes(4))
+        )
+        reference = _full_box(b"dref", struct.pack(">I", 1), _full_box(b"url ", flags=1))  # in this file
+        return _box(
+            b"trak",
+            _full_box(b"tkhd", head, volume, track.display or _upright(track), flags=3),
+            _box(b"edts", _full_box(b"elst", *timing.edits())),
+            _box(
+                b"mdia",
+                _full_box(b"mdhd", struct.pack(">4I", 0, 0, track.timescale, timing.media_ticks), language),
+                _full_box(b"hdlr", bytes(4), handler, bytes(12), name),
+                _box(b"minf", media_header, _box(b"dinf", reference), self._stbl(timing, chunks, offsets)),
+            ),
+        )
+
+    def _stbl(self, timing: "_Timing", chunks: Sequence[_Chunk], offsets: Sequence[int]) -> bytes:
+        track = timing.track
+        sizes = [sample.size for sample in track.samples]
+        tables = [
+            _full_box(
+                b"stsd",
+                struct.pack(">I", len(track.formats)),
+                *(each.entry for each in track.formats),
+            ),
+            _table(b"stts", ">II", _runs(timing.steps)),
+            _table(b"stsc", ">III", _chunk_runs(chunks)),
+            _full_box(b"stsz", struct.pack(f">2I{len(sizes)}I", 0, len(sizes), *sizes)),
+            _table(b"co64" if self._is_wide else b"stco", ">Q" if self._is_wide else ">I", _rows(offsets)),
+        ]
+        if any(timing.shifts):
+            tables.append(_table(b"ctts", ">II", _runs(timing.shifts)))
+        if not all(sample.is_keyframe for sample in track.samples):
+            keyframes = [at for at, sample in enumerate(track.samples, start=1) if sample.is_keyframe]
+            tables.append(_table(b"stss", ">I", _rows(keyframes)))
+        return _box(b"stbl", *tables)
+
+
+class _Timing:
+    """When the samples of a track are decoded and shown in the file, and which part of that is shown."""
+
+    def __init__(self, track: Track, start: float, end: float) -> None:
+        self.track = track
+        samples = track.samples
+        # Decoding begins early enough that nothing is shown before it is decoded (§8.6.1.3).
+        early = max(0, *(sample.decoded - sample.shown for sample in samples))
+        self._zero = samples[0].decoded - early
+        self.shifts = [sample.shown - sample.decoded + early for sample in samples]
+        seen = [sample for sample in samples if sample.length] or samples
+        shown_to = max(sample.shown + sample.length for sample in seen)
+        shown_from = min(sample.shown for sample in seen)
+        begin = max(track.ticks(start), shown_from)
+        finish = min(track.ticks(end), shown_to)
+        if finish <= begin:
+            raise Unwritable(f"{track.kind} that has nothing to show")
+        # Players take the end of the last sample for that of the clip, whichever picture is shown last.
+        is_video = track.kind is Kind.VIDEO
+        self.steps = _steps(samples, finish - samples[-1].shown if is_video else samples[-1].length)
+        self.media_ticks = sum(self.steps)
+        self._pause = _movie_ticks(track.seconds(begin) - start) if begin > track.ticks(start) + 1 else 0
+        self._media_time = begin - self._zero
+        self._shown = _movie_ticks((finish - begin) / track.timescale)
+        self.duration = self._pause + self._shown
+
+    def edits(self) -> list[bytes]:
+        """Return the count and the rows of the edit list."""
+        rows = [struct.pack(">IiI", self._shown, self._media_time, 0x10000)]
+        if self._pause:
+            rows.insert(0, struct.pack(">IiI", self._pause, NOTHING, 0x10000))
+        return [struct.pack(">I", len(rows)), *rows]
+
+
+def _steps(samples: Sequence[Sample], last: int) -> list[int]:
+    """Return how long after each sample the next one is decoded; ``last``: how long the last one is shown."""
+    decoded = [sample.decoded for sample in samples]
+    steps = [after - before for before, after in pairwise(decoded)]
+    if min(steps, default=0) < 0:
+        raise Unwritable("decoding times that run backwards")
+    return [*steps, max(last, 1)]
+
+
+def _movie_ticks(seconds: float) -> int:
+    return round(seconds * MOVIE_TIMESCALE)
+
+
+def _upright(track: Track) -> bytes:
+    """Return the matrix and the size (16.16) of a track that is shown as it is coded."""
+    first = track.formats[0]
+    return UNITY + struct.pack(">2I", first.width << 16, first.height << 16)
+
+
+def _chunk_runs(chunks: Sequence[_Chunk]) -> list[tuple[int, ...]]:
+    """Return the rows of ``stsc`` (§8.7.4): from which chunk on they have so many samples of which format."""
+    rows: list[tuple[int, ...]] = []
+    for number, chunk in enumerate(chunks, start=1):
+        alike = (len(chunk.samples), chunk.samples[0].format + 1)
+        if not rows or rows[-1][1:] != alike:
+            rows.append((number, *alike))
+    return rows
+
+
+def _runs(values: Iterable[int]) -> list[tuple[int, ...]]:
+    """Return how often each value comes one after the other, and the value."""
+    return [(len(list(same)), value) for value, same in groupby(values)]
+
+
+def _rows(values: Iterable[int]) -> list[tuple[int, ...]]:
+    return [(value,) for value in values]
+
+
+def _table(kind: bytes, form: str, rows: Sequence[tuple[int, ...]]) -> bytes:
+    row = struct.Struct(form)
+    return _full_box(kind, struct.pack(">I", len(rows)), *(row.pack(*each) for each in rows))
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def _full_box(kind: bytes, *content: bytes, flags: int = 0) -> bytes:
+    """Return a box that begins with a version, 0, and flags (§4.2)."""
+    return _box(kind, struct.pack(">I", flags), *content)

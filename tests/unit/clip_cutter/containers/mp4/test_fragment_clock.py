@@ -1,0 +1,114 @@
+"""The clock of fragments: when it jumps, and by which signs that is noticed."""
+
+import pytest
+
+from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.mp4.fragment_clock import Clock, Follower, Jump, Pace, Point, is_behind
+from clip_cutter.containers.mp4.fragments import Fragment, read_fragment
+from tests.unit.clip_cutter.containers.mp4.test_fragments import HEADER
+from tests.unit.clip_cutter.fragmented_file import fragment, seconds_of
+
+
+def parsed(data: bytes) -> Fragment:
+    return read_fragment(data[: int.from_bytes(data[:4])], 0, HEADER)
+
+
+def second(number: int, *, offset: int | None = None, sequence: int | None = None) -> Point:
+    """A fragment of a second, of 1000 bytes."""
+    at = 1000 * number if offset is None else offset
+    return Point(at, at + 1000, number if sequence is None else sequence, number, number + 1, 2)
+
+
+def jumps(*fragments: bytes) -> list[float]:
+    follower = Follower(HEADER)
+    return [round(follower.follow(parsed(each)), 1) for each in fragments]
+
+
+def test_fragments_that_follow_each_other_are_no_jump() -> None:
+    assert jumps(*map(seconds_of, range(5))) == [0] * 5
+
+
+def test_a_gap_of_up_to_ten_seconds_is_no_jump() -> None:
+    assert jumps(seconds_of(0), seconds_of(10)) == [0, 0]
+
+
+def test_a_larger_gap_is_taken_out() -> None:
+    assert jumps(seconds_of(0), seconds_of(100), seconds_of(101)) == [0, -99, 0]
+
+
+def test_a_gap_that_another_track_covers_is_no_jump() -> None:
+    silent = [fragment(number, video=(30 * number, 30 * number + 30)) for number in range(1, 30)]
+    assert set(jumps(seconds_of(0), *silent, seconds_of(30))) == {0}
+
+
+def test_a_step_back_is_a_jump() -> None:
+    assert jumps(*map(seconds_of, (0, 1, 2, 0, 1))) == [0, 0, 0, 3, 0]
+
+
+def test_a_step_back_that_is_rounding_is_no_jump() -> None:
+    assert jumps(fragment(0, video=(0, 30)), fragment(1, video=(29, 59))) == [0, 0]
+
+
+def test_tracks_that_take_turns_do_not_step_back() -> None:
+    assert set(
+        jumps(fragment(0, video=(0, 150)), fragment(1, audio=(0, 235)), fragment(2, video=(150, 300)))
+    ) == {0}
+
+
+def test_times_that_are_not_said_follow_those_before_them() -> None:
+    follower = Follower(HEADER, {1: 1000})
+    timed = follower.timed(parsed(fragment(1, video=(0, 2), timed=False)))
+    assert [sample.decoded for sample in timed.parts[0].samples] == [1000, 1512]
+    with pytest.raises(NotPlain):
+        follower.timed(parsed(fragment(1, audio=(0, 2), timed=False)))
+
+
+def test_the_line_runs_on_through_jumps() -> None:
+    clock = Clock(2.0, (Jump(1000, 50.0), Jump(3000, -20.0)))
+    assert [clock.shift(offset) for offset in (0, 999, 1000, 3000)] == [-2, -2, 48, 28]
+    assert clock.start(second(3)) == 31
+    assert (clock.has_jump(1000), clock.has_jump(1001)) == (True, False)
+
+
+PACE = Pace.of([second(number) for number in (0, 1, 50, 100)], 2)
+
+
+def test_a_pace_is_that_of_the_fragments_seen() -> None:
+    assert (PACE.shortest, PACE.longest, PACE.smallest) == (1, 1, 1000)
+    assert PACE.rate == pytest.approx(0.001)
+
+
+def test_as_much_time_as_fragments_is_steady() -> None:
+    assert PACE.is_steady(second(10), second(500))
+    assert not PACE.is_slow(second(10), second(500))
+
+
+@pytest.mark.parametrize(
+    "high",
+    [
+        second(5, offset=500_000, sequence=500),  # the clock steps back
+        second(600, offset=500_000, sequence=500),  # 100 s too much
+        second(400, offset=500_000, sequence=500),  # 100 s too little
+        second(500, sequence=3),  # its numbers begin again
+        second(200, offset=500_000, sequence=200),  # too little for its bytes
+        second(5000, offset=500_000),  # more fragments than fit
+    ],
+)
+def test_more_or_less_time_than_fragments_is_not(high: Point) -> None:
+    assert not PACE.is_steady(second(10), high)
+
+
+def test_neighbours_are_compared_with_each_other() -> None:
+    assert PACE.is_steady(second(10), second(11))
+    assert PACE.is_steady(second(10), second(20, offset=11_000))
+    assert not PACE.is_steady(second(10), second(30, offset=11_000))
+    assert not PACE.is_steady(second(10), second(3, offset=11_000))
+
+
+def test_numbers_that_are_all_the_same_say_nothing() -> None:
+    assert PACE.is_steady(second(10, sequence=0), second(500, sequence=0))
+    assert is_behind(second(10, sequence=0), second(3, sequence=0))
+
+
+def test_far_more_time_than_bytes_is_slow() -> None:
+    assert PACE.is_slow(second(10), second(500, offset=60_000))

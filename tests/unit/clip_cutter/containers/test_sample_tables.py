@@ -1,0 +1,160 @@
+"""The tables of a track, looked up block by block, say what they say when they are read as a whole."""
+
+from itertools import accumulate
+from typing import NamedTuple
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.mp4 import sample_tables
+from clip_cutter.containers.mp4.boxes import Box, child
+from clip_cutter.containers.mp4.index import find_index
+from clip_cutter.containers.mp4.sample_tables import Place, SampleTables
+from tests.unit.clip_cutter.containers.mp4_file import TrackOf, full_box, movie_of, reader, table
+
+
+class Entry(NamedTuple):
+    step: int
+    shift: int
+
+
+def tables_of(track: TrackOf, cut: int = 0) -> SampleTables:
+    data = movie_of(track)
+    read = reader(data)
+    moov = find_index(read, len(data))
+    stbl = child(read, moov, b"trak", b"mdia", b"minf", b"stbl")
+    return SampleTables(read, stbl, len(data) - cut)
+
+
+def first_chunk(track: TrackOf) -> int:
+    return movie_of(track).index(b"mdat") + 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    entries=st.lists(st.builds(Entry, st.integers(0, 50), st.integers(0, 90)), min_size=1, max_size=60),
+    per_chunk=st.integers(1, 7),
+    window=st.tuples(st.integers(0, 60), st.integers(1, 60)),
+    early=st.integers(-40, 0),
+)
+def test_blocks_and_the_whole_agree(
+    entries: list[Entry], per_chunk: int, window: tuple[int, int], early: int
+) -> None:
+    count = len(entries)
+    whole, rest = divmod(count, per_chunk)
+    chunks = [per_chunk] * whole + ([rest] if rest else [])
+    steps, shifts = [each.step for each in entries], [each.shift + early for each in entries]
+    track = TrackOf(steps=steps, shifts=shifts, chunks=chunks, keyframes=range(1, count + 1, 4))
+    with patch.object(sample_tables, "BLOCK_ROWS", 2), patch.object(sample_tables, "PIECE_ROWS", 4):
+        tables = tables_of(track)
+        first = min(window[0], count - 1)
+        after = min(first + window[1], count)
+        shown = list(accumulate(steps[:-1], initial=0))
+        shown = [at + shift for at, shift in zip(shown, shifts, strict=True)]
+        assert tables.shown(first, after) == shown[first:after]
+        assert tables.steps(first, after) == steps[first:after]
+        decoded = tables.decoded(0, count)
+        assert tables.decoded(first, after) == decoded[first:after]
+        assert all(time <= at for time, at in zip(decoded, shown, strict=True))
+        start = first_chunk(track)
+        assert tables.places(first, after) == [Place(start + 10 * at, 10, 0) for at in range(first, after)]
+        assert tables.are_keyframes(first, after) == [at % 4 == 0 for at in range(first, after)]
+        for ticks in (decoded[first], decoded[first] + 1, -100, 10_000):
+            assert tables.first_after(ticks) == sum(time < ticks for time in decoded)
+
+
+def test_chunks_may_differ_in_their_sample_entries() -> None:
+    tables = tables_of(TrackOf(chunks=(3, 3, 4), entry_of=(1, 2, 1)))
+    assert [place.entry for place in tables.places(2, 8)] == [0, 1, 1, 1, 0, 0]
+
+
+def test_where_rows_lie_that_are_read_is_known_before() -> None:
+    track = TrackOf(chunks=(3, 3, 4))
+    data, asked = movie_of(track), list[tuple[int, int]]()
+    read = reader(data)
+    stbl = child(read, find_index(read, len(data)), b"trak", b"mdia", b"minf", b"stbl")
+
+    def spy(offset: int, size: int) -> bytes:
+        asked.append((offset, size))
+        return read(offset, size)
+
+    tables = SampleTables(spy, stbl, len(data))
+    wanted = [tuple(extent) for extent in tables.row_extents(4, 8)]
+    asked.clear()
+    tables.places(4, 8)
+    assert set(wanted) <= set(asked)
+    assert [size for _, size in wanted] == [8, 20]
+
+
+def test_samples_beyond_the_end_of_the_file_are_left_out() -> None:
+    data = movie_of(TrackOf())
+    behind_media = len(data) - first_chunk(TrackOf()) - 100
+    assert tables_of(TrackOf()).count == 10
+    assert tables_of(TrackOf(), cut=behind_media + 1).count == 9
+    assert tables_of(TrackOf(), cut=behind_media + 10).count == 9
+    assert tables_of(TrackOf(), cut=behind_media + 11).count == 8
+    assert tables_of(TrackOf(), cut=behind_media + 100).count == 0
+
+
+@pytest.mark.parametrize(
+    ("track", "why"),
+    [
+        (TrackOf(shifts=(1,) * 9), "do not agree"),
+        (TrackOf(extra=[full_box(b"stps", bytes(4))]), "stps"),
+        (TrackOf(extra=[table(b"stts", "II", [])]), "2 tables"),
+        (TrackOf(extra=[full_box(b"sbgp", b"seig", bytes(4))]), "groups"),
+        (TrackOf(steps=(2**31,) + (1,) * 9), "backwards"),
+        (TrackOf(chunks=()), "without a chunk"),
+    ],
+)
+def test_tables_that_mean_something_else_are_refused(track: TrackOf, why: str) -> None:
+    with pytest.raises(NotPlain, match=why):
+        tables_of(track)
+
+
+def test_groups_that_say_how_to_begin_are_no_matter() -> None:
+    roll = full_box(b"sgpd", b"roll", bytes(4))
+    assert tables_of(TrackOf(extra=[roll, full_box(b"sbgp", b"roll", bytes(4))])).count == 10
+
+
+def damaged(kind: bytes, at: int, value: int, track: TrackOf | None = None) -> SampleTables:
+    """Read tables with another number at a place of one of them."""
+    data = bytearray(movie_of(track or TrackOf(chunks=(3, 2, 5))))
+    place = data.index(kind) + 4 + at
+    data[place : place + 4] = value.to_bytes(4)
+    read = reader(bytes(data))
+    stbl = child(read, find_index(read, len(data)), b"trak", b"mdia", b"minf", b"stbl")
+    return SampleTables(read, stbl, len(data))
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "value", "why"),
+    [
+        (b"stts", 4, 2**32 - 1, "cut off"),
+        (b"stts", 8, 2**32 - 1, "agree"),
+        (b"stsz", 8, 2**32 - 1, "cut off"),
+        (b"stsc", 8, 2, "out of order"),
+        (b"stco", 4, 2**32 - 1, "cut off"),
+        (b"stsc", 8 + 12, 9, "out of order"),
+        (b"stsc", 8 + 12, 2**32 - 1, "out of order"),
+        (b"stsc", 8 + 24, 1, "out of order"),
+        (b"stsc", 8 + 4, 0, "without a chunk"),
+        (b"stsc", 8 + 28, 0, "without a chunk"),
+    ],
+)
+def test_damage_is_named(kind: bytes, at: int, value: int, why: str) -> None:
+    with pytest.raises(NotPlain, match=why):
+        damaged(kind, at, value).places(0, 10)
+
+
+def test_a_chunk_of_too_many_samples_is_refused() -> None:
+    with patch.object(sample_tables, "MAX_IN_CHUNKS", 3), pytest.raises(NotPlain, match="chunks of 4"):
+        tables_of(TrackOf()).places(3, 4)
+
+
+def test_an_empty_box_is_no_table() -> None:
+    with pytest.raises(NotPlain, match="no b'stts'"):
+        SampleTables(reader(b""), Box(b"stbl", 0, 0, 0), 0)
