@@ -1,0 +1,149 @@
+"""Configurations, which say how samples are coded: which of them holds where.
+
+They are sent when a publisher connects. The one that holds at a window may lie hours before it, in the middle
+of the file, and nothing but a walk through all tags before the window finds it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from clip_cutter.containers import aac, avc
+from clip_cutter.containers.flv.body import MAX_HEAD, parse
+from clip_cutter.containers.flv.tags import (
+    AUDIO,
+    HEAD_SIZE,
+    VIDEO,
+    Tag,
+    find_tag,
+    is_head,
+    skip_file_head,
+    tag_at,
+    tags_in,
+)
+from clip_cutter.containers.model import Format, NotPlain
+
+MAX_FORMATS = 64
+MAX_CHANGES = 10_000
+MAX_CONFIGURATION = 64 * 1024
+KEPT_WHEN_LOST = 512 * 1024
+SHORTEST = HEAD_SIZE + MAX_HEAD
+READERS = {AUDIO: aac.format_of, VIDEO: avc.format_of}
+
+
+class Configurations:
+    """The configurations that hold at one place of a file, and all formats up to there."""
+
+    def __init__(self, heads: Sequence[bytes] = ()) -> None:
+        """Learn from pieces of a file, in their order; those that are left to ffmpeg tell nothing."""
+        self.formats: dict[int, list[Format]] = {AUDIO: [], VIDEO: []}
+        self._latest: dict[int, bytes] = {}
+        self._places: dict[tuple[int, bytes], int] = {}
+        for head in heads:
+            for tag in tags_in(head):
+                if tag.end <= len(head) and (found := _configuration(head, tag)) is not None:
+                    self.learn(tag.type, found)
+
+    def learn(self, type_: int, configuration: bytes) -> None:
+        """From here on this configuration holds for tags of a type."""
+        self._latest[type_] = configuration
+
+    def place(self, type_: int) -> int:
+        """Return the place in ``formats[type_]`` of the format that holds for tags of a type.
+
+        Raises:
+            NotPlain: no configuration has come, it is not valid, or it is one of too many.
+        """
+        if type_ not in self._latest:
+            raise NotPlain("an FLV without a configuration before its samples")
+        key = type_, self._latest[type_]
+        if key not in self._places:
+            self._places[key] = self._add(type_, READERS[type_](self._latest[type_]))
+        return self._places[key]
+
+    def _add(self, type_: int, found: Format) -> int:
+        formats = self.formats[type_]
+        if found not in formats:
+            formats.append(found)
+        if len(self._places) == MAX_FORMATS:
+            raise NotPlain("an FLV whose configuration changes all the time")
+        return formats.index(found)
+
+
+class _Change(NamedTuple):
+    """From ``offset`` on the configurations in ``tags`` hold: whole tags, one of each type."""
+
+    offset: int
+    tags: bytes
+
+
+class History:
+    """A walk through a file from its start, which notes where its configurations change.
+
+    ``reached``: how many bytes of the file were read.
+    """
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self._rest = b""
+        self._next = 0  # the offset in the file of the next tag: in ``_rest``, or behind what was read
+        self._latest: dict[int, bytes] = {}
+        self._changes: list[_Change] = []
+
+    def feed(self, data: bytes) -> None:
+        """Read on: ``data`` begins where it has come to.
+
+        Raises:
+            NotPlain: the configurations change too often.
+        """
+        self.reached += len(data)
+        data = self._rest + data
+        start = self.reached - len(data)
+        at = self._walk(data, max(self._next - start, 0), start)
+        self._next = start + at
+        self._rest = data[at:]
+
+    def heads(self, offset: int) -> list[bytes]:
+        """Return the configurations that hold at an offset, as pieces of a file."""
+        earlier = [change.tags for change in self._changes if change.offset <= offset]
+        return earlier[-1:]
+
+    def _walk(self, data: bytes, at: int, start: int) -> int:
+        """Note the changes in ``data``, which lies at ``start``; return where the next tag begins in it."""
+        while at + SHORTEST <= len(data):
+            at = skip_file_head(data, at)
+            tag = tag_at(data, at)
+            if tag is None or (tag.end + HEAD_SIZE <= len(data) and not is_head(data, tag.end)):
+                found = find_tag(data, at + 1)
+                if found is None:
+                    return max(at, len(data) - KEPT_WHEN_LOST)
+                at = found
+                continue
+            configuration = _configuration(data, tag)
+            if configuration is not None and tag.end <= len(data):
+                self._note(start + tag.start, tag.type, data[tag.start : tag.end])
+            elif configuration is not None and tag.end - tag.start < MAX_CONFIGURATION:
+                break
+            at = tag.end
+        return at
+
+    def _note(self, offset: int, type_: int, tag: bytes) -> None:
+        if _without_time(self._latest.get(type_, b"")) == _without_time(tag):
+            return
+        self._latest[type_] = tag
+        self._changes.append(_Change(offset, b"".join(self._latest.values())))
+        if len(self._changes) > MAX_CHANGES:
+            raise NotPlain("an FLV whose configuration changes all the time")
+
+
+def _configuration(data: bytes, tag: Tag) -> bytes | None:
+    """Return the configuration in a tag, or what there is of it; None if the tag holds something else."""
+    head = data[tag.start + HEAD_SIZE : min(tag.start + SHORTEST, tag.end)]
+    try:
+        body = parse(tag.type, head)
+    except NotPlain:
+        return None
+    return data[tag.body][body.start :] if body and body.is_configuration else None
+
+
+def _without_time(tag: bytes) -> bytes:
+    return tag[:4] + tag[8:]

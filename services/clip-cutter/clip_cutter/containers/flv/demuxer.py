@@ -1,0 +1,125 @@
+"""Reads a stretch of an FLV from front to end."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from clip_cutter.containers.flv.audio import Audio
+from clip_cutter.containers.flv.body import MAX_HEAD, parse
+from clip_cutter.containers.flv.configurations import Configurations
+from clip_cutter.containers.flv.tags import (
+    AUDIO,
+    HEAD_SIZE,
+    VIDEO,
+    Tag,
+    find_tag,
+    is_chained,
+    skip_file_head,
+    tag_at,
+)
+from clip_cutter.containers.flv.video import Video
+from clip_cutter.containers.line import Line
+from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample, Track
+
+MAX_LOST, MAX_HELD = 4 * 1024 * 1024, 17 * 1024 * 1024  # the largest tag has 16 MiB
+MAX_DAMAGES = 1000
+MAX_MILLISECONDS = 2**40
+
+
+class FlvDemuxer:
+    """See :class:`~clip_cutter.containers.stream.Demuxer`."""
+
+    def __init__(self, output: IO[bytes], offset: int, line: Line, known: Configurations) -> None:
+        self._output = output
+        self._line = line
+        self._known = known
+        self._video = Video(known.formats[VIDEO])
+        self._audio = Audio(known.formats[AUDIO])
+        self._position = offset  # in the file, of the first byte that is held
+        self._held = bytearray()
+        self._written = 0
+        self._damages: list[Damage] = []
+
+    @property
+    def reached(self) -> Mapping[Kind, float]:
+        """See :class:`~clip_cutter.containers.stream.Demuxer`."""
+        return {Kind.VIDEO: self._video.reached, Kind.AUDIO: self._audio.reached}
+
+    def feed(self, data: bytes) -> None:
+        """See :class:`~clip_cutter.containers.stream.Demuxer`."""
+        self._held += data
+        self._read(is_end=False)
+        if len(self._held) > (MAX_LOST if tag_at(self._held, 0) is None else MAX_HELD):
+            raise NotPlain("an FLV with bytes that are not tags")
+
+    def finish(self) -> None:
+        """See :class:`~clip_cutter.containers.stream.Demuxer`."""
+        self._read(is_end=True)
+        self._held.clear()
+
+    def tracks(self, media: Path) -> list[Track]:
+        """See :class:`~clip_cutter.containers.stream.Demuxer`."""
+        found = [each for each in (self._video.track(media), self._audio.track(media)) if each is not None]
+        if not found:
+            raise NotPlain("an FLV without video or audio that we read")
+        return [replace(each, damages=tuple(self._damages)) for each in found]
+
+    def _read(self, *, is_end: bool) -> None:
+        """Take all tags that are held as a whole."""
+        at = 0
+        while (tag := self._next(at, is_end=is_end)) is not None:
+            self._take(tag)
+            at = tag.end
+        del self._held[:at]
+        self._position += at
+
+    def _next(self, at: int, *, is_end: bool) -> Tag | None:
+        """Return the next tag that is held as a whole, behind bytes that are not tags if need be."""
+        at = skip_file_head(self._held, at)
+        if len(self._held) - at < HEAD_SIZE:
+            return None
+        tag = tag_at(self._held, at)
+        if tag is not None and tag.end > len(self._held) and not is_end:
+            return None
+        if tag is not None and tag.end <= len(self._held) and is_chained(self._held, tag):
+            return tag
+        if tag is not None and tag.end + HEAD_SIZE > len(self._held) and not is_end:
+            return None  # what follows will tell
+        return self._find(at)
+
+    def _find(self, at: int) -> Tag | None:
+        found = find_tag(self._held, at + 1)
+        if found is None:
+            return None
+        if len(self._damages) < MAX_DAMAGES:
+            self._damages.append(Damage(max(*self.reached.values(), 0.0), "bytes that are not tags"))
+        return tag_at(self._held, found)
+
+    def _take(self, tag: Tag) -> None:
+        """Take a tag's sample, or its configuration."""
+        with memoryview(self._held) as held:
+            content = bytes(held[tag.body])
+        body = parse(tag.type, content[:MAX_HEAD])
+        if body is None or body.start >= len(content):
+            return
+        content = content[body.start :]
+        if body.is_configuration:
+            self._known.learn(tag.type, content)
+            return
+        time = self._line.ticks(self._position + tag.start, tag.time)
+        if not -MAX_MILLISECONDS < time < MAX_MILLISECONDS:
+            raise NotPlain("an FLV with times that no recording reaches")
+        place = self._known.place(tag.type)
+        if tag.type == AUDIO:
+            self._audio.add(time, self._write(content), len(content), place)
+        elif self._video.can_follow(place, is_keyframe=body.is_keyframe):
+            offset = self._write(content)
+            shown = time + body.shift
+            self._video.add(Sample(time, shown, 0, offset, len(content), body.is_keyframe, place))
+
+    def _write(self, content: bytes) -> int:
+        """Write a sample; return where it lies."""
+        self._output.write(content)
+        self._written += len(content)
+        return self._written - len(content)

@@ -1,0 +1,200 @@
+"""Tables (§2.4.4): which program there is, and which tracks it has. They are repeated, and may change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.mpegts.packets import Packet, pid_of
+
+ASSOCIATION_PID = 0
+ASSOCIATION, MAP = 0x00, 0x02  # table_id
+HEAD = 3  # of a section: table_id and its length
+SECTION = 8  # what stands before the entries of an association section
+MAP_SECTION = 12  # and of a map section, before descriptors of the program
+CRC = 4
+MAX_SECTION = 1024
+MAX_SECTIONS = 100_000
+CURRENT = 0x01
+STUFFING = 0xFF
+
+# Types of tracks (table 2-34): those that we read, and what ffmpeg has to read.
+H264, AAC = 0x1B, 0x0F
+VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA})
+AUDIO_TYPES = frozenset({0x03, 0x04, AAC, 0x11, 0x1C, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87})
+PRIVATE = 0x06
+# Descriptors that say what a private track is: AC-3, E-AC-3, DTS, AAC (ETSI EN 300 468); registered names.
+AUDIO_DESCRIPTORS = frozenset({0x6A, 0x7A, 0x7B, 0x7C})
+REGISTRATION = 0x05
+REGISTERED = {
+    b"AC-3": Kind.AUDIO,
+    b"EAC3": Kind.AUDIO,
+    b"Opus": Kind.AUDIO,
+    b"DTS1": Kind.AUDIO,
+    b"DTS2": Kind.AUDIO,
+    b"DTS3": Kind.AUDIO,
+    b"BSSD": Kind.AUDIO,
+    b"HEVC": Kind.VIDEO,
+    b"AV01": Kind.VIDEO,
+    b"VC-1": Kind.VIDEO,
+    b"drac": Kind.VIDEO,
+}
+
+
+@dataclass(frozen=True)
+class Elementary:
+    """A track of a program: the PID of its packets, and its type (table 2-34)."""
+
+    pid: int
+    type: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Program:
+    """The first video and the first audio of a program, as its map section lists them.
+
+    ``private``: PIDs of tracks of which nothing is said.
+    """
+
+    tracks: tuple[Elementary, ...]
+    private: frozenset[int]
+
+    @classmethod
+    def read(cls, section: bytes) -> Self:
+        """Read a map section (§2.4.4.8)."""
+        first: dict[Kind, Elementary] = {}
+        private = set()
+        for pid, type_, kind in _elementary(section):
+            if kind is not None:
+                first.setdefault(kind, Elementary(pid, type_, kind))
+            elif type_ == PRIVATE:
+                private.add(pid)
+        return cls(tuple(first.values()), frozenset(private))
+
+
+class Tables:
+    """Reads tables as their packets come. ``program``: None until its map section has come."""
+
+    def __init__(self) -> None:
+        self.program: Program | None = None
+        self._map_pid: int | None = None
+        self._read = 0
+        self._begun: dict[int, bytes] = {}  # the section that is being read, of each PID
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Return the PIDs that carry tables."""
+        return (ASSOCIATION_PID,) if self._map_pid is None else (ASSOCIATION_PID, self._map_pid)
+
+    def feed(self, pid: int, packet: Packet) -> None:
+        """Read a packet of one of the ``pids``.
+
+        Raises:
+            NotPlain: there are several programs.
+        """
+        for section in self._sections(pid, packet):
+            self._read += 1
+            if self._read > MAX_SECTIONS:
+                raise NotPlain("an MPEG-TS that consists of tables")
+            if pid == ASSOCIATION_PID and section[0] == ASSOCIATION:
+                self._map_pid = _map_pid(section)
+            elif pid == self._map_pid and section[0] == MAP:
+                self.program = Program.read(section)
+
+    def forget_begun(self) -> None:
+        """Forget sections of which only a part has come: what follows does not continue them."""
+        self._begun.clear()
+
+    def _sections(self, pid: int, packet: Packet) -> Iterator[bytes]:
+        """Yield the sections that end in a packet, and are valid now."""
+        begun, data = self._begun.pop(pid, b""), packet.payload
+        if packet.starts and data:
+            pointer = 1 + data[0]
+            yield from _whole(begun + data[1:pointer])[0] if begun else ()
+            begun, data = b"", data[pointer:]
+        elif not begun:
+            return
+        sections, rest = _whole(begun + data)
+        yield from sections
+        if rest:
+            self._begun[pid] = rest
+
+
+def _whole(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the sections that are whole and valid, and the beginning of one that is not yet whole."""
+    sections: list[bytes] = []
+    while data and data[0] != STUFFING:
+        if len(data) < HEAD:
+            return sections, data
+        size = HEAD + _length(data, 1)
+        if size > MAX_SECTION:
+            return sections, b""
+        if len(data) < size:
+            return sections, data
+        section, data = data[:size], data[size:]
+        if size > SECTION + CRC and section[5] & CURRENT and _crc(section) == 0:
+            sections.append(section)
+    return sections, b""
+
+
+def _map_pid(association: bytes) -> int:
+    """Return the PID of the only program's map (§2.4.4.3)."""
+    entries = [association[at : at + 4] for at in range(SECTION, len(association) - CRC - 3, 4)]
+    programs = [entry for entry in entries if entry[:2] != b"\0\0"]
+    if len(programs) != 1:
+        raise NotPlain(f"an MPEG-TS with {len(programs)} programs")
+    return pid_of(programs[0], 2)
+
+
+def _elementary(section: bytes) -> Iterator[tuple[int, int, Kind | None]]:
+    """Yield the tracks: PID, type, and what they are if that is known."""
+    end = len(section) - CRC
+    at = MAP_SECTION + _length(section, MAP_SECTION - 2)
+    while at + 5 <= end:
+        descriptors = section[at + 5 : min(at + 5 + _length(section, at + 3), end)]
+        yield pid_of(section, at + 1), section[at], _kind(section[at], descriptors)
+        at += 5 + len(descriptors)
+
+
+def _kind(type_: int, descriptors: bytes) -> Kind | None:
+    if type_ in VIDEO_TYPES:
+        return Kind.VIDEO
+    if type_ in AUDIO_TYPES:
+        return Kind.AUDIO
+    if type_ != PRIVATE:
+        return None
+    at = 0
+    while at + 2 <= len(descriptors):
+        tag, content = descriptors[at], descriptors[at + 2 : at + 2 + descriptors[at + 1]]
+        if tag in AUDIO_DESCRIPTORS:
+            return Kind.AUDIO
+        if tag == REGISTRATION and content[:4] in REGISTERED:
+            return REGISTERED[content[:4]]
+        at += 2 + descriptors[at + 1]
+    return None
+
+
+def _length(section: bytes, at: int) -> int:
+    """Return a length of 12 bits; 0 where the section ends before it."""
+    return (section[at] & 0x0F) << 8 | section[at + 1] if at + 2 <= len(section) else 0
+
+
+@lru_cache(maxsize=64)  # the same few tables come ten times a second
+def _crc(section: bytes) -> int:
+    """Return the CRC of annex A: 0 for a section that is whole."""
+    crc = 0xFFFFFFFF
+    for byte in section:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC_TABLE[crc >> 24 ^ byte]
+    return crc
+
+
+def _crc_of(byte: int) -> int:
+    crc = byte << 24
+    for _ in range(8):
+        crc = (crc << 1 & 0xFFFFFFFF) ^ (0x04C11DB7 if crc & 0x80000000 else 0)
+    return crc
+
+
+_CRC_TABLE = [_crc_of(byte) for byte in range(256)]

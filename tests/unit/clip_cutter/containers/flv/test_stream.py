@@ -1,0 +1,69 @@
+"""Recognizing an FLV, and what begins at a place of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clip_cutter.containers.flv.stream import Flv
+from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.stream import Mark
+from tests.unit.clip_cutter.containers.flv.made import (
+    AAC_48,
+    AVC_1,
+    FILE_HEAD,
+    HEAD,
+    aac_header,
+    avc_header,
+    picture,
+    script,
+    sound,
+    tag,
+)
+
+
+def test_h264_is_recognized_with_or_without_audio() -> None:
+    Flv.read(HEAD + picture(0, key=True))
+    Flv.read(FILE_HEAD + avc_header(AVC_1) + picture(0, key=True)[:20])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"FLV",
+        FILE_HEAD,
+        HEAD,
+        b"\x47" * 188,
+        FILE_HEAD + aac_header(AAC_48) + sound(0),
+        FILE_HEAD + picture(0, key=True),
+        FILE_HEAD + avc_header(AVC_1[:-9]) + picture(0, key=True),
+        HEAD + tag(8, 0, b"\x2fmp3") + picture(0, key=True),
+        FILE_HEAD + tag(9, 0, b"\x90hvc1"),
+    ],
+)
+def test_everything_else_is_not_plain(head: bytes) -> None:
+    with pytest.raises(NotPlain):
+        Flv.read(head)
+
+
+def test_marks_are_pictures_and_frames_of_audio() -> None:
+    data = (
+        script()
+        + avc_header(AVC_1)
+        + picture(1000, key=True, shift=80)
+        + sound(1003)
+        + picture(1040, shift=-40)
+    )
+    at = 500 + len(script() + avc_header(AVC_1))
+    first, second, third = Flv().marks(data, 500)
+    assert first == Mark(at, Kind.VIDEO, 0, 1000, 1080, is_keyframe=True)
+    assert second == Mark(at + len(picture(0)), Kind.AUDIO, 0, 1003, 1003, is_keyframe=True)
+    assert third[1:] == (Kind.VIDEO, 0, 1040, 1000, False)
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**40))
+def test_marks_of_any_bytes(data: bytes, offset: int) -> None:
+    for mark in Flv().marks(data + picture(7) + sound(8) + data, offset):
+        assert offset <= mark.offset
+        assert 0 <= mark.decoded < Flv.wrap
+        assert 0 <= mark.shown < Flv.wrap
