@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.arguments import Input
-from clip_cutter.ffmpeg import MAX_OUTAGES, Diary, Programs, ToolFailed, UnusableTool
+from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.run import MAX_OUTAGES, Diary, Programs, ToolFailed, ToolLimited, UnusableTool
 from clip_shared.errors import TransientError
 
 URL = "http://storage.test:8333/vods/v.mp4?X-Amz-Credential=key&X-Amz-Signature=abc"
@@ -81,6 +81,40 @@ def test_a_full_disk_is_ours() -> None:
         "[out#0/mp4 @ 0x1] [error] Task finished with error code: -28 (No space left on device)",
     ):
         assert isinstance(after(coloured(line)).judge(""), TransientError)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[h264 @ 0x55] [error] get_buffer() failed",
+        "[vf#0:0 @ 0x55] [error] Error while filtering: Cannot allocate memory",
+        "[vost#0:0/libx264 @ 0x55] [error] pthread_create() failed: Resource temporarily unavailable",
+    ],
+)
+def test_a_lack_of_memory_is_our_limit(line: str) -> None:
+    assert isinstance(after(coloured(line)).judge("anything"), ToolLimited)
+
+
+def test_a_storage_that_is_slow_is_an_outage_and_says_so() -> None:
+    with pytest.raises(TransientError, match="storage is slow"):
+        raise after().judge_delay(cpu_seconds=3, deadline_seconds=60)
+
+
+def test_a_deadline_of_ours_is_our_limit() -> None:
+    assert isinstance(after().judge_delay(cpu_seconds=59, deadline_seconds=60), ToolLimited)
+    here = after(source="file:/v.mp4")
+    assert isinstance(here.judge_delay(cpu_seconds=3, deadline_seconds=60), ToolLimited)
+
+
+def test_what_ffmpeg_says_of_packets_is_damage() -> None:
+    diary = after(
+        coloured("[in#0/mpegts @ 0x1] [warning] Packet corrupt (stream = 0, dts = 126000)."),
+        coloured("[in#0/matroska,webm @ 0x1] [error] 0x00 at pos 1 (0x1) invalid as first byte"),
+        coloured("[in#0/matroska,webm @ 0x1] [error] File ended prematurely"),
+        "[in#0/matroska,webm @ 0x1] [error] a forged line",
+    )
+    assert len(diary.damages) == 2
+    assert not diary.has_clock_jump
 
 
 @pytest.mark.parametrize("line", [f"[error] {URL}: Invalid", f"[error] cut off …{URL[30:]}x: Invalid"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_cutter.domain.media import Audio, Media, Video
-from clip_cutter.probe import DEFAULT_FRAME_SECONDS, Unintelligible, read_media
+from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, Unintelligible, read_media
 
 VIDEO: dict[str, Any] = {
     "index": 0,

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 import structlog
@@ -28,19 +29,23 @@ MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 4096
 CPU_GRACE_SECONDS = 5  # between the signal that a program may act on and the one that it may not
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
-# Colour tells ffmpeg's own messages from what a file says: see clip_cutter.ffmpeg.
+# Colour tells ffmpeg's own messages from what a file says: see clip_cutter.ffmpeg.run.
 ADDED = {"LC_ALL": "C", "AV_LOG_FORCE_COLOR": "1"}
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may take. ``file_bytes`` bounds each file that it writes."""
+    """What one run may take. ``file_bytes`` bounds each file that it writes.
+
+    With a higher ``niceness`` it waits for others that want the CPU.
+    """
 
     deadline_seconds: float
     cpu_seconds: int
     memory_bytes: int
     file_bytes: int
+    niceness: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,14 @@ class Result:
     return_code: int
     output: bytes
     limit: str | None
+
+
+class TookTooLong(TimeoutError):
+    """The process did not end before its deadline. ``cpu_seconds``: what it worked of that time."""
+
+    def __init__(self, cpu_seconds: float) -> None:
+        super().__init__(f"it did not end in time, and worked for {cpu_seconds:.1f} s")
+        self.cpu_seconds = cpu_seconds
 
 
 class TooMuchOutput(Exception):
@@ -68,7 +81,7 @@ async def run(
         network: False takes the network away from it, where the kernel allows that.
 
     Raises:
-        TimeoutError: it did not end in time.
+        TookTooLong: it did not end in time.
         TooMuchOutput: it would have filled the memory of this process.
         OSError: it could not be started.
     """
@@ -87,8 +100,15 @@ async def run(
     pid = transport.get_pid()
     try:
         _limit(pid, limits)
-        async with asyncio.timeout(limits.deadline_seconds):
-            await asyncio.wait([child.gone, child.failed], return_when=asyncio.FIRST_COMPLETED)
+        ended = [child.gone, child.failed]
+        done, _ = await asyncio.wait(
+            ended, timeout=limits.deadline_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            worked = _cpu_seconds_of(pid)
+            _kill_group(pid)
+            await child.gone
+            raise TookTooLong(worked)
         if child.failed.done():
             await child.failed
         code, used = transport.get_returncode() or 0, _cpu_seconds_of_children() - cpu_seconds
@@ -125,6 +145,16 @@ def _cpu_seconds_of_children() -> float:
     """What all children used that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def _cpu_seconds_of(pid: int) -> float:
+    """What a process has used so far, with its threads: all children would count the other lane's as well."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:  # another system, or it has just ended
+        return 0.0
+    user, kernel = stat.rpartition(")")[2].split()[11:13]  # proc_pid_stat(5): utime, stime
+    return (int(user) + int(kernel)) / os.sysconf("SC_CLK_TCK")
 
 
 def _limit_behind(code: int, cpu_seconds: float, limits: Limits) -> str | None:
@@ -197,3 +227,4 @@ def _limit(pid: int, limits: Limits) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended already
         for kind, pair in pairs.items():
             resource.prlimit(pid, kind, pair)
+        os.setpriority(os.PRIO_PGRP, pid, limits.niceness)  # its group, so that no thread is left out

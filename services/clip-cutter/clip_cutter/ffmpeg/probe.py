@@ -2,19 +2,34 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from clip_cutter.domain.media import UNKNOWN, Audio, Media, Video
+from clip_cutter.domain.media import UNKNOWN, Audio, Look, Media, Video
 
 PROBED = (
     "format=format_name,start_time,duration,bit_rate"
     ":stream=index,codec_type,codec_name,pix_fmt,width,height,avg_frame_rate,r_frame_rate,start_time,duration"
+    ",color_range,color_space,color_transfer,color_primaries,field_order,sample_aspect_ratio"
     ":stream_disposition=default,attached_pic"
+    ":stream_side_data=rotation"
 )
+INTERLACED = frozenset({"tt", "bb", "tb", "bt"})  # which field is stored first, and which is shown first
+QUARTER = 90
+MAX_STRETCH = 16  # of a pixel: no camera goes beyond 2
+PACKETS = "packet=pts_time"
 SLOWEST_FRAME_RATE, FASTEST_FRAME_RATE = 5, 300
 DEFAULT_FRAME_SECONDS = 1 / 30
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """The video of a file of our own writer: its streams by their index, and when its frames are shown."""
+
+    videos: Mapping[int, Video]
+    shown: Sequence[float]
 
 
 class Unintelligible(ValueError):
@@ -33,6 +48,28 @@ def read_media(answer: bytes) -> Media:
         return _read(json.loads(answer))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Unintelligible(str(error)) from error
+
+
+def read_sketch(answer: bytes) -> Sketch:
+    """Read ffprobe's JSON (the entries of ``PROBED`` and ``PACKETS``) of a file of our own writer.
+
+    Raises:
+        Unintelligible: it lacks what every media file has.
+    """
+    try:
+        return _sketch(json.loads(answer))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Unintelligible(str(error)) from error
+
+
+def _sketch(answer: Mapping[str, Any]) -> Sketch:
+    videos = {
+        int(each["index"]): _read_video(each, 0.0)
+        for each in answer["streams"]
+        if each.get("codec_type") == "video"
+    }
+    times = [_number(each.get("pts_time")) for each in answer.get("packets", [])]
+    return Sketch(videos, tuple(time for time in times if time is not None))
 
 
 def _read(answer: Mapping[str, Any]) -> Media:
@@ -64,7 +101,30 @@ def _read_video(stream: Mapping[str, Any], file_start: float) -> Video:
         frame_seconds=_frame_seconds(stream),
         start=file_start if start is None else start,
         seconds=_number(stream.get("duration")),
+        look=_read_look(stream),
     )
+
+
+def _read_look(stream: Mapping[str, Any]) -> Look:
+    turns = [_number(each.get("rotation")) or 0.0 for each in stream.get("side_data_list", [])]
+    return Look(
+        color_range=str(stream.get("color_range", UNKNOWN)),
+        matrix=str(stream.get("color_space", UNKNOWN)),
+        transfer=str(stream.get("color_transfer", UNKNOWN)),
+        primaries=str(stream.get("color_primaries", UNKNOWN)),
+        is_interlaced=stream.get("field_order") in INTERLACED,
+        pixel_aspect=read_aspect(str(stream.get("sample_aspect_ratio", "")).replace(":", "/")),
+        is_turned=any(round(abs(turn)) % 180 == QUARTER for turn in turns),
+    )
+
+
+def read_aspect(text: str) -> Fraction:
+    """Read the shape of a pixel (``64/45``); square where that is not said, or not to be believed."""
+    above, _, below = text.partition("/")
+    if not (above.isdecimal() and below.isdecimal() and int(above) and int(below)):
+        return Fraction(1)
+    aspect = Fraction(int(above), int(below))
+    return aspect if Fraction(1, MAX_STRETCH) <= aspect <= MAX_STRETCH else Fraction(1)
 
 
 def _read_audio(stream: Mapping[str, Any], file_start: float) -> Audio:

@@ -1,0 +1,97 @@
+"""What ffmpeg says of the frames that it saved for a poster: their look, and whether they show anything."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from clip_cutter.domain.media import UNKNOWN, Look, Video
+from clip_cutter.ffmpeg.filters import HD_WIDTH, SD_HEIGHT
+from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, read_aspect
+
+# Levels (of 256) between the darkest and the brightest tenth of a frame, or of its colours: a frame with less
+# is of one colour, as far as anybody can tell.
+PLAIN = 16
+FEW = 4
+
+_FRAME = re.compile(r"^frame:(\d+)", re.MULTILINE)
+_LEVEL = re.compile(r"^lavfi\.signalstats\.([YUV])(LOW|HIGH)=(\d+(?:\.\d+)?)$", re.MULTILINE)
+_SHAPE = re.compile(
+    r"\bfmt:(?P<pixels>\w+) .*\bsar:(?P<aspect>\d+/\d+) s:(?P<width>\d+)x(?P<height>\d+) i:(?P<fields>\w)"
+)
+_COLOUR = re.compile(
+    r"color_range:(?P<range>\S+) color_space:(?P<matrix>\S+)"
+    r" color_primaries:(?P<primaries>\S+) color_trc:(?P<transfer>\S+)"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Frames of a clip to save: when they are shown, in seconds; no moments: its first frame.
+
+    ``are_keyframes``: the keyframes at these moments, which cost a tenth of other frames; ``video``: what the
+    clip has, None for a video as it usually is.
+    """
+
+    moments: tuple[float, ...]
+    are_keyframes: bool = True
+    video: Video | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A saved frame: where, and by how much its parts differ, in levels of 256."""
+
+    path: Path
+    contrast: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it shows nothing."""
+        return self.contrast < PLAIN
+
+
+def read_frames(answer: str, numbered: Path) -> list[Frame]:
+    """Read what the filters ``signalstats`` and ``metadata`` printed of frames saved as ``numbered``."""
+    starts = [match.start() for match in _FRAME.finditer(answer)]
+    blocks = [answer[start:end] for start, end in pairwise([*starts, len(answer)])]
+    return [
+        Frame(numbered.with_name(numbered.name % number), _contrast(block))
+        for number, block in enumerate(blocks, start=1)
+    ]
+
+
+def _contrast(block: str) -> float:
+    levels = {plane + end: float(level) for plane, end, level in _LEVEL.findall(block)}
+    return max(
+        (levels.get(plane + "HIGH", 0.0) - levels.get(plane + "LOW", 0.0) for plane in "YUV"), default=0.0
+    )
+
+
+def read_video(lines: Sequence[str]) -> Video | None:
+    """Read what the filter ``showinfo`` said of the first frame; None where it saw no frame."""
+    shape = next(filter(None, map(_SHAPE.search, lines)), None)
+    colour = next(filter(None, map(_COLOUR.search, lines)), None)
+    if shape is None or colour is None:
+        return None
+    width, height = int(shape["width"]), int(shape["height"])
+    is_untagged = colour["primaries"] == colour["transfer"] == UNKNOWN and colour["matrix"] == "bt709"
+    is_small = width < HD_WIDTH and height <= SD_HEIGHT
+    look = Look(
+        color_range=colour["range"],
+        # The matrix that the decoder was told to assume.
+        matrix=UNKNOWN if is_untagged and is_small else colour["matrix"],
+        transfer=colour["transfer"],
+        primaries=colour["primaries"],
+        is_interlaced=shape["fields"] in "TB",
+        pixel_aspect=read_aspect(shape["aspect"]),
+    )
+    return Video(0, UNKNOWN, shape["pixels"], width, height, DEFAULT_FRAME_SECONDS, 0.0, None, look)
+
+
+def spread(moments: Sequence[float]) -> list[float]:
+    """Return a few moments, evenly spread."""
+    different = sorted(set(moments))
+    step = max(len(different) / FEW, 1.0)
+    return [different[int(number * step)] for number in range(min(len(different), FEW))]

