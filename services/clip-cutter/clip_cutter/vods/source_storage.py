@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -15,9 +15,9 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 
-from clip_cutter.arguments import RECONNECT_SECONDS, STALL_SECONDS, Input
-from clip_cutter.domain.media import ByteRange
+from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped, unreadable
+from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, Input
 from clip_cutter.settings import SourceProfile
 from clip_shared.errors import ClipsError, PermanentError, TransientError
 from clip_shared.events import SkipReason, SourceObject
@@ -58,13 +58,29 @@ class SourceRefused(ClipsError):
 
 
 @dataclass(frozen=True)
-class Vod:
-    """A VOD as it was found: with another ``etag``, it is another one. ``url`` reads it for a while."""
+class StoredVod:
+    """A VOD in source storage, as it was found. ``input`` holds a URL that reads it for a while."""
 
     place: SourceObject
     size_bytes: int
     etag: str
-    url: Input
+    input: Input
+    storage: "SourceStorage" = field(repr=False)
+
+    @property
+    def identity(self) -> str:
+        """See :class:`clip_cutter.vods.source.Source`: with another ETag it is another VOD."""
+        return "/".join((self.place.profile, self.place.bucket, self.place.key, self.etag))
+
+    async def peek(self, wanted: ByteRange) -> bytes:
+        """See :class:`clip_cutter.vods.source.Source`."""
+        with BytesIO() as file:
+            await self.read(wanted, file)
+            return file.getvalue()
+
+    async def read(self, wanted: ByteRange, file: IO[bytes]) -> None:
+        """See :class:`clip_cutter.vods.source.Source`."""
+        await self.storage.read(self, wanted, file)
 
 
 class SourceStorage:
@@ -83,7 +99,7 @@ class SourceStorage:
         self._readable: dict[tuple[str, str], str] = {}  # the VOD that each bucket gave us last
         self._denied: dict[tuple[str, str], float] = {}  # when each bucket denied us its list
 
-    async def locate(self, source: SourceObject) -> Vod:
+    async def locate(self, source: SourceObject) -> StoredVod:
         """Find a VOD.
 
         Raises:
@@ -102,15 +118,10 @@ class SourceStorage:
         url = self._allowed(source).generate_presigned_url(
             "get_object", Params=place, ExpiresIn=self._url_seconds
         )
-        return Vod(source, found["ContentLength"], found["ETag"], Input(url, ca_file=_authorities()))
+        readable = Input(url, ca_file=_authorities())
+        return StoredVod(source, found["ContentLength"], found["ETag"], readable, self)
 
-    async def peek(self, vod: Vod, wanted: ByteRange) -> bytes:
-        """A few bytes of a VOD. Raises as :meth:`read`."""
-        with BytesIO() as file:
-            await self.read(vod, wanted, file)
-            return file.getvalue()
-
-    async def read(self, vod: Vod, wanted: ByteRange, file: IO[bytes]) -> None:
+    async def read(self, vod: StoredVod, wanted: ByteRange, file: IO[bytes]) -> None:
         """Append bytes of a VOD to a file. A connection that breaks is taken up where it was.
 
         Raises:
@@ -232,7 +243,7 @@ def _read_a_byte(client: "S3Client", source: SourceObject) -> None:
 
 
 def _read(
-    client: "S3Client", vod: Vod, wanted: ByteRange, file: IO[bytes], on_pulled: Callable[[int], None]
+    client: "S3Client", vod: StoredVod, wanted: ByteRange, file: IO[bytes], on_pulled: Callable[[int], None]
 ) -> None:
     position, breaks = wanted.start, 0
     while position < wanted.end:
@@ -248,7 +259,7 @@ def _read(
             time.sleep(min(0.1 * 2**breaks, RECONNECT_SECONDS))
 
 
-def _chunks(client: "S3Client", vod: Vod, wanted: ByteRange) -> Iterator[bytes]:
+def _chunks(client: "S3Client", vod: StoredVod, wanted: ByteRange) -> Iterator[bytes]:
     answer = client.get_object(
         Bucket=vod.place.bucket,
         Key=vod.place.key,

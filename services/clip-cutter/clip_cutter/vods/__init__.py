@@ -1,0 +1,1 @@
+"""VODs: where they lie, and one class for each way of reading them."""

@@ -1,0 +1,448 @@
+"""Finds out what a fragmented MP4 says of itself: header, index, end, and where its clock jumps."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.mp4.boxes import Box, walk
+from clip_cutter.containers.mp4.fragment_clock import (
+    BACK_SECONDS,
+    Clock,
+    Follower,
+    Jump,
+    Pace,
+    Point,
+    is_behind,
+    point_of,
+)
+from clip_cutter.containers.mp4.fragment_index import (
+    MFRO_BYTES,
+    FragmentIndex,
+    read_mfro,
+    read_random_access,
+    read_segment_index,
+)
+from clip_cutter.containers.mp4.fragments import Fragment, Header, Part
+from clip_cutter.vods.fragment_reader import FRAGMENT, HEADER, MEBIBYTE, FragmentReader, Passage
+from clip_cutter.vods.source import Source
+
+HEAD_BYTES = 256 * 1024  # the header, and often the first fragments
+MAX_HEADS = 16  # boxes before the header, and before the first fragment
+FIRST_KINDS = frozenset({b"ftyp", b"styp"})
+MAX_INDEX_BYTES = MEBIBYTE  # 80,000 fragments; a larger index is not needed, and not read
+MAX_POINTS = 2048  # fragments that are kept in mind
+FIRST_FRAGMENTS = 12  # in which every track begins
+LAST_FRAGMENTS = 512  # behind the last one that an index lists
+MAX_STARTS = 16  # from which fragments are followed to the end, until one has video
+FEW_FRAGMENTS = 8
+BACK_BYTES, MAX_BACK_BYTES = 4 * MEBIBYTE, 64 * MEBIBYTE
+EVEN_LOOKS, LOOKS_AT_ONCE, MAX_LOOKS = 16, 8, 400
+MAX_SLOW_LOOKS = 100  # until where a bit rate alone is a reason to look
+LARGE_BYTES = 16 * MEBIBYTE  # fragments that are not looked for: few of them fill a file
+MAX_WALKED = 4096
+HINT_SECONDS = 5.0  # by which an index may be wrong
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known of a fragmented MP4.
+
+    Args:
+        header: its header.
+        head: a fragment made of the samples that the header itself lists; None: it lists no samples.
+        points: fragments that are known, in file order; the first one among them.
+        clock: its time line.
+        seconds: how far its video reaches, on that line.
+        is_broken: whether it ends within a fragment.
+        bases: where each track has come to, in ticks, by the fragment at an offset; of files that do not say.
+    """
+
+    header: Header
+    head: Fragment | None
+    points: Sequence[Point]
+    clock: Clock
+    seconds: float
+    is_broken: bool
+    bases: Mapping[int, Mapping[int, int]]
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first fragments; when the first track begins, on the movie's line; whether they say their times."""
+
+    points: list[Point]
+    zero: float
+    is_timed: bool
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The last fragments; how far their video reaches, on the movie's line; whether the file breaks off."""
+
+    points: list[Point]
+    ends: float
+    is_broken: bool
+
+
+async def open_file(source: Source) -> Opened:
+    """Find out what a file says of itself.
+
+    Raises:
+        NotPlain: it is no fragmented MP4, or one that is left to ffmpeg.
+        Skipped: it has gone.
+        TransientError: its storage is out.
+    """
+    reader = FragmentReader(source)
+    moov = await _find_header(reader)
+    return await _Opening(source, await reader.header(moov), moov).open()
+
+
+async def _find_header(reader: FragmentReader) -> Box:
+    await reader.read(0, 1, ahead=HEAD_BYTES)
+    offset = 0
+    for _ in range(MAX_HEADS):
+        box = await reader.box(offset)
+        if box is None or box.end > reader.size or (offset == 0 and box.kind not in FIRST_KINDS):
+            break
+        if box.kind == HEADER:
+            return box
+        if box.kind == FRAGMENT:
+            break
+        offset = box.end
+    raise NotPlain("no MP4 with a header before its fragments")
+
+
+class _Opening:
+    """A file of which the header is known."""
+
+    def __init__(self, source: Source, header: Header, moov: Box) -> None:
+        self._source, self._header, self._after = source, header, moov.end
+        self._tracks = {track.number: track for track in header.tracks}
+        self._reader = FragmentReader(source, header)
+        self._end = source.size_bytes  # of the fragments
+        self._jumps: dict[int, float] = {}  # by the offset of the first fragment behind them
+        self._looks = 0
+        self._head = _listed_fragment(header, moov)
+
+    async def open(self) -> Opened:
+        first = await self._first()
+        if not first.is_timed or any(point.after - point.offset > LARGE_BYTES for point in first.points):
+            return await self._open_walking(first.zero)
+        hints = await self._hints()
+        last = await self._last(hints[-1].offset if hints else None)
+        ends = {point.offset: point for point in [*first.points, *last.points]}
+        if hints and _agree(hints, last.points):
+            points = _sorted({**{point.offset: point for point in hints}, **ends}.values())
+            await self._check_hints(points)
+            points = _fewer(points)
+        else:
+            points = await self._look_around(_sorted(ends.values()))
+        return self._opened(points, first.zero, last)
+
+    def _opened(
+        self,
+        points: Sequence[Point],
+        zero: float,
+        last: _Last,
+        bases: Mapping[int, Mapping[int, int]] | None = None,
+    ) -> Opened:
+        clock = Clock(zero, tuple(Jump(*each) for each in sorted(self._jumps.items())))
+        seconds = last.ends + clock.shift(self._source.size_bytes)
+        return Opened(self._header, self._head, points, clock, seconds, last.is_broken, bases or {})
+
+    async def _fragments(self, passage: Passage) -> AsyncIterator[Fragment]:
+        """Yield all fragments, with the one that the header makes."""
+        if self._head:
+            yield self._head
+        async for fragment in passage.fragments(self._after):
+            yield fragment
+
+    async def _first(self) -> _First:
+        """Look at the first fragments, until each track has begun."""
+        starts: dict[int, float] = {}
+        points: list[Point] = []
+        follower, is_timed = self._follower(), True
+        async for bare in self._fragments(Passage(self._reader)):
+            is_timed = is_timed and all(part.decode_time is not None for part in bare.parts)
+            fragment = follower.timed(bare)
+            follower.follow(fragment)
+            points += await self._points(fragment)
+            for part in fragment.parts:
+                starts.setdefault(part.track, self._begins(part))
+            if starts.keys() == self._tracks.keys() or len(points) >= FIRST_FRAGMENTS:
+                break
+        if self._header.video.number not in starts:
+            raise NotPlain("no video where it should begin")
+        return _First(points, min(starts.values()), is_timed)
+
+    def _follower(self) -> Follower:
+        return Follower(self._header, dict.fromkeys(self._tracks, 0))
+
+    def _begins(self, part: Part) -> float:
+        track = self._tracks[part.track]
+        return max(track.shows_from, track.seconds(min(sample.shown for sample in part.samples)))
+
+    async def _points(self, fragment: Fragment) -> list[Point]:
+        if fragment is self._head:
+            point = point_of(fragment, fragment.end, self._header)
+        else:
+            point = await self._reader.point(fragment)
+        return [point] if point else []
+
+    async def _open_walking(self, zero: float) -> Opened:
+        """Open a file by looking at all its fragments.
+
+        Where they do not say their times, those of all before them are added up.
+        """
+        follower, passage = self._follower(), Passage(self._reader)
+        points: list[Point] = []
+        latest: list[Fragment] = []
+        bases: dict[int, dict[int, int]] = {}
+        async for bare in self._fragments(passage):
+            bases[bare.offset] = dict(follower.ticks)
+            if bare.offset in passage.damaged and any(part.decode_time is None for part in bare.parts):
+                raise NotPlain("damage among fragments without times")
+            fragment = follower.timed(bare)
+            if jump := follower.follow(fragment):
+                self._jumps[fragment.offset] = jump
+            points += await self._points(fragment)
+            latest = [*latest[-FEW_FRAGMENTS:], fragment]
+            if len(bases) > MAX_WALKED:
+                raise NotPlain(f"more than {MAX_WALKED} fragments without an index")
+        last = _Last(points, self._reach(latest), self._breaks_off(passage, points))
+        return self._opened(points, zero, last, bases)
+
+    def _breaks_off(self, passage: Passage, points: Sequence[Point]) -> bool:
+        return passage.is_broken or self._cut_at < float("inf") or not points
+
+    def _reach(self, fragments: Iterable[Fragment]) -> float:
+        """Return how far the video of the last fragments reaches, in seconds of the movie's line.
+
+        If the file ends within a fragment, that is up to the first sample that is not complete.
+        """
+        samples = [
+            (self._tracks[part.track], sample)
+            for fragment in fragments
+            for part in fragment.parts
+            for sample in part.samples
+        ]
+        size = self._source.size_bytes
+        cut = (
+            track.seconds(each.shown + each.length)
+            for track, each in samples
+            if each.offset + each.size > size
+        )
+        self._cut_at = min(cut, default=float("inf"))
+        return max(
+            (
+                track.seconds(each.shown + each.length)
+                for track, each in samples
+                if track.kind is Kind.VIDEO and each.offset + each.size <= size
+                if track.seconds(each.shown) < self._cut_at
+            ),
+            default=NEVER,
+        )
+
+    async def _hints(self) -> list[Point]:
+        """Return where the file's own index has the fragments with keyframes of the video."""
+        index = await self._random_access() or await self._segment_index()
+        if index is None or not index.offsets:
+            return []
+        track = self._header.video
+        times = [track.origin + time / (index.timescale or track.timescale) for time in index.times]
+        return [
+            Point(offset, after, 0, start, end, 1)
+            for (offset, after), (start, end) in zip(pairwise(index.offsets), pairwise(times), strict=True)
+            if offset >= self._after
+        ]
+
+    async def _random_access(self) -> FragmentIndex | None:
+        """Return the index at the end of the file."""
+        size = self._source.size_bytes
+        length = read_mfro(await self._reader.read(size - MFRO_BYTES, MFRO_BYTES, ahead=0))
+        if length is None or not MFRO_BYTES < length <= min(MAX_INDEX_BYTES, size - self._after):
+            return None
+        data = await self._reader.read(size - length, length)
+        with suppress(NotPlain):
+            mfra = next(walk(lambda at, count: data[at : at + count], 0, length))
+            if mfra.kind == b"mfra" and mfra.end == length:
+                self._end = size - length
+                found = read_random_access(lambda at, count: data[at : at + count], mfra, self._end)
+                return found.get(self._header.video.number)
+        return None
+
+    async def _segment_index(self) -> FragmentIndex | None:
+        """Return the index before the first fragment, if it lists more than that one."""
+        offset = self._after
+        for _ in range(MAX_HEADS):
+            box = await self._reader.box(offset)
+            if box is None or box.kind == FRAGMENT or box.end > self._source.size_bytes:
+                break
+            if box.kind == b"sidx" and box.size <= MAX_INDEX_BYTES:
+                with suppress(NotPlain):
+                    index = read_segment_index(
+                        await self._reader.read(box.start, box.end - box.start), box.end
+                    )
+                    if index.track == self._header.video.number and len(index.offsets) > 2:  # noqa: PLR2004
+                        return index
+            offset = box.end
+        return None
+
+    async def _last(self, hint: int | None) -> _Last:
+        """Find the last fragments: from one that is known on, else from the file's end back."""
+        tries = 0
+        async for start in self._back_from_end(hint):
+            tries += 1
+            if tries > MAX_STARTS:
+                break
+            passage = Passage(self._reader)
+            points: list[Point] = []
+            latest: list[Fragment] = []
+            async for fragment in passage.fragments(start):
+                points += await self._points(fragment)
+                latest = [*latest[-FEW_FRAGMENTS:], fragment]
+                if len(points) > LAST_FRAGMENTS:
+                    break
+            else:
+                if (ends := self._reach(latest)) > NEVER:
+                    return _Last(points, ends, self._breaks_off(passage, points))
+        if self._head:
+            return _Last(await self._points(self._head), self._reach([self._head]), is_broken=True)
+        raise NotPlain("no fragment with video at the end")
+
+    async def _back_from_end(self, hint: int | None) -> AsyncIterator[int]:
+        """Yield the offsets of fragments: that of a hint, then from the file's end back."""
+        if hint is not None and await self._reader.fragment_at(hint):
+            yield hint
+        reader = FragmentReader(self._source, self._header)
+        end, size = self._end, HEAD_BYTES
+        while end > self._after and self._end - end < MAX_BACK_BYTES:
+            start = max(end - size, self._after)
+            for at in reversed(await self._reader.candidates(start, end)):
+                if await reader.fragment_at(at):
+                    yield at
+            end, size = start, min(size * 4, BACK_BYTES)
+
+    async def _look_around(self, points: list[Point]) -> list[Point]:
+        """Look at the file here and there, and more closely wherever the clock may jump.
+
+        A clock that begins again at 0 is behind within any stretch that is as long as what lies before it. So
+        stretches are twice as long as the ones before, from the start of the file and from each jump on.
+        """
+        first, last = points[0], points[-1]
+        size = last.offset - first.after
+        even = [first.after + size * part // EVEN_LOOKS for part in range(1, EVEN_LOOKS)]
+        points = await self._look_at(points, [*even, *_doubling(first, last)])
+        pace = Pace.of(points, len(self._tracks))
+        checked: set[tuple[int, int]] = set()
+        while unchecked := [pair for pair in pairwise(points) if (pair[0][0], pair[1][0]) not in checked]:
+            known = set(self._jumps)
+            for low, high in unchecked:
+                checked.add((low.offset, high.offset))
+                points = _sorted({*points, *await self._check(low, high, pace)})
+                if begun := [point for point in points if point.offset in self._jumps.keys() - known]:
+                    points = await self._look_at(points, _doubling(begun[-1], last))
+                    break
+        return points
+
+    async def _look_at(self, points: Sequence[Point], places: Sequence[int]) -> list[Point]:
+        """Add what is found at some places of the file to the fragments that are known."""
+        last = points[-1]
+        turns = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+        async def look(place: int) -> Point | None:
+            async with turns:
+                return await FragmentReader(self._source, self._header).look(place, last.offset)
+
+        self._count_looks(len(places))
+        found = await asyncio.gather(*map(look, places))
+        return _sorted({*points, *(point for point in found if point)})
+
+    async def _check(self, low: Point, high: Point, pace: Pace) -> list[Point]:
+        """Find the jumps between two fragments; return the fragments that were looked at."""
+        limit = MAX_SLOW_LOOKS if pace.is_steady(low, high) else MAX_LOOKS
+        is_odd = pace.is_slow(low, high) if limit == MAX_SLOW_LOOKS else True
+        is_known = high.offset in self._jumps or high.offset <= low.after
+        if not is_odd or is_known or (self._looks >= limit and not is_behind(low, high)):
+            return []
+        self._count_looks(1)
+        if high.offset - low.after > FEW_FRAGMENTS * (low.after - low.offset):
+            middle = await self._reader.look((low.after + high.offset) // 2, high.offset)
+            if middle:
+                before = await self._check(low, middle, pace)
+                return [*before, middle, *await self._check(middle, high, pace)]
+        return await self._find_jumps(low, high)
+
+    def _count_looks(self, number: int) -> None:
+        self._looks += number
+        if self._looks > MAX_LOOKS:
+            raise NotPlain("a clock that jumps too often to be followed")
+
+    async def _check_hints(self, points: Sequence[Point]) -> None:
+        """Look closely at where an index steps back, or far more ahead than it usually does."""
+        steps = sorted(high.start - low.start for low, high in pairwise(points))
+        usual = steps[len(steps) // 2] if steps else 0.0
+        for low, high in pairwise(points):
+            if not -BACK_SECONDS <= high.start - low.start <= 3 * usual + 2 * HINT_SECONDS:
+                self._count_looks(1)
+                await self._find_jumps(low, high)
+
+    async def _find_jumps(self, low: Point, high: Point) -> list[Point]:
+        """Go from one fragment to another, and note where the clock jumps; return the fragments there."""
+        found: list[Point] = []
+        follower = Follower(self._header)
+        offset, number = low.offset, 0
+        if self._head and low.offset == self._head.offset:
+            follower.follow(self._head)
+            offset = self._head.end
+        async for fragment in Passage(self._reader).fragments(offset):
+            if jump := follower.follow(follower.timed(fragment)):
+                self._jumps[fragment.offset] = jump
+                found += await self._points(fragment)
+            number += 1
+            if number > MAX_WALKED:
+                raise NotPlain("a clock that cannot be followed")
+            if fragment.offset >= high.offset:
+                break
+        return found
+
+
+def _doubling(first: Point, last: Point) -> list[int]:
+    """Return places between two fragments, each twice as far from the first one as the one before."""
+    places: list[int] = []
+    distance = (last.offset - first.after) // 2
+    while distance > FEW_FRAGMENTS * (first.after - first.offset):
+        places.append(first.after + distance)
+        distance //= 2
+    return places
+
+
+def _listed_fragment(header: Header, moov: Box) -> Fragment | None:
+    """Return a fragment of the samples that the header itself lists."""
+    parts = [
+        Part(track.number, track.samples[0].decoded, track.samples)
+        for track in header.tracks
+        if track.samples
+    ]
+    return Fragment(moov.head, moov.end, 0, tuple(parts)) if parts else None
+
+
+def _sorted(points: Iterable[Point]) -> list[Point]:
+    return sorted(points, key=lambda point: point.offset)
+
+
+def _fewer(points: Sequence[Point]) -> list[Point]:
+    """Return a few of many fragments, with the first and the last: others are looked for between them."""
+    step = -(-len(points) // (MAX_POINTS // 2))
+    return [*points[:-1:step], points[-1]]
+
+
+def _agree(hints: Sequence[Point], last: Sequence[Point]) -> bool:
+    """Tell whether an index says of the last fragments what they say themselves."""
+    found = {point.offset: point for point in last}
+    hint = hints[-1]
+    return hint.offset in found and abs(found[hint.offset].start - hint.start) < HINT_SECONDS

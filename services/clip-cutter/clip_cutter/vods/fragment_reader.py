@@ -1,0 +1,304 @@
+"""Reads the fragments of an MP4 at a source: box by box, or from anywhere by looking for the next one."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from clip_cutter.containers.model import ByteRange, NotPlain
+from clip_cutter.containers.mp4.boxes import HEAD, WIDE_HEAD_BYTES, Box, walk
+from clip_cutter.containers.mp4.fragment_clock import Point, point_of
+from clip_cutter.containers.mp4.fragments import (
+    MAX_MOOF_BYTES,
+    MOOF_HEAD_BYTES,
+    Fragment,
+    Header,
+    find_moofs,
+    read_fragment,
+    read_header,
+)
+from clip_cutter.scratch import Job
+from clip_cutter.vods.ranges import Piece, merge, read_pieces
+from clip_cutter.vods.source import Source
+
+KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
+BLOCK_BYTES = 16 * KIBIBYTE  # a ``moof`` of some seconds, and the head of what follows it
+SEARCH_BYTES = (64 * KIBIBYTE, 256 * KIBIBYTE, MEBIBYTE)  # one after the other; the last one again and again
+MAX_SEARCH_BYTES = 64 * MEBIBYTE
+MAX_HEADER_BYTES = 16 * MEBIBYTE
+MAX_EXCERPT_BYTES = 1024 * MEBIBYTE
+MAX_RANGES = 256
+MAX_BOXES = 256  # from one fragment to the next
+MAX_TRIES = 64  # at places that look like the beginning of a fragment, and are not
+FRAGMENT, HEADER = b"moof", b"moov"
+# What may stand among fragments (§4.3, §8.1, §8.8, §8.11, §8.16).
+OTHERS = frozenset(
+    {b"ftyp", b"styp", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"udta", b"pdin"}
+    | {b"sidx", b"ssix", b"prft", b"emsg", b"mfra"}
+)
+
+
+class Lost(NotPlain):
+    """No sound box begins at ``offset``: something before it is damaged."""
+
+    def __init__(self, why: str, offset: int) -> None:
+        super().__init__(why)
+        self.offset = offset
+
+
+class Staged:
+    """A file on scratch with those bytes of a VOD that a window needs."""
+
+    def __init__(self, source: Source, job: Job) -> None:
+        self.path = job.folder / "samples"
+        self.path.touch()
+        self._source, self._job = source, job
+        self._pieces: list[Piece] = []
+        self._size = 0
+
+    async def fetch(self, ranges: Iterable[ByteRange]) -> None:
+        """Append ranges of the VOD to the file.
+
+        Raises:
+            NotPlain: the file would have more than 1 GiB, or more than 256 ranges.
+            Skipped: the VOD has gone, or the scratch disk is too small.
+            TransientError: the storage is out, or the scratch disk is full.
+        """
+        pieces: list[Piece] = []
+        size = self._size
+        for wanted in ranges:
+            pieces.append(Piece(wanted, size))
+            size += wanted.size
+        if size > MAX_EXCERPT_BYTES or len(pieces) > MAX_RANGES:
+            raise NotPlain(f"a window of {size} bytes in {len(pieces)} places")
+        await self._job.reserve(size - self._size)
+        await read_pieces(self._source, pieces, lambda: self.path.open("r+b", buffering=0))
+        self._size = size
+        self._pieces += pieces
+
+    def position(self, offset: int, size: int) -> int | None:
+        """Return where some bytes of the VOD lie in the file; None if they are not in it."""
+        for wanted, position in self._pieces:
+            if wanted.start <= offset and offset + size <= wanted.end:
+                return position + offset - wanted.start
+        return None
+
+    def read(self, offset: int, size: int) -> bytes | None:
+        """Return some bytes of the VOD; None if they are not in the file."""
+        if (position := self.position(offset, size)) is None:
+            return None
+        with self.path.open("rb") as file:
+            file.seek(position)
+            return file.read(size)
+
+    async def fetch_missing(self, ranges: Iterable[ByteRange]) -> None:
+        """Append those ranges that are not in the file yet. Raises as :meth:`fetch`."""
+        missing = [each for each in ranges if self.position(each.start, each.size) is None]
+        if missing:
+            await self.fetch(merge(missing))
+
+
+class FragmentReader:
+    """Reads boxes of a VOD: from what is on scratch, from the block that was read last, or from the source.
+
+    ``header`` is None until it is known; fragments cannot be read before.
+    """
+
+    def __init__(self, source: Source, header: Header | None = None, staged: Staged | None = None) -> None:
+        self.size = source.size_bytes
+        self._source, self._header, self._staged = source, header, staged
+        self._block, self._block_at = b"", 0
+        self._failed = 0  # tries
+
+    async def read(self, offset: int, size: int, *, ahead: int = BLOCK_BYTES) -> bytes:
+        """Return up to ``size`` bytes at ``offset``; fewer at the end of the file.
+
+        ``ahead`` is how much is asked for at least, because what follows will probably be read next.
+        """
+        size = max(min(size, self.size - offset), 0)
+        if size == 0 or offset < 0:  # a file may point anywhere
+            return b""
+        if self._staged and (found := self._staged.read(offset, size)) is not None:
+            return found
+        if not self._block_at <= offset <= offset + size <= self._block_at + len(self._block):
+            end = min(offset + max(size, ahead), self.size)
+            self._block_at, self._block = offset, await self._source.peek(ByteRange(offset, end))
+        return self._block[offset - self._block_at :][:size]
+
+    async def box(self, offset: int) -> Box | None:
+        """Return the box that begins at an offset; None at the end of the file.
+
+        Raises:
+            NotPlain: no box begins there.
+        """
+        head = await self.read(offset, WIDE_HEAD_BYTES)
+        if len(head) < HEAD.size:
+            return None
+        return next(walk(lambda at, size: head[at - offset :][:size], offset, self.size))
+
+    async def next_fragment(self, offset: int) -> tuple[Fragment | None, int]:
+        """Return the next fragment from a box on, and where its ``moof`` ends.
+
+        Without another fragment: None, and where the last box ends, or begins if the file ends within it.
+
+        Raises:
+            Lost: something is damaged.
+            NotPlain: a recording of another kind begins, or there are more than 256 other boxes before it.
+        """
+        boxes = 0
+        while (box := await self._known_box(offset)) and box.end <= self.size:
+            boxes += 1
+            if boxes > MAX_BOXES:
+                raise NotPlain(f"more than {MAX_BOXES} boxes without a fragment")
+            if box.kind == FRAGMENT:
+                return await self._fragment(box), box.end
+            if box.kind == HEADER:
+                await self._check_same(box)
+            offset = box.end
+        return None, offset
+
+    async def _known_box(self, offset: int) -> Box | None:
+        try:
+            box = await self.box(offset)
+        except NotPlain as error:
+            raise Lost(str(error), offset) from error
+        if box and box.kind not in OTHERS and box.kind not in (FRAGMENT, HEADER):
+            raise Lost(f"a box {box.kind!r} among fragments", offset)
+        return box
+
+    async def _fragment(self, box: Box) -> Fragment:
+        if self._header is None:
+            raise NotPlain("a fragment before the header")
+        if box.size > MAX_MOOF_BYTES:
+            raise Lost(f"the header of a fragment has {box.size} bytes", box.head)
+        try:
+            return read_fragment(await self.read(box.head, box.size), box.head, self._header)
+        except NotPlain as error:
+            raise Lost(str(error), box.head) from error
+
+    async def _check_same(self, box: Box) -> None:
+        """Accept another header only if it says what the first one did, as where recordings were joined."""
+        found = await self.header(box)
+        if self._header is None or found.listed or found.about != self._header.about:
+            raise NotPlain("a recording of another kind begins within the file")
+
+    async def header(self, box: Box) -> Header:
+        """Read a header.
+
+        Raises:
+            NotPlain: it has no fragments or no video, is damaged, or larger than 16 MiB.
+        """
+        if box.size > MAX_HEADER_BYTES:
+            raise NotPlain(f"a header of {box.size} bytes")
+        data = await self.read(box.head, box.size)
+
+        def read_data(at: int, size: int) -> bytes:
+            start = max(at - box.head, 0)
+            return data[start : start + size]
+
+        return read_header(read_data, box, self.size)
+
+    async def fragment_at(self, offset: int) -> Fragment | None:
+        """Return the fragment that begins at an offset; None if none does.
+
+        Raises:
+            NotPlain: none did at 64 offsets.
+        """
+        if self._failed >= MAX_TRIES:
+            raise NotPlain(f"{MAX_TRIES} places that only look like a fragment")
+        self._failed += 1
+        with suppress(NotPlain):
+            box = await self.box(offset)
+            if box and box.kind == FRAGMENT and box.end <= self.size:
+                found = await self._fragment(box)
+                self._failed -= 1
+                return found
+        return None
+
+    async def search(self, offset: int, end: int) -> Fragment | None:
+        """Return the first fragment that begins between two offsets, none of which need be that of a box.
+
+        Raises:
+            NotPlain: 64 MiB have been read without finding one.
+        """
+        first, sizes, step = offset, iter(SEARCH_BYTES), 0
+        while offset < end:
+            if offset - first > MAX_SEARCH_BYTES:
+                raise NotPlain(f"no fragment in {MAX_SEARCH_BYTES} bytes")
+            step = next(sizes, step)
+            for at in await self.candidates(offset, min(offset + step, end)):
+                if found := await self.fragment_at(at):
+                    return found
+            offset += step
+        return None
+
+    async def candidates(self, start: int, end: int) -> list[int]:
+        """Return where between two offsets a fragment may begin."""
+        data = await self.read(start, end - start + MOOF_HEAD_BYTES, ahead=0)
+        return [start + at for at in find_moofs(data) if start + at < end]
+
+    async def look(self, offset: int, end: int) -> Point | None:
+        """Return when and where the first fragment with samples between two offsets is.
+
+        Raises:
+            NotPlain: 64 MiB have been read without finding one, or it does not say its time.
+        """
+        while fragment := await self.search(offset, end):
+            if point := await self.point(fragment):
+                return point
+            offset = fragment.end
+        return None
+
+    async def point(self, fragment: Fragment) -> Point | None:
+        """Return when and where a fragment is; None if it has no samples.
+
+        Raises:
+            NotPlain: it does not say its time.
+        """
+        if self._header is None or any(part.decode_time is None for part in fragment.parts):
+            raise NotPlain("a fragment without a time")
+        return point_of(fragment, await self._data_end(fragment.end), self._header)
+
+    async def _data_end(self, offset: int) -> int:
+        """Return where the samples of a fragment end whose ``moof`` ends at an offset."""
+        try:
+            box = await self.box(offset)
+        except NotPlain:
+            return offset
+        return min(box.end, self.size) if box and box.kind == b"mdat" else offset
+
+
+@dataclass
+class Passage:
+    """Goes through a file from fragment to fragment, over what is damaged.
+
+    Args:
+        reader: reads them.
+        is_broken: whether the file ends within a box, or in bytes that are no box.
+        damaged: the offsets of fragments before which something is damaged.
+    """
+
+    reader: FragmentReader
+    is_broken: bool = False
+    damaged: set[int] = field(default_factory=set)
+
+    async def fragments(self, offset: int) -> AsyncIterator[Fragment]:
+        """Yield the fragments from a box on.
+
+        Raises:
+            NotPlain: a recording of another kind begins, or the damage is larger than 64 MiB.
+        """
+        while fragment := await self._next(offset):
+            yield fragment
+            offset = fragment.end
+
+    async def _next(self, offset: int) -> Fragment | None:
+        try:
+            fragment, offset = await self.reader.next_fragment(offset)
+        except Lost as lost:
+            fragment = await self.reader.search(lost.offset + 1, self.reader.size)
+            if fragment:
+                self.damaged.add(fragment.offset)
+            offset = lost.offset
+        if fragment is None:
+            self.is_broken = self.is_broken or offset != self.reader.size
+        return fragment

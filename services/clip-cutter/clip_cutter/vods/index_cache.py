@@ -1,0 +1,323 @@
+"""Parts of the indexes of the latest VODs, on scratch: they outlive a restart, and give way to jobs.
+
+A file for a VOD, named by a hash of what its bytes are. It is sparse: what was read of the VOD lies where it
+lies there, behind a list of the parts that are there, each with a checksum. Workers that share a disk share
+the files. What is written is never changed, and a file that is removed lives on in whoever has it open.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, TypeVar
+from weakref import WeakSet
+
+import structlog
+
+from clip_cutter.containers.model import ByteRange, NotPlain
+from clip_cutter.scratch import Job, Scratch
+from clip_cutter.vods.ranges import Piece, merge, read_pieces
+from clip_cutter.vods.source import Source
+
+log = structlog.get_logger()
+
+MEBIBYTE = 1024 * 1024
+FOLDER = "indexes"
+MAGIC = b"clips-index-1\0\0\0"
+RECORD = struct.Struct(">QQII")  # offset, size, checksum of the bytes, checksum of these three
+LIST_BYTES = 64 * 1024
+MAX_RECORDS = (LIST_BYTES - len(MAGIC)) // RECORD.size
+CHUNK_BYTES = MEBIBYTE
+BLOCK_BYTES = 512  # of which a file's blocks are counted
+MAX_STEPS = 200  # of a piece of work, each of which has read more
+
+Result = TypeVar("Result")
+
+
+class Missing(Exception):
+    """Bytes of a VOD that are not on scratch yet."""
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset, size)
+        self.offset, self.size = offset, size
+
+
+class Parts:
+    """What is on scratch of one VOD. It is called as ``read(offset, size)``, from any thread."""
+
+    def __init__(self, path: Path, size_bytes: int, on_grown: Callable[[], None]) -> None:
+        self._path = path
+        self._on_grown = on_grown
+        self._size = size_bytes
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+        self._there: list[ByteRange] = []
+
+    def __call__(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset``; fewer at the end of the VOD.
+
+        Raises:
+            Missing: they are not all there.
+        """
+        size = max(min(size, self._size - offset), 0)
+        with self._lock:
+            if size and (self._file is None or not self._has(offset, size)):
+                raise Missing(offset, size)
+            data = os.pread(self._file.fileno(), size, LIST_BYTES + offset) if self._file and size else b""
+        if len(data) != size:
+            self.give_up()
+            raise Missing(offset, size)
+        return data
+
+    def have(self, offset: int, size: int) -> None:
+        """Ask for bytes.
+
+        Raises:
+            Missing: they are not all there.
+        """
+        with self._lock:
+            if not self._has(offset, size):
+                raise Missing(offset, size)
+
+    def _has(self, offset: int, size: int) -> bool:
+        at = bisect_right(self._there, offset, key=lambda each: each.start) - 1
+        return at >= 0 and offset + size <= self._there[at].end
+
+    def give_up(self) -> None:
+        """Forget everything, and give back its room on the disk unless other workers use it too."""
+        with self._lock:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file, self._there = None, []
+
+    async def complete(
+        self, source: Source, job: Job, work: Callable[[], Result], around: Callable[["Missing"], ByteRange]
+    ) -> Result:
+        """Do some work that reads, as often as it takes to have all that it reads.
+
+        Args:
+            source: where it is read from.
+            job: what it is for.
+            work: what is done, in a thread; the same every time.
+            around: what to read at once of what is around some bytes.
+
+        Raises:
+            NotPlain: it takes more than 200 steps.
+            Skipped, TransientError: as :meth:`fetch`.
+        """
+        for _ in range(MAX_STEPS):
+            try:
+                return await asyncio.to_thread(work)
+            except Missing as missing:
+                wanted = around(missing)
+            await self.fetch(source, job, [wanted])
+        raise NotPlain("an index that takes too many steps")
+
+    async def fetch(self, source: Source, job: Job, wanted: Iterable[ByteRange]) -> None:
+        """Read some bytes that are not there yet, a few requests side by side.
+
+        Raises:
+            Skipped: the VOD has gone, or scratch is too small.
+            TransientError: the storage or the scratch disk is out.
+        """
+        wanted = list(wanted)
+        if not (ranges := self._missing(wanted)):
+            return
+        await job.reserve(LIST_BYTES + sum(each.size for each in ranges))
+        file = self._begin()
+        ranges = self._missing(wanted)  # to have room, what was there may have been given up
+        pieces = [Piece(each, LIST_BYTES + each.start) for each in ranges]
+        await read_pieces(source, pieces, partial(self._same_file, file))
+        await asyncio.to_thread(self._add, file, ranges)
+        self._on_grown()
+
+    def _missing(self, wanted: Iterable[ByteRange]) -> list[ByteRange]:
+        """Return what of some bytes is not there."""
+        asked = merge(ByteRange(each.start, min(each.end, self._size)) for each in wanted)
+        with self._lock:
+            return [part for each in asked for part in without(each, self._there)]
+
+    def _begin(self) -> IO[bytes]:
+        """Return the file that bytes are to be written to."""
+        with self._lock:
+            if self._file is None or not _is_at(self._file, self._path):
+                self._close()
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                self._file = os.fdopen(descriptor, "r+b", buffering=0)
+                os.pwrite(descriptor, MAGIC, 0)
+            return self._file
+
+    def _same_file(self, file: IO[bytes]) -> IO[bytes]:
+        """Open the file once more, with a position of its own."""
+        opened = self._path.open("r+b", buffering=0)
+        if not os.path.samestat(os.fstat(opened.fileno()), os.fstat(file.fileno())):
+            opened.close()
+            raise FileNotFoundError(errno.ENOENT, "another worker has removed an index", str(self._path))
+        return opened
+
+    def _add(self, file: IO[bytes], ranges: Iterable[ByteRange]) -> None:
+        """Note that bytes are there, for this worker and for others."""
+        records = [self._record(file, each) for each in ranges]
+        with self._lock:
+            if self._file is file:  # else it was given up meanwhile
+                self._there = merge([*self._there, *ranges], gap=0)
+                _append(file, records)
+
+    def _record(self, file: IO[bytes], part: ByteRange) -> bytes:
+        checksum = 0
+        for start in range(part.start, part.end, CHUNK_BYTES):
+            size = min(CHUNK_BYTES, part.end - start)
+            with self._lock:
+                if self._file is file:
+                    checksum = zlib.crc32(os.pread(file.fileno(), size, LIST_BYTES + start), checksum)
+        return _with_checksum(part, checksum)
+
+    def load(self) -> None:
+        """Take over what is on scratch already. A damaged file is removed."""
+        with self._lock, suppress(FileNotFoundError):
+            file = self._path.open("r+b", buffering=0)
+            try:
+                self._there = merge(_read_list(file), gap=0)
+            except ValueError as error:
+                log.warning("removing a damaged index from scratch", file=self._path.name, why=str(error))
+                file.close()
+                self._path.unlink(missing_ok=True)
+                return
+            os.utime(file.fileno())
+            self._file = file
+
+
+class IndexCache:
+    """The indexes on a scratch disk.
+
+    Args:
+        scratch: the disk. When a job needs room on it, all are given up.
+        max_bytes: of all together; those that were used last stay.
+    """
+
+    def __init__(self, scratch: Scratch, max_bytes: int = 256 * MEBIBYTE) -> None:
+        self._folder = scratch.root / FOLDER
+        self._max_bytes = max_bytes
+        self._opened: WeakSet[Parts] = WeakSet()
+        scratch.on_need(self.give_up)
+
+    async def open(self, source: Source) -> Parts:
+        """Return what is there of a VOD, which may be nothing yet."""
+        name = sha256(source.identity.encode()).hexdigest()
+        parts = Parts(self._folder / name, source.size_bytes, self._trim)
+        self._opened.add(parts)
+        await asyncio.to_thread(parts.load)
+        return parts
+
+    def give_up(self) -> None:
+        """Remove all of them. What is still needed is read again."""
+        for parts in list(self._opened):
+            parts.give_up()
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def _trim(self) -> None:
+        """Remove those that were used the longest ago, until the others are within the bound."""
+        kept = 0
+        for path in self._files():
+            with suppress(FileNotFoundError):
+                kept += path.stat().st_blocks * BLOCK_BYTES
+                if kept > self._max_bytes:
+                    path.unlink()
+
+    def _files(self) -> list[Path]:
+        """Return the files, the one that was used last first."""
+        found: list[tuple[float, Path]] = []
+        for path in self._folder.glob("*"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(found, reverse=True)]
+
+
+def without(whole: ByteRange, parts: Iterable[ByteRange]) -> Iterator[ByteRange]:
+    """Iterate over what of a range lies in none of some others, which are in order."""
+    start = whole.start
+    for part in parts:
+        if part.end <= start:
+            continue
+        if part.start >= whole.end:
+            break
+        if part.start > start:
+            yield ByteRange(start, part.start)
+        start = part.end
+    if start < whole.end:
+        yield ByteRange(start, whole.end)
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Tell whether a path still leads to a file that is open."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _with_checksum(part: ByteRange, checksum: int) -> bytes:
+    fields = struct.pack(">QQI", part.start, part.size, checksum)
+    return fields + struct.pack(">I", zlib.crc32(fields))
+
+
+def _append(file: IO[bytes], records: Iterable[bytes]) -> None:
+    """Append to the list of a file; what does not fit is not known to others."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        listed = os.pread(file.fileno(), LIST_BYTES - len(MAGIC), len(MAGIC))
+        at = next(
+            (
+                at
+                for at in range(0, MAX_RECORDS * RECORD.size, RECORD.size)
+                if not any(listed[at : at + RECORD.size])
+            ),
+            MAX_RECORDS * RECORD.size,
+        )
+        data = b"".join(records)[: MAX_RECORDS * RECORD.size - at]
+        os.pwrite(file.fileno(), data, len(MAGIC) + at)
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _read_list(file: IO[bytes]) -> Iterator[ByteRange]:
+    """Iterate over the parts that are there.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    head = os.pread(file.fileno(), LIST_BYTES, 0)
+    if not head.startswith(MAGIC):
+        raise ValueError("it is of another kind")
+    for offset, size, checksum, own in RECORD.iter_unpack(head[len(MAGIC) :][: MAX_RECORDS * RECORD.size]):
+        if not size:
+            return
+        part = ByteRange(offset, offset + size)
+        if _with_checksum(part, checksum) != RECORD.pack(offset, size, checksum, own):
+            raise ValueError("its list is damaged")
+        if _checksum(file, part) != checksum:
+            raise ValueError("a part of it is damaged")
+        yield part
+
+
+def _checksum(file: IO[bytes], part: ByteRange) -> int:
+    checksum = 0
+    for start in range(part.start, part.end, CHUNK_BYTES):
+        size = min(CHUNK_BYTES, part.end - start)
+        checksum = zlib.crc32(os.pread(file.fileno(), size, LIST_BYTES + start), checksum)
+    return checksum

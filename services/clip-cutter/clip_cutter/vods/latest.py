@@ -1,0 +1,106 @@
+"""Opens VODs, each by the one way of reading that fits it, and keeps the latest few.
+
+All highlights of a VOD share what was found out about it: they come one after the other.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from clip_cutter.containers.model import ByteRange, Excerpt, NotPlain
+from clip_cutter.containers.mpegts import is_transport_stream
+from clip_cutter.domain.policy import Window, unreadable
+from clip_cutter.ffmpeg.run import Ffmpeg
+from clip_cutter.metrics import Metrics, Way
+from clip_cutter.scratch import Job
+from clip_cutter.vods.fragmented import open_fragmented
+from clip_cutter.vods.index_cache import IndexCache
+from clip_cutter.vods.indexed import open_indexed
+from clip_cutter.vods.remuxed import open_remuxed
+from clip_cutter.vods.source import Source
+from clip_cutter.vods.streamed import open_stream
+from clip_cutter.vods.vod import Vod
+
+log = structlog.get_logger()
+
+KEPT = 4
+MAGIC_BYTES = 2048  # a few packets of MPEG-TS
+# The boxes that an MP4 or QuickTime file begins with (ISO/IEC 14496-12 §4.3; QuickTime has no ftyp of old).
+FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"})
+
+Opener = Callable[[Source, Job], Awaitable[Vod]]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A VOD; a stretch that its own way of reading does not know is read by ffmpeg."""
+
+    vod: Vod
+    ffmpeg: Ffmpeg
+
+    @property
+    def seconds(self) -> float | None:
+        return self.vod.seconds
+
+    async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
+        try:
+            return await self.vod.excerpt(source, window, job)
+        except NotPlain as error:
+            log.info("a window is left to ffmpeg", why=str(error))
+        remuxed = await open_remuxed(source, self.ffmpeg)
+        return await remuxed.excerpt(source, window, job)
+
+
+class Vods:
+    """The latest VODs, opened."""
+
+    def __init__(self, ffmpeg: Ffmpeg, indexes: IndexCache, metrics: Metrics) -> None:
+        self._ffmpeg = ffmpeg
+        self._metrics = metrics
+        self._indexes = indexes
+        self._kept: OrderedDict[str, Vod] = OrderedDict()
+
+    async def open(self, source: Source, job: Job) -> Vod:
+        """Find out what a VOD consists of, unless that is known.
+
+        Raises:
+            Skipped: it is no video that a clip could be cut from, or scratch is too small for it.
+            TransientError: the storage or the scratch disk is out.
+        """
+        if (known := self._kept.get(source.identity)) is not None:
+            self._metrics.opened(Way.KNOWN)
+            self._kept.move_to_end(source.identity)
+            return known
+        vod = self._kept[source.identity] = await self._open(source, job)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return vod
+
+    async def _open(self, source: Source, job: Job) -> Vod:
+        if source.size_bytes == 0:
+            raise unreadable("the file is empty")
+        magic = await source.peek(ByteRange(0, min(MAGIC_BYTES, source.size_bytes)))
+        for way, opener in self._ways(magic):
+            try:
+                vod = await opener(source, job)
+            except NotPlain as error:
+                log.info("a VOD is read in another way", not_by=way, why=str(error))
+            else:
+                self._metrics.opened(way)
+                return _Opened(vod, self._ffmpeg)
+        vod = await open_remuxed(source, self._ffmpeg)
+        self._metrics.opened(Way.REMUXED)
+        return vod
+
+    def _ways(self, magic: bytes) -> list[tuple[Way, Opener]]:
+        """Return the ways of reading that fit a file's first bytes; ffmpeg reads all others."""
+        if magic[4:8] in FIRST_BOXES:
+            return [(Way.INDEXED, self._open_indexed), (Way.FRAGMENTED, open_fragmented)]
+        if magic.startswith(b"FLV") or is_transport_stream(magic):
+            return [(Way.STREAMED, open_stream)]
+        return []
+
+    async def _open_indexed(self, source: Source, job: Job) -> Vod:
+        return await open_indexed(source, job, self._indexes)

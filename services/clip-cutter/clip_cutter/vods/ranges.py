@@ -1,0 +1,79 @@
+"""Byte ranges of a VOD, read side by side into one file."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import IO, NamedTuple
+
+from clip_cutter.containers.model import ByteRange
+from clip_cutter.vods.source import Source
+from clip_shared.errors import TransientError
+
+SIDE_BY_SIDE = 4
+MIN_PIECE_BYTES = 2 * 1024 * 1024
+MAX_PIECE_BYTES = 4 * 1024 * 1024
+MAX_GAP_BYTES = 64 * 1024  # is read with what lies around it: cheaper than another request
+
+
+class Piece(NamedTuple):
+    """Bytes of a VOD, and where in a file they go."""
+
+    wanted: ByteRange
+    position: int
+
+
+def merge(ranges: Iterable[ByteRange], gap: int = MAX_GAP_BYTES) -> list[ByteRange]:
+    """Return ranges in order; those that are at most ``gap`` bytes apart are one."""
+    merged: list[ByteRange] = []
+    for each in sorted(ranges, key=lambda each: each.start):
+        if merged and each.start <= merged[-1].end + gap:
+            merged[-1] = ByteRange(merged[-1].start, max(merged[-1].end, each.end))
+        else:
+            merged.append(each)
+    return merged
+
+
+async def read_pieces(source: Source, pieces: Sequence[Piece], open_file: Callable[[], IO[bytes]]) -> None:
+    """Read bytes of a VOD into a file, a few megabytes at a time, four of them side by side.
+
+    Args:
+        source: where they are read from.
+        pieces: which ones, and where in the file they go.
+        open_file: opens the file for writing, unbuffered.
+
+    Raises:
+        Skipped: the VOD has gone.
+        TransientError: its storage is out, or the scratch disk is full.
+    """
+    split = list(_split(pieces))
+    waiting = iter(split)
+
+    async def work(file: IO[bytes]) -> None:
+        for wanted, position in waiting:
+            file.seek(position)
+            await source.read(wanted, file)
+
+    try:
+        with ExitStack() as files:
+            opened = [files.enter_context(open_file()) for _ in split[:SIDE_BY_SIDE]]
+            await together(work(file) for file in opened)
+    except OSError as error:
+        raise TransientError(f"the scratch disk cannot be written to: {error.strerror}") from error
+
+
+async def together(work: Iterable[Coroutine[None, None, None]]) -> None:
+    """Do work side by side. The first failure ends all of it, and is raised itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+
+
+def _split(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    total = sum(piece.wanted.size for piece in pieces)
+    size = min(max(-(-total // SIDE_BY_SIDE), MIN_PIECE_BYTES), MAX_PIECE_BYTES)
+    for wanted, position in pieces:
+        for start in range(wanted.start, wanted.end, size):
+            yield Piece(ByteRange(start, min(start + size, wanted.end)), position + start - wanted.start)

@@ -1,0 +1,194 @@
+"""Matroska, and whatever our own readers leave: ffmpeg copies a stretch into an MP4, which is read then.
+
+ffmpeg finds its way by an index where the container has one, and else by times. So reading begins further and
+further back, until the keyframe that the window's first frame hangs from was caught.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from clip_cutter.containers.model import SILENCE, Damage, Excerpt, Kind, NotPlain, Track
+from clip_cutter.containers.mp4.index import open_movie
+from clip_cutter.domain.media import UNKNOWN, Media, picture_end, picture_of
+from clip_cutter.domain.plan import ROUNDING_SECONDS
+from clip_cutter.domain.policy import Window, damaged, interrupted, no_video, unreadable
+from clip_cutter.ffmpeg.commands import copies_audio, copies_video
+from clip_cutter.ffmpeg.run import Diary, Ffmpeg, ToolFailed
+from clip_cutter.scratch import Job
+from clip_cutter.vods.source import Source
+from clip_shared.errors import TransientError
+
+log = structlog.get_logger()
+
+# How far before the start reading begins: one after the other, until a keyframe was caught. MPEG-TS has no
+# index, so a seek lands anywhere. The others land on the keyframe, or a little late where the index is poor.
+UNINDEXED = frozenset({"mpegts"})
+UNINDEXED_LEADS = (6.0, 20.0, 60.0)
+INDEXED_LEADS = (0.0, 2.0, *UNINDEXED_LEADS)
+ASSUMED_BIT_RATE = 12_000_000  # of a VOD that does not say
+DAMAGED = "the file is damaged, or not a video at all"
+STRETCH = "stretch.mp4"
+TAIL_SECONDS = 0.5  # read after the window: frames are stored in another order than they are shown
+LATE_SECONDS = 0.1  # audio that begins so much after the window's start may have been missed by a seek
+
+
+def _seeks(container: str, start: float) -> list[float]:
+    """Return where to begin reading for a start: each further back, while that helps."""
+    steps = UNINDEXED_LEADS if container in UNINDEXED else INDEXED_LEADS
+    found = [start - lead for lead in steps if lead < start]
+    return found if len(found) == len(steps) else [*found, 0.0]
+
+
+@dataclass(frozen=True)
+class RemuxedVod:
+    """A VOD that ffmpeg knows how to read."""
+
+    media: Media
+    ffmpeg: Ffmpeg
+
+    @property
+    def seconds(self) -> float | None:
+        """See :class:`clip_cutter.vods.vod.Vod`."""
+        return picture_end(self.media)
+
+    async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
+        """Read what a window needs into the job's folder.
+
+        Raises:
+            Skipped: there is no video there, it cannot be read, or the VOD's clock jumps there.
+            ToolCrashed, ToolLimited: as :class:`clip_cutter.ffmpeg.run.Ffmpeg`.
+            TransientError: the storage, or the scratch disk, is out.
+        """
+        before: _Stretch | None = None
+        for seek in _seeks(self.media.container, window.start):
+            await job.reserve(self._estimate(seek, window))
+            now = await self._read(source, seek, window, job.folder / STRETCH)
+            if now.begins_in_time or (now.video is not None and now.begins_as(before)):
+                break
+            before = now
+        now.check()
+        if now.video is None:
+            raise no_video(window)
+        silence = None if self.media.audio is None else SILENCE
+        return Excerpt(now.video, now.audio or silence, end=None if self.seconds else now.end)
+
+    def _estimate(self, seek: float, window: Window) -> int:
+        rate = self.media.bit_rate or ASSUMED_BIT_RATE
+        return int((window.end + TAIL_SECONDS - seek) * rate / 8)
+
+    async def _read(self, source: Source, seek: float, window: Window, path: Path) -> "_Stretch":
+        """Copy a stretch that begins at ``seek``, and look at what it holds of the window."""
+        media = self.media
+        try:
+            diary = await self.ffmpeg.remux(source.input, media, seek, window.end + TAIL_SECONDS, path)
+        except ToolFailed as error:
+            log.warning("a stretch of the source cannot be copied", reason=str(error))
+            raise damaged(window.start, window.end) from error
+        try:
+            tracks = _select(path, seek, window)
+        except NotPlain as error:
+            log.info("a stretch has nothing of the window", seek=seek, why=str(error))
+            tracks = []
+        found = {track.kind: self._named(track, diary) for track in tracks}
+        return _Stretch(window, diary, found.get(Kind.VIDEO), found.get(Kind.AUDIO))
+
+    def _named(self, track: Track, diary: Diary) -> Track:
+        """Return a track with the name that its codec has in the VOD, and with the damage that ffmpeg saw."""
+        is_video = track.kind is Kind.VIDEO
+        stream = self.media.video if is_video else self.media.audio
+        codec = stream.codec if stream else UNKNOWN
+        is_copied = copies_video(codec) if is_video else copies_audio(codec)
+        formats = [replace(each, codec=codec, is_web=each.is_web and is_copied) for each in track.formats]
+        damages = [Damage(track.seconds(track.samples[0].shown), why) for why in diary.damages]
+        return replace(track, formats=tuple(formats), damages=(*track.damages, *damages))
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """What was copied of a window: its tracks on the VOD's line."""
+
+    window: Window
+    diary: Diary
+    video: Track | None
+    audio: Track | None
+
+    @property
+    def begins_in_time(self) -> bool:
+        """Whether the frame that is on screen at the window's start was caught, and audio from there on."""
+        video = _first(self.video)
+        audio = -math.inf if self.audio is None else _first(self.audio)
+        return max(video - ROUNDING_SECONDS, audio - LATE_SECONDS) <= self.window.start
+
+    @property
+    def end(self) -> float | None:
+        """Return where the VOD's video ends, if all of it ends before the window does."""
+        ends = [_last(track) for track in (self.video, self.audio) if track is not None]
+        return _last(self.video) if self.video is not None and max(ends) < self.window.end else None
+
+    def begins_as(self, before: "_Stretch | None") -> bool:
+        """Whether reading from further back has caught nothing more: it begins late in the VOD itself."""
+        return before is not None and all(
+            abs(now - then) <= LATE_SECONDS or now == then
+            for now, then in zip(self._begins(), before._begins(), strict=True)
+        )
+
+    def _begins(self) -> tuple[float, float]:
+        return _first(self.video), _first(self.audio)
+
+    def check(self) -> None:
+        """Refuse a stretch that may be another moment than the window, or only a part of it.
+
+        Raises:
+            Skipped: the clock of the VOD jumps in it.
+            TransientError: the storage broke off.
+        """
+        if self.diary.outages and not self.begins_in_time:
+            raise TransientError(f"the source storage broke off: {self.diary.outages[-1]}")
+        if self.diary.has_clock_jump:
+            raise interrupted(self.window)
+
+
+def _first(track: Track | None) -> float:
+    """Return when the first sample of a track is shown, or heard, in seconds of the VOD's line."""
+    if track is None:
+        return math.inf
+    return track.seconds(min(sample.shown for sample in track.samples))
+
+
+def _last(track: Track) -> float:
+    """Return when the last sample of a track ends, in seconds of the VOD's line."""
+    return track.seconds(max(sample.shown + sample.length for sample in track.samples))
+
+
+def _select(path: Path, seek: float, window: Window) -> Iterable[Track]:
+    """Return what a window needs of a stretch that was copied from ``seek`` on.
+
+    Raises:
+        NotPlain: it has no video of it.
+    """
+    movie = open_movie(path)
+    origin = seek + movie.begins_at
+    tracks = movie.select(window.start - origin, window.end - origin)
+    moved = [replace(track, origin=track.origin + origin) for track in tracks]
+    return [track for track in moved if _last(track) > window.start]
+
+
+async def open_remuxed(source: Source, ffmpeg: Ffmpeg) -> RemuxedVod:
+    """Find out what a VOD consists of.
+
+    Raises:
+        Skipped: it is no video that a clip could be cut from.
+        ToolCrashed, ToolLimited: as :class:`clip_cutter.ffmpeg.run.Ffmpeg`.
+        TransientError: the storage broke off.
+    """
+    try:
+        media = await ffmpeg.probe(source.input)
+    except ToolFailed as error:
+        log.warning("the source cannot be probed", reason=str(error))
+        raise unreadable(DAMAGED) from error
+    picture_of(media)
+    return RemuxedVod(media, ffmpeg)

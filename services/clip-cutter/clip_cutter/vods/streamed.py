@@ -1,0 +1,245 @@
+"""VODs without an index (MPEG-TS, FLV): windows are found by looking around, and read from front to end."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Self, cast
+
+from clip_cutter.containers.flv import Flv
+from clip_cutter.containers.model import ByteRange, Excerpt, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.mpegts import TransportStream
+from clip_cutter.containers.search import (
+    AUDIO_BEFORE_SECONDS,
+    BESIDE_SECONDS,
+    ROUNDING_SECONDS,
+    Beginning,
+    Search,
+)
+from clip_cutter.containers.stream import Demuxer, History, Stream
+from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, Survey, Surveyor
+from clip_cutter.domain.policy import Window, clock
+from clip_cutter.scratch import Job
+from clip_cutter.vods.source import CHUNK_BYTES, Source
+
+CONTAINERS: Sequence[Callable[[bytes], Stream]] = (TransportStream.read, Flv.read)
+SIDE_BY_SIDE = 8  # reads
+AUDIO_AFTER_SECONDS = 0.5
+# A little more than the window should take is read; then more, until the tracks have come to its end.
+SPARE, SPARE_BYTES = 1.05, 128 * 1024
+MAX_READS = 64
+MAX_BYTES = 2 * 1024 * 1024 * 1024
+MAX_HISTORY_BYTES = 256 * 1024 * 1024  # that are read to learn set-up; behind them it is taken from nearby
+SAMPLES = "samples"  # a file in the job's folder
+
+
+@dataclass(frozen=True)
+class StreamedVod:
+    """See :class:`~clip_cutter.vods.vod.Vod`."""
+
+    stream: Stream
+    survey: Survey
+    size_bytes: int
+    history: History | None
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # of the history
+
+    @property
+    def seconds(self) -> float | None:
+        """See :class:`~clip_cutter.vods.vod.Vod`."""
+        return self.survey.seconds
+
+    async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
+        """See :class:`~clip_cutter.vods.vod.Vod`."""
+        path = job.folder / SAMPLES
+        try:
+            with path.open("wb", buffering=CHUNK_BYTES) as output:
+                return await self._read(source, window, job, output)
+        except NotPlain:
+            path.unlink()
+            raise
+
+    async def _read(self, source: Source, window: Window, job: Job, output: IO[bytes]) -> Excerpt:
+        """Read what a window needs: from a keyframe before it to where all tracks have come to its end."""
+        search = Search(self.stream, self.survey, partial(_peek_all, source), self.size_bytes)
+        begin = await search.find(window.start)
+        demuxer = self.stream.demuxer(
+            output, begin.offset, self.survey.line, await self._heads(source, begin)
+        )
+        await job.reserve(len(begin.data))
+        await asyncio.to_thread(_feed_all, demuxer, begin.data)
+        offset, reads = begin.offset + len(begin.data), 0
+        while offset < self.size_bytes and (left := _left(demuxer, window)) > 0:
+            size = int(left * begin.pace * SPARE) + SPARE_BYTES
+            wanted = ByteRange(offset, min(offset + size, self.size_bytes))
+            reads += 1
+            if reads > MAX_READS or wanted.end - begin.offset > MAX_BYTES:
+                raise NotPlain(f"a window that takes more than {offset - begin.offset} bytes")
+            await job.reserve(wanted.size)
+            with _Feed(demuxer.feed) as feed:
+                await source.read(wanted, cast("IO[bytes]", feed))
+            offset = wanted.end
+        demuxer.finish()
+        tracks = {track.kind: track for track in demuxer.tracks(Path(output.name))}
+        video, audio = tracks.get(Kind.VIDEO), tracks.get(Kind.AUDIO)
+        if video is None and begin.offset > 0:
+            raise NotPlain("video that cannot be read from a keyframe on")
+        return Excerpt(
+            video and _trim_video(video, window, is_from_start=begin.offset == 0),
+            audio and _trim_audio(audio, window),
+            self._remark(window),
+        )
+
+    async def _heads(self, source: Source, begin: Beginning) -> Sequence[bytes]:
+        """Return what was said before reading begins, the latest last."""
+        segment = self.survey.line.segment(begin.offset)
+        heads = [(0, self.survey.heads[0]), (segment.offset, self.survey.head(begin.offset))]
+        if self.history is not None:
+            if begin.offset <= MAX_HISTORY_BYTES:
+                await self._learn(source, self.history, begin.offset)
+            heads += [(self.history.reached, each) for each in self.history.heads(begin.offset)]
+        return [head for _, head in sorted(heads, key=lambda each: each[0])] + [begin.before]
+
+    async def _learn(self, source: Source, history: History, offset: int) -> None:
+        async with self._reading:
+            if history.reached < offset:
+                with _Feed(history.feed) as feed:
+                    await source.read(ByteRange(history.reached, offset), cast("IO[bytes]", feed))
+
+    def _remark(self, window: Window) -> str | None:
+        """Say where the clock jumps within a window."""
+        line = self.survey.line
+        starts = [segment.start / line.timescale for segment in line.segments[1:]]
+        inside = [clock(start) for start in starts if window.start < start < window.end]
+        return f"the VOD was interrupted at {', '.join(inside)}" if inside else None
+
+
+async def open_stream(source: Source, job: Job) -> StreamedVod:
+    """Open a VOD without an index.
+
+    Raises:
+        NotPlain: it is of another container, or left to ffmpeg.
+        Skipped: it has gone.
+        TransientError: its storage is out.
+    """
+    del job  # nothing is written
+    size = source.size_bytes
+    head = await source.peek(ByteRange(0, size if size <= WHOLE_BYTES else HEAD_BYTES))
+    stream = _recognize(head)
+    survey = await Surveyor(stream, partial(_peek_all, source), size, head).survey()
+    # What is left to ffmpeg is mostly so from the first sample on.
+    with BytesIO() as nowhere:
+        stream.demuxer(nowhere, 0, survey.line, ()).feed(head[:HEAD_BYTES])
+    return StreamedVod(stream, survey, size, stream.history())
+
+
+class _Feed:
+    """A file that takes what is written to it to a reader, until it is closed.
+
+    The thread of a cancelled job would go on to write, beside the next job that learns of the same VOD.
+    """
+
+    def __init__(self, feed: Callable[[bytes], None]) -> None:
+        self._feed = feed
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._is_closed = True
+
+    def write(self, data: bytes) -> int:
+        """Hand ``data`` over. Raises what the reader raises, and ValueError once it is closed."""
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("the job that reads this has ended")
+            self._feed(data)
+        return len(data)
+
+
+def _recognize(head: bytes) -> Stream:
+    problems = []
+    for read in CONTAINERS:
+        try:
+            return read(head)
+        except NotPlain as error:
+            problems.append(str(error))
+    raise NotPlain(", ".join(problems))
+
+
+async def _peek_all(source: Source, wanted: Sequence[ByteRange]) -> Sequence[bytes]:
+    """Read several places of a VOD side by side."""
+    limit = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def peek(place: ByteRange) -> bytes:
+        async with limit:
+            return await source.peek(place)
+
+    return await asyncio.gather(*map(peek, wanted))
+
+
+def _feed_all(demuxer: Demuxer, data: bytes) -> None:
+    for at in range(0, len(data), CHUNK_BYTES):
+        demuxer.feed(data[at : at + CHUNK_BYTES])
+
+
+def _left(demuxer: Demuxer, window: Window) -> float:
+    """Return how many seconds are still to be read, about; 0 or less where the window is complete."""
+    ends = {Kind.VIDEO: window.end, Kind.AUDIO: window.end + AUDIO_AFTER_SECONDS}
+    if all(demuxer.reached[kind] >= end for kind, end in ends.items()):
+        return 0
+    farthest = max(*demuxer.reached.values(), window.start - BESIDE_SECONDS)
+    if farthest < ends[Kind.AUDIO]:
+        return ends[Kind.AUDIO] - farthest
+    # One track lies behind the other; if by so much, it has a hole.
+    return min(window.end + BESIDE_SECONDS - farthest, BESIDE_SECONDS / 2)
+
+
+def _trim_video(track: Track, window: Window, *, is_from_start: bool) -> Track:
+    """Return the pictures from the keyframe that the one on screen at the start depends on."""
+    times = [track.seconds(sample.shown) for sample in track.samples]
+    keyframes = [place for place, sample in enumerate(track.samples) if sample.is_keyframe]
+    before = [place for place in keyframes if times[place] <= window.start + ROUNDING_SECONDS]
+    if not keyframes or not (before or is_from_start):
+        raise NotPlain("video without a keyframe before the window")
+    first = before[-1] if before else keyframes[0]
+    shown = [place for place, time in enumerate(times) if time < window.end and place >= first]
+    part = _part(track, range(first, shown[-1] + 1 if shown else first), window)
+    return replace(part, samples=_held(part.samples, part.ticks(window.end)))
+
+
+def _held(samples: Sequence[Sample], end: int) -> list[Sample]:
+    """Return pictures of which the last one stays on screen until ``end``, in ticks."""
+    last = max(samples, key=lambda each: each.shown, default=None)
+    return [
+        each._replace(length=max(each.length, end - each.shown)) if each is last else each for each in samples
+    ]
+
+
+def _trim_audio(track: Track, window: Window) -> Track:
+    """Return the audio of a window, and a little more around it."""
+    start, end = window.start - AUDIO_BEFORE_SECONDS, window.end + AUDIO_AFTER_SECONDS
+    heard = [
+        place
+        for place, sample in enumerate(track.samples)
+        if track.seconds(sample.shown + sample.length) > start and track.seconds(sample.shown) < end
+    ]
+    return _part(track, range(heard[0], heard[-1] + 1) if heard else range(0), window)
+
+
+def _part(track: Track, places: range, window: Window) -> Track:
+    """Return some samples of a track, with their formats and with the damages among them."""
+    samples = track.samples[places.start : places.stop]
+    used = sorted({sample.format for sample in samples})
+    start = min([window.start, *(track.seconds(sample.shown) for sample in samples[:1])])
+    return replace(
+        track,
+        formats=tuple(track.formats[place] for place in used) if samples else track.formats[:1],
+        samples=[sample._replace(format=used.index(sample.format)) for sample in samples],
+        damages=tuple(each for each in track.damages if start <= each.seconds < window.end),
+    )
