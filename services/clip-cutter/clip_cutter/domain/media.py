@@ -1,11 +1,33 @@
 """What a probe says of a file."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from clip_cutter.domain.policy import unreadable
 
 UNKNOWN = "unknown"
 MAX_PIXELS = 8192 * 4320
+
+
+@dataclass(frozen=True)
+class Look:
+    """How decoded pixels are to be shown, in ffmpeg's names; ``unknown`` where the file does not say.
+
+    Args:
+        color_range: ``tv`` (limited) or ``pc`` (full).
+        matrix, transfer, primaries: as ITU-T H.273 counts them; ``gbr`` is a matrix too.
+        is_interlaced: whether a frame is two fields that were taken one after the other.
+        pixel_aspect: width of a pixel divided by its height.
+        is_turned: whether the container turns it by a quarter.
+    """
+
+    color_range: str = UNKNOWN
+    matrix: str = UNKNOWN
+    transfer: str = UNKNOWN
+    primaries: str = UNKNOWN
+    is_interlaced: bool = False
+    pixel_aspect: Fraction = Fraction(1)
+    is_turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,6 +42,7 @@ class Video:
     frame_seconds: float
     start: float
     seconds: float | None
+    look: Look = Look()
 
 
 @dataclass(frozen=True)
@@ -57,23 +80,6 @@ class Span:
     end: float | None
 
 
-class NotPlain(Exception):
-    """A recording is damaged, or of a kind that is left to ffmpeg. ``str()`` of it says what it has."""
-
-
-@dataclass(frozen=True)
-class ByteRange:
-    """Bytes of an object, from ``start`` up to ``end``."""
-
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """How many."""
-        return self.end - self.start
-
-
 def span_of(stream: Video | Audio, media: Media) -> Span:
     """Where in its file a stream lies."""
     start = stream.start - media.start
@@ -98,10 +104,3 @@ def picture_end(media: Media) -> float | None:
     """How far the picture reaches, in seconds from the start of the file."""
     ends = [media.seconds, span_of(media.video, media).end if media.video else None]
     return min((end for end in ends if end is not None), default=None)
-
-
-def skew_ms(clip: Media) -> float | None:
-    """Start of the sound minus start of the picture, in milliseconds; None without sound."""
-    if clip.video is None or clip.audio is None:
-        return None
-    return round((clip.audio.start - clip.video.start) * 1000, 3)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from clip_shared.events import SkipReason
 
 LATEST_SECONDS = 35_999_999
+MEBIBYTE = 1024 * 1024
 
 
 class Skipped(Exception):
@@ -18,6 +19,51 @@ class Skipped(Exception):
 def unreadable(why: str) -> Skipped:
     """The outcome for a source that no clip can be cut from; ``why`` completes the sentence."""
     return Skipped(SkipReason.SOURCE_UNREADABLE, f"The VOD cannot be read as a video: {why}.")
+
+
+def no_video(window: "Window") -> Skipped:
+    """The outcome for a window inside a VOD in which it shows nothing.
+
+    That is the VOD's fault, so that the brake on skips counts it: a broken reader would say it of every VOD.
+    """
+    return Skipped(
+        SkipReason.SOURCE_UNREADABLE,
+        f"The VOD has no video between {clock(window.start)} and {clock(window.end)}.",
+    )
+
+
+def damaged(start: float, end: float) -> Skipped:
+    """The outcome for a part of a VOD that nothing can be made of, in seconds of the VOD."""
+    return Skipped(
+        SkipReason.SOURCE_UNREADABLE,
+        f"The VOD is damaged between {clock(start)} and {clock(end)}: no clip can be made of that part.",
+    )
+
+
+def interrupted(window: "Window") -> Skipped:
+    """The outcome for a window in which the VOD's clock jumps, and nobody can say what was when."""
+    return Skipped(
+        SkipReason.SOURCE_UNREADABLE,
+        f"The recording was interrupted between {clock(window.start)} and {clock(window.end)}:"
+        " its clock jumps there.",
+    )
+
+
+def too_short(min_seconds: float, seconds: float) -> Skipped:
+    """The outcome for a window of which the VOD has less than a clip needs."""
+    return Skipped(
+        SkipReason.TOO_SHORT,
+        f"A clip needs at least {min_seconds:g} s, and this highlight has {seconds:.1f} s inside the VOD.",
+    )
+
+
+def too_large(size_bytes: int) -> Skipped:
+    """The outcome for a clip that would have more bytes than the platform allows."""
+    return Skipped(
+        SkipReason.SOURCE_UNREADABLE,
+        f"A clip of this part of the VOD would have {size_bytes // MEBIBYTE} MiB:"
+        " more than this platform allows.",
+    )
 
 
 @dataclass(frozen=True)
@@ -75,11 +121,7 @@ def place_window(start: float, end: float, source_seconds: float | None, policy:
             f"The highlight lies between {clock(start)} and {clock(end)}{vod}.",
         )
     if last - first < policy.min_seconds:
-        raise Skipped(
-            SkipReason.TOO_SHORT,
-            f"A clip needs at least {policy.min_seconds:g} s, and this highlight"
-            f" has {max(last - first, 0):.1f} s inside the VOD.",
-        )
+        raise too_short(policy.min_seconds, max(last - first, 0.0))
     spare = max(last - first - policy.max_seconds, 0.0) / 2
     return Window(first + spare, last - spare)
 

@@ -1,0 +1,130 @@
+"""Whether a written clip is the one that was planned: each track's start, end and gaps, sample by sample."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from clip_cutter.containers.model import Kind, Track
+from clip_cutter.domain.plan import (
+    MAX_GAP_SECONDS,
+    MAX_HELD_SECONDS,
+    BadClip,
+    Fitted,
+    picture_seconds,
+    steady_rate,
+)
+
+MIN_CLIP_BYTES = 1024
+# A time may move by so much on its way through the tables of MP4, whose ticks are coarser than a float.
+TIME_TOLERANCE_SECONDS = 0.002
+END_TOLERANCE_SECONDS = 0.05
+
+
+def check_clip(
+    written: Iterable[Track], planned: Sequence[Track], fitted: Fitted, *, size_bytes: int
+) -> None:
+    """Compare a written clip, whose line begins at 0, with what it was made of.
+
+    Raises:
+        BadClip: a track is missing, begins or ends at another time, or a sample is shown at another one.
+    """
+    found = {track.kind: track for track in written}
+    if size_bytes < MIN_CLIP_BYTES:
+        raise BadClip(f"it has {size_bytes} bytes")
+    for plan in planned:
+        if plan.kind not in found:
+            raise BadClip(f"its {plan.kind} is missing")
+        _check_samples(found[plan.kind], plan, fitted.start)
+    video = found[Kind.VIDEO]
+    _check_reach(video, fitted.seconds)
+    if _first(video) > picture_seconds(video) + TIME_TOLERANCE_SECONDS:
+        raise BadClip(f"its first picture is shown after {_first(video):.2f} s")
+
+
+def _check_samples(found: Track, plan: Track, start: float) -> None:
+    """Every sample is there, and its time is the planned one: at the start and all along."""
+    if len(found.samples) != len(plan.samples):
+        raise BadClip(f"its {plan.kind} has {len(found.samples)} samples instead of {len(plan.samples)}")
+    for has, wanted in zip(found.samples, plan.samples, strict=True):
+        late = found.seconds(has.shown) - (plan.seconds(wanted.shown) - start)
+        if abs(late) > TIME_TOLERANCE_SECONDS or has.size != wanted.size:
+            raise BadClip(f"its {plan.kind} is {1000 * late:.0f} ms late at {found.seconds(has.shown):.2f} s")
+        if found.formats[has.format].entry != plan.formats[wanted.format].entry:
+            raise BadClip(
+                f"its {plan.kind} is said to be of another format at {found.seconds(has.shown):.2f} s"
+            )
+        if has.is_keyframe != wanted.is_keyframe:
+            raise BadClip(f"its {plan.kind} has other keyframes at {found.seconds(has.shown):.2f} s")
+
+
+def check_encoded(encoded: Iterable[Track], fitted: Fitted, wanted: Iterable[Kind]) -> None:
+    """Compare what ffmpeg re-encoded, on the VOD's line, with what it was to be.
+
+    Video that shows no sign of damage keeps every picture and its time; audio runs without a gap to the end.
+
+    Raises:
+        BadClip: a track is missing, has a gap, or ends early; or a picture is missing.
+    """
+    found = {track.kind: track for track in encoded}
+    for kind in wanted:
+        if kind not in found:
+            raise BadClip(f"the re-encoded clip has no {kind}")
+    if Kind.VIDEO in found and not fitted.video.damages:
+        _check_pictures(found[Kind.VIDEO], fitted)
+    if Kind.AUDIO in found:
+        _check_audio(found[Kind.AUDIO], fitted)
+
+
+def _check_pictures(video: Track, fitted: Fitted) -> None:
+    has = _shown_between(video, fitted.start, fitted.end)
+    wanted = _shown_between(fitted.video, fitted.start, fitted.end)
+    if steady_rate(fitted) is not None:
+        _check_steady(has, fitted)
+        return
+    if len(has) != len(wanted):
+        raise BadClip(f"the re-encoded clip has {len(has)} pictures instead of {len(wanted)}")
+    late = max((abs(a - b) for a, b in zip(has, wanted, strict=True)), default=0.0)
+    if late > TIME_TOLERANCE_SECONDS:
+        raise BadClip(f"a picture of the re-encoded clip is {1000 * late:.0f} ms late")
+
+
+def _check_steady(has: Sequence[float], fitted: Fitted) -> None:
+    """Pictures that stay on screen are repeated, so that there are more of them, but no gap."""
+    gap = max((after - before for before, after in pairwise([*has, fitted.end])), default=fitted.seconds)
+    if gap > MAX_HELD_SECONDS:
+        raise BadClip(f"a picture of the re-encoded clip stays on screen for {gap:.1f} s")
+
+
+def _shown_between(video: Track, start: float, end: float) -> list[float]:
+    times = sorted(video.seconds(sample.shown) for sample in video.samples)
+    return [time for time in times if start - TIME_TOLERANCE_SECONDS <= time < end - TIME_TOLERANCE_SECONDS]
+
+
+def _check_audio(audio: Track, fitted: Fitted) -> None:
+    samples = audio.samples
+    gap = max((after.shown - before.shown - before.length for before, after in pairwise(samples)), default=0)
+    reach = audio.seconds(samples[-1].shown + samples[-1].length)
+    late = audio.seconds(samples[0].shown) - fitted.start
+    if max(gap / audio.timescale, fitted.end - reach, late) > MAX_GAP_SECONDS:
+        raise BadClip("the re-encoded clip lacks audio somewhere")
+
+
+def _check_reach(video: Track, seconds: float) -> None:
+    """The media ends with the clip: players take the end of the last sample for that of the clip."""
+    last = video.samples[-1]
+    reach = video.seconds(max(last.shown + last.length, *(each.shown for each in video.samples)))
+    if abs(reach - seconds) > END_TOLERANCE_SECONDS:
+        raise BadClip(f"its video ends at {reach:.2f} s instead of {seconds:.2f} s")
+
+
+def _first(track: Track) -> float:
+    """Return when the first sample is shown that is not hidden; 0 where one is on screen then."""
+    return max(min(track.seconds(sample.shown) for sample in track.samples), 0.0)
+
+
+def skew_ms(tracks: Iterable[Track], fitted: Fitted) -> float | None:
+    """Return the start of the audio minus the start of the video in the clip, in ms; None without audio."""
+    audio = next((track for track in tracks if track.kind is Kind.AUDIO), None)
+    if audio is None:
+        return None
+    first = min(audio.seconds(sample.shown) for sample in audio.samples)
+    return round(max(first - fitted.start, 0.0) * 1000, 3)
