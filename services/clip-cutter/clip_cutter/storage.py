@@ -7,14 +7,17 @@ import asyncio
 import base64
 import binascii
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, Field, ValidationError
 
-from clip_shared.errors import TransientError
+from clip_cutter.uploads import Target, Transfer, begin, outage
 from clip_shared.events import Contract, CutReceipt, HighlightKind, Identifier, PositiveSeconds, Score, Title
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ POSTER_TYPE = "image/jpeg"
 CACHE_CONTROL = "private, max-age=604800, immutable"
 NOTE = "clip-created"
 MAX_NOTE_BYTES = 2048 - len("x-amz-meta-") - len(NOTE)  # S3's limit for all of an object's metadata
+MAX_REASON = 150  # characters of each text of a receipt: all of them, and the longest title, fit into a note
 MAX_UNPACKED_BYTES = 64 * 1024
 FORBIDDEN, NOT_FOUND = 403, 404
 # Not a clip's key, and never written: readiness asks for it, as the bucket itself may not be asked about.
@@ -72,6 +76,11 @@ class StoredClip(Contract):
     content_type: str
     note: Note
 
+    @classmethod
+    def of(cls, bucket: str, video: Path, note: Note) -> Self:
+        """Describe a clip as it will be stored."""
+        return cls(bucket=bucket, size_bytes=video.stat().st_size, content_type=VIDEO_TYPE, note=note)
+
 
 class ClipStorage:
     """One bucket, behind blocking S3 clients that this class calls from threads.
@@ -100,9 +109,9 @@ class ClipStorage:
             # The answer to a HEAD has no body: ask again for the reason.
             if status == NOT_FOUND or (status == FORBIDDEN and self._absence(self._client, key)):
                 return None
-            raise _outage(self.bucket, error) from error
+            raise outage(self.bucket, error) from error
         except BotoCoreError as error:
-            raise _outage(self.bucket, error) from error
+            raise outage(self.bucket, error) from error
         try:
             return StoredClip(
                 bucket=self.bucket,
@@ -114,38 +123,25 @@ class ClipStorage:
             log.warning("an object without a readable note is replaced", key=key, reason=str(error))
             return None
 
-    async def save(
-        self, *, poster: Path, poster_key: str, video: Path, video_key: str, note: Note
-    ) -> StoredClip:
-        """Put a clip into the bucket: the poster first, so that a video never lacks it.
+    @asynccontextmanager
+    async def upload(self, video: Path, key: str, note: Note) -> AsyncIterator["Upload"]:
+        """Begin to upload a clip while it is verified. What is not finished in the end is taken back."""
+        target = self._target(key, VIDEO_TYPE, {NOTE: note.packed()})
+        async with begin(target, video) as transfer:
+            yield Upload(self, transfer, StoredClip.of(self.bucket, video, note))
+
+    async def put_poster(self, poster: Path, key: str) -> None:
+        """Put a poster into the bucket.
 
         Raises:
             TransientError: the storage is down, or refuses us.
         """
-        await self._put(poster, poster_key, POSTER_TYPE, {})
-        await self._put(video, video_key, VIDEO_TYPE, {NOTE: note.packed()})
-        return StoredClip(bucket=self.bucket, size_bytes=_size(video), content_type=VIDEO_TYPE, note=note)
+        async with begin(self._target(key, POSTER_TYPE, {}), poster) as transfer:
+            await transfer.finish()
 
-    async def _put(self, path: Path, key: str, content_type: str, metadata: dict[str, str]) -> None:
-        """One atomic request: no parts that could be left behind, nothing to resume."""
-        with path.open("rb") as body:
-            # A thread cannot be cancelled. A cancelled job closes the file: the thread's next read fails.
-            await asyncio.to_thread(self._put_now, body, key, content_type, metadata)
-
-    def _put_now(self, body: BinaryIO, key: str, content_type: str, metadata: dict[str, str]) -> None:
-        try:
-            answer = self._client.put_object(
-                Bucket=self.bucket,
-                Key=key,
-                Body=body,
-                ContentType=content_type,
-                CacheControl=CACHE_CONTROL,
-                Metadata=metadata,
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise _outage(self.bucket, error) from error
-        if "ETag" not in answer:  # a page of a proxy reads like success
-            raise TransientError(f"bucket {self.bucket}: what took the upload is not S3")
+    def _target(self, key: str, content_type: str, metadata: dict[str, str]) -> Target:
+        headers = {"ContentType": content_type, "CacheControl": CACHE_CONTROL, "Metadata": metadata}
+        return Target(self._client, self.bucket, key, headers)
 
     async def check(self) -> str | None:
         """Whether the bucket answers, asked with nothing but the permission to read clips.
@@ -168,9 +164,9 @@ class ClipStorage:
             code = error.response.get("Error", {}).get("Code", "")
             if code in {"NoSuchKey", "AccessDenied"}:
                 return code
-            raise _outage(self.bucket, error) from error
+            raise outage(self.bucket, error) from error
         except BotoCoreError as error:
-            raise _outage(self.bucket, error) from error
+            raise outage(self.bucket, error) from error
         return None
 
 
@@ -180,10 +176,20 @@ _BLIND = (
 )
 
 
-def _outage(bucket: str, error: BotoCoreError | ClientError) -> TransientError:
-    """Whatever this bucket refuses, it must not refuse: the platform owns it. So the job waits."""
-    return TransientError(f"bucket {bucket}: {error}")
+@dataclass(frozen=True)
+class Upload:
+    """A clip on its way into the bucket."""
 
+    storage: ClipStorage
+    transfer: Transfer
+    clip: StoredClip
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
+    async def finish(self, poster: Path, poster_key: str) -> StoredClip:
+        """Make a verified clip visible: the poster first, so that a video never lacks it.
+
+        Raises:
+            TransientError: the storage is down, or refuses us.
+        """
+        await self.storage.put_poster(poster, poster_key)
+        await self.transfer.finish()
+        return self.clip

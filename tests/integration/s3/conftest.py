@@ -78,14 +78,15 @@ class Services:
         presigner = Presigner(free_storage_client(FreeStorageSettings()), "clips", longest_seconds=60)
         return presigner.url(Presentation("clips", key, "video/mp4", "inline"), seconds_left=None)
 
-    async def upload(self, folder: Path, video_key: str, poster_key: str) -> StoredClip:
+    async def upload(
+        self, folder: Path, video_key: str, poster_key: str, content: bytes = b"a video"
+    ) -> StoredClip:
         """The cutter's upload of a clip."""
         video, poster = folder / "clip.mp4", folder / "clip.jpg"
-        video.write_bytes(b"a video")
+        video.write_bytes(content)
         poster.write_bytes(b"a poster")
-        return await self.cutter.save(
-            poster=poster, poster_key=poster_key, video=video, video_key=video_key, note=NOTE
-        )
+        async with self.cutter.upload(video, video_key, NOTE) as upload:
+            return await upload.finish(poster, poster_key)
 
     async def readiness(self) -> dict[str, str]:
         """What the storage checks of cutter and janitor say: ready, failing, or what is degraded."""

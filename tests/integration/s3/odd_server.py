@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from local_stack.ports import LOOPBACK
 
 HTML = "html"
+# What a parser of XML takes for an answer, if an empty one.
+PAGE = "<html><head><title>Sorry</title></head><body><p>Not here</p></body></html>"
 Answer = tuple[int, str]
 """A status and S3's error code for it; ``HTML`` for what a proxy says in S3's place."""
 
@@ -104,8 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.s3.requests.append(f"{self.command} {self.path}")
         status, code = self.s3.everything or error or (200 if body else 204, "")
         if code == HTML:
-            # What a parser of XML takes for an answer, if an empty one.
-            body = f"<html><head><title>{status}</title></head><body><p>Not here</p></body></html>"
+            body = PAGE
         elif code:
             body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>"
         self.send_response(status)

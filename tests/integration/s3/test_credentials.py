@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceStorage
+from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.errors import PermanentError
 from clip_shared.events import SourceObject
 from clip_shared.settings import FreeStorageSettings

@@ -109,7 +109,7 @@ async def test_a_page_with_200_has_not_taken_a_clip(services: Services, odd: Odd
     odd.everything = 200, HTML
     (tmp_path / "poster.jpg").write_bytes(b"poster")
     with pytest.raises(TransientError, match="is not S3"):
-        await services.cutter._put(tmp_path / "poster.jpg", "clips/a", "image/jpeg", {})
+        await services.cutter.put_poster(tmp_path / "poster.jpg", "clips/a")
 
 
 async def test_where_nothing_can_be_deleted_bulk_is_asked_for_again(services: Services, odd: OddS3) -> None:

@@ -1,5 +1,6 @@
 """The policies in deploy/s3/policies are enough for what each service does, and allow nothing else."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from clip_cutter.uploads import LARGE_BYTES, InParts
 from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.events import clip_id_for
 from clip_shared.settings import FreeStorageSettings
 from clip_shared.storage import free_storage_client
 from local_stack.servers import Addresses
-from tests.integration.s3.conftest import IS_FOREIGN, Services, use
+from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,8 +80,8 @@ def refused(call: str, **arguments: str) -> bool:
 
 
 @pytest.mark.parametrize("without", ["-", "s3:ListBucket"])
-async def test_the_cutter_uploads_and_finds_clips(
-    become: Become, services: Services, keys: tuple[str, str], tmp_path: Path, without: str
+async def test_the_cutter_uploads_and_finds_clips(  # noqa: PLR0917 - fixtures
+    become: Become, services: Services, s3: "S3Client", keys: tuple[str, str], tmp_path: Path, without: str
 ) -> None:
     become("clip-cutter", without=without)
     video, poster = keys
@@ -87,6 +89,14 @@ async def test_the_cutter_uploads_and_finds_clips(
     stored = await services.upload(tmp_path, video, poster)
     assert await services.cutter.find(video) == stored
     assert await services.cutter.check() is None
+    large = bytes(LARGE_BYTES)
+    stored = await services.upload(tmp_path, video, poster, large)
+    assert await services.cutter.find(video) == stored
+    (tmp_path / "clip.mp4").write_bytes(large)
+    async with services.cutter.upload(tmp_path / "clip.mp4", video, NOTE) as upload:
+        assert isinstance(upload.transfer, InParts)
+        await asyncio.shield(upload.transfer._sending)
+    assert s3.list_multipart_uploads(Bucket="clips").get("Uploads", []) == []
     assert refused("delete_object", Key=video)
     assert refused("put_object", Key="vods/recording.mp4")
     assert refused("get_object", Key="vods/recording.mp4")

@@ -2,15 +2,20 @@
 
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.cutter import MAX_REASON
-from clip_cutter.storage import MAX_NOTE_BYTES, Note
-from clip_shared.events import CutMode, CutReceipt, HighlightKind
+from clip_cutter.announcements import receipt_of
+from clip_cutter.containers.model import Kind
+from clip_cutter.cutter import Clip
+from clip_cutter.domain.plan import Fate
+from clip_cutter.domain.policy import Window
+from clip_cutter.storage import MAX_NOTE_BYTES, MAX_REASON, Note
+from clip_shared.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
 
 LONG = 1234567.123456
 RECEIPT = CutReceipt(
@@ -21,6 +26,9 @@ RECEIPT = CutReceipt(
     actual_end_seconds=LONG,
     audio_video_skew_ms=-38.123,
     fallback_reason="x" * MAX_REASON,
+    video=TrackReceipt(fate=TrackFate.RE_ENCODED, reason="y" * MAX_REASON),
+    audio=TrackReceipt(fate=TrackFate.LEFT_OUT, reason="z" * MAX_REASON),
+    remark="w" * MAX_REASON,
 )
 NOW = datetime(2026, 11, 22, 19, 3, 7, 123456, tzinfo=UTC)
 
@@ -53,8 +61,16 @@ def test_the_longest_note_fits_into_s3s_metadata(characters: str) -> None:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
     for _ in range(50):
         title = "".join(chance.choices(characters, k=200))
-        vod, reason = "".join(chance.choices(letters, k=64)), "".join(chance.choices(letters, k=MAX_REASON))
-        receipt = RECEIPT.model_copy(update={"fallback_reason": reason})
+        vod = "".join(chance.choices(letters, k=64))
+        fallback, video, audio, remark = ("".join(chance.choices(letters, k=MAX_REASON)) for _ in range(4))
+        receipt = RECEIPT.model_copy(
+            update={
+                "fallback_reason": fallback,
+                "video": TrackReceipt(fate=TrackFate.RE_ENCODED, reason=video),
+                "audio": TrackReceipt(fate=TrackFate.LEFT_OUT, reason=audio),
+                "remark": remark,
+            }
+        )
         assert len(note(title, source_vod_id=vod, receipt=receipt).packed()) <= MAX_NOTE_BYTES
 
 
@@ -62,3 +78,28 @@ def test_the_longest_note_fits_into_s3s_metadata(characters: str) -> None:
 def test_something_else_is_no_note(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's is one, too
         Note.unpacked(text)
+
+
+def test_a_receipt_says_what_became_of_each_track_and_no_more_than_fits() -> None:
+    clip = Clip(
+        video=Path(),
+        poster=Path(),
+        mode=CutMode.COPY,
+        start=1.0,
+        end=2.0,
+        size_bytes=1,
+        skew_ms=0.0,
+        fallback_reason="x" * 1000,
+        tracks=(Fate(Kind.VIDEO, TrackFate.COPIED), Fate(Kind.AUDIO, TrackFate.RE_ENCODED, "y" * 1000)),
+        remark="z" * 1000,
+    )
+    receipt = receipt_of(clip, Window(1.0, 2.0))
+    assert receipt.video == TrackReceipt(fate=TrackFate.COPIED)
+    assert receipt.audio == TrackReceipt(fate=TrackFate.RE_ENCODED, reason="y" * MAX_REASON)
+    assert (receipt.fallback_reason, receipt.remark) == ("x" * MAX_REASON, "z" * MAX_REASON)
+
+
+def test_a_receipt_from_before_says_nothing_of_the_tracks() -> None:
+    clip = Clip(Path(), Path(), CutMode.COPY, start=1.0, end=2.0, size_bytes=1, skew_ms=None)
+    receipt = receipt_of(clip, Window(1.0, 2.0))
+    assert (receipt.video, receipt.audio, receipt.remark, receipt.fallback_reason) == (None,) * 4
