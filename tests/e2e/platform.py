@@ -54,14 +54,22 @@ class Platform:
         await self._producer.stop()
 
     async def send(
-        self, topic: str, value: bytes, *, key: str | None = None, headers: dict[str, str] | None = None
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Send raw bytes, as any Kafka client can."""
         assert self._producer is not None
         encoded = [(name, text.encode()) for name, text in (headers or {}).items()]
-        await self._producer.send_and_wait(topic, value, key=key.encode() if key else None, headers=encoded)
+        await self._producer.send_and_wait(
+            topic, value, key=key.encode() if key else None, headers=encoded, partition=partition
+        )
 
-    async def detect(self, **changes: Any) -> uuid.UUID:
+    async def detect(self, *, partition: int | None = None, **changes: Any) -> uuid.UUID:
         """Publish a highlight, as the detector does. Returns the id of the clip that it will become."""
         highlight = {
             "stream_highlight_id": uuid.uuid4().hex,
@@ -82,7 +90,8 @@ class Platform:
             "content-type": "application/json",
         }
         key = highlight["stream_highlight_id"]
-        await self.send("highlight-detected", json.dumps(highlight).encode(), key=key, headers=headers)
+        body = json.dumps(highlight).encode()
+        await self.send("highlight-detected", body, key=key, headers=headers, partition=partition)
         return clip_id_for(key)
 
     async def tick(self) -> None:

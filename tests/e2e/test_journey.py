@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ async def test_keep_publish_and_back(platform: Platform) -> None:
 
 
 async def test_the_same_highlight_twice_is_one_clip_and_one_cut(platform: Platform) -> None:
-    event = {"stream_highlight_id": uuid.uuid4().hex, "start_seconds": 20, "end_seconds": 22}
+    event: dict[str, Any] = {"stream_highlight_id": uuid.uuid4().hex, "start_seconds": 20, "end_seconds": 22}
     clip_id = await platform.detect(**event)
     await platform.available(clip_id)
     before = platform.objects_of(clip_id)

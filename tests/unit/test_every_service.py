@@ -14,7 +14,7 @@ from clip_shared.bus import Bus
 
 SERVICES = ("clip_cutter", "clip_registry", "clip_gateway", "janitor")
 SUBSCRIBED = {
-    "clip_cutter": {"highlight-detected"},
+    "clip_cutter": {"highlight-detected", "highlight-encodings"},
     "clip_registry": {"clip-created", "clip-skipped"},
     "clip_gateway": set[str](),
     "janitor": {"daily-tick", "clip-objects-released"},

@@ -18,7 +18,14 @@ from botocore.exceptions import ClientError
 
 from clip_shared.envelope import from_record, to_record
 from clip_shared.errors import InvalidEvent
-from clip_shared.events import ClipAvailable, ClipSkipped, Event, HighlightDetected, SourceObject
+from clip_shared.events import (
+    ClipAvailable,
+    ClipSkipped,
+    EncodingRequested,
+    Event,
+    HighlightDetected,
+    SourceObject,
+)
 from clip_shared.storage import s3_client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
 
@@ -26,8 +33,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SOURCE = "local-stack"
-_DEAD_LETTERS = f"{HighlightDetected.TOPIC}.dlq"
-_OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, _DEAD_LETTERS)
+_DEAD_LETTERS = (f"{HighlightDetected.TOPIC}.dlq", f"{EncodingRequested.TOPIC}.dlq")
+_OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, *_DEAD_LETTERS)
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[Outcome]:
 def read_outcome(record: ConsumerRecord) -> Outcome | None:
     """What a record says about a highlight; None: nothing."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    if record.topic == _DEAD_LETTERS:
+    if record.topic in _DEAD_LETTERS:
         return Outcome((record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused"))
     try:
         if headers.get("ce_type") == ClipAvailable.TYPE:

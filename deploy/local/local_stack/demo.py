@@ -131,8 +131,8 @@ def _settings(lifetime: float, cast: Cast) -> ServiceSettings:
     longest = max(window.seconds for window in cast.windows)
     return {
         "clip-registry": {"CLIP_RETENTION_DAYS": f"{lifetime / DAY_SECONDS:.9f}"},
-        # The demo shows all of what was asked for, however long.
-        "clip-cutter": {"MAX_CLIP_SECONDS": f"{max(180.0, longest + 1):g}"},
+        # The demo shows all of what was asked for, up to the hour that a clip may last.
+        "clip-cutter": {"MAX_CLIP_SECONDS": f"{min(max(180.0, longest + 1), 3600.0):g}"},
     }
 
 

@@ -8,20 +8,16 @@ from typing import Annotated
 
 import structlog
 import typer
-from fastapi import FastAPI
 
 from clip_cutter.announcements import NAME, receipt_of
-from clip_cutter.app import build, cutter_of, policy_of
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Job
-from clip_cutter.domain.media import picture_end
+from clip_cutter.app import build, cutter_of, ffmpeg_of, policy_of, vods_of
 from clip_cutter.domain.policy import Skipped, Window, place_window
-from clip_cutter.ffmpeg import Programs, UnusableTool
+from clip_cutter.ffmpeg.process import hide_memory
+from clip_cutter.ffmpeg.run import Programs, UnusableTool
 from clip_cutter.metrics import Metrics
-from clip_cutter.process import hide_memory
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import CuttingSettings, Settings
-from clip_cutter.workers import Workers, end_with_the_parent, this_command
+from clip_cutter.vods.source import LocalFile
 from clip_shared.errors import ClipsError
 from clip_shared.events import CutReceipt
 from clip_shared.service import metrics_registry
@@ -32,33 +28,13 @@ cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into c
 
 
 @cli.command()
-def serve(
-    worker: Annotated[
-        Path | None,
-        typer.Option(hidden=True, help="Be one of several workers: serve HTTP on this Unix socket."),
-    ] = None,
-) -> None:
+def serve() -> None:
     """Run the service; the environment says how."""
-    workers: list[Workers] = []
-
-    def build_one_or_many(settings: Settings) -> FastAPI:
-        if worker is not None or settings.cutter_workers == 1:
-            return build(settings)
-        command = [*this_command(), "--worker"]
-        grace_seconds = settings.shutdown_grace_seconds
-        workers.append(Workers(NAME, settings.cutter_workers, command, grace_seconds=grace_seconds))
-        return workers[0].app
-
-    if worker is not None:
-        structlog.contextvars.bind_contextvars(worker=worker.name)
-        end_with_the_parent(worker)
     try:
-        serve_app(NAME, Settings, build_one_or_many, socket=worker)
+        serve_app(NAME, Settings, build)
     except UnusableTool as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    if workers and workers[0].exit_code:
-        raise typer.Exit(workers[0].exit_code)
 
 
 @cli.command()
@@ -89,12 +65,15 @@ async def _cut(
     settings: CuttingSettings, programs: Programs, file: Path, output: Path, asked: Window
 ) -> CutReceipt:
     metrics = Metrics(metrics_registry())
-    cutter, scratch = cutter_of(settings, programs, metrics), Scratch(settings.scratch_dir, metrics)
-    source = Input.of_file(file)
-    with scratch.opened(), scratch.job() as folder:
-        media = await cutter.look(source)
-        window = place_window(asked.start, asked.end, picture_end(media), policy_of(settings))
-        clip = await cutter.cut(Job(source, media, window, folder))
+    scratch = Scratch(settings.scratch_dir, metrics)
+    ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=settings.encoding_deadline_seconds)
+    vods, cutter = vods_of(settings, ffmpeg, scratch, metrics), cutter_of(settings, ffmpeg)
+    source = LocalFile.of(file)
+    with scratch.opened(), scratch.job(settings.job_deadline_seconds) as job:
+        vod = await vods.open(source, job)
+        window = place_window(asked.start, asked.end, vod.seconds, policy_of(settings))
+        excerpt = await vod.excerpt(source, window, job)
+        clip = await cutter.make(excerpt, window, job)
         shutil.copyfile(clip.video, output)
     return receipt_of(clip, asked)
 

@@ -4,25 +4,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from clip_cutter.containers.model import Kind
 from clip_cutter.cutter import Clip
 from clip_cutter.domain.policy import Skipped, Window
-from clip_cutter.storage import Note, StoredClip
+from clip_cutter.storage import MAX_REASON, Note, StoredClip
 from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.events import (
     ClipCreated,
     ClipSkipped,
     CutReceipt,
+    EncodingRequested,
     Event,
     HighlightDetected,
     PosterObject,
     StoredObject,
+    TrackReceipt,
     clip_id_for,
     event_id,
 )
 
 NAME = "clip-cutter"
 
-Highlight = Event[HighlightDetected]
+Highlight = Event[HighlightDetected] | Event[EncodingRequested]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Keys:
 
 
 def note_of(event: Highlight, clip: Clip) -> Note:
-    """What is to be remembered of a clip that was just cut."""
+    """Return what is to be remembered of a clip, which may still be verified: that changes nothing of it."""
     return Note(
         source_vod_id=event.data.source_vod_id,
         kind=event.data.kind,
@@ -62,8 +65,22 @@ def receipt_of(clip: Clip, asked: Window) -> CutReceipt:
         actual_start_seconds=round(clip.start, 6),
         actual_end_seconds=round(clip.end, 6),
         audio_video_skew_ms=clip.skew_ms,
-        fallback_reason=clip.fallback_reason,
+        fallback_reason=_bounded(clip.fallback_reason),
+        video=_track_receipt(clip, Kind.VIDEO),
+        audio=_track_receipt(clip, Kind.AUDIO),
+        remark=_bounded(clip.remark),
     )
+
+
+def _track_receipt(clip: Clip, kind: Kind) -> TrackReceipt | None:
+    for each in clip.tracks:
+        if each.kind is kind:
+            return TrackReceipt(fate=each.fate, reason=_bounded(each.reason))
+    return None
+
+
+def _bounded(text: str | None) -> str | None:
+    return text and text[:MAX_REASON]
 
 
 def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
@@ -93,6 +110,17 @@ def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
         id=event_id(ClipCreated.TYPE, str(clip_id), event.id),
         time=note.created_at,
         traceparent=event.traceparent,
+    )
+
+
+def encoding_event(event: Highlight, why: str) -> Event[EncodingRequested]:
+    """Pass a highlight on to the lane of re-encodes.
+
+    It keeps its id and its time: the keys of its clip follow from them.
+    """
+    data = EncodingRequested(**{**event.data.model_dump(), "reason": why[:MAX_REASON]})
+    return Event[EncodingRequested].new(
+        data, source=NAME, id=event.id, time=event.time, traceparent=event.traceparent
     )
 
 

@@ -1,23 +1,27 @@
 """The one place where the parts of the cutter are put together."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 
 from clip_cutter import handlers
 from clip_cutter.announcements import NAME
 from clip_cutter.cutter import Cutter
+from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.domain.policy import Policy
-from clip_cutter.ffmpeg import Ffmpeg, Programs
-from clip_cutter.handlers import Highlights, SkipLimit
+from clip_cutter.ffmpeg.process import Limits
+from clip_cutter.ffmpeg.run import Ffmpeg, Programs
+from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
-from clip_cutter.process import Limits
-from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import MEBIBYTE, CuttingSettings, Settings
-from clip_cutter.source_storage import SourceStorage
+from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage
+from clip_cutter.vods.index_cache import IndexCache
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.bus import Bus
 from clip_shared.delivery import DeadLetterLimit
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
@@ -27,6 +31,8 @@ from clip_shared.storage import free_storage_client
 BUS_SHARE = 0.8
 # A URL outlives the job that reads it.
 URL_MARGIN_SECONDS = 60
+# A re-encode takes what CPU is left over: copies go before it.
+ENCODING_NICENESS = 10
 
 
 def build(settings: Settings) -> FastAPI:
@@ -43,32 +49,43 @@ def build(settings: Settings) -> FastAPI:
     )
     sources = SourceStorage(
         settings.source_storage_profiles,
-        url_seconds=settings.job_deadline_seconds + URL_MARGIN_SECONDS,
+        url_seconds=max(settings.job_deadline_seconds, settings.encoding_deadline_seconds)
+        + URL_MARGIN_SECONDS,
         on_pulled=metrics.pulled,
     )
     clips = _clip_storage(settings)
     scratch = Scratch(settings.scratch_dir, metrics)
-    cutter = cutter_of(settings, programs, metrics)
-    recordings = Recordings(
-        sources, cutter, scratch, metrics, max_excerpt_bytes=settings.max_clip_mebibytes * MEBIBYTE
+    # Where every clip is re-encoded, no copy waits.
+    encodes_all = settings.cut_mode is ModeChoice.EXACT
+    deadline_seconds = settings.encoding_deadline_seconds if encodes_all else settings.job_deadline_seconds
+    ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=deadline_seconds)
+    patient = ffmpeg_of(
+        settings,
+        programs,
+        metrics,
+        deadline_seconds=settings.encoding_deadline_seconds,
+        niceness=ENCODING_NICENESS,
     )
-    highlights = Highlights(
+    copies = Highlights(
         policy=policy_of(settings),
         sources=sources,
         clips=clips,
-        recordings=recordings,
-        cutter=cutter,
+        vods=vods_of(settings, ffmpeg, scratch, metrics),
+        cutter=cutter_of(settings, ffmpeg, encodes_video=encodes_all),
         scratch=scratch,
         publish=bus.publish,
         metrics=metrics,
         skips=SkipLimit(DeadLetterLimit(settings.skip_limit, settings.skip_window_seconds)),
-        deadline_seconds=settings.job_deadline_seconds,
+        deadline_seconds=deadline_seconds,
     )
-    handlers.subscribe(bus, highlights, settings.job_deadline_seconds)
+    encodings = replace(
+        copies, cutter=cutter_of(settings, patient), deadline_seconds=settings.encoding_deadline_seconds
+    )
+    handlers.subscribe(bus, copies, encodings)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        with scratch.opened(), closing(recordings):
+        with scratch.opened():
             yield
 
     async def check_storage() -> str | None:
@@ -96,16 +113,39 @@ def policy_of(settings: CuttingSettings) -> Policy:
     )
 
 
-def cutter_of(settings: CuttingSettings, programs: Programs, metrics: Metrics) -> Cutter:
-    """The cutter, bounded so that a job that runs away is ended by the kernel if by nobody else."""
+def ffmpeg_of(
+    settings: CuttingSettings,
+    programs: Programs,
+    metrics: Metrics,
+    *,
+    deadline_seconds: float,
+    niceness: int = 0,
+) -> Ffmpeg:
+    """Return ffmpeg, bounded so that a run that runs away is ended by the kernel if by nobody else."""
     limits = Limits(
-        deadline_seconds=settings.job_deadline_seconds,
-        cpu_seconds=max(1, int(settings.job_deadline_seconds * settings.ffmpeg_threads)),
+        deadline_seconds=deadline_seconds,
+        cpu_seconds=max(1, int(deadline_seconds * settings.ffmpeg_threads)),
         memory_bytes=settings.ffmpeg_memory_mebibytes * MEBIBYTE,
         file_bytes=settings.max_clip_mebibytes * MEBIBYTE,
+        niceness=niceness,
     )
-    ffmpeg = Ffmpeg(programs, limits=limits, threads=settings.ffmpeg_threads, on_pulled=metrics.pulled)
-    return Cutter(ffmpeg, mode=settings.cut_mode, min_seconds=settings.min_clip_seconds)
+    return Ffmpeg(programs, limits=limits, threads=settings.ffmpeg_threads, on_pulled=metrics.pulled)
+
+
+def vods_of(settings: CuttingSettings, ffmpeg: Ffmpeg, scratch: Scratch, metrics: Metrics) -> Vods:
+    """Return what opens VODs."""
+    return Vods(ffmpeg, IndexCache(scratch, settings.index_cache_mebibytes * MEBIBYTE), metrics)
+
+
+def cutter_of(settings: CuttingSettings, ffmpeg: Ffmpeg, *, encodes_video: bool = True) -> Cutter:
+    """Return what cuts clips out of them."""
+    return Cutter(
+        ffmpeg,
+        mode=settings.cut_mode,
+        min_seconds=settings.min_clip_seconds,
+        max_bytes=settings.max_clip_mebibytes * MEBIBYTE,
+        encodes_video=encodes_video,
+    )
 
 
 def _clip_storage(settings: Settings) -> ClipStorage | None:

@@ -12,12 +12,14 @@ from clip_shared.events import CutMode, SkipReason
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
-class Opening(StrEnum):
-    """How it became known what a VOD consists of."""
+class Way(StrEnum):
+    """How a VOD was opened: the way in which it is read, or that it was known from an earlier highlight."""
 
-    INDEX = "index"
-    PROBE = "probe"
     KNOWN = "known"
+    INDEXED = "indexed"
+    FRAGMENTED = "fragmented"
+    STREAMED = "streamed"
+    REMUXED = "remuxed"
 
 
 class Metrics:
@@ -27,7 +29,7 @@ class Metrics:
         self._in_progress = Gauge("clips_jobs_in_progress", "Highlights being worked on.", registry=registry)
         self._cut = Histogram(
             "clips_cut_seconds",
-            "Seconds from the opened VOD to the verified clip on scratch, by mode.",
+            "Seconds from the start of a job to its stored clip, by mode.",
             ["mode"],
             buckets=SECONDS,
             registry=registry,
@@ -44,6 +46,11 @@ class Metrics:
         self._fallbacks = Counter(
             "clips_cut_fallbacks", "Copies that were not good enough and were re-encoded.", registry=registry
         )
+        self._passed_on = Counter(
+            "clips_encodings_requested",
+            "Highlights passed on to the lane of re-encodes (highlight-encodings).",
+            registry=registry,
+        )
         self._repeats = Counter(
             "clips_repeated_highlights", "Highlights whose clip was already stored.", registry=registry
         )
@@ -51,7 +58,7 @@ class Metrics:
         self._pulled = Counter("clips_pulled_bytes", "Bytes read from source storage.", registry=registry)
         self._opened = Counter(
             "clips_recordings_opened",
-            "VODs opened for a highlight: by their index, by a probe, or known from an earlier highlight.",
+            "VODs opened for a highlight, by the way in which they are read, or known from an earlier one.",
             ["how"],
             registry=registry,
         )
@@ -61,7 +68,7 @@ class Metrics:
         self._free = Gauge(
             "clips_scratch_free_bytes", "Free scratch space at the latest job.", registry=registry
         )
-        for how in Opening:
+        for how in Way:
             self._opened.labels(how)
         for mode in CutMode:
             self._cut.labels(mode)
@@ -72,10 +79,15 @@ class Metrics:
         """Count a job for as long as it is worked on."""
         return self._in_progress.track_inprogress()
 
-    def cut(self, mode: CutMode, seconds: float, *, fell_back: bool) -> None:
-        """Note a finished cut."""
+    def stored(self, mode: CutMode, seconds: float, size_bytes: int, *, fell_back: bool) -> None:
+        """Note a clip that was cut and put into the clips' bucket."""
         self._cut.labels(mode).observe(seconds)
+        self._stored.inc(size_bytes)
         self._fallbacks.inc(fell_back)
+
+    def passed_on(self) -> None:
+        """Count a highlight whose video has to be re-encoded."""
+        self._passed_on.inc()
 
     def created(self, detected_at: datetime) -> None:
         """Note an announced clip."""
@@ -89,15 +101,11 @@ class Metrics:
         """Count a highlight whose clip was there already."""
         self._repeats.inc()
 
-    def stored(self, size_bytes: int) -> None:
-        """Count bytes put into the clips' bucket."""
-        self._stored.inc(size_bytes)
-
     def pulled(self, size_bytes: int) -> None:
         """Count bytes read from source storage."""
         self._pulled.inc(size_bytes)
 
-    def opened(self, how: Opening) -> None:
+    def opened(self, how: Way) -> None:
         """Count a VOD that was opened for a highlight."""
         self._opened.labels(how).inc()
 

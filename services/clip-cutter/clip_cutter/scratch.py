@@ -6,16 +6,17 @@ containers that share a disk, where process ids mean nothing.)
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -30,6 +31,25 @@ MEBIBYTE = 1024 * 1024
 LOCK = "lock"
 WORKER = "worker-"
 LOOK_AGAIN_SECONDS = 1.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's place on the scratch disk: a folder, and how long it waits for room, in seconds."""
+
+    folder: Path
+    patience_seconds: float
+    scratch: "Scratch"
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Wait until the disk has room for ``size_bytes`` more, and keep it from other jobs.
+
+        Raises:
+            Skipped: the whole disk is smaller than that and what this job has there.
+            TransientError: there was no room for ``patience_seconds``.
+        """
+        await self.scratch.reserve(self, size_bytes)
 
 
 class Scratch:
@@ -39,6 +59,17 @@ class Scratch:
         self._root = root
         self._metrics = metrics
         self._folder: Path | None = None
+        self._give_up: list[Callable[[], None]] = []
+        self._reserved: dict[Path, int] = {}  # bytes, by each job's folder
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of the disk that all workers share."""
+        return self._root
+
+    def on_need(self, give_up: Callable[[], None]) -> None:
+        """Call ``give_up`` when a job needs room: it removes what can be had again."""
+        self._give_up.append(give_up)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -57,43 +88,49 @@ class Scratch:
             os.close(mine)
 
     @contextmanager
-    def job(self) -> Iterator[Path]:
-        """A folder for one job (mode 0700)."""
-        with tempfile.TemporaryDirectory(prefix="job-", dir=self._mine, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-
-    def spare_file(self) -> IO[bytes]:
-        """A file without a name, which is gone when it is closed or the worker dies."""
-        return tempfile.TemporaryFile(dir=self._mine)
-
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether the disk has room for ``size_bytes`` now."""
-        return self._free_bytes() >= size_bytes
-
-    async def wait_for_room(self, size_bytes: int, patience_seconds: float) -> None:
-        """Wait until the disk has room for ``size_bytes`` beside what this worker has on it.
+    def job(self, patience_seconds: float) -> Iterator[Job]:
+        """A place for one job: a folder (mode 0700) that is gone afterwards.
 
         Raises:
-            Skipped: the whole disk is smaller than that.
-            TransientError: it had no room for ``patience_seconds``.
+            TransientError: the disk was full when the job wrote to it.
         """
-        if size_bytes + _size(self._mine) > self._disk_bytes():
+        with tempfile.TemporaryDirectory(prefix="job-", dir=self._mine, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            self._reserved[folder] = 0
+            try:
+                yield Job(folder, patience_seconds, self)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise TransientError("the scratch disk is full") from error
+                raise
+            finally:
+                del self._reserved[folder]
+
+    async def reserve(self, job: Job, size_bytes: int) -> None:
+        """See :meth:`Job.reserve`."""
+        if size_bytes + _size(job.folder) > self._disk_bytes():
             raise Skipped(
                 SkipReason.SOURCE_UNREADABLE,
                 f"A clip of this part of the VOD needs {size_bytes // MEBIBYTE} MiB of work space:"
                 " more than this platform has.",
             )
-        deadline = time.monotonic() + patience_seconds
+        if self._free_bytes(job) < size_bytes:
+            for give_up in self._give_up:
+                give_up()
+        deadline = time.monotonic() + job.patience_seconds
         with self._metrics.waiting_for_disk():
-            while (free := self._free_bytes()) < size_bytes:
+            while (free := self._free_bytes(job)) < size_bytes:
                 if time.monotonic() + LOOK_AGAIN_SECONDS > deadline:
                     raise TransientError(f"scratch has {free} bytes free, and a clip needs {size_bytes}")
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        self._reserved[job.folder] += size_bytes
 
-    def _free_bytes(self) -> int:
+    def _free_bytes(self, job: Job) -> int:
+        """Return what of the disk a job can have: neither used, nor reserved by others."""
         free = shutil.disk_usage(self._mine).free
         self._metrics.disk_free(free)
-        return free
+        others = [(size, folder) for folder, size in self._reserved.items() if folder != job.folder]
+        return free - sum(max(size - _size(folder), 0) for size, folder in others)
 
     def _disk_bytes(self) -> int:
         """What the disk holds when it is empty."""

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from clip_cutter.domain.cut import ModeChoice
+from clip_cutter.domain.plan import ModeChoice
 from clip_shared.events import BucketName, Identifier
 from clip_shared.settings import (
     Addressing,
@@ -78,7 +78,7 @@ class CuttingSettings(EnvironmentSettings):
     )
     min_clip_seconds: float = Field(default=1, gt=0, description="Shorter highlights are skipped.")
     max_clip_seconds: float = Field(
-        default=180, gt=0, description="Longer ones are trimmed around their middle."
+        default=180, gt=0, le=3600, description="Longer ones are trimmed around their middle."
     )
     max_clips_per_vod: int | None = Field(
         default=None,
@@ -88,11 +88,21 @@ class CuttingSettings(EnvironmentSettings):
     job_deadline_seconds: float = Field(
         default=600, gt=0, description="Seconds after which a job is given up."
     )
+    encoding_deadline_seconds: float = Field(
+        default=1800, gt=0, description="Seconds after which a job that re-encodes video is given up."
+    )
     scratch_dir: Path = Field(
         default=Path(tempfile.gettempdir()) / "clip-cutter",
-        description="Where clips are worked on; wiped at start.",
+        description="Where clips are worked on, and indexes of VODs kept; what dead cutters left there is"
+        " removed at start.",
     )
     max_clip_mebibytes: int = Field(default=2048, ge=1, description="No file on scratch grows larger (MiB).")
+    index_cache_mebibytes: int = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Most that indexes of the latest VODs take of that disk (MiB); they give way to jobs.",
+    )
     ffmpeg_path: str | None = Field(
         default=None, description="ffmpeg 9.0; unset: the one that is installed with this package."
     )
@@ -118,13 +128,6 @@ class CuttingSettings(EnvironmentSettings):
 
 class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
     """Everything that ``serve`` needs."""
-
-    cutter_workers: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Worker processes, each with one job at a time; size CPU, memory and scratch for all.",
-    )
 
     skip_limit: int = Field(
         default=20,

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from clip_cutter.app import build
-from clip_cutter.ffmpeg import UnusableTool
+from clip_cutter.ffmpeg.run import UnusableTool
 from clip_cutter.settings import Settings
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from clip_cutter.domain.cut import ModeChoice
+from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.settings import Settings
 
 PROFILE: dict[str, Any] = {
@@ -65,8 +65,10 @@ def test_a_profile_needs_no_more_than_its_buckets(monkeypatch: pytest.MonkeyPatc
         ("SOURCE_STORAGE_PROFILES", json.dumps({"a": {**PROFILE, "addressing": "dns"}}), "addressing"),
         ("CUT_MODE", "fast", "cut_mode"),
         ("MIN_CLIP_SECONDS", "200", "greater than MAX_CLIP_SECONDS"),
+        ("MAX_CLIP_SECONDS", "3601", "less than or equal to 3600"),
         ("MAX_CLIPS_PER_VOD", "0", "max_clips_per_vod"),
         ("JOB_DEADLINE_SECONDS", "0", "job_deadline_seconds"),
+        ("ENCODING_DEADLINE_SECONDS", "0", "encoding_deadline_seconds"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
