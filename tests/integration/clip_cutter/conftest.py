@@ -1,10 +1,12 @@
 """A cutter with real programs, recordings to cut, and a look at what is left behind after each test."""
 
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import uuid4
 
 import psutil
@@ -12,28 +14,32 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import AnyHttpUrl, SecretStr
 
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Clip, Cutter, Job
-from clip_cutter.domain.cut import ModeChoice
-from clip_cutter.domain.media import picture_end
-from clip_cutter.domain.policy import Policy, place_window
-from clip_cutter.ffmpeg import Ffmpeg, Programs
+from clip_cutter.announcements import receipt_of
+from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.domain.plan import ModeChoice
+from clip_cutter.domain.policy import Policy, Skipped, Window, place_window
+from clip_cutter.ffmpeg.process import Limits
+from clip_cutter.ffmpeg.run import Ffmpeg, Programs
 from clip_cutter.metrics import Metrics
-from clip_cutter.process import Limits
-from clip_cutter.recordings import Recordings
-from clip_cutter.scratch import Scratch
+from clip_cutter.scratch import Job, Scratch
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceStorage
-from clip_shared.events import SourceObject
+from clip_cutter.vods.index_cache import IndexCache
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.remuxed import open_remuxed
+from clip_cutter.vods.source import LocalFile, Source
+from clip_cutter.vods.source_storage import SourceStorage
+from clip_shared.events import CutReceipt, SourceObject
 from local_stack.servers import Addresses
 from local_stack.tools import find_tools
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
+from tests.integration.clip_cutter.remote import RemoteFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MEBIBYTE = 1024 * 1024
 LIMITS = Limits(deadline_seconds=60, cpu_seconds=120, memory_bytes=4096 * MEBIBYTE, file_bytes=256 * MEBIBYTE)
+PATIENCE_SECONDS = 5.0
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
 
 # Servers have children of their own, which come and go as they like.
@@ -61,13 +67,14 @@ def metrics(metrics_registry: CollectorRegistry) -> Metrics:
 
 @pytest.fixture
 def scratch(tmp_path: Path, metrics: Metrics) -> Iterator[Scratch]:
-    """A scratch disk; afterwards nothing may be left on it, nor any process that worked there."""
+    """A scratch disk; afterwards no job may have left anything, nor any process that worked there."""
     before = running(*PROGRAMS)
     scratch = Scratch(tmp_path / "scratch", metrics)
     with scratch.opened():
         yield scratch
         assert list((tmp_path / "scratch").glob("*/job-*")) == []
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["lock"]
+    # Indexes outlive a worker.
+    assert {path.name for path in (tmp_path / "scratch").iterdir()} <= {"lock", "indexes"}
     assert running(*PROGRAMS) - before == set()
 
 
@@ -82,33 +89,79 @@ def running(*names: str) -> set[int]:
 
 
 @pytest.fixture
-def folder(scratch: Scratch) -> Iterator[Path]:
-    """A job's folder."""
-    with scratch.job() as folder:
-        yield folder
+def job(scratch: Scratch) -> Iterator[Job]:
+    """A job's place on it."""
+    with scratch.job(PATIENCE_SECONDS) as job:
+        yield job
 
 
 @pytest.fixture
-def make_cutter(programs: Programs, metrics: Metrics) -> Callable[..., Cutter]:
-    """Cutters of any mode and limits."""
+def make_ffmpeg(programs: Programs, metrics: Metrics) -> Callable[..., Ffmpeg]:
+    """The programs within any limits."""
 
-    def make(mode: str = "auto", limits: Limits = LIMITS) -> Cutter:
-        ffmpeg = Ffmpeg(programs, limits=limits, threads=2, on_pulled=metrics.pulled)
-        return Cutter(ffmpeg, mode=ModeChoice(mode), min_seconds=POLICY.min_seconds)
+    def make(limits: Limits = LIMITS) -> Ffmpeg:
+        return Ffmpeg(programs, limits=limits, threads=2, on_pulled=metrics.pulled)
 
     return make
 
 
 @pytest.fixture
-def cut(make_cutter: Callable[..., Cutter], folder: Path) -> Cutting:
-    """Cut a window out of a file or a URL, as a job does."""
+def make_cutter(make_ffmpeg: Callable[..., Ffmpeg]) -> Callable[..., Cutter]:
+    """Cutters of any mode and limits."""
 
-    async def cut_window(source: Path | str, start: float, end: float, mode: str = "auto") -> Clip:
-        cutter = make_cutter(mode)
-        vod = Input.of_file(source) if isinstance(source, Path) else Input(source)
-        media = await cutter.look(vod)
-        window = place_window(start, end, picture_end(media), POLICY)
-        return await cutter.cut(Job(vod, media, window, folder))
+    def make(mode: str = "auto", limits: Limits = LIMITS, *, encodes_video: bool = True) -> Cutter:
+        return Cutter(
+            make_ffmpeg(limits),
+            mode=ModeChoice(mode),
+            min_seconds=POLICY.min_seconds,
+            max_bytes=limits.file_bytes,
+            encodes_video=encodes_video,
+        )
+
+    return make
+
+
+@pytest.fixture
+def vods(make_ffmpeg: Callable[..., Ffmpeg], scratch: Scratch, metrics: Metrics) -> Iterator[Vods]:
+    """What opens VODs."""
+    indexes = IndexCache(scratch)
+    yield Vods(make_ffmpeg(), indexes, metrics)
+    indexes.give_up()  # the disk may be taken away
+
+
+@pytest.fixture
+def cut_source(make_cutter: Callable[..., Cutter], vods: Vods, job: Job) -> Callable[..., Awaitable[Clip]]:
+    """Cut a window out of a VOD, wherever it lies."""
+
+    async def cut_window(source: Source, start: float, end: float, mode: str = "auto") -> Clip:
+        vod = await vods.open(source, job)
+        window = place_window(start, end, vod.seconds, POLICY)
+        return await make_cutter(mode).make(await vod.excerpt(source, window, job), window, job)
+
+    return cut_window
+
+
+@pytest.fixture
+def cut_by_ffmpeg(
+    make_ffmpeg: Callable[..., Ffmpeg], make_cutter: Callable[..., Cutter], job: Job
+) -> Cutting:
+    """Cut a window out of a VOD that ffmpeg reads, whether or not one of our readers knows it."""
+
+    async def cut_window(source: Source, start: float, end: float) -> Clip:
+        vod = await open_remuxed(source, make_ffmpeg())
+        window = place_window(start, end, vod.seconds, POLICY)
+        return await make_cutter().make(await vod.excerpt(source, window, job), window, job)
+
+    return cut_window
+
+
+@pytest.fixture
+def cut(cut_source: Callable[..., Awaitable[Clip]]) -> Cutting:
+    """Cut a window out of a file, as the command line does; or out of what an address of the tests serves."""
+
+    async def cut_window(source: Path | RemoteFile, start: float, end: float, mode: str = "auto") -> Clip:
+        vod = LocalFile.of(source) if isinstance(source, Path) else source
+        return await cut_source(vod, start, end, mode)
 
     return cut_window
 
@@ -125,47 +178,72 @@ def source_profile(addresses: Addresses) -> SourceProfile:
 
 
 @pytest.fixture
-def make_recordings(
-    make_cutter: Callable[..., Cutter], scratch: Scratch, metrics: Metrics
-) -> Iterator[Callable[[SourceStorage], Recordings]]:
-    """Recordings in a source storage."""
-    made: list[Recordings] = []
-
-    def make(sources: SourceStorage) -> Recordings:
-        made.append(Recordings(sources, make_cutter(), scratch, metrics, max_excerpt_bytes=64 * MEBIBYTE))
-        return made[-1]
-
-    yield make
-    for recordings in made:
-        recordings.close()
-
-
-@pytest.fixture
 def sources(source_profile: SourceProfile, metrics: Metrics) -> SourceStorage:
     """Source storage of which the service reads."""
     return SourceStorage({"archive": source_profile}, url_seconds=120, on_pulled=metrics.pulled)
 
 
 @pytest.fixture
-def cut_stored(
-    make_cutter: Callable[..., Cutter],
-    make_recordings: Callable[[SourceStorage], Recordings],
-    sources: SourceStorage,
-    s3: "S3Client",
-    folder: Path,
-) -> Cutting:
+def cut_stored(cut_source: Callable[..., Awaitable[Clip]], sources: SourceStorage, s3: "S3Client") -> Cutting:
     """Cut a window out of a file that lies in source storage, as the service does."""
-    recordings = make_recordings(sources)
 
     async def cut_window(source: Path, start: float, end: float, mode: str = "auto") -> Clip:
         key = uuid4().hex
         s3.upload_file(str(source), "vods", key)
-        vod = await sources.locate(SourceObject(profile="archive", bucket="vods", key=key))
-        recording = await recordings.open(vod, patience_seconds=5)
-        window = place_window(start, end, recording.seconds, POLICY)
-        return await make_cutter(mode).cut(await recordings.stage(vod, recording, window, folder, 5))
+        stored = await sources.locate(SourceObject(profile="archive", bucket="vods", key=key))
+        return await cut_source(stored, start, end, mode)
 
     return cut_window
+
+
+class Result(NamedTuple):
+    """What came of a window: a finished clip, or why there is none."""
+
+    clip: Clip | None
+    receipt: CutReceipt | None
+    skipped: Skipped | None
+
+
+WAYS = ("command line", "service")
+
+
+class CutBy(Protocol):
+    """Cuts a window in one of the two ways, or remembers what came of it."""
+
+    async def __call__(self, way: str, source: Path, start: float, end: float) -> Result: ...
+
+
+@pytest.fixture(scope="session")
+def results() -> dict[tuple[str, Path, float, float], Result]:
+    """What was cut in this run by :func:`cut_by`."""
+    return {}
+
+
+@pytest.fixture
+def cut_by(
+    cut: Cutting,
+    cut_stored: Cutting,
+    results: dict[tuple[str, Path, float, float], Result],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> CutBy:
+    """Each window is cut once in each way, whichever test asks first."""
+    ways = dict(zip(WAYS, (cut, cut_stored), strict=True))
+
+    async def cut_once(way: str, source: Path, start: float, end: float) -> Result:
+        key = way, source, start, end
+        if key not in results:
+            try:
+                clip = await ways[way](source, start, end)
+            except Skipped as skipped:
+                results[key] = Result(None, None, skipped)
+            else:
+                kept = tmp_path_factory.mktemp("clip")
+                video, poster = (Path(shutil.move(each, kept)) for each in (clip.video, clip.poster))
+                receipt = receipt_of(clip, Window(start, end))
+                results[key] = Result(replace(clip, video=video, poster=poster), receipt, None)
+        return results[key]
+
+    return cut_once
 
 
 @pytest.fixture(scope="session")
@@ -181,6 +259,18 @@ def vod(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Seen]:
 
 
 Maker = Callable[[str], Seen]
+
+
+def without_parameter_sets(path: Path) -> Path:
+    """An MP4 whose index says nothing of how its H.264 is coded: that stands before each keyframe."""
+    data = bytearray(path.read_bytes())
+    record = data.index(b"avcC") + 4
+    data[record + 5 : record + 7] = b"\xe0\0"  # no SPS, no PPS (ISO/IEC 14496-15 §5.3.3.1)
+    path.write_bytes(data)
+    return path
+
+
+LYING = "transpose=cclock,select='mod(n,7)'"
 VARIABLE = (*h264(), "-fps_mode", "vfr")
 RECIPES: dict[str, Callable[[Maker, Path], Path]] = {
     "b-frames.mp4": lambda _, path: record(path, *h264()),
@@ -211,6 +301,10 @@ RECIPES: dict[str, Callable[[Maker, Path], Path]] = {
     "late-sound.mp4": lambda vod, path: remux(
         vod("silent.mp4").path, path, "-itsoffset", "1.5", "-i", str(vod("closed-60.mp4").path), "-map", "1:a"
     ),
+    "late-sound.mkv": lambda vod, path: remux(vod("late-sound.mp4").path, path),
+    "late-sound-fragmented.mp4": lambda vod, path: remux(
+        vod("late-sound.mp4").path, path, "-movflags", "frag_keyframe+delay_moov"
+    ),
     "screencast.mkv": lambda _, path: record(
         path, "-vf", "select='not(mod(n,5))+lt(mod(n,90),30)'", *VARIABLE
     ),
@@ -224,4 +318,28 @@ RECIPES: dict[str, Callable[[Maker, Path], Path]] = {
         path, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"
     ),
     "ten-bit.mp4": lambda _, path: record(path, *h264(), "-pix_fmt", "yuv420p10le"),
+    "index-first.mp4": lambda vod, path: remux(vod("b-frames.mp4").path, path, "-movflags", "+faststart"),
+    "quicktime.mov": lambda vod, path: remux(vod("b-frames.mp4").path, path),
+    "without-cues.mkv": lambda vod, path: remux(vod("b-frames.mp4").path, path, "-live", "1"),
+    # What an editor leaves that cuts without encoding: an edit list hides a lead-in of both tracks.
+    "trimmed.mp4": lambda vod, path: remux(vod("b-frames.mp4").path, path, before=("-ss", "2.7")),
+    "surround.mp4": lambda _, path: record(path, *h264(), "-ac", "6"),
+    "two-languages.mp4": lambda vod, path: remux(
+        vod("silent.mp4").path,
+        path,
+        *("-i", str(vod("b-frames.mp4").path), "-i", str(vod("late-sound.mp4").path)),
+        *("-map", "1:a", "-map", "2:a"),
+    ),
+    # A phone held upright films lying on its side, at whatever rate the light allows, and notes the turn.
+    "portrait.mp4": lambda _, path: remux(
+        record(path.with_name("lying.mp4"), "-vf", LYING, *VARIABLE, size=(108, 192)),
+        path,
+        before=("-display_rotation", "-90"),
+    ),
+    "avc3.mp4": lambda _, path: without_parameter_sets(
+        record(path, *h264(), "-tag:v", "avc3", "-bsf:v", "dump_extra")
+    ),
+    "pal-4-3.ts": lambda _, path: record(
+        path, "-vf", "setsar=16/15", *h264(keyframe_every=25), rate="25", size=(180, 144)
+    ),
 }

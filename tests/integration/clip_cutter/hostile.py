@@ -50,7 +50,7 @@ def _claim(content: bytearray, kind: bytes, seconds: int) -> None:
 def enormous(_: Vod, path: Path) -> None:
     """A picture of 36 million pixels."""
     ffmpeg(
-        *("-f", "lavfi", "-i", "color=size=8192x4352:rate=1:duration=2"),
+        *("-f", "lavfi", "-i", "color=size=8192x4352:rate=5:duration=4"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", str(path)),
     )
 

@@ -1,7 +1,8 @@
 """Test recordings in which every frame can be told from every other, and what is seen of them.
 
 The picture moves all over, so that each decoded frame has a hash of its own, and carries the frame's
-number in binary in its top row, for what was re-encoded. The sound is a short beep on every second.
+number in binary in its top row, for what was re-encoded: twelfths of the width, the lowest bit on the left.
+The sound is a short beep on every second.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from local_stack.tools import find_tools, run_tool
+from tests.integration.clip_cutter.judge import Beep, Content, Picture
 
 WIDTH, HEIGHT = 192, 108
 BITS, BOX = 11, 16
@@ -20,17 +22,26 @@ BEEP_SECONDS = 0.05
 LOUD = 2_000
 
 
-def record(path: Path, *options: str, rate: str = "30", seconds: float = 12, sound: bool = True) -> Path:
+def record(
+    path: Path,
+    *options: str,
+    rate: str = "30",
+    seconds: float = 12,
+    sound: bool = True,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> Path:
     """Encode a recording; ``options`` are ffmpeg's for the output."""
+    width, height = size
+    box = width // (BITS + 1)
     boxes = ",".join(
-        f"drawbox=x={bit * BOX}:y=0:w={BOX}:h={BOX}:color={colour}:t=fill{when}"
+        f"drawbox=x={bit * box}:y=0:w={box}:h={box}:color={colour}:t=fill{when}"
         for bit in range(BITS)
         for colour, when in (("black", ""), ("white", f":enable='mod(floor(n/{1 << bit}),2)'"))
     )
     beeps = f"0.8*sin(2*PI*1000*t)*lt(mod(t,1),{BEEP_SECONDS})"
     silence = ["-f", "lavfi", "-i", f"aevalsrc='{beeps}':s={SAMPLE_RATE}:d={seconds}"] if sound else []
     ffmpeg(
-        *("-f", "lavfi", "-i", f"testsrc2=size={WIDTH}x{HEIGHT}:rate={rate}:duration={seconds},{boxes}"),
+        *("-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={rate}:duration={seconds},{boxes}"),
         *silence,
         *("-pix_fmt", "yuv420p", *options, str(path)),
     )
@@ -44,9 +55,9 @@ def h264(*, keyframe_every: int = 60, b_frames: int = 3, open_gop: bool = False)
     return ("-c:v", "libx264", "-preset", "veryfast", "-x264-params", f"{fixed}:{gops}", "-c:a", "aac")
 
 
-def remux(source: Path, target: Path, *options: str) -> Path:
-    """The same packets in another container."""
-    ffmpeg("-i", str(source), *options, "-map", "0", "-c", "copy", str(target))
+def remux(source: Path, target: Path, *options: str, before: tuple[str, ...] = ()) -> Path:
+    """The same packets in another container; ``before``: ffmpeg's options for the source."""
+    ffmpeg(*before, "-i", str(source), *options, "-map", "0", "-c", "copy", str(target))
     return target
 
 
@@ -111,7 +122,7 @@ class Seen:
 
     def numbers(self) -> list[int]:
         """The number in the picture of every frame."""
-        area = f"crop={BITS * BOX}:{BOX}:0:0,scale={BITS}:1:flags=area,format=gray"
+        area = f"crop=iw*{BITS}/{BITS + 1}:ih/20:0:0,scale={BITS}:1:flags=area,format=gray"
         grey = ffmpeg(
             *("-i", str(self.path), "-map", "0:v:0", "-vf", area, "-fps_mode", "passthrough"),
             *("-f", "rawvideo", "-"),
@@ -120,16 +131,57 @@ class Seen:
         return [sum(1 << bit for bit in range(BITS) if row[bit] > 127) for row in rows]
 
     @cached_property
+    def pictures(self) -> list[Picture]:
+        """Every frame's number, and when it is shown."""
+        frames = zip(self.frames, self.numbers(), strict=True)
+        return [Picture(frame.time, number) for frame, number in frames]
+
+    @cached_property
+    def heard(self) -> list[Beep]:
+        """When each beep is heard, with silence where the file has no audio, and its pitch."""
+        if self.stream("audio") is None:
+            return []
+        by_time = f"aresample={SAMPLE_RATE}:async=1:min_hard_comp=0.01:first_pts=0"
+        sound = _sound(self.path, "-af", by_time)
+        return [Beep(at / SAMPLE_RATE, _hertz(sound[at:])) for at in _onsets(sound)]
+
+    @cached_property
+    def content(self) -> Content:
+        """What it shows and says."""
+        last = self.pictures[-1].time + self.pictures[-1].time / max(len(self.pictures) - 1, 1)
+        return Content(self.pictures, self.heard, last)
+
+    @cached_property
     def beeps(self) -> list[float]:
         """When each beep begins, in seconds from the start of the file."""
         stream = self.stream("audio")
         assert stream is not None
         first = float(stream["start_time"]) - float(self.about["format"]["start_time"])
-        sound = array("h", ffmpeg("-i", str(self.path), "-map", "0:a:0", "-ac", "1", "-f", "s16le", "-"))
-        loud = [at for at, level in enumerate(sound) if abs(level) > LOUD]
-        gap = SAMPLE_RATE // 4
-        starts = [at for before, at in zip([-gap, *loud], loud, strict=False) if at - before >= gap]
-        return [first + at / SAMPLE_RATE for at in starts]
+        return [first + at / SAMPLE_RATE for at in _onsets(_sound(self.path))]
+
+
+def _sound(path: Path, *options: str) -> "array[int]":
+    """A file's audio as samples."""
+    decoded = ("-map", "0:a:0", *options, "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "-")
+    return array("h", ffmpeg("-i", str(path), *decoded))
+
+
+def _onsets(sound: "array[int]") -> list[int]:
+    """At which sample each beep begins."""
+    loud = [at for at, level in enumerate(sound) if abs(level) > LOUD]
+    gap = SAMPLE_RATE // 4
+    return [at for before, at in zip([-gap, *loud], loud, strict=False) if at - before >= gap]
+
+
+def _hertz(beep: "array[int]") -> float:
+    """The pitch of a beep, by when it crosses zero; its first and last moments may be smeared."""
+    levels = beep[SAMPLE_RATE // 200 : SAMPLE_RATE // 25]
+    crossed = [
+        at - levels[at] / (levels[at] - levels[at - 1])
+        for at in range(1, len(levels))
+        if levels[at - 1] < 0 <= levels[at]
+    ]
+    return SAMPLE_RATE * (len(crossed) - 1) / (crossed[-1] - crossed[0]) if len(crossed) > 1 else 0.0
 
 
 def cut_out(source: Path, target: Path, size: int) -> Path:

@@ -1,26 +1,41 @@
-"""A clip in a real browser: what it shows at 0, how long it says it is, and that it plays."""
+"""Clips in a real browser: what is on screen and heard from 0 to the end, and after a seek."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from clip_cutter.cutter import Clip
-from clip_cutter.domain.cut import COPY_TOLERANCE_SECONDS
 from clip_shared.events import CutMode
-from tests.integration.clip_cutter.conftest import Cutting
+from tests.browser import running_browser
+from tests.integration.clip_cutter.cases import CASES, bar_problems
+from tests.integration.clip_cutter.conftest import CutBy, Cutting
+from tests.integration.clip_cutter.judge import Content, playing_problems
 from tests.integration.clip_cutter.media import BITS, BOX, Seen
+from tests.integration.clip_cutter.player import Played, play
+from tests.integration.clip_cutter.showings import PLAYED, Showing, content_of, path_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# A copy's media may reach a little further than what it shows.
+COPY_TOLERANCE_SECONDS = 0.2
+
 Vod = Callable[[str], Seen]
 
-SECONDS, PLAYED_SECONDS, SOUGHT_SECONDS = 3.0, 1.0, 2.0
+START_SECONDS, SECONDS = 5.3, 3.0
+PLAYED_SECONDS, SOUGHT_SECONDS = 1.0, 2.0
 # A page that plays may see the next pictures before it is told of this one.
 AHEAD_SECONDS = 0.25
+# How much longer a browser takes a copy to be: pictures behind the end that others hang from, at 10 a second.
+END_SECONDS = 0.35
+ROUNDING_SECONDS = 0.05
+SIDE_BY_SIDE, SHOWN_A_SECOND = 10, 5
+# Chromium reckons with 2.0 where BT.709 has 2.112 for blue (libyuv's 8-bit coefficients).
+BAR_LEVELS = 14
 PATIENCE_MS, URL_SECONDS = 20_000, 120
 
 HTML = '<!doctype html><title>A clip</title><video src="{address}" preload="auto"></video>'
@@ -109,7 +124,7 @@ def player(page: Page, s3: "S3Client") -> Player:
     return Player(page, s3)
 
 
-class Case(NamedTuple):
+class Shot(NamedTuple):
     """A recording, where in it the clip begins, and how it is cut."""
 
     name: str
@@ -117,17 +132,17 @@ class Case(NamedTuple):
     mode: str
 
 
-CASES = [
-    Case("closed-60.mp4", 5.3, "copy"),  # between keyframes at 4 and 6 s
-    Case("b-frames.mp4", 6.717, "copy"),  # at no frame's time
-    Case("b-frames.ts", 5.3, "auto"),
-    Case("b-frames.mp4", 5.3, "exact"),
+SHOTS = [
+    Shot("closed-60.mp4", 5.3, "copy"),  # between keyframes at 4 and 6 s
+    Shot("b-frames.mp4", 6.717, "copy"),  # at no frame's time
+    Shot("b-frames.ts", 5.3, "auto"),
+    Shot("b-frames.mp4", 5.3, "exact"),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.mode}")
+@pytest.mark.parametrize("case", SHOTS, ids=lambda case: f"{case.name}-{case.mode}")
 async def test_a_browser_shows_the_frame_that_was_asked_for_and_plays_on(
-    vod: Vod, cut_stored: Cutting, player: Player, case: Case
+    vod: Vod, cut_stored: Cutting, player: Player, case: Shot
 ) -> None:
     source = vod(case.name)
     clip = await cut_stored(source.path, case.start, case.start + SECONDS, case.mode)
@@ -161,3 +176,92 @@ async def assert_plays(player: Player, clip: Clip, source: Seen, start: float) -
     assert await player.seek(SOUGHT_SECONDS + frame_seconds / 2) == pytest.approx(sought, abs=1)
     assert await player.about("video.webkitVideoDecodedByteCount") > 0
     assert await player.about("video.webkitAudioDecodedByteCount") > 0
+
+
+# Long ones together: a group is played side by side, and lasts as long as its longest clip.
+ALL = sorted(PLAYED, key=lambda showing: showing.start - showing.end)
+GROUPS = [ALL[at : at + SIDE_BY_SIDE] for at in range(0, len(ALL), SIDE_BY_SIDE)]
+
+
+@pytest.fixture(scope="session")
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    async with running_browser(tmp_path_factory.mktemp("home")) as browser:
+        yield browser
+
+
+@dataclass(frozen=True)
+class Theatre:
+    """Plays what the service cuts: groups side by side, and alone what looked bad beside others."""
+
+    cut_by: CutBy
+    vod: Vod
+    browser: Browser
+    s3: "S3Client"
+    played: dict[Showing, Played]
+
+    async def clip(self, showing: Showing) -> Clip | None:
+        path = path_of(showing, self.vod)
+        return (await self.cut_by("service", path, showing.start, showing.end)).clip
+
+    async def first(self, showing: Showing) -> Played:
+        """What a browser made of it while it played the whole group."""
+        if showing not in self.played:
+            await self._play(next(group for group in GROUPS if showing in group))
+        return self.played[showing]
+
+    async def again(self, showing: Showing) -> Played:
+        """What a browser makes of it alone: a busy machine is no fault of the clip."""
+        await self._play([showing])
+        return self.played[showing]
+
+    async def _play(self, group: list[Showing]) -> None:
+        clips = {showing: clip for showing in group if (clip := await self.clip(showing)) is not None}
+        page = await self.browser.new_page()
+        longest = max(each.end - each.start for each in group)
+        reports = await play(page, self.s3, [clip.video for clip in clips.values()], longest)
+        await page.close()
+        self.played.update(zip(clips, reports, strict=True))
+
+
+@pytest.fixture(scope="session")
+def played() -> dict[Showing, Played]:
+    return {}
+
+
+@pytest.fixture
+def theatre(
+    cut_by: CutBy, vod: Vod, browser: Browser, s3: "S3Client", played: dict[Showing, Played]
+) -> Theatre:
+    return Theatre(cut_by, vod, browser, s3, played)
+
+
+@pytest.mark.parametrize("showing", ALL, ids=str)
+async def test_a_browser_plays_each_clip_to_its_end_in_time(
+    vod: Vod, theatre: Theatre, showing: Showing
+) -> None:
+    clip = await theatre.clip(showing)
+    assert clip is not None, "skipped"
+    content = content_of(showing, vod)
+    problems = [*problems_of(showing, clip, content, await theatre.first(showing))]
+    if problems:
+        problems = [*problems_of(showing, clip, content, await theatre.again(showing))]
+    assert problems == [], clip
+
+
+def problems_of(showing: Showing, clip: Clip, content: Content, played: Played) -> Iterator[str]:
+    """What is wrong with a clip as a browser played it."""
+    seconds = clip.end - clip.start
+    if played.problem is not None:
+        yield played.problem
+    if not 0 <= played.seconds - seconds + ROUNDING_SECONDS <= END_SECONDS:
+        yield f"it lasts {played.seconds:.3f} s instead of {seconds:.3f} s"
+    if abs(played.at - played.seconds) > ROUNDING_SECONDS:
+        yield f"it ends at {played.at:.3f} of {played.seconds:.3f} s"
+    case = CASES.get(showing.name)
+    if case is None or case.has_numbers:
+        right = content.within(clip.start, clip.end + END_SECONDS).joined(played.pictures)
+        yield from playing_problems(right, played.pictures, played.beeps, seconds)
+    else:
+        if len(played.pictures) < SHOWN_A_SECOND * seconds:
+            yield f"only {len(played.pictures)} pictures"
+        yield from bar_problems(showing.name, played.bars, BAR_LEVELS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.ffmpeg import Programs
+from clip_cutter.ffmpeg.run import Programs
 from tests.integration.clip_cutter.media import Seen
 
 Vod = Callable[[str], Seen]

@@ -1,21 +1,25 @@
 """A program that crashes is our trouble, and one that is left behind is nobody's."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from clip_cutter import process
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Cutter, Job
-from clip_cutter.domain.cut import ModeChoice
+from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.domain.policy import Skipped, Window
-from clip_cutter.ffmpeg import Ffmpeg, Programs, ToolCrashed
+from clip_cutter.ffmpeg import process
+from clip_cutter.ffmpeg.run import Ffmpeg, Programs, ToolCrashed, ToolLimited
+from clip_cutter.scratch import Job
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.remuxed import open_remuxed
+from clip_cutter.vods.source import LocalFile
 from clip_shared.errors import PermanentError, TransientError
 from tests.integration.clip_cutter.conftest import LIMITS, PROGRAMS, running
 from tests.integration.clip_cutter.media import Seen
 
 Vod = Callable[[str], Seen]
+CutWith = Callable[..., Awaitable[Clip]]
 CRASHES = ["SEGV", "ABRT", "KILL", "BUS", "ILL"]
 
 
@@ -32,37 +36,52 @@ def fake(tmp_path: Path) -> Callable[[str, str], str]:
     return make
 
 
-def cutter_of(programs: Programs) -> Cutter:
-    ffmpeg = Ffmpeg(programs, limits=LIMITS, threads=2, on_pulled=lambda _: None)
-    return Cutter(ffmpeg, mode=ModeChoice.AUTO, min_seconds=1)
+def ffmpeg_of(programs: Programs) -> Ffmpeg:
+    return Ffmpeg(programs, limits=LIMITS, threads=2, on_pulled=lambda _: None)
+
+
+async def look(programs: Programs, path: Path) -> None:
+    """Open a VOD as one that ffmpeg reads."""
+    await open_remuxed(LocalFile.of(path), ffmpeg_of(programs))
+
+
+@pytest.fixture
+def cut_with(vod: Vod, vods: Vods, job: Job) -> CutWith:
+    """Cut a window with other programs than those that are installed."""
+
+    async def cut(programs: Programs, mode: str = "exact") -> Clip:
+        source, window = LocalFile.of(vod("b-frames.mp4").path), Window(1, 4)
+        excerpt = await (await vods.open(source, job)).excerpt(source, window, job)
+        cutter = Cutter(
+            ffmpeg_of(programs), mode=ModeChoice(mode), min_seconds=1, max_bytes=LIMITS.file_bytes
+        )
+        return await cutter.make(excerpt, window, job)
+
+    return cut
 
 
 @pytest.mark.parametrize("name", CRASHES)
 async def test_a_crash_is_no_fact_about_the_file(
-    vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, name: str
+    vod: Vod, programs: Programs, fake: Callable[[str, str], str], cut_with: CutWith, name: str
 ) -> None:
     crashing = fake("crashing", f"kill -{name} $$")
-    source = Input.of_file(vod("b-frames.mp4").path)
     with pytest.raises(ToolCrashed, match=f"SIG{name}") as crash:
-        await cutter_of(Programs(programs.ffmpeg, crashing)).look(source)
+        await look(Programs(programs.ffmpeg, crashing), vod("b-frames.mp4").path)
     # Neither once and for all nor without end: the bus counts the attempts.
     assert not isinstance(crash.value, PermanentError | TransientError)
-    cutter = cutter_of(Programs(crashing, programs.ffprobe))
     with pytest.raises(ToolCrashed, match=f"SIG{name}"):
-        await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
+        await cut_with(Programs(crashing, programs.ffprobe))
 
 
 @pytest.mark.parametrize("code", [1, 126, 127])
 async def test_a_program_that_never_ran_says_nothing_about_the_file(
-    vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, code: int
+    vod: Vod, programs: Programs, fake: Callable[[str, str], str], cut_with: CutWith, code: int
 ) -> None:
     broken = fake("broken", f"echo 'cannot execute' >&2; exit {code}")
-    source = Input.of_file(vod("b-frames.mp4").path)
     with pytest.raises(ToolCrashed, match=f"broken did not run: exit code {code}"):
-        await cutter_of(Programs(programs.ffmpeg, broken)).look(source)
-    cutter = cutter_of(Programs(broken, programs.ffprobe))
+        await look(Programs(programs.ffmpeg, broken), vod("b-frames.mp4").path)
     with pytest.raises(ToolCrashed, match=f"broken did not run: exit code {code}"):
-        await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
+        await cut_with(Programs(broken, programs.ffprobe))
 
 
 async def test_an_unshare_that_fails_later_on_says_nothing_about_the_file(
@@ -71,7 +90,7 @@ async def test_an_unshare_that_fails_later_on_says_nothing_about_the_file(
     unshare = fake("unshare", 'for last; do :; done; test "$last" = true')
     monkeypatch.setattr(process, "without_network", lambda: (unshare, "--net", "--"))
     with pytest.raises(ToolCrashed, match="did not run: exit code 1"):
-        await cutter_of(programs).look(Input.of_file(vod("b-frames.mp4").path))
+        await look(programs, vod("b-frames.mp4").path)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100, b"\x1b[0m" * 100])
@@ -81,42 +100,30 @@ async def test_a_file_of_garbage_is_the_files_fault(
     vod = tmp_path / "garbage.mp4"
     vod.write_bytes(content)
     with pytest.raises(Skipped):
-        await cutter_of(programs).look(Input.of_file(vod))
+        await look(programs, vod)
 
 
 @pytest.mark.parametrize("name", ["XCPU", "XFSZ"])
-async def test_what_our_limits_end_is_the_files_fault(
-    vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, name: str
+async def test_what_our_limits_end_is_not_the_files_fault(
+    programs: Programs, fake: Callable[[str, str], str], cut_with: CutWith, name: str
 ) -> None:
-    cutter = cutter_of(Programs(fake("ended", f"kill -{name} $$"), programs.ffprobe))
-    source = Input.of_file(vod("b-frames.mp4").path)
-    with pytest.raises(Skipped):
-        await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
+    ended = fake("ended", f"kill -{name} $$")
+    with pytest.raises(ToolLimited) as limit:
+        await cut_with(Programs(ended, programs.ffprobe))
+    assert not isinstance(limit.value, PermanentError | TransientError)
 
 
-async def test_a_failed_verification_leaves_nothing_running_in_the_next_attempts_folder(
-    vod: Vod, programs: Programs, fake: Callable[[str, str], str], folder: Path, tmp_path: Path
+async def test_a_copy_of_which_no_picture_decodes_is_re_encoded_and_leaves_nothing_running(
+    programs: Programs, fake: Callable[[str, str], str], cut_with: CutWith
 ) -> None:
-    began, left = tmp_path / "began", tmp_path / "left"
+    failed = r"printf '\033[0m\033[0;31m[fatal] \033[0m\033[0;31mno\n' >&2; exit 1"
+    # The first poster is that of the copy.
     ffmpeg = fake(
         "ffmpeg",
-        f'case "$*" in *poster.jpg*) touch {began}; exec sleep 29.25;; esac\n'
-        # The next attempt looks around before it begins.
-        f"cat /proc/[0-9]*/cmdline 2>/dev/null | grep -q '29[.]25' && touch {left}\n"
+        f'case "$*" in *first*) test -e "$0.done" || {{ touch "$0.done"; {failed}; }};; esac\n'
         f'exec {programs.ffmpeg} "$@"',
     )
-    ffprobe = fake(
-        "ffprobe",
-        f'case "$*" in *clip.mp4*) while ! test -e {began}; do sleep 0.02; done\n'
-        r"printf '\033[0m\033[0;31m[fatal] \033[0m\033[0;31mno\n' >&2; exit 1;; esac"
-        "\n"
-        f'exec {programs.ffprobe} "$@"',
-    )
-    cutter = cutter_of(Programs(ffmpeg, ffprobe))
-    source = Input.of_file(vod("b-frames.mp4").path)
-    before = running(*PROGRAMS, "sleep")
-    with pytest.raises(Skipped):
-        await cutter.cut(Job(source, await cutter.look(source), Window(1, 4), folder))
-    assert running(*PROGRAMS, "sleep") == before
-    assert began.exists()
-    assert not left.exists()
+    before = running(*PROGRAMS)
+    clip = await cut_with(Programs(ffmpeg, programs.ffprobe), "copy")
+    assert clip.fallback_reason == "no"
+    assert running(*PROGRAMS) == before

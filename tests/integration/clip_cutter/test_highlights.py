@@ -16,14 +16,14 @@ from pydantic.networks import AnyHttpUrl
 
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.handlers import Highlights, SkipLimit
+from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
-from clip_cutter.recordings import Recordings
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceStorage
-from clip_cutter.source_storage import Vod as Source
+from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.source_storage import SourceStorage, StoredVod
 from clip_shared.delivery import DeadLetterLimit
 from clip_shared.errors import HeldBack, PermanentError, TransientError
 from clip_shared.events import (
@@ -105,7 +105,7 @@ def bench(  # noqa: PLR0917 - what a service is made of
     s3: "S3Client",
     profiles: dict[str, SourceProfile],
     make_cutter: Callable[..., Cutter],
-    make_recordings: Callable[[SourceStorage], Recordings],
+    vods: Vods,
     scratch: Scratch,
     metrics: Metrics,
 ) -> Bench:
@@ -118,7 +118,7 @@ def bench(  # noqa: PLR0917 - what a service is made of
     highlights = Highlights(
         policy=POLICY,
         sources=sources,
-        recordings=make_recordings(sources),
+        vods=vods,
         clips=ClipStorage(s3, "clips", prober=s3),
         cutter=make_cutter(),
         scratch=scratch,
@@ -309,7 +309,7 @@ async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vo
     key = bench.put(vod("b-frames.mp4").path)
     sources = bench.highlights.sources
     place = SourceObject(profile="archive", bucket="vods", key=key)
-    url = (await sources.locate(place)).url.location
+    url = (await sources.locate(place)).input.location
     assert "secret" not in repr(await sources.locate(place))
     with urllib.request.urlopen(url) as answer:  # noqa: ASYNC210, S310 - a presigned URL of this test's server
         assert answer.status == 200
@@ -371,7 +371,7 @@ async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
     class Counting(SourceStorage):
         asked = 0
 
-        async def locate(self, source: SourceObject) -> Source:
+        async def locate(self, source: SourceObject) -> StoredVod:
             self.asked += 1
             return await super().locate(source)
 

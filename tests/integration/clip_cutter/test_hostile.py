@@ -10,11 +10,12 @@ from typing import NamedTuple
 import pytest
 from pydantic import AnyHttpUrl, SecretStr
 
-from clip_cutter import source_storage
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.recordings import Recordings
+from clip_cutter.scratch import Job
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceStorage
+from clip_cutter.vods import source_storage
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.errors import TransientError
 from clip_shared.events import SkipReason, SourceObject
 from tests.integration.clip_cutter import hostile
@@ -57,7 +58,7 @@ TABLE = [
     Row("flipped bits in the media.mp4", hostile.flipped_media, 5.3, None),
     Row("flipped bits.mkv", hostile.flipped_media, 5.3, None),
     Row("flipped bits in the index.mp4", hostile.flipped_index, 5.3, UNREADABLE),
-    Row("breaks off before the window.mp4", hostile.cut_short, 8.3, UNREADABLE),
+    Row("breaks off before the window.mp4", hostile.cut_short, 8.3, OUTSIDE),
     Row("breaks off after the window.mp4", hostile.cut_short, 1.0, None),
 ]
 
@@ -103,16 +104,11 @@ BEHAVIOURS = ["403", "404", "429", "500", "503", "short", "reset", "stall"]
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 async def test_a_server_that_cannot_be_trusted(
-    unreliable: SourceStorage,
-    make_recordings: Callable[[SourceStorage], Recordings],
-    web: Web,
-    behaviour: str,
+    unreliable: SourceStorage, vods: Vods, job: Job, web: Web, behaviour: str
 ) -> None:
-    recordings = make_recordings(unreliable)
-
     async def look() -> None:
         vod = await unreliable.locate(SourceObject(profile="archive", bucket="vods", key="vod.mp4"))
-        await recordings.open(vod, patience_seconds=1)
+        await vods.open(vod, job)
 
     web.behaviour = behaviour
     with pytest.raises(TransientError) as outcome:

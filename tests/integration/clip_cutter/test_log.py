@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Cutter, Job
-from clip_cutter.domain.policy import Skipped, Window
+from clip_cutter.domain.policy import Skipped
 from clip_shared.events import SkipReason
 from tests.integration.clip_cutter.conftest import Cutting
 from tests.integration.clip_cutter.media import Seen, remux
@@ -45,7 +43,7 @@ def tagged(source: Path, target: Path, tag: str) -> bytes:
 @pytest.mark.parametrize("name", TAGS)
 async def test_no_tag_is_taken_for_an_outage(  # noqa: PLR0917
     vod: Vod,
-    cut: Cutting,
+    cut_by_ffmpeg: Cutting,
     web: Web,
     tmp_path: Path,
     metrics_registry: CollectorRegistry,
@@ -53,7 +51,8 @@ async def test_no_tag_is_taken_for_an_outage(  # noqa: PLR0917
     file: str,
 ) -> None:
     content = tagged(vod("b-frames.mp4").path, tmp_path / file, TAGS[name])
-    clip = await cut(web.serve(f"/{file}", content), 5.3, 8.3)
+    web.serve(f"/{file}", content)
+    clip = await cut_by_ffmpeg(web.vod(f"/{file}"), 5.3, 8.3)
     expected = [frame.hash for frame in vod("b-frames.mp4").from_to(5.3, 8.3)]
     assert Seen(clip.video).hashes == expected
     pulled = metrics_registry.get_sample_value("clips_pulled_bytes_total")
@@ -70,9 +69,9 @@ async def test_a_damaged_window_is_the_files_fault_whatever_its_tags_say(  # noq
     half = len(content) // 2
     damaged = content[:half] + bytes(len(content) - half)
     (tmp_path / "damaged.mkv").write_bytes(damaged)
-    url = web.serve("/damaged.mkv", damaged)
+    web.serve("/damaged.mkv", damaged)
     with pytest.raises(Skipped) as skip:
-        await cut(tmp_path / "damaged.mkv" if place == "here" else url, 8.0, 11.0)
+        await cut(tmp_path / "damaged.mkv" if place == "here" else web.vod("/damaged.mkv"), 8.0, 11.0)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
 
 
@@ -86,17 +85,13 @@ def with_codec(content: bytes, name: str, codec: str) -> bytes:
     return content[:start] + b"\x86" + (0x4000 | size).to_bytes(2, "big") + text + content[end:]
 
 
-async def test_not_even_a_whole_line_can_be_forged(
-    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, tmp_path: Path, folder: Path
-) -> None:
+async def test_not_even_a_whole_line_can_be_forged(vod: Vod, cut: Cutting, web: Web, tmp_path: Path) -> None:
     """ffmpeg quotes a codec that it does not know, with its newlines."""
     name = "n" * 300
     content = remux(
         vod("b-frames.mp4").path, tmp_path / "v.mkv", "-metadata:s:a", f"title={name}"
     ).read_bytes()
     evil = with_codec(content, name, f"A\n{OUTAGE}Connection refused\n" * 7)
-    cutter = make_cutter()
-    source = Input(web.serve("/forged.mkv", evil))
-    media = await cutter.look(source)
-    clip = await cutter.cut(Job(source, media, Window(5.3, 8.3), folder))
+    web.serve("/forged.mkv", evil)
+    clip = await cut(web.vod("/forged.mkv"), 5.3, 8.3)
     assert Seen(clip.video).hashes == [frame.hash for frame in vod("b-frames.mp4").from_to(5.3, 8.3)]

@@ -9,9 +9,10 @@ from pydantic import AnyHttpUrl, SecretStr
 
 from clip_cutter.cutter import Clip, Cutter
 from clip_cutter.domain.policy import Window
-from clip_cutter.recordings import Recordings
+from clip_cutter.scratch import Job
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceStorage
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.events import CutMode, SourceObject
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.long_vod import LOOP_SECONDS, LongVod, record_loop
@@ -63,20 +64,14 @@ def source_profile(web: Web) -> SourceProfile:
 
 
 @pytest.fixture
-def cut_late(
-    make_cutter: Callable[..., Cutter],
-    make_recordings: Callable[[SourceStorage], Recordings],
-    sources: SourceStorage,
-    folder: Path,
-) -> CutLate:
+def cut_late(make_cutter: Callable[..., Cutter], vods: Vods, sources: SourceStorage, job: Job) -> CutLate:
     """Cut the clip, as the service does."""
 
     async def cut() -> Clip:
-        vod = await sources.locate(SourceObject(profile="archive", bucket="vods", key="long.mp4"))
-        recordings = make_recordings(sources)
-        recording = await recordings.open(vod, patience_seconds=1)
+        source = await sources.locate(SourceObject(profile="archive", bucket="vods", key="long.mp4"))
+        vod = await vods.open(source, job)
         window = Window(LATE + START, LATE + START + SECONDS)
-        return await make_cutter().cut(await recordings.stage(vod, recording, window, folder, 1))
+        return await make_cutter().make(await vod.excerpt(source, window, job), window, job)
 
     return cut
 

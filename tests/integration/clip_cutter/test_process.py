@@ -13,7 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clip_cutter.process import MAX_LINE_BYTES, TooMuchOutput, run, without_network
+from clip_cutter.ffmpeg.process import (
+    MAX_LINE_BYTES,
+    Limits,
+    TookTooLong,
+    TooMuchOutput,
+    run,
+    without_network,
+)
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, running
 
 
@@ -48,7 +55,7 @@ async def test_it_reads_no_secret_of_this_process_either() -> None:
     """A program of the same user may read the environment of any other, unless that one hides it."""
     code = """
 import asyncio
-from clip_cutter.process import Limits, hide_memory, run
+from clip_cutter.ffmpeg.process import Limits, hide_memory, run
 async def read():
     command = ["sh", "-c", "cat /proc/$PPID/environ"]
     limits = Limits(60, 60, 2**32, 2**20)
@@ -158,7 +165,7 @@ async def test_no_descriptor_is_left_open() -> None:
     for code in ("yes", "exit 1", "sleep 60 & sleep 60", "yes >&2"):
         with contextlib.suppress(TooMuchOutput, TimeoutError):
             await run(["sh", "-c", code], replace(LIMITS, deadline_seconds=0.3), ignore)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - a server may end one
 
 
 async def test_a_line_without_end_is_cut() -> None:
@@ -182,3 +189,21 @@ async def test_memory_cpu_and_files_are_bounded() -> None:
 async def test_a_program_that_is_not_there_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         await run(["/nowhere/ffmpeg"], LIMITS, ignore)
+
+
+async def test_a_run_lets_others_go_first_by_its_niceness() -> None:
+    wait_until_it_is_set = "sleep 0.2; nice"
+    limits = Limits(60, 60, 2**32, 2**20, niceness=7)
+    result = await run(["sh", "-c", wait_until_it_is_set], limits, lambda _: None)
+    assert int(result.output) == os.nice(0) + 7
+
+
+async def test_what_other_programs_worked_does_not_count() -> None:
+    """Those of the other lane end meanwhile: a slow storage would be taken for a limit of ours."""
+    busy = asyncio.create_task(
+        run(python("import time\nwhile time.process_time() < 1: pass"), LIMITS, ignore)
+    )
+    with pytest.raises(TookTooLong) as error:
+        await run(["sleep", "60"], replace(LIMITS, deadline_seconds=6), ignore)
+    assert (await busy).return_code == 0
+    assert error.value.cpu_seconds < 0.5

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import AnyHttpUrl, SecretStr
 
-from clip_cutter.domain.media import ByteRange
+from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.settings import SourceProfile
-from clip_cutter.source_storage import SourceRefused, SourceStorage
+from clip_cutter.vods.source_storage import SourceRefused, SourceStorage
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import SkipReason, SourceObject
 
@@ -183,7 +183,7 @@ async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted
         assert await look() is None
     server.list = DENIED
     assert await look()
-    monkeypatch.setattr("clip_cutter.source_storage.DENIED_SECONDS", 0)  # nobody was denied it since then
+    monkeypatch.setattr("clip_cutter.vods.source_storage.DENIED_SECONDS", 0)  # nobody was since
     assert sources.check() is None
 
 
@@ -202,7 +202,7 @@ async def test_an_archived_vod_is_said_to_be_archived(server: Server, sources: S
     vod = await sources.locate(VOD)
     server.vods[VOD.key] = s3(403, "InvalidObjectState")
     with pytest.raises(Skipped, match="archived") as skip:
-        await sources.peek(vod, ByteRange(0, 1))
+        await vod.peek(ByteRange(0, 1))
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from clip_cutter.metrics import Metrics
 from clip_cutter.scratch import MEBIBYTE, Scratch
 from clip_shared.errors import TransientError
 from clip_shared.events import SkipReason
+from tests.integration.clip_cutter.conftest import PATIENCE_SECONDS
 from tests.integration.clip_cutter.disk import small_disk
 
 
@@ -33,10 +35,10 @@ def test_a_jobs_folder_is_private_and_goes_with_it(root: Path) -> None:
     folders: list[Path] = []
 
     def fail() -> None:
-        with scratch.job() as folder:
-            (folder / "clip.mp4").write_bytes(b"x")
-            assert folder.stat().st_mode & 0o777 == 0o700
-            folders.append(folder)
+        with scratch.job(PATIENCE_SECONDS) as job:
+            (job.folder / "clip.mp4").write_bytes(b"x")
+            assert job.folder.stat().st_mode & 0o777 == 0o700
+            folders.append(job.folder)
             raise RuntimeError
 
     with scratch.opened():
@@ -48,11 +50,11 @@ def test_a_jobs_folder_is_private_and_goes_with_it(root: Path) -> None:
 
 def test_workers_do_not_touch_each_others_folders(root: Path) -> None:
     first, second = scratch_on(root), scratch_on(root)
-    with first.opened(), first.job() as folder:
-        with second.opened(), second.job() as other:
-            assert folder.exists()
-            assert other.parent != folder.parent
-        assert folder.exists()
+    with first.opened(), first.job(PATIENCE_SECONDS) as job:
+        with second.opened(), second.job(PATIENCE_SECONDS) as other:
+            assert job.folder.exists()
+            assert other.folder.parent != job.folder.parent
+        assert job.folder.exists()
 
 
 def test_what_a_killed_worker_left_is_removed_and_its_ffmpeg_ended(root: Path) -> None:
@@ -64,10 +66,10 @@ def test_what_a_killed_worker_left_is_removed_and_its_ffmpeg_ended(root: Path) -
         from clip_cutter.scratch import Scratch
 
         scratch = Scratch(Path({str(root)!r}), Metrics(CollectorRegistry()))
-        with scratch.opened(), scratch.job() as folder:
-            (folder / "clip.mp4").write_bytes(b"x")
+        with scratch.opened(), scratch.job(5) as job:
+            (job.folder / "clip.mp4").write_bytes(b"x")
             child = subprocess.Popen(
-                [sys.executable, "-c", "import time; time.sleep(60)", str(folder / "clip.mp4")],
+                [sys.executable, "-c", "import time; time.sleep(60)", str(job.folder / "clip.mp4")],
                 start_new_session=True,
             )
             print(child.pid, flush=True)
@@ -91,15 +93,15 @@ async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("clip_cutter.scratch.LOOK_AGAIN_SECONDS", 0.05)
     registry = CollectorRegistry()
     scratch = Scratch(root, Metrics(registry))
-    with scratch.opened():
+    with scratch.opened(), scratch.job(5) as job:
         real = shutil.disk_usage(root)
-        free = [10, 10, 10_000]
+        free = [10, 10, 10, 10_000]
         usage = type(real)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(real.total, real.used, free.pop(0)))
-        await scratch.wait_for_room(1000, patience_seconds=5)
+        await job.reserve(1000)
         assert registry.get_sample_value("clips_scratch_free_bytes") == 10_000
         free[:] = [10] * 100
-        waiting = asyncio.create_task(scratch.wait_for_room(1000, patience_seconds=0.2))
+        waiting = asyncio.create_task(replace(job, patience_seconds=0.2).reserve(1000))
         await asyncio.sleep(0.01)
         assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 1
         with pytest.raises(TransientError, match="10 bytes free"):
@@ -110,23 +112,38 @@ async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch)
 async def test_what_is_larger_than_the_whole_disk_is_not_waited_for(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         scratch = scratch_on(disk)
-        with scratch.opened(), scratch.job() as folder:
+        with scratch.opened(), scratch.job(PATIENCE_SECONDS) as job:
             with pytest.raises(Skipped) as skip:
-                await scratch.wait_for_room(2 * MEBIBYTE, patience_seconds=5)
+                await job.reserve(2 * MEBIBYTE)
             assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
             assert str(skip.value) == (
                 "A clip of this part of the VOD needs 2 MiB of work space: more than this platform has."
             )
-            (folder / "excerpt").write_bytes(bytes(MEBIBYTE // 2))
+            (job.folder / "excerpt").write_bytes(bytes(MEBIBYTE // 2))
             with pytest.raises(Skipped):  # beside what the job has there already
-                await scratch.wait_for_room(3 * MEBIBYTE // 4, patience_seconds=5)
-            await scratch.wait_for_room(MEBIBYTE // 4, patience_seconds=5)
+                await job.reserve(3 * MEBIBYTE // 4)
+            await job.reserve(MEBIBYTE // 4)
 
 
 async def test_what_others_take_of_the_disk_is_waited_for(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         (disk / "somebody's").write_bytes(bytes(MEBIBYTE // 2))
         scratch = scratch_on(disk)
-        with scratch.opened(), pytest.raises(TransientError):
-            await scratch.wait_for_room(3 * MEBIBYTE // 4, patience_seconds=0)
-        (disk / "somebody's").unlink()
+        with scratch.opened(), scratch.job(0) as job:
+            with pytest.raises(TransientError):
+                await job.reserve(3 * MEBIBYTE // 4)
+            (disk / "somebody's").unlink()
+            await job.reserve(3 * MEBIBYTE // 4)
+
+
+async def test_two_jobs_do_not_count_on_the_same_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        scratch = scratch_on(disk)
+        with scratch.opened(), scratch.job(0) as job:
+            with scratch.job(0) as other:
+                await other.reserve(MEBIBYTE // 2)
+                with pytest.raises(TransientError):  # room for either, and for one after the other
+                    await job.reserve(3 * MEBIBYTE // 4)
+                (other.folder / "clip.mp4").write_bytes(bytes(MEBIBYTE // 2))
+                await job.reserve(MEBIBYTE // 4)
+            await job.reserve(MEBIBYTE // 2)

@@ -3,17 +3,23 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter import arguments, ffmpeg
-from clip_cutter.arguments import Input
-from clip_cutter.cutter import Cutter, Job
+from clip_cutter.cutter import Clip, Cutter
 from clip_cutter.domain.policy import Skipped, Window
+from clip_cutter.ffmpeg import input as source_input
+from clip_cutter.ffmpeg import run
+from clip_cutter.ffmpeg.run import Ffmpeg, ToolLimited
+from clip_cutter.metrics import Metrics
+from clip_cutter.scratch import Job, Scratch
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.remuxed import open_remuxed
+from clip_cutter.vods.source import LocalFile
 from clip_shared.errors import TransientError
 from clip_shared.events import CutMode, SkipReason
 from local_stack.tools import ToolFailed
@@ -21,10 +27,16 @@ from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.media import Seen, h264, record
 from tests.integration.clip_cutter.media import ffmpeg as run_ffmpeg
+from tests.integration.clip_cutter.remote import RemoteFile
 from tests.integration.clip_cutter.web import Web, running_web
 
 Vod = Callable[[str], Seen]
 CANARY = "/canary.mp4"
+
+
+@pytest.fixture
+def ffmpeg(make_ffmpeg: Callable[..., Ffmpeg]) -> Ffmpeg:
+    return make_ffmpeg()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +68,7 @@ async def test_a_playlist_in_disguise_reaches_no_other_address(
     assert CANARY in requests_of(web, lambda: bare_ffmpeg(url)), "without the fences it is reached"
     web.requests.clear()
     with pytest.raises(Skipped) as skip:
-        await cut(url, 1.0, 4.0)
+        await cut(web.vod("/vod.mp4"), 1.0, 4.0)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
     assert CANARY not in web.requests
 
@@ -80,12 +92,14 @@ async def test_a_playlist_in_disguise_reaches_no_other_file(
     playlist, content_type = PLAYLISTS[name]
     if place == "afar":
         playlist = playlist.replace(CANARY[1:].encode(), f"file://{canary}".encode())
-        source: Path | str = web.serve("/vod.mp4", playlist, content_type)
+        location = web.serve("/vod.mp4", playlist, content_type)
+        source: Path | RemoteFile = web.vod("/vod.mp4")
     else:
         source = tmp_path / "vod.mp4"
         source.write_bytes(playlist)
+        location = str(source)
     was_read(canary)
-    bare_ffmpeg(str(source), *WITHOUT_FENCES[name])
+    bare_ffmpeg(location, *WITHOUT_FENCES[name])
     assert was_read(canary), "without the fences it is reached"
     with pytest.raises(Skipped) as skip:
         await cut(source, 1.0, 4.0)
@@ -115,17 +129,16 @@ def was_read(path: Path) -> bool:
     return read
 
 
-@pytest.mark.parametrize("mode", ["copy", "exact"])
 async def test_a_playlist_that_claims_to_be_probed_is_not_cut_either(
-    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, mode: str
+    vod: Vod, ffmpeg: Ffmpeg, web: Web, job: Job
 ) -> None:
-    canary = vod("b-frames.mp4")
-    media = await make_cutter().look(Input.of_file(canary.path))
+    canary = vod("b-frames.mkv")
+    opened = await open_remuxed(LocalFile.of(canary.path), ffmpeg)
     web.serve(CANARY, canary.path.read_bytes())
-    source = Input(web.serve("/swapped.mp4", *PLAYLISTS["hls"]))
+    web.serve("/swapped.mp4", *PLAYLISTS["hls"])
     web.requests.clear()
     with pytest.raises(Skipped):
-        await make_cutter(mode).cut(Job(source, media, Window(1, 4), folder))
+        await opened.excerpt(web.vod("/swapped.mp4"), Window(1, 4), job)
     assert CANARY not in web.requests
 
 
@@ -155,15 +168,18 @@ UNREADABLE: dict[str, Callable[[Vod, Path], bytes]] = {
 }
 
 
+NO_VIDEO = ("The VOD cannot be read as a video: ", "The VOD has no video between ")
+
+
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_what_is_no_video_is_skipped_with_a_sentence(
     vod: Vod, cut: Cutting, web: Web, tmp_path: Path, name: str
 ) -> None:
-    url = web.serve("/bad.mp4", UNREADABLE[name](vod, tmp_path / "bad.mp4"))
+    web.serve("/bad.mp4", UNREADABLE[name](vod, tmp_path / "bad.mp4"))
     with pytest.raises(Skipped) as skip:
-        await cut(url, 5.3, 8.3)
+        await cut(web.vod("/bad.mp4"), 5.3, 8.3)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
-    assert str(skip.value).startswith("The VOD cannot be read as a video: ")
+    assert str(skip.value).startswith(NO_VIDEO)
     assert "127.0.0.1" not in str(skip.value)
 
 
@@ -173,46 +189,46 @@ async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
 ) -> None:
     source = vod(name)
     content = source.path.read_bytes()
-    url = web.serve("/half.mp4", content[: len(content) // 2])
-    clip = await cut(url, 1.0, 4.0)
+    web.serve("/half.mp4", content[: len(content) // 2])
+    clip = await cut(web.vod("/half.mp4"), 1.0, 4.0)
     assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
     with pytest.raises(Skipped) as skip:
-        await cut(url, 8.0, 11.0)
+        await cut(web.vod("/half.mp4"), 8.0, 11.0)
     assert skip.value.reason in {SkipReason.SOURCE_UNREADABLE, SkipReason.WINDOW_OUTSIDE_SOURCE}
 
 
 async def test_flipped_bits_do_not_keep_a_clip_from_being_cut(vod: Vod, cut: Cutting, web: Web) -> None:
     content = bytearray(vod("b-frames.ts").path.read_bytes())
     content[1000::1777] = bytes(255 - each for each in content[1000::1777])
-    clip = await cut(web.serve("/flipped.ts", bytes(content)), 5.3, 8.3)
+    web.serve("/flipped.ts", bytes(content))
+    clip = await cut(web.vod("/flipped.ts"), 5.3, 8.3)
     assert Seen(clip.video).seconds == pytest.approx(3, abs=0.2)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that stalls, or breaks off again and again, is given up soon."""
-    monkeypatch.setattr(arguments, "STALL_SECONDS", 1)
-    monkeypatch.setattr(ffmpeg, "MAX_OUTAGES", 2)
+    monkeypatch.setattr(source_input, "STALL_SECONDS", 1)
+    monkeypatch.setattr(run, "MAX_OUTAGES", 2)
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429", "403", "404"])
-async def test_a_server_that_is_out_is_an_outage(
-    make_cutter: Callable[..., Cutter], web: Web, status: str
-) -> None:
+async def test_a_server_that_is_out_is_an_outage(ffmpeg: Ffmpeg, web: Web, status: str) -> None:
     with pytest.raises(TransientError) as outage:
-        await make_cutter().look(Input(web.url("/vod.mp4", status)))
+        await open_remuxed(RemoteFile(web.url("/vod.mkv", status), 1), ffmpeg)
     assert "secret" not in str(outage.value)
 
 
 @pytest.mark.parametrize("behaviour", ["short", "reset"])
-async def test_a_connection_that_breaks_is_resumed(
-    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, behaviour: str
+async def test_a_connection_that_breaks_is_resumed(  # noqa: PLR0917
+    vod: Vod, ffmpeg: Ffmpeg, make_cutter: Callable[..., Cutter], web: Web, job: Job, behaviour: str
 ) -> None:
-    source = vod("closed-60.ts")
-    web.serve("/v.ts", source.path.read_bytes())
-    media = await make_cutter().look(Input(web.url("/v.ts")))
+    source, window = vod("b-frames.mkv"), Window(7.3, 11.3)
+    web.serve("/v.mkv", source.path.read_bytes())
+    opened = await open_remuxed(web.vod("/v.mkv"), ffmpeg)
     web.breaks_left = 2
-    clip = await make_cutter().cut(Job(Input(web.url("/v.ts", behaviour)), media, Window(7.3, 11.3), folder))
+    excerpt = await opened.excerpt(web.vod("/v.mkv", behaviour), window, job)
+    clip = await make_cutter().make(excerpt, window, job)
     assert web.breaks_left < 0
     assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(7.3, 11.3)]
 
@@ -223,37 +239,38 @@ BREAKS = ["500", "503", "short", "reset", "stall"]
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("behaviour", BREAKS)
 async def test_a_server_that_breaks_during_the_cut_is_an_outage(
-    vod: Vod, make_cutter: Callable[..., Cutter], web: Web, folder: Path, behaviour: str
+    vod: Vod, ffmpeg: Ffmpeg, web: Web, job: Job, behaviour: str
 ) -> None:
-    cutter = make_cutter()
-    media = await cutter.look(Input(web.serve("/v.mp4", vod("closed-60.mp4").path.read_bytes())))
+    web.serve("/v.mkv", vod("b-frames.mkv").path.read_bytes())
+    opened = await open_remuxed(web.vod("/v.mkv"), ffmpeg)
     web.breaks_left = 1000
     with pytest.raises(TransientError) as outage:
-        await cutter.cut(Job(Input(web.url("/v.mp4", behaviour)), media, Window(5, 11), folder))
+        await opened.excerpt(web.vod("/v.mkv", behaviour), Window(5, 11), job)
     assert "secret" not in str(outage.value)
 
 
-async def test_a_closed_port_is_an_outage(make_cutter: Callable[..., Cutter]) -> None:
+async def test_a_closed_port_is_an_outage(ffmpeg: Ffmpeg) -> None:
     with pytest.raises(TransientError, match="Connection refused"):
-        await make_cutter().look(Input("http://127.0.0.1:9/vod.mp4"))
+        await open_remuxed(RemoteFile("http://127.0.0.1:9/vod.mkv", 1), ffmpeg)
 
 
 async def test_only_the_window_is_read(
     cut: Cutting, web: Web, tmp_path: Path, metrics_registry: CollectorRegistry
 ) -> None:
-    path = record(tmp_path / "long.mp4", *h264(), seconds=60)
-    clip = await cut(web.serve("/long.mp4", path.read_bytes()), 30, 36)
+    path = record(tmp_path / "long.mkv", *h264(), seconds=60)
+    web.serve("/long.mkv", path.read_bytes())
+    clip = await cut(web.vod("/long.mkv"), 30, 36)
     pulled = metrics_registry.get_sample_value("clips_pulled_bytes_total")
     assert clip.mode is CutMode.COPY
     assert pulled is not None
     assert 0 < pulled < 0.5 * path.stat().st_size
 
 
-async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Path, folder: Path) -> None:
+async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Path, job: Job) -> None:
     path = record(tmp_path / "long.mp4", *h264(), seconds=40)
     task = asyncio.ensure_future(cut(path, 0, 40, "exact"))
     async with asyncio.timeout(20):
-        while not list(folder.iterdir()):  # noqa: ASYNC240 - a glance
+        while not (job.folder / "encoded.mp4").exists():
             await asyncio.sleep(0.01)
     task.cancel()
     started = time.monotonic()
@@ -262,27 +279,34 @@ async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Pa
     assert time.monotonic() - started < 2
 
 
-async def test_a_clip_that_would_be_too_large_is_skipped(
-    vod: Vod, make_cutter: Callable[..., Cutter], folder: Path
+@pytest.fixture
+def cut_within(make_cutter: Callable[..., Cutter], vods: Vods, job: Job) -> Callable[..., Awaitable[Clip]]:
+    """Re-encode a window of a file within other limits."""
+
+    async def cut(path: Path, window: Window, **limits: int) -> Clip:
+        source = LocalFile.of(path)
+        excerpt = await (await vods.open(source, job)).excerpt(source, window, job)
+        cutter = make_cutter("exact", limits=replace(LIMITS, **limits))
+        return await cutter.make(excerpt, window, job)
+
+    return cut
+
+
+async def test_a_file_that_would_be_too_large_is_our_limit(
+    vod: Vod, cut_within: Callable[..., Awaitable[Clip]]
 ) -> None:
-    source = Input.of_file(vod("b-frames.mp4").path)
-    cutter = make_cutter(limits=replace(LIMITS, file_bytes=16 * 1024))
-    with pytest.raises(Skipped) as skip:
-        await cutter.cut(Job(source, await cutter.look(source), Window(1, 9), folder))
-    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+    with pytest.raises(ToolLimited):
+        await cut_within(vod("b-frames.mp4").path, Window(1, 9), file_bytes=16 * 1024)
 
 
-async def test_a_picture_that_would_fill_the_memory_is_skipped(
-    make_cutter: Callable[..., Cutter], tmp_path: Path, folder: Path
+async def test_a_picture_that_would_fill_the_memory_is_our_limit(
+    cut_within: Callable[..., Awaitable[Clip]], tmp_path: Path
 ) -> None:
     path = tmp_path / "huge.mp4"
     picture = ("-f", "lavfi", "-i", "color=size=7680x4320:rate=5:duration=2")
     run_ffmpeg(*picture, "-c:v", "libx264", "-preset", "ultrafast", str(path))
-    source = Input.of_file(path)
-    cutter = make_cutter("exact", limits=replace(LIMITS, memory_bytes=400 * MEBIBYTE))
-    with pytest.raises(Skipped) as skip:
-        await cutter.cut(Job(source, await make_cutter().look(source), Window(0, 2), folder))
-    assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
+    with pytest.raises(ToolLimited):
+        await cut_within(path, Window(0, 2), memory_bytes=400 * MEBIBYTE)
 
 
 async def test_what_only_a_rare_decoder_reads_is_skipped(vod: Vod, cut: Cutting, tmp_path: Path) -> None:
@@ -300,10 +324,20 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-async def test_a_full_disk_is_an_outage_of_ours(
-    vod: Vod, make_cutter: Callable[..., Cutter], full_disk: Path
+async def test_a_disk_that_ffmpeg_fills_is_an_outage_of_ours(
+    vod: Vod, ffmpeg: Ffmpeg, full_disk: Path
 ) -> None:
-    source = Input.of_file(vod("b-frames.mp4").path)
-    cutter = make_cutter()
+    source = LocalFile.of(vod("b-frames.mkv").path)
+    opened = await open_remuxed(source, ffmpeg)
     with pytest.raises(TransientError, match="scratch disk is full"):
-        await cutter.cut(Job(source, await cutter.look(source), Window(0, 10), full_disk))
+        await ffmpeg.remux(source.input, opened.media, 0, 10, full_disk / "stretch.mp4")
+
+
+def test_a_disk_that_we_fill_is_an_outage_of_ours(full_disk: Path, metrics: Metrics) -> None:
+    scratch = Scratch(full_disk, metrics)
+    with (
+        scratch.opened(),
+        pytest.raises(TransientError, match="scratch disk is full"),
+        scratch.job(0) as job,
+    ):
+        (job.folder / "clip.mp4").write_bytes(bytes(100_000))

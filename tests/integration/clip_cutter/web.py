@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from tests.integration.clip_cutter.remote import RemoteFile
+
 CHUNK = 32 * 1024
 # How far a server runs ahead of its client. Over a network that is little; on loopback it would be megabytes
 # that nobody asked for.
@@ -53,6 +55,10 @@ class Web:
         self.files[path] = content
         self.content_types[path] = content_type
         return self.url(path)
+
+    def vod(self, path: str, behaviour: str = "") -> RemoteFile:
+        """A file as a VOD."""
+        return RemoteFile(self.url(path, behaviour), len(self.files[path]))
 
 
 class _Server(ThreadingHTTPServer):
