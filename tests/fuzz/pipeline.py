@@ -1,0 +1,152 @@
+"""The cutter as a whole against one file: open, place a window, read an excerpt, plan, write, verify."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import median
+
+from clip_cutter.app import cutter_of, ffmpeg_of, vods_of
+from clip_cutter.containers.model import Excerpt, NotPlain
+from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.domain.plan import BadClip
+from clip_cutter.domain.policy import Policy, Skipped, Window, place_window
+from clip_cutter.ffmpeg.run import Ffmpeg, Programs
+from clip_cutter.metrics import Metrics
+from clip_cutter.scratch import Job, Scratch
+from clip_cutter.settings import CuttingSettings
+from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.source import LocalFile
+from clip_shared.events import TrackFate
+from clip_shared.service import metrics_registry
+from local_stack.tools import find_tools
+from tests.fuzz.mutations import Input
+from tests.fuzz.readers import check_tracks
+from tests.fuzz.seeds import SECONDS, Seed
+from tests.integration.clip_cutter.media import Seen
+
+POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
+PATIENCE_SECONDS = 5.0
+DEADLINE_SECONDS = 60.0
+MAX_SKEW_SECONDS = 0.35  # of a picture from its time: three pictures, for those that were lost on the way
+FIRST_PICTURES = 5
+
+
+class FfmpegNeeded(Exception):
+    """A window that our own readers and the writer cannot make a clip of by themselves."""
+
+
+REFUSALS = (NotPlain, Skipped, FfmpegNeeded)
+
+
+class AnotherMoment(AssertionError):
+    """A clip shows another moment than it says."""
+
+
+class NoFfmpeg(Ffmpeg):
+    """Stands for ffmpeg where only our own code is tried."""
+
+    def __init__(self) -> None:
+        """Know no program."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise FfmpegNeeded(name)
+
+
+@dataclass
+class Rig:
+    """A cutter with a scratch disk of its own."""
+
+    folder: Path
+    scratch: Scratch
+    vods: Vods
+    cutter: Cutter
+    bare_vods: Vods
+    bare_cutter: Cutter
+
+    def read(self, random: Random, seed: Seed, made: Input) -> None:
+        """Cut as far as our own code can. Raises NotPlain, Skipped or FfmpegNeeded for what is refused."""
+        asyncio.run(self._cut(random, seed, made, self.bare_vods, self.bare_cutter))
+
+    def cut(self, random: Random, seed: Seed, made: Input) -> None:
+        """Cut a clip, with ffmpeg where it is needed. Raises Skipped for what is refused."""
+        asyncio.run(self._cut(random, seed, made, self.vods, self.cutter))
+
+    async def _cut(self, random: Random, seed: Seed, made: Input, vods: Vods, cutter: Cutter) -> None:
+        path = self.folder / f"vod{seed.suffix}"
+        path.write_bytes(made.data)
+        source = LocalFile.of(path)
+        start = random.choice((0.0, random.uniform(0, 1.5 * SECONDS)))
+        try:
+            with self.scratch.job(PATIENCE_SECONDS) as job:
+                vod = await vods.open(source, job)
+                window = place_window(start, start + random.choice((1.0, 2.3, 100.0)), vod.seconds, POLICY)
+                excerpt = await vod.excerpt(source, window, job)
+                check_excerpt(excerpt)
+                clip = await _finish(cutter, excerpt, window, job)
+                if clip and made.keeps_moments and seed.rate and clip.fallback_reason is None:
+                    check_moment(clip, seed.rate)
+        finally:
+            path.unlink()
+            vods._kept.clear()
+        self._check_scratch()
+
+    def _check_scratch(self) -> None:
+        left = list(self.scratch.root.glob("*/job-*"))
+        assert not left, f"left on scratch: {left}"
+
+
+async def _finish(cutter: Cutter, excerpt: Excerpt, window: Window, job: Job) -> Clip | None:
+    """Make the clip; only write what is copied where there is no ffmpeg."""
+    if not isinstance(cutter._ffmpeg, NoFfmpeg):
+        return await cutter.make(excerpt, window, job)
+    fitted, plan = await cutter.plan(excerpt, window)
+    if TrackFate.RE_ENCODED in (plan.video.fate, plan.audio.fate):
+        raise FfmpegNeeded("re-encode")
+    cut = await cutter.cut_by(excerpt, fitted, plan, job)
+    try:
+        await cutter.verify(cut)
+    except BadClip as problem:
+        raise AssertionError(f"a clip that we wrote is not the planned one: {problem}") from problem
+    return None
+
+
+def check_excerpt(excerpt: Excerpt) -> None:
+    """Check what every way of reading promises."""
+    tracks = [track for track in (excerpt.video, excerpt.audio) if track is not None and track.samples]
+    if tracks:
+        check_tracks(tracks, max(track.media.stat().st_size for track in tracks))
+
+
+def check_moment(clip: Clip, rate: int) -> None:
+    """Check that the first pictures of a clip are those of the time that it says it begins at.
+
+    Raises:
+        AnotherMoment: they are not.
+    """
+    numbers = Seen(clip.video).numbers()[:FIRST_PICTURES]
+    late = [abs(number / rate - (clip.start + at / rate)) for at, number in enumerate(numbers)]
+    if not numbers or median(late) > MAX_SKEW_SECONDS:
+        raise AnotherMoment(f"it begins with pictures {numbers}, and says {clip.start} s")
+
+
+@contextmanager
+def opened_rig(folder: Path) -> Iterator[Rig]:
+    """Set one up in a folder."""
+    tools = find_tools()
+    settings = CuttingSettings()
+    metrics = Metrics(metrics_registry())
+    scratch = Scratch(folder / "scratch", metrics)
+    programs = Programs(tools.ffmpeg, tools.ffprobe)
+    ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=DEADLINE_SECONDS)
+    with scratch.opened():
+        yield Rig(
+            folder,
+            scratch,
+            vods_of(settings, ffmpeg, scratch, metrics),
+            cutter_of(settings, ffmpeg),
+            vods_of(settings, NoFfmpeg(), scratch, metrics),
+            cutter_of(settings, NoFfmpeg()),
+        )

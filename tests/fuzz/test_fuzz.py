@@ -1,0 +1,91 @@
+"""The harness itself: it repeats its inputs, and sees what a reader must not do."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from clip_cutter.containers.model import NotPlain
+from clip_cutter.cutter import Clip
+from clip_shared.events import CutMode
+from tests.fuzz.__main__ import Target, try_target
+from tests.fuzz.mutations import GENERAL, STRUCTURED, Input, mutate
+from tests.fuzz.pipeline import AnotherMoment, check_moment
+from tests.fuzz.seeds import CASES, Seed
+from tests.fuzz.watch import Hang, Leak, Watch, deadline
+from tests.integration.clip_cutter.media import h264, record
+
+FILES = [Seed(path.name, path.read_bytes()) for path in sorted(CASES.glob("flv-*.flv"))]
+FILES += [Seed(name, (CASES / name).read_bytes()) for name in ("two-edits.mp4", "muted.ts")]
+
+
+@pytest.mark.parametrize("seed", FILES, ids=lambda seed: seed.name)
+def test_an_input_follows_from_its_seed(seed: Seed) -> None:
+    def made(number: int) -> Input:
+        return mutate(Random(f"1 {number}"), seed.data, seed.suffix, [each.data for each in FILES])  # noqa: S311
+
+    assert [made(number) for number in range(40)] == [made(number) for number in range(40)]
+    assert sum(made(number).data == seed.data for number in range(40)) < 20
+
+
+@pytest.mark.parametrize("seed", FILES, ids=lambda seed: seed.name)
+def test_mutations_take_any_bytes(seed: Seed) -> None:
+    for number, data in enumerate((b"", b"\0", seed.data[:100], seed.data)):
+        for mutation in (*GENERAL, *STRUCTURED[seed.suffix]):
+            assert isinstance(mutation(Random(number), data), bytes)  # noqa: S311
+
+
+def fails_on_truncation(_: Random, seed: Seed, made: Input) -> None:
+    if "truncate" in made.changes:
+        raise IndexError(seed.name)
+    raise NotPlain("nothing that is read")
+
+
+def test_a_failure_is_found_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = Target("planted", fails_on_truncation, FILES, share=1)
+    first = try_target(target, 5, seconds=20)
+    told = capsys.readouterr().out
+    kept = sorted(tmp_path.glob(".local/fuzz/planted-5-*"))
+    assert first.failures == len(kept) == 5
+    assert "IndexError: " in told
+    number = int(kept[0].stem.split("-")[-1])
+    assert f'make fuzz SEED=5 ARGS="--only planted --number {number}"' in told
+    data = kept[0].read_bytes()
+    kept[0].unlink()
+    again = try_target(target, 5, seconds=20, number=number)
+    assert (again.inputs, again.failures) == (1, 1)
+    assert kept[0].read_bytes() == data
+
+
+def test_what_does_not_end_is_interrupted() -> None:
+    with pytest.raises(Hang):
+        wait(0.05)
+
+
+def wait(seconds: float) -> None:
+    with deadline(seconds):
+        time.sleep(10)
+
+
+def test_files_that_stay_open_and_memory_are_seen(tmp_path: Path) -> None:
+    watch = Watch(max_mebibytes=16)
+    watch.check()
+    with (tmp_path / "file").open("wb"), pytest.raises(Leak, match="open files"):
+        watch.check()
+    much = bytearray(200 * 1024 * 1024)
+    much[::4096] = b"x" * len(much[::4096])
+    with pytest.raises(Leak, match="memory"):
+        watch.check()
+
+
+def test_a_clip_of_another_moment_is_seen(tmp_path: Path) -> None:
+    plain = record(tmp_path / "clip.mp4", *h264(), rate="10", seconds=3)
+    clip = Clip(plain, plain, CutMode.COPY, 0.0, 3.0, size_bytes=1, skew_ms=None)
+    check_moment(clip, 10)
+    with pytest.raises(AnotherMoment):
+        check_moment(replace(clip, start=1.0), 10)
