@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from playwright.async_api import Page
 
 from clip_shared.settings import KafkaSettings
@@ -28,6 +29,10 @@ from tests.containers import container_servers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# No test is timed: a busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SERVER_VARIABLES = ("TEST_KAFKA_BOOTSTRAP_SERVERS", "TEST_DATABASE_URL", "TEST_S3_ENDPOINT_URL")
 

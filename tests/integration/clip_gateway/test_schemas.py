@@ -14,7 +14,7 @@ import httpx
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -143,16 +143,30 @@ def to_registry(path: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-@_schema(REGISTRY).parametrize()  # type: ignore[untyped-decorator]
-@BOUNDED
-def test_the_registry(case: schemathesis.Case[Any], urls: Urls) -> None:
-    case.call_and_validate(urls.registry, headers=to_registry(case.path), checks=CHECKS)
+def operations(app: FastAPI) -> list[Any]:
+    """What the API can be asked, each with a name of its own."""
+    return [found.ok() for found in _schema(app).get_all_operations()]
 
 
-@_schema(GATEWAY).parametrize()  # type: ignore[untyped-decorator]
-@BOUNDED
-def test_the_gateway(case: schemathesis.Case[Any], urls: Urls) -> None:
-    case.call_and_validate(urls.gateway, headers=TO_GATEWAY, checks=CHECKS)
+def check(operation: Any, url: str, headers: dict[str, str]) -> None:
+    """Ask with generated parameters and bodies; the answers are as documented."""
+
+    @BOUNDED
+    @given(case=operation.as_strategy())
+    def ask(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(url, headers=headers, checks=CHECKS)
+
+    ask()
+
+
+@pytest.mark.parametrize("operation", operations(REGISTRY), ids=lambda each: each.label)
+def test_the_registry(operation: Any, urls: Urls) -> None:
+    check(operation, urls.registry, to_registry(operation.path))
+
+
+@pytest.mark.parametrize("operation", operations(GATEWAY), ids=lambda each: each.label)
+def test_the_gateway(operation: Any, urls: Urls) -> None:
+    check(operation, urls.gateway, TO_GATEWAY)
 
 
 def test_no_parameter_ends_in_a_server_error(urls: Urls) -> None:
