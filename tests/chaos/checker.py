@@ -82,26 +82,31 @@ class _Ends:
     """The ends that highlight events came to.
 
     By the event's id; by its highlight, for one that was sent without an id; by its position, for one of
-    which not even the headers could be read.
+    which not even the headers could be read, and for one without an id that was never passed on.
     """
 
     clips: set[str]
     skips: set[str]
     dead_ids: dict[str, Message]
+    dead_highlights: dict[str, Message]
     dead_positions: dict[tuple[int, int], Message]
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "_Ends":
         dead = snapshot.topics["highlight-detected.dlq"]
+        not_encoded = snapshot.topics["highlight-encodings.dlq"]
         return cls(
             _names(snapshot.topics["clip-created"]),
             _names(snapshot.topics["clip-skipped"]),
-            {each.id: each for each in dead if each.id},
+            {each.id: each for each in (*dead, *not_encoded) if each.id},
+            {str(each.data.get("stream_highlight_id")): each for each in not_encoded},
             {_position(each): each for each in dead},
         )
 
     def letter(self, ledger: Ledger, send: Send) -> Message | None:
         """The dead letter of an event."""
+        if send.flaw is Flaw.NO_ID and send.highlight in self.dead_highlights:
+            return self.dead_highlights[send.highlight]
         position = ledger.positions.get(send.event)
         return self.dead_ids.get(send.event) or (self.dead_positions.get(position) if position else None)
 
@@ -167,8 +172,19 @@ def _is_excused(letter: Message, found: set[Fate]) -> bool:
 
 def refused(snapshot: Snapshot) -> int:
     """How many highlights were dead-lettered because the broker refused what was to be said of them."""
-    letters = snapshot.topics["highlight-detected.dlq"]
+    letters = (*snapshot.topics["highlight-detected.dlq"], *snapshot.topics["highlight-encodings.dlq"])
     return sum(each.headers.get("dlq_error_type") == RefusedRecord.__name__ for each in letters)
+
+
+def re_encoded(snapshot: Snapshot) -> int:
+    """How many highlights have a clip whose video was re-encoded."""
+    return len(
+        {
+            each.data["highlight_event_id"]
+            for each in snapshot.topics["clip-created"]
+            if each.data["cut_receipt"]["mode"] == "exact"
+        }
+    )
 
 
 def _error(letter: Message) -> str:

@@ -15,6 +15,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,16 @@ KILLER_PREFIX = "killer-"
 
 @dataclass(frozen=True)
 class Failpoint:
-    """A place in a service: before or after a function, ``module:Class.method``."""
+    """A place in a service: before or after a function, ``module:Class.method``.
+
+    ``later_seconds``: how long after that it dies, in the middle of what takes longer.
+    """
 
     service: str
     place: str
     function: str
     after: bool = True
+    later_seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -43,11 +48,16 @@ class Failpoint:
 _COMMIT = "aiokafka:AIOKafkaConsumer.commit"
 
 FAILPOINTS = (
-    Failpoint("clip-cutter", "after_pull", "clip_cutter.recordings:Recordings.stage"),
-    Failpoint("clip-cutter", "in_ffmpeg", "clip_cutter.process:_limit"),
+    Failpoint("clip-cutter", "after_pull", "clip_cutter.vods.source_storage:StoredVod.read"),
+    Failpoint("clip-cutter", "in_ffmpeg", "clip_cutter.ffmpeg.process:_limit"),
+    Failpoint(
+        "clip-cutter", "in_re_encode", "clip_cutter.ffmpeg.run:Ffmpeg.encode", after=False, later_seconds=0.4
+    ),
+    Failpoint("clip-cutter", "after_request", "clip_cutter.metrics:Metrics.passed_on"),
     Failpoint("clip-cutter", "after_cut", "clip_cutter.cutter:Cutter.cut"),
-    Failpoint("clip-cutter", "between_uploads", "clip_cutter.storage:ClipStorage._put"),
-    Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:ClipStorage.save"),
+    Failpoint("clip-cutter", "after_parts", "clip_cutter.uploads:InParts._complete", after=False),
+    Failpoint("clip-cutter", "between_uploads", "clip_cutter.storage:ClipStorage.put_poster"),
+    Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:Upload.finish"),
     Failpoint("clip-cutter", "after_publish", "clip_shared.bus:Bus.publish"),
     Failpoint("clip-cutter", "before_ack", _COMMIT, after=False),
     Failpoint("clip-registry", "before_commit", "clip_registry.outbox:Outbox.write"),
@@ -70,17 +80,21 @@ def install(service: str, armed: Path) -> None:
     """Wrap every failpoint of a service, and what killers are killed by."""
     for each in FAILPOINTS:
         if each.service == service:
-            _wrap(each.function, functools.partial(_die_if_armed, armed / each.name), after=each.after)
+            hook = functools.partial(_die_if_armed, armed / each.name, each.later_seconds)
+            _wrap(each.function, hook, after=each.after)
     if service == "clip-cutter":
         _wrap("clip_cutter.handlers:Highlights.handle", _die_of_killers, after=False)
 
 
-def _die_if_armed(file: Path, *_: Any) -> None:
+def _die_if_armed(file: Path, later_seconds: float, *_: Any) -> None:
     try:
         file.unlink()
     except FileNotFoundError:
         return
-    _die()
+    if later_seconds:
+        threading.Timer(later_seconds, _die).start()
+    else:
+        _die()
 
 
 def _die_of_killers(_handler: Any, event: Any) -> None:

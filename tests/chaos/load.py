@@ -24,9 +24,21 @@ from clip_shared.events import clip_id_for
 from clip_shared.topics import TOPICS
 from local_stack.client import Client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
+from local_stack.tools import find_tools, run_tool
 from local_stack.vod import generate_vod
 from tests.chaos.ledger import Ledger
-from tests.chaos.plan import EXTRA_EVERY_SECONDS, TICK_SECONDS, Flaw, Plan, Send, Wish, extra, neighbours
+from tests.chaos.plan import (
+    EXTRA_EVERY_SECONDS,
+    LARGE_VOD,
+    RE_ENCODED_VOD,
+    TICK_SECONDS,
+    Flaw,
+    Plan,
+    Send,
+    Wish,
+    extra,
+    neighbours,
+)
 from tests.chaos.system import System
 from tests.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
 
@@ -39,6 +51,15 @@ DETECTED = "highlight-detected"
 (PARTITIONS,) = (each.partitions for each in TOPICS if each.name == DETECTED)
 NEVER_ANSWERED_VOD = "never-answered.mp4"
 BOMB_BYTES = 150_000_000
+# Small pictures, so that a re-encode takes a second; but enough bytes for an upload in parts.
+_CODING = {
+    "vod.ts": "-c copy",
+    "vod.flv": "-c copy",
+    "fragmented.mp4": "-c copy -movflags +frag_keyframe+empty_moov+default_base_moof",
+    RE_ENCODED_VOD: "-vf scale=640:-2 -c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 60 -c:a copy",
+    LARGE_VOD: "-t 8 -vf scale=640:-2,noise=alls=100:allf=t -c:v libx264 -preset ultrafast -g 60"
+    " -b:v 28M -maxrate 28M -bufsize 14M -c:a copy -movflags +faststart",
+}
 # The second one just fits: its dead letter, with what is said of it, does not, unless it is truncated.
 _LARGE = {Flaw.LARGE_HEADERS: 900_000, Flaw.LARGE_AND_BAD: 1_048_000}
 _BEFORE_TIME = -(10**17)  # milliseconds: no calendar knows that year
@@ -82,9 +103,7 @@ class Platform:
         await self._producer.start()
         # So that whatever else is asked of it is answered.
         self._system.s3.put_object(Bucket=SOURCE_BUCKET, Key=NEVER_ANSWERED_VOD, Body=b"never read")
-        for container in ("mp4", "ts"):
-            vod = folder / f"vod.{container}"
-            await asyncio.to_thread(generate_vod, vod, seconds=VOD_SECONDS)
+        for vod in await asyncio.to_thread(_make_vods, folder):
             await asyncio.to_thread(self._system.s3.upload_file, str(vod), SOURCE_BUCKET, vod.name)
 
     async def close(self) -> None:
@@ -250,6 +269,16 @@ class Platform:
         return answer.status_code if known else None
 
 
+def _make_vods(folder: Path) -> list[Path]:
+    """Make a recording, and others of it."""
+    vod = folder / "vod.mp4"
+    generate_vod(vod, seconds=VOD_SECONDS)
+    others = [folder / name for name in _CODING]
+    for each in others:
+        run_tool(find_tools().ffmpeg, ["-loglevel", "error", "-i", vod, *_CODING[each.name].split(), each])
+    return [vod, *others]
+
+
 _CALLS = {
     "keep": ("POST", "/keep"),
     "unkeep": ("DELETE", "/keep"),
@@ -312,7 +341,7 @@ _VODS = {Flaw.MISSING: "nowhere.mp4", Flaw.NEVER_ANSWERED: NEVER_ANSWERED_VOD}
 
 def _highlight(send: Send) -> dict[str, Any]:
     start = 10_000.0 if send.flaw is Flaw.OUTSIDE else send.start
-    key = _VODS.get(send.flaw, f"vod.{send.container}")
+    key = _VODS.get(send.flaw, send.vod)
     bucket = "not-ours" if send.flaw is Flaw.FOREIGN else SOURCE_BUCKET
     return {
         "stream_highlight_id": send.highlight,

@@ -22,6 +22,7 @@ from tests.chaos.system import System
 
 GROUPS = {
     "highlight-detected": "clip-cutter",
+    "highlight-encodings": "clip-cutter",
     "clip-created": "clip-registry",
     "clip-skipped": "clip-registry",
     "clip-objects-released": "janitor",
@@ -31,6 +32,7 @@ READ_SECONDS = 30.0
 READ = ("clip-created", "clip-skipped", "clip-lifecycle", "clip-objects-released")
 DEAD = (
     "highlight-detected.dlq",
+    "highlight-encodings.dlq",
     "clip-created.dlq",
     "clip-skipped.dlq",
     "clip-objects-released.dlq",
@@ -99,7 +101,10 @@ class Partition:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the checker looks at: ``topics`` by name, ``objects`` with their sizes."""
+    """All that the checker looks at: ``topics`` by name, ``objects`` with their sizes.
+
+    ``unfinished``: keys of uploads in parts that nobody completed. They are no objects.
+    """
 
     rows: list[Row]
     objects: dict[str, int]
@@ -110,6 +115,7 @@ class Snapshot:
     strays: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     locks: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
 
 async def take(system: System) -> Snapshot:
@@ -135,6 +141,7 @@ async def take(system: System) -> Snapshot:
         strays=_strays(scratch),
         files=_files(scratch, workers=sum(each.process.name == "clip-cutter" for each in system.workers)),
         locks=locks,
+        unfinished=await asyncio.to_thread(_unfinished, system),
     )
 
 
@@ -250,6 +257,11 @@ def _objects(system: System) -> dict[str, int]:
     return {key: system.s3.head_object(Bucket=CLIPS_BUCKET, Key=key)["ContentLength"] for key in keys}
 
 
+def _unfinished(system: System) -> list[str]:
+    pages = system.s3.get_paginator("list_multipart_uploads").paginate(Bucket=CLIPS_BUCKET)
+    return [item["Key"] for page in pages for item in page.get("Uploads", [])]
+
+
 def _strays(scratch: Path) -> list[str]:
     """Tools of the cutter that are at work."""
     needle = f"{scratch}/"
@@ -261,8 +273,8 @@ def _strays(scratch: Path) -> list[str]:
 
 
 def _files(scratch: Path, *, workers: int) -> list[str]:
-    """What does not belong on an idle scratch disk: anything but one folder with a lock for each worker."""
-    folders = list(scratch.glob("worker-*"))
-    known = {scratch / "lock", *folders, *(folder / "lock" for folder in folders)}
+    """What does not belong on an idle scratch disk: all but indexes, and a locked folder for each worker."""
+    folders, indexes = list(scratch.glob("worker-*")), scratch / "indexes"
+    known = {scratch / "lock", indexes, *indexes.glob("*"), *folders, *(each / "lock" for each in folders)}
     left = [str(path.relative_to(scratch)) for path in scratch.rglob("*") if path not in known]
     return left + [f"{len(folders)} folders of {workers} workers"] * (len(folders) != workers)

@@ -117,7 +117,7 @@ class Send:
     detected: int = 0
     start: float = 0.0
     seconds: float = 2.0
-    container: str = "mp4"
+    vod: str = "vod.mp4"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,13 @@ class Plan:
 
 WORKERS = ("clip-cutter", "clip-registry", "janitor")
 SERVICES = (*WORKERS, "clip-gateway")
-REPEATABLE = ("highlight-detected", "clip-created", "clip-objects-released", "daily-tick")
+REPEATABLE = (
+    "highlight-detected",
+    "highlight-encodings",
+    "clip-created",
+    "clip-objects-released",
+    "daily-tick",
+)
 _WISHES = (
     ("keep",),
     ("publish",),
@@ -173,7 +179,18 @@ _FLAWS = (
     (Fate.DEAD, Flaw.LARGE_AND_BAD),
 )
 _CODECS = ("", "gzip", "snappy", "lz4", "zstd")
-REFUSING = ("clip-created", "clip-lifecycle", "highlight-detected.dlq")
+REFUSING = ("clip-created", "clip-lifecycle", "highlight-encodings", "highlight-detected.dlq")
+RE_ENCODED_VOD, LARGE_VOD = "deep.mp4", "large.mp4"
+# Each is read in a way of its own, or its clips go another way. The others are of a plain MP4.
+_OTHER_VODS = {
+    **dict.fromkeys((4, 10, 16), RE_ENCODED_VOD),
+    **dict.fromkeys((5, 11, 17), "vod.ts"),
+    **dict.fromkeys((7, 13), LARGE_VOD),
+    **dict.fromkeys((8, 14), "vod.flv"),
+    **dict.fromkeys((9, 19), "fragmented.mp4"),
+}
+# From the start of each recording: the shortest is still long enough.
+STARTS_UNTIL = {LARGE_VOD: 4.0}
 
 
 def deck() -> tuple[Fault, ...]:
@@ -240,6 +257,7 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
     for number in range(HIGHLIGHTS):
         name = f"s{seed}-h{number}"
         at = dice.uniform(0, RUSH_SECONDS if number % 2 else SENT_UNTIL)
+        vod = _OTHER_VODS.get(number, "vod.mp4")
         first = Send(
             at,
             _event_id(name),
@@ -248,9 +266,9 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             Fate.CLIP,
             _carelessness(number),
             _CODECS[number % len(_CODECS)],
-            start=dice.uniform(0, 15),
-            seconds=dice.uniform(2, 4),
-            container="ts" if number % 6 == 5 else "mp4",
+            start=dice.uniform(0, STARTS_UNTIL.get(vod, 15.0)),
+            seconds=dice.uniform(3.5, 4) if vod == LARGE_VOD else dice.uniform(2, 4),
+            vod=vod,
         )
         yield first
         if number % 5 == 1:  # a newer detection of the same, which may even arrive before
@@ -279,8 +297,16 @@ def neighbours(send: Send) -> tuple[Send, Send]:
 def extra(plan: Plan, number: int) -> Send:
     """One more highlight, while there are faults that nothing has run into."""
     seed, name = plan.seed, f"s{plan.seed}-x{number}"
+    vod = ("vod.mp4", RE_ENCODED_VOD, LARGE_VOD)[number % 3]
     return Send(
-        plan.seconds, _event_id(name), name, f"s{seed}-a{number % ACCOUNTS}", Fate.CLIP, start=number % 15
+        plan.seconds,
+        _event_id(name),
+        name,
+        f"s{seed}-a{number % ACCOUNTS}",
+        Fate.CLIP,
+        start=number % 4,
+        seconds=3.5,
+        vod=vod,
     )
 
 

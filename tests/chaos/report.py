@@ -26,6 +26,8 @@ class Totals:
     replayed: int = 0
     replayed_events: int = 0
     swept: int = 0
+    re_encoded: int = 0
+    unfinished: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -56,6 +58,8 @@ class Totals:
                 f"dead-lettered releases replayed: {self.replayed};"
                 f" events that the broker refused to the outbox: {self.replayed_events};"
                 f" orphans left to the sweep: {self.swept}",
+                f"clips whose video was re-encoded: {self.re_encoded};"
+                f" uploads in parts that nobody completed: {self.unfinished}",
                 f"waited for what can never succeed to be given up: {self.unanswered_seconds:.0f} s",
                 f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
                 f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",

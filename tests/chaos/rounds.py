@@ -18,7 +18,7 @@ from clip_shared.settings import KafkaSettings
 from janitor.registry_client import HttpRegistry, open_http
 from janitor.storage import ClipStorage
 from janitor.sweep import Sweep, TooManyOrphans
-from tests.chaos.checker import Finding, Verdict, Violation, check, orphans, refused
+from tests.chaos.checker import Finding, Verdict, Violation, check, orphans, re_encoded, refused
 from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import DETECTED, Platform, detection_time
@@ -71,6 +71,7 @@ class Run:
             await self._sweep()
             snapshot = await take(self._system)
         self._refused = refused(snapshot)
+        self._totals.re_encoded, self._totals.unfinished = re_encoded(snapshot), len(snapshot.unfinished)
         verdict = check(self.ledger, snapshot)
         findings = verdict.findings + self._complaints(settled=is_settled)
         verdict = Verdict(findings, verdict.ends)

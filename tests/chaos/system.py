@@ -142,8 +142,6 @@ class System:
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
             "FFMPEG_THREADS": "1",
-            # More of them are processes of their own here, so that each can be hurt alone.
-            "CUTTER_WORKERS": "1",
         }
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clip_shared.events import clip_id_for
-from tests.chaos.checker import Violation, check, refused
+from tests.chaos.checker import Violation, check, re_encoded, refused
 from tests.chaos.ledger import Ledger, Told
 from tests.chaos.observe import Message, Partition, Row, Snapshot
 from tests.chaos.plan import Fate, Flaw, Send
@@ -100,6 +100,7 @@ def whole() -> Snapshot:
                 dead("h-dead-e0", "InvalidEvent", 3),
                 dead("h-bomb-e0", "InvalidEvent", 4, id_=""),
             ],
+            "highlight-encodings.dlq": [],
             "clip-created.dlq": [],
             "clip-skipped.dlq": [],
             "clip-objects-released.dlq": [],
@@ -322,6 +323,27 @@ def test_an_event_without_an_id_is_known_by_its_highlight(ledger: Ledger, whole:
     )
     snapshot = with_topic(whole, "clip-created", [named, created(GONE)])
     assert check(ledger, snapshot).findings == []
+
+
+def test_an_event_without_an_id_may_end_in_the_lane_of_re_encodes(ledger: Ledger, whole: Snapshot) -> None:
+    send = ledger.accepted.pop("h-dead-e0")
+    ledger.accept(replace(send, event="never-sent", flaw=Flaw.NO_ID), 0, 3)
+    letter = Message("derived", "", b'{"stream_highlight_id": "h-dead"}', {"dlq_error_type": "Poison"})
+    snapshot = with_topic(whole, "highlight-detected.dlq", whole.topics["highlight-detected.dlq"][1:])
+    assert {each.violation for each in check(ledger, snapshot).findings} == {V.LOST}
+    assert check(ledger, with_topic(snapshot, "highlight-encodings.dlq", [letter])).findings == []
+
+
+def test_an_upload_that_nobody_completed_is_not_an_object(ledger: Ledger, whole: Snapshot) -> None:
+    assert check(ledger, rest(unfinished=["clips/x.mp4"])(ledger, whole)).findings == []
+
+
+def test_clips_whose_video_was_re_encoded_are_counted(whole: Snapshot) -> None:
+    made = [
+        message("clip.created.v1", {"highlight_event_id": name, "cut_receipt": {"mode": mode}})
+        for name, mode in (("a", "exact"), ("a", "exact"), ("b", "copy"))
+    ]
+    assert re_encoded(with_topic(whole, "clip-created", made)) == 1
 
 
 def test_who_asks_to_let_go_may_lose_the_clip() -> None:

@@ -20,24 +20,33 @@ from tests.chaos import failpoints
 class Service:
     async def work(self):
         print("work", flush=True)
+        await asyncio.sleep(0.5)
+        print("done", flush=True)
 
-failpoints.FAILPOINTS = (failpoints.Failpoint("it", "here", "__main__:Service.work", after=%r),)
+failpoints.FAILPOINTS = (
+    failpoints.Failpoint("it", "here", "__main__:Service.work", after=%r, later_seconds=%r),
+)
 failpoints.install("it", Path(sys.argv[1]))
 asyncio.run(Service().work())
 """
 
 
-def run_victim(folder: Path, *, after: bool) -> tuple[int, str]:
-    command = [sys.executable, "-c", VICTIM % after, str(folder)]
+def run_victim(folder: Path, *, after: bool, later_seconds: float) -> tuple[int, str]:
+    command = [sys.executable, "-c", VICTIM % (after, later_seconds), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize(("after", "output"), [(True, "work\n"), (False, "")])
-def test_an_armed_failpoint_kills_once(tmp_path: Path, after: bool, output: str) -> None:
+@pytest.mark.parametrize(
+    ("after", "later_seconds", "output"),
+    [(True, 0.0, "work\ndone\n"), (False, 0.0, ""), (False, 0.2, "work\n")],
+)
+def test_an_armed_failpoint_kills_once(
+    tmp_path: Path, after: bool, later_seconds: float, output: str
+) -> None:
     (tmp_path / "it.here").touch()
-    assert run_victim(tmp_path, after=after) == (-signal.SIGKILL, output)
-    assert run_victim(tmp_path, after=after) == (0, "work\n")
+    assert run_victim(tmp_path, after=after, later_seconds=later_seconds) == (-signal.SIGKILL, output)
+    assert run_victim(tmp_path, after=after, later_seconds=later_seconds) == (0, "work\ndone\n")
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS, ids=lambda each: each.name)

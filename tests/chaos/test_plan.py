@@ -2,7 +2,18 @@
 
 from collections import Counter
 
-from tests.chaos.plan import ROUNDS_PER_DECK, Fate, Flaw, deck, draw, killer, never_answered, passer_by
+from tests.chaos.load import _CODING
+from tests.chaos.plan import (
+    ROUNDS_PER_DECK,
+    Fate,
+    Flaw,
+    deck,
+    draw,
+    extra,
+    killer,
+    never_answered,
+    passer_by,
+)
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
@@ -49,3 +60,9 @@ def test_every_codec_and_every_flaw_is_in_every_round() -> None:
     sends = draw(1).sends
     assert {each.codec for each in sends} == {"", "gzip", "snappy", "lz4", "zstd"}
     assert {each.flaw for each in sends} == set(Flaw) - {Flaw.KILLER, Flaw.NEVER_ANSWERED}
+
+
+def test_every_recording_is_in_every_round_and_the_unusual_ones_come_until_the_end() -> None:
+    plan = draw(1)
+    assert {each.vod for each in plan.sends} == {"vod.mp4", *_CODING}
+    assert {extra(plan, number).vod for number in range(3)} == {"vod.mp4", "deep.mp4", "large.mp4"}
