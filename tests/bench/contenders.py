@@ -1,4 +1,4 @@
-"""Who cuts: the cutter's whole job, bare ffmpeg with the same arguments, and MoviePy."""
+"""Who cuts: the cutter's whole job, bare ffmpeg, and MoviePy."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from clip_cutter.arguments import Cut, Input, cut_command
-from clip_cutter.domain import cut as rules
-from clip_cutter.domain.cut import ModeChoice
 from clip_cutter.domain.policy import Window
-from clip_cutter.ffmpeg import Ffmpeg, Programs
-from clip_cutter.process import Limits
 from clip_shared.envelope import from_record, to_record
 from clip_shared.events import (
     ClipCreated,
@@ -35,6 +30,8 @@ from local_stack.servers import Addresses
 from local_stack.site import Site
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, LocalStack
 from local_stack.tools import find_tools
+from tests.bench import traced
+from tests.bench.bare import BareFfmpeg
 from tests.bench.report import Run
 from tests.bench.usage import cores, cpu_seconds, own_cpu_seconds, peak_rss_bytes, reset_peak
 
@@ -44,11 +41,11 @@ if TYPE_CHECKING:
 DIRECT, COUNTED = "direct", "counted"
 # The cutter remembers recordings by profile too: under each of these it meets all of them for the first time.
 NEW = tuple(f"new-{number}" for number in range(10))
+FAR = tuple(f"far-{number}" for number in range(10))
 URL_SECONDS = 3600
-PROBE_LIMITS = Limits(deadline_seconds=60, cpu_seconds=60, memory_bytes=2**32, file_bytes=2**30)
 PATIENCE_SECONDS = 600
 # "auto" copies the recordings of the benchmark, and is what runs in production.
-CUT_MODES = {CutMode.COPY: ModeChoice.AUTO, CutMode.EXACT: ModeChoice.EXACT}
+CUT_MODES = {CutMode.COPY: "auto", CutMode.EXACT: "exact"}
 
 
 @dataclass(frozen=True)
@@ -78,14 +75,22 @@ class Cutter:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, addresses: Addresses, counted_endpoint: str, mode: CutMode) -> AsyncIterator[Self]:
-        """A cutter on servers that run; ``counted_endpoint`` is the source storage's, behind the proxy."""
+    async def running(
+        cls, addresses: Addresses, counted: str, far: str, mode: CutMode, *, trace: Path | None = None
+    ) -> AsyncIterator[Self]:
+        """A cutter on servers that run.
+
+        ``counted`` and ``far`` are the source storage's endpoints behind proxies. ``trace``: where to note
+        what each job did; that costs some time.
+        """
         settings = {
-            "CUT_MODE": str(CUT_MODES[mode]),
-            "SOURCE_STORAGE_PROFILES": _profiles(addresses, counted_endpoint),
+            "CUT_MODE": CUT_MODES[mode],
+            "SOURCE_STORAGE_PROFILES": _profiles(addresses, counted, far),
+            **({traced.FILE: str(trace)} if trace else {}),
         }
         with Site() as site:
-            stack = LocalStack(site, addresses=addresses, settings={"clip-cutter": settings})
+            runner = traced.__name__ if trace else None
+            stack = LocalStack(site, addresses=addresses, settings={"clip-cutter": settings}, runner=runner)
             site.save()
             with stack.cutter:
                 cutter = cls(stack)
@@ -156,14 +161,15 @@ class Cutter:
         return found["clips_highlight_to_created_seconds_sum"], found.get("clips_event_seconds_sum", 0.0)
 
 
-def _profiles(addresses: Addresses, counted_endpoint: str) -> str:
+def _profiles(addresses: Addresses, counted: str, far: str) -> str:
     keys = {
         "region": addresses.s3_region,
         "access_key": addresses.s3_access_key,
         "secret_key": addresses.s3_secret_key,
         "buckets": [SOURCE_BUCKET],
     }
-    endpoints = dict.fromkeys((DIRECT, *NEW), addresses.s3_endpoint_url) | {COUNTED: counted_endpoint}
+    near = dict.fromkeys((DIRECT, *NEW), addresses.s3_endpoint_url)
+    endpoints = near | dict.fromkeys(FAR, far) | {COUNTED: counted}
     return json.dumps({name: {"endpoint": endpoint, **keys} for name, endpoint in endpoints.items()})
 
 
@@ -185,18 +191,12 @@ class Rivals:
 
     def __init__(self, s3: "S3Client", folder: Path) -> None:
         self._s3 = s3
-        self._folder = folder
-        self._programs = Programs(find_tools().ffmpeg, find_tools().ffprobe)
+        self._output = folder / "clip.mp4"
+        self._ffmpeg = BareFfmpeg(find_tools().ffmpeg, self._output, cores())
 
-    async def command(self, clip: Clip) -> list[str]:
-        """The arguments that the cutter gives to ffmpeg for a clip (whose first attempt must do)."""
-        source = Input(self._url(clip))
-        ffmpeg = Ffmpeg(self._programs, limits=PROBE_LIMITS, threads=1, on_pulled=lambda _: None)
-        media = await ffmpeg.probe(source)
-        plan = rules.choose_plan(CUT_MODES[clip.mode], media, clip.window)
-        seek = rules.seeks(media.container, clip.window.start)[0]
-        cut = Cut(source, media, plan, seek, clip.window.start, clip.window.end)
-        return cut_command(self._programs.ffmpeg, cut, self._output, cores())
+    def command(self, clip: Clip) -> list[str]:
+        """The command that cuts a clip, over a presigned URL."""
+        return self._ffmpeg.command(self._url(clip), Path(clip.key).suffix, clip.window, clip.mode)
 
     async def bare(self, command: list[str]) -> Run:
         """Run ffmpeg, upload what it wrote."""
@@ -205,10 +205,6 @@ class Rivals:
     async def moviepy(self, clip: Clip) -> Run:
         """Cut with MoviePy as its manual does, upload what it wrote. Its import is not counted."""
         return await asyncio.to_thread(self._timed, _moviepy_job(self._url(clip), clip.window, self._output))
-
-    @property
-    def _output(self) -> Path:
-        return self._folder / "clip.mp4"
 
     def _url(self, clip: Clip) -> str:
         place = {"Bucket": SOURCE_BUCKET, "Key": clip.key}

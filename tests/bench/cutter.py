@@ -21,20 +21,22 @@ from clip_shared.storage import s3_client
 from clip_shared.topics import create_topics
 from local_stack.servers import temporary_servers
 from local_stack.stack import SOURCE_BUCKET
-from tests.bench import report
-from tests.bench.cases import SOURCE_SECONDS, SUFFIXES, Case, full, quick
-from tests.bench.contenders import COUNTED, DIRECT, NEW, Clip, Cutter, Rivals
+from tests.bench import report, traced
+from tests.bench.cases import FRAGMENTED, SOURCE_SECONDS, SUFFIXES, Case, full, quick
+from tests.bench.contenders import COUNTED, DIRECT, FAR, NEW, Clip, Cutter, Rivals
 from tests.bench.plot import draw
 from tests.bench.proxy import CountingProxy
 from tests.bench.report import BARE, CUTTER, MOVIEPY, Result, Run, Traffic
-from tests.bench.run import FIGURES, About, publish, say
+from tests.bench.run import FIGURES, About, publish, say, targets_table
 from tests.bench.sources import LOOP_SECONDS, encode_loop, lengthen, move_to_storage
+from tests.bench.targets import targets
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Midway between two keyframes, as the average highlight begins, and on the same pictures in each recording.
 START_SHARE, START_OFFSET = 0.5, 1.0
+FAR_SECONDS = 0.02  # a request to a storage that is far away takes so much longer
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Entry:
     clip: Clip
     command: list[str]
     traffic: Traffic
+    profile: str = ""
     runs: dict[str, list[Run]] = field(default_factory=lambda: {CUTTER: [], BARE: [], MOVIEPY: []})
 
     def result(self) -> Result:
@@ -66,6 +69,10 @@ def main(
         typer.Option(help="Just the clips with this in their name, as 'exact 720p60'; likewise unwritten."),
     ] = "",
     rounds: Annotated[int, typer.Option(min=0, max=len(NEW), help="How often each; 0: as usual.")] = 0,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Show where the jobs' time goes, step by step; likewise unwritten."),
+    ] = False,
 ) -> None:
     """Measure the cutter against bare ffmpeg and MoviePy, side by side."""
     about = About("cutter")
@@ -76,16 +83,20 @@ def main(
     entries: list[Entry] = []
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            asyncio.run(_measure(cases, Path(folder), entries))
+            asyncio.run(_measure(cases, Path(folder), entries, profile=profile))
     finally:
         results = [entry.result() for entry in entries if entry.runs[CUTTER]]
-        typer.echo(report.summary(results, about))
-        if results and not (smoke or only):
-            publish(about, report.summary(results, about), report.as_dict(results))
+        figures = f"{report.summary(results, about)}\n\n{targets_table(targets(results))}"
+        typer.echo(figures)
+        for entry in entries:
+            if entry.profile:
+                typer.echo(f"\n{entry.case.name}, under stopwatches:\n\n{entry.profile}")
+        if results and not (smoke or only or profile):
+            publish(about, figures, report.as_dict(results))
             draw(results, FIGURES / "cutter.png")
 
 
-async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry]) -> None:
+async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry], *, profile: bool) -> None:
     with temporary_servers() as servers:
         addresses = servers.addresses
         bus = KafkaSettings(kafka_bootstrap_servers=addresses.kafka_bootstrap_servers)
@@ -99,12 +110,33 @@ async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry]) ->
         )
         await asyncio.to_thread(_store_sources, cases, s3, folder)
         rivals = Rivals(s3, folder)
+        proxies = (
+            CountingProxy(addresses.s3_endpoint_url),
+            CountingProxy(addresses.s3_endpoint_url, delay_seconds=FAR_SECONDS),
+        )
         for mode, group in groupby(cases, key=lambda case: case.mode):
-            proxy = CountingProxy(addresses.s3_endpoint_url)
-            async with proxy.running(), Cutter.running(addresses, proxy.endpoint, mode) as cutter:
-                these = [await _prepare(case, cutter, rivals, proxy) for case in group]
-                entries += these
-                await _run_rounds(these, cutter, rivals)
+            async with proxies[0].running(), proxies[1].running():
+                endpoints = proxies[0].endpoint, proxies[1].endpoint
+                async with Cutter.running(addresses, *endpoints, mode) as cutter:
+                    these = [await _prepare(case, cutter, rivals, proxies[0]) for case in group]
+                    entries += these
+                    await _run_rounds(these, cutter, rivals)
+                for entry in these if profile else ():
+                    trace = folder / "trace"
+                    async with Cutter.running(addresses, *endpoints, mode, trace=trace) as cutter:
+                        await _profile(entry, cutter, trace)
+
+
+async def _profile(entry: Entry, cutter: Cutter, trace: Path) -> None:
+    """Cut a clip as often as before, under stopwatches."""
+    say(f"under stopwatches: {entry.case.name}")
+    await cutter.cut(_opening(entry.clip))  # everything has been loaded
+    if not entry.case.first:
+        await cutter.cut(entry.clip)
+    traced.forget(trace)
+    for number in range(entry.case.rounds):
+        await cutter.cut(entry.clip, profile=_profile_of(entry.case, number))
+    entry.profile = traced.profile(trace)
 
 
 def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
@@ -113,7 +145,7 @@ def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
         for source in sorted({case.source for case in cases if case.picture == picture}):
             say(f"making a recording: {picture}, {source}")
             vod = folder / f"vod{SUFFIXES[source]}"
-            lengthen(loop, SOURCE_SECONDS[source], vod)
+            lengthen(loop, SOURCE_SECONDS[source], vod, fragmented=source == FRAGMENTED)
             move_to_storage(vod, s3, SOURCE_BUCKET, _key(picture, source))
         loop.unlink()
 
@@ -134,18 +166,17 @@ async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingPr
     proxy.pulled_bytes = 0
     _, stored_bytes = await cutter.cut(clip, profile=COUNTED)
     traffic = Traffic(proxy.pulled_bytes, stored_bytes)
-    return Entry(case, clip, await rivals.command(clip), traffic)
+    return Entry(case, clip, rivals.command(clip), traffic)
 
 
 async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> None:
-    first = entry.case.first
-    if not first:  # it knows the latest few recordings, and should know this one
+    if not entry.case.first:  # it knows the latest few recordings, and should know this one
         await cutter.cut(_opening(entry.clip))
     taken: dict[str, Run] = {}
     for name in (CUTTER, BARE) if number % 2 == 0 else (BARE, CUTTER):
         if name == CUTTER:
-            taken[name], _ = await cutter.cut(entry.clip, profile=NEW[number] if first else DIRECT)
-        else:
+            taken[name], _ = await cutter.cut(entry.clip, profile=_profile_of(entry.case, number))
+        elif not entry.case.far:
             taken[name] = await rivals.bare(entry.command)
     if number < entry.case.moviepy:
         taken[MOVIEPY] = await rivals.moviepy(entry.clip)
@@ -153,6 +184,13 @@ async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> N
         entry.runs[name].append(run)
     times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in sorted(taken.items()))
     say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
+
+
+def _profile_of(case: Case, number: int) -> str:
+    """Return by which profile a clip is cut in a round."""
+    if case.far:
+        return FAR[number]
+    return NEW[number] if case.first else DIRECT
 
 
 def _clip(case: Case) -> Clip:

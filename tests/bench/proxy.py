@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts what a server sends."""
+"""A TCP proxy on loopback that counts what a server sends, and can make it seem far away."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,15 @@ BUFFER_BYTES = 64 * 1024
 
 
 class CountingProxy:
-    """Passes connections on to one server. ``pulled_bytes`` is what clients got since it was last reset."""
+    """Passes connections on to one server. ``pulled_bytes`` is what clients got since it was last reset.
 
-    def __init__(self, endpoint: str) -> None:
+    What clients send, as a rule a request at a time, is passed on after ``delay_seconds``.
+    """
+
+    def __init__(self, endpoint: str, *, delay_seconds: float = 0.0) -> None:
         address = urlsplit(endpoint)
         self._target = (address.hostname or LOOPBACK, address.port or 80)
+        self._delay_seconds = delay_seconds
         self.pulled_bytes = 0
         self.endpoint = ""
         self._connections: set[asyncio.Task[None]] = set()
@@ -49,8 +53,8 @@ class CountingProxy:
         await asyncio.get_running_loop().sock_connect(upstream, self._target)
         server_reader, server_writer = await asyncio.open_connection(sock=upstream, limit=BUFFER_BYTES)
         ways = [
-            asyncio.create_task(self._pass(reader, server_writer, count=False)),
-            asyncio.create_task(self._pass(server_reader, writer, count=True)),
+            asyncio.create_task(self._ask(reader, server_writer)),
+            asyncio.create_task(self._answer(server_reader, writer)),
         ]
         # Whichever side hangs up first ends both: nobody reads on.
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -59,9 +63,16 @@ class CountingProxy:
         for each in (writer, server_writer):
             each.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool) -> None:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(BUFFER_BYTES):
+                await asyncio.sleep(self._delay_seconds)
+                writer.write(data)
+                await writer.drain()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(BUFFER_BYTES):
                 writer.write(data)
                 await writer.drain()
-                self.pulled_bytes += len(data) if count else 0
+                self.pulled_bytes += len(data)

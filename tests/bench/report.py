@@ -5,14 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from clip_shared.events import CutMode
 from tests.bench.cases import LONG, SHORT, Case
-from tests.bench.run import MEBIBYTE, About, Spread, Target, mebibytes, shown, table, targets_table
+from tests.bench.run import About, Spread, mebibytes, shown, table
 
 CUTTER, BARE, MOVIEPY = "cutter", "ffmpeg", "moviepy"
-TARGET_SECONDS = 30
-# Times of bare ffmpeg and upload that a whole job may take.
-MOST = {CutMode.COPY: 1.5, CutMode.EXACT: 1.05}
 HEADER = (
     "mode", "picture", "source", "clip", "runs", "cutter", "ffmpeg + upload", "ratio (least, most)",
     "with the bus", "CPU ratio", "faster than MoviePy", "clips/s per core", "peak RSS", "pulled ÷ stored",
@@ -66,8 +62,7 @@ class Result:
     @property
     def cpu_ratio(self) -> Spread | None:
         """The cutter's CPU time over bare ffmpeg's, pair by pair."""
-        pairs = zip(self.runs[CUTTER], self.runs[BARE], strict=True)
-        return Spread.of(ours.cpu_seconds / bare.cpu_seconds for ours, bare in pairs)
+        return Spread.of(ours.cpu_seconds / bare.cpu_seconds for ours, bare in self._pairs())
 
     @property
     def times_faster_than_moviepy(self) -> Spread | None:
@@ -91,8 +86,11 @@ class Result:
         return self.traffic.pulled_bytes / self.traffic.stored_bytes
 
     def _over_bare(self, seconds: Any) -> Spread | None:
-        pairs = zip(self.runs[CUTTER], self.runs[BARE], strict=True)
-        return Spread.of(seconds(ours) / bare.seconds for ours, bare in pairs)
+        return Spread.of(seconds(ours) / bare.seconds for ours, bare in self._pairs())
+
+    def _pairs(self) -> Sequence[tuple[Run, Run]]:
+        """Return both runs of each round; no rounds where bare ffmpeg took no part."""
+        return [] if self.case.far else list(zip(self.runs[CUTTER], self.runs[BARE], strict=True))
 
 
 def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
@@ -114,14 +112,13 @@ def _is_twin(short: Case, long: Case) -> bool:
 
 
 def summary(results: Sequence[Result], about: About) -> str:
-    """What stands in the documentation: command, machine, figures, cost by the VOD's length, and targets."""
+    """Return what stands in the documentation: command, machine, figures, and cost by the VOD's length."""
     long = ", ".join(f"{name} {shown(spread, 2)}" for name, spread in long_over_short(results).items())
     return "\n\n".join(
         [
             about.sentence(),
             table(HEADER, *map(_row, results), texts=4),
             *([f"6 hours ÷ 10 minutes, the cutter's time: {long}."] if long else []),
-            targets_table(targets(results)),
         ]
     )
 
@@ -130,7 +127,7 @@ def _row(result: Result) -> tuple[str, ...]:
     case = result.case
     moviepy = result.times_faster_than_moviepy
     return (
-        *(str(case.mode), case.picture, case.source, f"{case.seconds} s{', first' if case.first else ''}"),
+        *(str(case.mode), case.picture, case.source, case.clip),
         str(len(result.runs[CUTTER])),
         *(_seconds(result.seconds(CUTTER)), _seconds(result.seconds(BARE))),
         *(shown(result.ratio, 2), _median(result.ratio_with_bus), _median(result.cpu_ratio)),
@@ -147,32 +144,6 @@ def _seconds(value: float | None) -> str:
 
 def _median(spread: Spread | None) -> str:
     return "" if spread is None else f"{spread.median:.2f}"
-
-
-def targets(results: Sequence[Result]) -> list[Target]:
-    """What was promised, of clips of half a minute."""
-    half_minutes = [each for each in results if each.case.seconds == TARGET_SECONDS]
-    long = long_over_short(half_minutes)
-    memory = max((each.peak_rss_bytes for each in results), default=None)
-    return [
-        *(_ratio_target(each) for each in half_minutes if each.case.source == SHORT),
-        *(
-            Target(f"{each.case.name}, MoviePy ÷ cutter", 50, spread.median, at_least=True)
-            for each in half_minutes
-            if (spread := each.times_faster_than_moviepy)
-        ),
-        *(
-            Target(f"{name}, from 6 hours ÷ from 10 minutes", 1.3, spread.median)
-            for name, spread in long.items()
-        ),
-        Target("the worker's peak RSS, MiB", 120, memory / MEBIBYTE if memory else None),
-    ]
-
-
-def _ratio_target(result: Result) -> Target:
-    ratio = result.ratio
-    what = f"{result.case.name}, cutter ÷ ffmpeg + upload"
-    return Target(what, MOST[result.case.mode], ratio.median if ratio else None)
 
 
 def as_dict(results: Sequence[Result]) -> dict[str, Any]:

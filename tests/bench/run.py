@@ -41,12 +41,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """A bound for a figure; ``at_least``: it must not be lower, else not higher. No figure: not measured."""
+    """A bound for a figure; ``at_least``: it must not be lower, else not higher. No figure: not measured.
+
+    ``before``: the figure of an earlier version, where there is one to compare with.
+    """
 
     what: str
     bound: float
     found: float | None
     at_least: bool = False
+    before: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -56,11 +60,11 @@ class Target:
         holds = self.found >= self.bound if self.at_least else self.found <= self.bound
         return "met" if holds else "**missed**"
 
-    def cells(self) -> tuple[str, str, str]:
-        """Its row in a table."""
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return its row in a table: what is bounded, before, now, and the verdict."""
         sign = "≥" if self.at_least else "≤"
-        found = "" if self.found is None else f"{self.found:.2f}"
-        return f"{self.what} {sign} {self.bound:g}", found, self.verdict
+        before, found = ("" if each is None else f"{each:.2f}" for each in (self.before, self.found))
+        return f"{self.what} {sign} {self.bound:g}", before, found, self.verdict
 
 
 @dataclass
@@ -133,8 +137,11 @@ def table(*rows: Sequence[str], texts: int = 1) -> str:
 
 
 def targets_table(targets: Sequence[Target]) -> str:
-    """Whether the figures are as good as they should be."""
-    return table(("target", "measured", ""), *(target.cells() for target in targets))
+    """Return whether the figures are as good as they should be, and what they were where that is known."""
+    rows = [("target", "before", "measured", ""), *(target.cells() for target in targets)]
+    if all(target.before is None for target in targets):
+        return table(*((what, found, verdict) for what, _, found, verdict in rows))
+    return table(*rows)
 
 
 def shown(spread: Spread | None, digits: int = 0, unit: str = "") -> str:

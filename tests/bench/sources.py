@@ -2,7 +2,8 @@
 
 The picture zooms into a fractal under noise, at a constant bit rate, with keyframes every two seconds and
 two B-frames, as streaming software sends it. The container is MP4 with its index at the end, as ffmpeg
-writes it from a stream: the hardest case for a reader, and one that grows with the recording.
+writes it from a stream: the hardest case for a reader, and one that grows with the recording. Of fragmented
+MP4 it is a recording that was broken off: fragments of a second each, and nowhere a list of them.
 """
 
 from pathlib import Path
@@ -17,6 +18,10 @@ LOOP_SECONDS = 8  # 375 whole AAC frames: picture and sound stay together
 SIZES = {"720p60": "1280:720", "1080p60": "1920:1080"}
 MEGABITS = {"720p60": 3, "1080p60": 5}
 PART_BYTES = 64 * 1024 * 1024
+FRAGMENTS = (
+    *("-movflags", "+empty_moov+default_base_moof+skip_trailer", "-frag_duration", 1_000_000),
+    *("-min_frag_duration", 1_000_000),
+)
 
 
 def encode_loop(folder: Path, picture: str) -> Path:
@@ -36,9 +41,10 @@ def encode_loop(folder: Path, picture: str) -> Path:
     return path
 
 
-def lengthen(loop: Path, seconds: int, target: Path) -> None:
+def lengthen(loop: Path, seconds: int, target: Path, *, fragmented: bool = False) -> None:
     """Repeat a loop without encoding it again."""
-    _ffmpeg("-stream_loop", seconds // LOOP_SECONDS, "-i", loop, "-t", seconds, "-c", "copy", target)
+    form = FRAGMENTS if fragmented else ()
+    _ffmpeg("-stream_loop", seconds // LOOP_SECONDS, "-i", loop, "-t", seconds, "-c", "copy", *form, target)
 
 
 def move_to_storage(path: Path, s3: "S3Client", bucket: str, key: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from clip_shared.events import CutMode
-from tests.bench.cases import LONG, SHORT, Case, full
+from tests.bench.cases import FRAGMENTED, LONG, SHORT, Case, full
 from tests.bench.report import (
     BARE,
     CUTTER,
@@ -15,9 +15,9 @@ from tests.bench.report import (
     as_dict,
     long_over_short,
     summary,
-    targets,
 )
-from tests.bench.run import About, Spread, replace_figures
+from tests.bench.run import About, Spread, Target, replace_figures, targets_table
+from tests.bench.targets import CPU_RATIOS, FASTER_THAN_MOVIEPY, LONG_OVER_SHORT, RATIOS, targets
 
 CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3, moviepy=1)
 RESULT = Result(
@@ -29,6 +29,7 @@ RESULT = Result(
     },
     Traffic(pulled_bytes=120, stored_bytes=100),
 )
+FAR_RUNS = {CUTTER: [Run(1, 0.5, 1, 50), Run(2, 0.5, 1, 50)], BARE: [], MOVIEPY: []}
 
 
 def test_ratios_are_of_pairs_not_of_medians() -> None:
@@ -63,17 +64,43 @@ def test_the_table_has_a_cell_for_each_heading() -> None:
     assert as_dict([RESULT])["cases"][0]["pulled_per_stored"] == pytest.approx(1.2)
 
 
-def test_targets_are_of_half_a_minute_and_of_all_memory() -> None:
-    other = replace(RESULT, case=replace(CASE, seconds=10, moviepy=0))
+def test_targets_are_of_some_cases_and_of_all_memory() -> None:
+    other = replace(RESULT, case=replace(CASE, seconds=45, moviepy=0))
     exact = replace(RESULT, case=replace(CASE, mode=CutMode.EXACT), runs={**RESULT.runs, MOVIEPY: []})
-    found = {target.what: (target.bound, target.found) for target in targets([RESULT, other, exact])}
-    assert found == {
-        "copy 720p60 10 min 30 s, cutter ÷ ffmpeg + upload": (1.5, 2),
-        "exact 720p60 10 min 30 s, cutter ÷ ffmpeg + upload": (1.05, 2),
-        "copy 720p60 10 min 30 s, MoviePy ÷ cutter": (50, 50),
-        "the worker's peak RSS, MiB": (120, 70 / 2**20),
-    }
+    far = replace(RESULT, case=replace(CASE, source=FRAGMENTED, first=True, far=True), runs=FAR_RUNS)
+    found = [(target.what, target.bound, target.found) for target in targets([RESULT, other, exact, far])]
+    assert found == [
+        ("copy 720p60 10 min 30 s, cutter ÷ ffmpeg + upload", 0.8, 2),
+        ("exact 720p60 10 min 30 s, cutter ÷ ffmpeg + upload", 1.03, 2),
+        ("copy 720p60 10 min 30 s, CPU, cutter ÷ ffmpeg + upload", 1, 2),
+        ("copy 720p60 6 h fragmented 30 s, first, far, seconds", 2, 1.5),
+        ("copy 720p60 10 min 30 s, MoviePy ÷ cutter", 50, 50),
+        ("the worker's peak RSS, MiB", 110, 70 / 2**20),
+    ]
     assert [target.verdict for target in targets([])] == ["not measured"]
+
+
+def test_every_target_is_of_a_case_that_is_measured() -> None:
+    cases = [replace(RESULT, case=case) for case in full(moviepy=True, every=False)]
+    names = {each.case.name for each in cases}
+    assert {*RATIOS, *CPU_RATIOS, *FASTER_THAN_MOVIEPY} <= names
+    assert set(LONG_OVER_SHORT) <= set(long_over_short(cases))
+
+
+def test_what_was_before_has_a_column_where_it_is_known() -> None:
+    new, old = Target("a", 2, 1), Target("b", 1, 2, before=3)
+    assert targets_table([new]).splitlines()[2] == "| a ≤ 2 | 1.00 | met |"
+    assert targets_table([new, old]).splitlines()[2:] == [
+        "| a ≤ 2 |  | 1.00 | met |",
+        "| b ≤ 1 | 3.00 | 2.00 | **missed** |",
+    ]
+
+
+def test_bare_ffmpeg_takes_no_part_where_the_storage_is_far() -> None:
+    far = replace(RESULT, case=replace(CASE, far=True), runs=FAR_RUNS)
+    assert (far.ratio, far.cpu_ratio, far.seconds(CUTTER)) == (None, None, 1.5)
+    about = About("cutter", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load_at_start": 0})
+    assert "30 s, far" in summary([far], about)
 
 
 def test_figures_replace_figures_and_nothing_else(tmp_path: Path) -> None:
