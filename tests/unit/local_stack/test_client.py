@@ -64,8 +64,9 @@ def test_a_token_is_what_the_gateway_asks_for() -> None:
 def test_outcomes_are_told_apart() -> None:
     assert read_outcome(record(AVAILABLE)) == Outcome("highlight-1")
     assert read_outcome(record(SKIPPED)) == Outcome("highlight-1", "There is no such recording.")
-    dead = record(SKIPPED, topic="highlight-detected.dlq", headers=[("dlq_error", b"unknown profile")])
-    assert read_outcome(dead) == Outcome("highlight-1", "unknown profile")
+    for topic in ("highlight-detected.dlq", "highlight-encodings.dlq"):
+        dead = record(SKIPPED, topic=topic, headers=[("dlq_error", b"unknown profile")])
+        assert read_outcome(dead) == Outcome("highlight-1", "unknown profile")
 
 
 @pytest.mark.parametrize("changes", [{"value": b"{"}, {"headers": []}, {"value": None}])
