@@ -238,6 +238,7 @@ class Cutter:
             start=fitted.start - begin,
             end=fitted.end - begin,
             rate=rules.steady_rate(fitted),
+            is_damaged=any(part.damages for part in parts),
         )
         await self._ffmpeg.encode(encoding, output)
         movie = await asyncio.to_thread(_read_back, output)

@@ -86,6 +86,8 @@ class Encoding:
             tuple: the clip has none of that kind.
         start, end: what of it becomes the clip, in seconds of the file's time line.
         rate: pictures a second, where those that stay on screen are to be repeated; None: they are not.
+        is_damaged: pictures are missing or broken. What a decoder makes of that depends on its threads, and
+            the order in which they run: it gets one, so that the same VOD gives the same clip.
     """
 
     source: Path
@@ -94,6 +96,7 @@ class Encoding:
     start: float
     end: float
     rate: Fraction | None = None
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,11 @@ def _encoded_video(encoding: Encoding, sketch: Sketch, threads: int) -> Any:
         else ffmpeg.filter([part.filter("settb", "AVTB") for part in parts], "interleave", len(parts))
     )
     placed = merged.filter("setpts", f"if(eq(N,0),0,max(PTS-{_seconds(encoding.start)}/TB,0))")
-    return placed if encoding.rate is None else placed.filter("fps", str(encoding.rate), start_time=0)
+    if encoding.rate is None:
+        return placed
+    # The last one would be repeated for as long as the output takes it.
+    length = _seconds(encoding.end - encoding.start)
+    return placed.filter("fps", str(encoding.rate), start_time=0).filter("trim", end=length)
 
 
 def _encoded_audio(encoding: Encoding, threads: int) -> Any:
@@ -220,7 +227,10 @@ def _encoded_audio(encoding: Encoding, threads: int) -> Any:
 def _trimmed(how: str, encoding: Encoding, index: int, start: float, threads: int) -> Any:
     """Return what is decoded of a stream, from ``start`` to the end."""
     source = Input.of_file(encoding.source)
-    stream = ffmpeg.input(source.location, **{f"threads:{index}": threads, "copyts": None} | source.options())
+    decoders = 1 if encoding.is_damaged else threads
+    stream = ffmpeg.input(
+        source.location, **{f"threads:{index}": decoders, "copyts": None} | source.options()
+    )
     return stream[str(index)].filter(how, start=_seconds(start), end=_seconds(encoding.end))
 
 
