@@ -27,11 +27,12 @@ def deep(platform: Platform, vod: Path, tmp_path: Path) -> str:
 
 
 def encoders(platform: Platform) -> list[psutil.Process]:
-    """The programs at work on the scratch disk that let others go first."""
+    """The programs that encode on the scratch disk, and let others go first."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "nice"])
-        if str(platform.scratch) in " ".join(process.info["cmdline"] or ())
+        if str(platform.scratch) in (told := " ".join(process.info["cmdline"] or ()))
+        and "libx264" in told
         and process.info["nice"] == os.nice(0) + ENCODING_NICENESS
     ]
 
