@@ -1,8 +1,10 @@
 """The harness itself: it repeats its inputs, and sees what a reader must not do."""
 
+import gc
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -75,10 +77,14 @@ def wait(seconds: float) -> None:
 
 
 def test_files_that_stay_open_are_seen(tmp_path: Path) -> None:
+    gc.collect()  # what tests before have left open would be closed meanwhile
     watch = Watch(max_mebibytes=1024)
     watch.check()
-    with (tmp_path / "file").open("wb"), pytest.raises(Leak, match="open files"):
-        watch.check()
+    with ExitStack() as files:
+        for number in range(20):
+            files.enter_context((tmp_path / str(number)).open("wb"))
+        with pytest.raises(Leak, match="open files"):
+            watch.check()
 
 
 def test_memory_that_is_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -459,7 +459,7 @@ class TestWhatIsSeenOfIt:
             raise KafkaError("broken for good")
 
         async with running(bus):
-            await until(lambda: bool(bus._consumers()))
+            await until(lambda: any(each._fetcher for each in bus._consumers()))  # it has joined
             await bus.check_alive()
             # No broker breaks a client for good on demand.
             if trouble == "producer":
