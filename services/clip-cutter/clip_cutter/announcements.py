@@ -11,6 +11,7 @@ from clip_cutter.storage import MAX_REASON, Note, StoredClip
 from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.events import (
     ClipCreated,
+    ClipOrigin,
     ClipSkipped,
     CutReceipt,
     EncodingRequested,
@@ -103,6 +104,8 @@ def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
         poster=PosterObject(bucket=clip.bucket, key=keys.poster),
         duration_seconds=note.duration_seconds,
         cut_receipt=note.cut_receipt,
+        source=event.data.source,
+        origin=ClipOrigin.DETECTOR,
     )
     return Event[ClipCreated].new(
         data,

@@ -24,6 +24,7 @@ from clip_cutter.domain.policy import Window, damaged, too_large, unreadable
 from clip_cutter.ffmpeg.commands import Encoding
 from clip_cutter.ffmpeg.run import Ffmpeg, ToolFailed
 from clip_cutter.scratch import Job
+from clip_cutter.threads import in_thread
 from clip_shared.events import CutMode, TrackFate
 
 log = structlog.get_logger()
@@ -174,7 +175,7 @@ class Cutter:
         try:
             # Both have ended when this has, also when one fails: the next attempt works in the same folder.
             async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.to_thread(_check_written, cut))
+                group.create_task(in_thread(_check_written, cut))
                 group.create_task(self._make_poster(cut))
         except ExceptionGroup as failures:
             raise _as_bad(failures.exceptions[0]) from failures
@@ -182,7 +183,7 @@ class Cutter:
 
     async def _make_poster(self, cut: Cut) -> None:
         moments = _poster_moments(cut)
-        keyframe = await asyncio.to_thread(_write_keyframe, cut, moments[0]) if moments else None
+        keyframe = await in_thread(_write_keyframe, cut, moments[0]) if moments else None
         errors = await self._ffmpeg.poster(cut.video, cut.clip.poster, moments, keyframe)
         if errors and cut.plan.mode is CutMode.COPY:
             await self._check_decodes(cut.video)
@@ -215,7 +216,7 @@ class Cutter:
         await job.reserve(size)
         tracks = tuple(map(_named_for_all_players, tracks))
         video = job.folder / "clip.mp4"
-        await asyncio.to_thread(write, video, tracks, fitted.start, fitted.end)
+        await in_thread(write, video, tracks, fitted.start, fitted.end)
         return Cut(video, excerpt, fitted, plan, tracks, _size(video))
 
     async def _encode(self, fitted: Fitted, plan: Plan, job: Job) -> dict[Kind, Track]:
@@ -230,7 +231,7 @@ class Cutter:
         begin = min(part.seconds(min(sample.shown for sample in part.samples)) for part in parts)
         await job.reserve(_bytes_of(parts) + int(fitted.seconds * ENCODED_BIT_RATE / 8))
         source, output = job.folder / "encode-source.mp4", job.folder / "encoded.mp4"
-        await asyncio.to_thread(write, source, parts, begin, _end_of(parts))
+        await in_thread(write, source, parts, begin, _end_of(parts))
         encoding = Encoding(
             source,
             video=tuple(range(len(videos))),

@@ -24,6 +24,7 @@ from clip_shared.envelope import from_record, to_record
 from clip_shared.errors import TransientError
 from clip_shared.events import (
     ClipCreated,
+    ClipOrigin,
     ClipSkipped,
     CutMode,
     EncodingRequested,
@@ -227,6 +228,7 @@ async def test_a_highlight_goes_one_way(lane: Any) -> None:
     ]
     (created,) = stage.published
     assert isinstance(created.data, ClipCreated)
+    assert (created.data.source, created.data.origin) == (highlight().data.source, ClipOrigin.DETECTOR)
     receipt = created.data.cut_receipt
     assert (receipt.mode, receipt.actual_start_seconds, receipt.actual_end_seconds) == (CutMode.COPY, 5, 8)
     assert receipt.audio is not None

@@ -23,6 +23,7 @@ from clip_cutter.containers.stream import Demuxer, History, Stream
 from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, Survey, Surveyor
 from clip_cutter.domain.policy import Window, clock
 from clip_cutter.scratch import Job
+from clip_cutter.threads import in_thread
 from clip_cutter.vods.source import CHUNK_BYTES, Source
 
 CONTAINERS: Sequence[Callable[[bytes], Stream]] = (TransportStream.read, Flv.read)
@@ -69,7 +70,7 @@ class StreamedVod:
             output, begin.offset, self.survey.line, await self._heads(source, begin)
         )
         await job.reserve(len(begin.data))
-        await asyncio.to_thread(_feed_all, demuxer, begin.data)
+        await in_thread(_feed_all, demuxer, begin.data)
         offset, reads = begin.offset + len(begin.data), 0
         while offset < self.size_bytes and (left := _left(demuxer, window)) > 0:
             size = int(left * begin.pace * SPARE) + SPARE_BYTES
