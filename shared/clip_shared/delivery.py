@@ -40,6 +40,8 @@ MAX_UNKNOWN_ERRORS = 5
 MAX_DEADLINES = 2
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
+# Of the time after which a message is given up: an hour of six. See Retry.note_others.
+QUIET_SHARE = 1 / 6
 MAX_DOUBLINGS = 10
 # A retry that goes on for longer makes a service's readiness degraded.
 OLD_RETRY_SECONDS = 600.0
@@ -254,7 +256,8 @@ class Delivery:
     async def _give_up(self, record: ConsumerRecord, retry: Retry, error: Exception) -> Exception | None:
         """Return an error where this message meets no outage: an outage stops the others as well."""
         partition = TopicPartition(record.topic, record.partition)
-        retry.note_others(await self._partitions[record.topic].committed_elsewhere(partition))
+        others = await self._partitions[record.topic].committed_elsewhere(partition)
+        retry.note_others(others, quiet_seconds=self.give_up_after_seconds * QUIET_SHARE)
         if retry.alone_seconds < self.give_up_after_seconds:
             return None
         hours = retry.alone_seconds / 3600

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-# Other messages succeed at least this often, or nothing is known about an outage.
-QUIET_SECONDS = 3600.0
-
 Position = tuple[str, int, int]
 
 
@@ -33,15 +30,21 @@ class Retry:
     _others: int | None = None
     _others_moved_at: float = float("-inf")
 
-    def note_others(self, committed: int | None) -> None:
-        """Take what other partitions have committed by now (None: unknown), after a further failure."""
+    def note_others(self, committed: int | None, *, quiet_seconds: float) -> None:
+        """Take what other partitions have committed by now (None: unknown), after a further failure.
+
+        Args:
+            committed: the sum of their offsets.
+            quiet_seconds: others succeed at least this often, or nothing is known about an outage. Nothing
+                is known of a longer time between two attempts either: no more than this of it counts.
+        """
         now = time.monotonic()
         if committed is not None:
             if self._others is not None and committed > self._others:
                 self._others_moved_at = now
             self._others = committed
-        if now - self._others_moved_at <= QUIET_SECONDS:
-            self.alone_seconds += now - self._latest
+        if now - self._others_moved_at <= quiet_seconds:
+            self.alone_seconds += min(now - self._latest, quiet_seconds)
         self._latest = now
 
 

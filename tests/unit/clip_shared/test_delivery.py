@@ -9,7 +9,7 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from clip_shared.deaths import Mark
 from clip_shared.delivery import DeadLetterLimit
 from clip_shared.partitions import Partitions
-from clip_shared.retries import QUIET_SECONDS, Retries
+from clip_shared.retries import Retries
 from clip_shared.trouble import SAME_TROUBLE_SECONDS, Trouble
 
 
@@ -53,6 +53,9 @@ def test_a_trouble_is_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     assert trouble.seconds() == 0
 
 
+HOUR = 3600.0
+
+
 class TestAloneSeconds:
     """For how long a message has failed while others of its topic succeeded."""
 
@@ -65,33 +68,41 @@ class TestAloneSeconds:
     def test_it_grows_while_others_succeed(self, clock: list[float]) -> None:
         retry = Retries().count(("a", 0, 5))
         for others in range(11):
-            retry.note_others(others)
+            retry.note_others(others, quiet_seconds=HOUR)
             clock[0] += 30
         assert retry.alone_seconds == 300
 
     def test_an_outage_stops_everybody_and_so_the_count(self, clock: list[float]) -> None:
         retry = Retries().count(("a", 0, 5))
-        retry.note_others(7)
+        retry.note_others(7, quiet_seconds=HOUR)
         for _ in range(2000):
             clock[0] += 30
-            retry.note_others(7)
+            retry.note_others(7, quiet_seconds=HOUR)
         assert retry.alone_seconds == 0
 
     def test_after_the_last_success_of_others_it_goes_on_for_an_hour_only(self, clock: list[float]) -> None:
         retry = Retries().count(("a", 0, 5))
-        retry.note_others(7)
+        retry.note_others(7, quiet_seconds=HOUR)
         clock[0] += 30
-        retry.note_others(8)
+        retry.note_others(8, quiet_seconds=HOUR)
         for _ in range(2000):
             clock[0] += 30
-            retry.note_others(8)
-        assert retry.alone_seconds == pytest.approx(QUIET_SECONDS, abs=60)
+            retry.note_others(8, quiet_seconds=HOUR)
+        assert retry.alone_seconds == pytest.approx(HOUR, abs=60)
+
+    def test_a_long_time_without_an_attempt_counts_little(self, clock: list[float]) -> None:
+        """Whoever could not even try, because the bus was out, has not failed for so long."""
+        retry = Retries().count(("a", 0, 5))
+        retry.note_others(7, quiet_seconds=5)
+        clock[0] += 60
+        retry.note_others(8, quiet_seconds=5)
+        assert retry.alone_seconds == 5
 
     def test_what_is_not_known_counts_as_no_success(self, clock: list[float]) -> None:
         retry = Retries().count(("a", 0, 5))
         for others in (7, None, 7, None):
             clock[0] += 30
-            retry.note_others(others)
+            retry.note_others(others, quiet_seconds=HOUR)
         assert retry.alone_seconds == 0
 
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from clip_shared import service
 from clip_shared.errors import TransientError
@@ -125,6 +125,34 @@ async def test_every_error_is_a_problem() -> None:
     assert "secret" not in answers["/outage"].text + answers["/bug"].text
     assert answers["/outage"].headers["retry-after"] == "5"
     assert answers["/number?value=x"].json()["problems"][0]["at"] == "query.value"
+
+
+async def test_what_a_path_takes_is_said_of_all_its_routes() -> None:
+    """Whichever route comes first, however deep they are nested, and with HEAD, which no route names."""
+    inner, outer = APIRouter(), APIRouter(prefix="/v1")
+
+    @inner.get("/things/{number}")
+    async def show(number: int) -> int:
+        return number
+
+    @inner.delete("/things/{number}")
+    async def remove(number: int) -> int:
+        return number
+
+    @inner.post("/things")
+    async def add() -> None: ...
+
+    outer.include_router(inner)
+    app = create_api("test")
+    app.include_router(outer)
+    async with client_of(app) as client:
+        refused = [await client.put("/v1/things/1"), await client.delete("/v1/things")]
+        unknown = await client.put("/v1/nothing")
+    assert [(each.status_code, each.headers["allow"]) for each in refused] == [
+        (405, "DELETE, GET, HEAD"),
+        (405, "POST"),
+    ]
+    assert unknown.status_code == 404
 
 
 async def test_the_lifespan_is_entered_and_left() -> None:
