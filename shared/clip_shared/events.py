@@ -177,6 +177,24 @@ class SkipReason(StrEnum):
     STORAGE_NOT_CONFIGURED = "storage_not_configured"
 
 
+class ClipOrigin(StrEnum):
+    """Who asked for a cut."""
+
+    DETECTOR = "detector"
+    OWNER = "owner"
+    IMPORT = "import"
+
+
+class PurgeReason(StrEnum):
+    """Why a clip was purged."""
+
+    EXPIRED = "expired"  # nobody kept it
+    EVICTED = "evicted"  # the account had more than its limit
+    DELETED = "deleted"  # by its owner
+    ERASED = "erased"  # with its account
+    TAKEN_DOWN = "taken_down"  # by the platform
+
+
 class SourceObject(Contract):
     """A VOD: an object in a configured source-storage profile. Never a URL."""
 
@@ -297,6 +315,12 @@ class ClipCreated(HighlightOutcome):
     poster: PosterObject | None = None
     duration_seconds: PositiveSeconds
     cut_receipt: CutReceipt
+    source: SourceObject | None = Field(
+        default=None, description="The VOD that it was cut from; null in events from before this field."
+    )
+    origin: ClipOrigin | None = Field(
+        default=None, description="Who asked for the cut; null in events from before this field: a detector."
+    )
 
 
 class ClipSkipped(HighlightOutcome):
@@ -360,12 +384,43 @@ class ClipPublished(ClipLifecycle):
 
     share_slug: Text
     published_at: Time
+    revision: int | None = Field(default=None, ge=1, description="Which video of the clip is public.")
+    until: Time | None = Field(default=None, description="When it stops being public; null: never by itself.")
+    embed: bool | None = Field(default=None, description="Whether other sites may embed it.")
+    downloadable: bool | None = Field(default=None, description="Whether visitors may download it.")
+    indexable: bool | None = Field(default=None, description="Whether search engines may list it.")
 
 
 class ClipUnpublished(ClipLifecycle):
     """The public page is gone; the clip is kept."""
 
     TYPE: ClassVar[str] = "clip.unpublished.v1"
+
+
+class ClipDeleted(ClipLifecycle):
+    """The owner deleted the clip: nobody can see it any more. It can be restored until it is purged."""
+
+    TYPE: ClassVar[str] = "clip.deleted.v1"
+
+    deleted_at: Time
+    expires_at: Time = Field(description="When it becomes due for the purge.")
+
+
+class ClipRestored(ClipLifecycle):
+    """The owner took a deletion back: the clip is what it was before."""
+
+    TYPE: ClassVar[str] = "clip.restored.v1"
+
+    status: Text = Field(description="What it is again: available, kept or published.")
+    expires_at: Time | None = Field(description="When it expires; null: it is kept or published.")
+
+
+class ClipRenamed(ClipLifecycle):
+    """The owner gave the clip another title."""
+
+    TYPE: ClassVar[str] = "clip.renamed.v1"
+
+    title: Title
 
 
 # An event must fit into a Kafka message, however many clips an account has.
@@ -396,6 +451,9 @@ class ClipPurged(ClipLifecycle):
     TYPE: ClassVar[str] = "clip.purged.v1"
 
     purged_at: Time
+    reason: PurgeReason | None = Field(
+        default=None, description="Why; null in events from before this field."
+    )
 
 
 class ReleaseReason(StrEnum):
@@ -445,6 +503,9 @@ EVENT_TYPES: tuple[type[EventData], ...] = (
     ClipUnkept,
     ClipPublished,
     ClipUnpublished,
+    ClipDeleted,
+    ClipRestored,
+    ClipRenamed,
     ClipExpiring,
     ClipPurged,
     ObjectReleased,
