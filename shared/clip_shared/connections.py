@@ -1,24 +1,26 @@
 """Bounds on the connections of a port: who sends slowly, or nothing, keeps nobody else out.
 
-uvicorn has no time limit for a request that never ends, and its ``limit_concurrency`` counts connections that
-only wait: at the limit it answers 503 to everybody.
+uvicorn has no time limit for a request that never ends, and keeps its head however long it is. Its
+``limit_concurrency`` counts connections that only wait: at the limit it answers 503 to everybody.
 """
 
 import asyncio
 import math
 from typing import Any
 
-import h11
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # For the whole of a request, from the connection or from its first byte to its last.
 RECEIVE_SECONDS = 10.0
 # Longer than reverse proxies keep an idle connection (60 s): else they send requests to one that is closing.
 KEEP_ALIVE_SECONDS = 75
+# What a request line and its headers may have beyond the first piece that arrives. Proxies allow 8 to 32 KiB.
+LONGEST_HEAD_BYTES = 32 * 1024
 
 
-class BoundedConnection(H11Protocol):
+class BoundedConnection(HttpToolsProtocol):
     """A connection that has to send its requests in time, and makes room when there are too many.
 
     ``limit_concurrency`` of the configuration is the number of connections. One more takes the place of the
@@ -29,8 +31,11 @@ class BoundedConnection(H11Protocol):
         super().__init__(config, *arguments, **options)
         self._most, self.limit_concurrency = self.limit_concurrency, None
         self._waiting_since = math.inf
-        self._answered = False  # anything yet: only then may it idle
         self._deadline: asyncio.TimerHandle | None = None
+        self._requests = 0  # that have begun
+        self._unanswered = 0  # those of them whose head is here, and that are not answered yet
+        self._in_head = self._in_body = False  # of the last one: how far it has arrived
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Make room for this connection, and wait for its first request."""
@@ -42,14 +47,62 @@ class BoundedConnection(H11Protocol):
             oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request."""
-        super().data_received(data)
+        """Take a part of a request, or several requests."""
+        requests = self._requests
+        if not self._unanswered and not self._in_body:
+            self._in_head = True  # also by an empty line
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if self._in_head and self._requests == requests:
+            self._head_bytes += len(data)
+        if self._head_bytes > LONGEST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
         self._watch()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            if self.parser.get_method() == b"CONNECT":
+                self.send_400_response("This is no proxy.")
+                return
+            # The parser takes every offer of another protocol, and has no body then. We take none.
+            head, self.parser = self._head_without_offer(), HttpRequestParser(self)
+            self._feed(head + data[offer.args[0] :])
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _head_without_offer(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        headers = (b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"".join([b"%s %s HTTP/%s\r\n" % (method, self.url, version.encode()), *headers, b"\r\n"])
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._requests += 1
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is here: it is worked on while its body comes."""
+        if self.parser.should_upgrade():
+            return
+        super().on_headers_complete()
+        self._in_head, self._in_body = False, True
+        self._unanswered += 1
+
+    def on_message_complete(self) -> None:
+        """The whole of a request is here."""
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._in_body = False
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._answered = True
+        self._unanswered -= 1
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -59,13 +112,13 @@ class BoundedConnection(H11Protocol):
             self._deadline.cancel()
 
     def _watch(self) -> None:
-        theirs = self.conn.their_state
-        if theirs not in {h11.IDLE, h11.SEND_BODY}:
+        # While an earlier request is worked on, the next may take its time.
+        receiving = (self._in_body and self._unanswered <= 1) or (self._in_head and not self._unanswered)
+        if self._unanswered and not receiving:
             self._waiting_since = math.inf
         elif self._waiting_since == math.inf:
             self._waiting_since = self.loop.time()
-        begun = not self._answered or bool(self.conn.trailing_data[0])
-        self._limit(receiving=theirs is h11.SEND_BODY or (theirs is h11.IDLE and begun))
+        self._limit(receiving=receiving or not self._requests)
 
     def _limit(self, *, receiving: bool) -> None:
         if receiving and self._deadline is None:

@@ -17,7 +17,9 @@ class AnswerHead:
             return
 
         async def send_head(message: Message) -> None:
+            scope["method"] = "HEAD"  # for the server, which expects no body then
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+            scope["method"] = "GET"
 
         scope["method"] = "GET"
         scope.setdefault("state", {})["head"] = True

@@ -2,33 +2,19 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from clip_shared.errors import PermanentError, TransientError
 
 RETRY_AFTER_SECONDS = 5
-_SCHEMA = {
-    "type": "object",
-    "required": ["type", "status", "title", "detail"],
-    "properties": {
-        "status": {"type": "integer"},
-        **{name: {"type": "string"} for name in ("type", "title", "detail")},
-    },
-}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": "A problem (RFC 9457)",
-        "content": {"application/problem+json": {"schema": _SCHEMA}},
-    }
-    for status in ("4XX", "5XX")
-}
-"""What the OpenAPI document of an API says of errors."""
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(Exception):
@@ -47,6 +33,27 @@ class Problem(Exception):
         self.title = title or status.phrase
         self.detail = detail
         self.headers = dict(headers or {})
+
+
+class InvalidPart(BaseModel):
+    """A part of a request that is not valid."""
+
+    at: str = Field(description="Where it is, such as query.limit.")
+    problem: str
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str
+    status: int
+    title: str
+    detail: str = Field(description="What happened, for a person.")
+    problems: list[InvalidPart] = Field(
+        default=[], description="Of a request that is not valid: which parts, and why."
+    )
 
 
 class ProblemResponse(JSONResponse):
@@ -78,8 +85,11 @@ def install_problem_handlers(app: FastAPI) -> None:
         return respond(problem)
 
     @app.exception_handler(HTTPException)
-    async def on_http_error(_request: Request, error: HTTPException) -> ProblemResponse:
-        return respond(Problem(HTTPStatus(error.status_code), str(error.detail), headers=error.headers))
+    async def on_http_error(request: Request, error: HTTPException) -> ProblemResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(allowed_methods(request))
+        return respond(Problem(HTTPStatus(error.status_code), str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_request: Request, error: RequestValidationError) -> ProblemResponse:
@@ -104,3 +114,15 @@ def install_problem_handlers(app: FastAPI) -> None:
         detail = "Something that this service depends on is down. Try again shortly."
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return respond(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry))
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods that a request's path can be asked with. Starlette names those of one route alone."""
+    routes = request.app.router.routes
+
+    def is_answered(method: str) -> bool:
+        # HEAD is answered wherever GET is, by AnswerHead.
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    return [method for method in _METHODS if is_answered(method)]

@@ -50,7 +50,9 @@ def launch(folder: Path, source: str = PROGRAM, **environment: str) -> subproces
 
 API_PROGRAM = """
 import asyncio
+import gc
 import clip_shared.connections
+from fastapi import Request
 from clip_shared.service import create_api, create_app, metrics_registry, serve
 from clip_shared.settings import ApiSettings
 
@@ -62,6 +64,19 @@ api = create_api("test-serve")
 async def slow() -> str:
     await asyncio.sleep(1)
     return "done"
+
+@api.get("/slower")
+async def slower() -> str:
+    await asyncio.sleep(2.5)
+    return "done"
+
+@api.get("/frozen")
+async def frozen() -> int:
+    return gc.get_freeze_count()
+
+@api.post("/echo")
+async def echo(request: Request) -> str:
+    return (await request.body()).decode()
 
 def build(_settings):
     return create_app("test-serve", registry=metrics_registry(), checks={}, api=api)
@@ -148,7 +163,11 @@ def is_closed(connection: socket.socket, within_seconds: float) -> bool:
 HALF_A_LINE = b"GET /slow HT"
 HALF_A_HEADER = b"GET /slow HTTP/1.1\r\nHost: x\r\nAccept"
 HALF_A_BODY = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
-PIPELINED = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + HALF_A_LINE
+WHOLE = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+PIPELINED = WHOLE + HALF_A_LINE
+PIPELINED_BODY = WHOLE + HALF_A_BODY
+BODY_TO_BE_READ = HALF_A_BODY.replace(b"/slow", b"/echo")
+EMPTY_LINE = b"\r\n"
 
 
 @pytest.mark.parametrize("most", ["500", "100"])
@@ -169,14 +188,17 @@ def test_half_open_connections_are_closed_and_keep_nobody_out(tmp_path: Path, mo
 
 def test_a_request_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     with running_api(tmp_path) as service:
-        texts = (b"", HALF_A_LINE, HALF_A_HEADER, HALF_A_BODY, PIPELINED)
+        texts = (
+            *(b"", HALF_A_LINE, HALF_A_HEADER, HALF_A_BODY, BODY_TO_BE_READ, PIPELINED, PIPELINED_BODY),
+            *(EMPTY_LINE, WHOLE + EMPTY_LINE),
+        )
         dripping = {text: open_sockets(service, 1, text)[0] for text in texts}
         until = time.monotonic() + 5
         while dripping and time.monotonic() < until:
             time.sleep(0.2)
             for text, connection in list(dripping.items()):
                 try:
-                    connection.sendall(b"x")
+                    connection.sendall(EMPTY_LINE if text.endswith(EMPTY_LINE) else b"x")
                 except OSError:
                     dripping.pop(text).close()
         assert not dripping
@@ -191,6 +213,62 @@ def test_an_idle_connection_stays(tmp_path: Path) -> None:
             assert not is_closed(connection, 2)
             connection.sendall(request)
             assert connection.recv(10_000).startswith(b"HTTP/1.1 404")
+
+
+def test_what_is_worked_on_is_not_cut_off_by_what_comes_next(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        slower = WHOLE.replace(b"/slow", b"/slower")
+        for text in (slower + HALF_A_LINE, slower + HALF_A_BODY):
+            (connection,) = open_sockets(service, 1, text)
+            with connection:
+                connection.settimeout(4)
+                assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
+
+
+def test_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        (connection,) = open_sockets(service, 1, WHOLE + WHOLE.replace(b"/slow", b"/nothing") + WHOLE)
+        connection.settimeout(4)
+        found = b""
+        while found.count(b"HTTP/1.1") < 3 or not found.endswith(b'"done"'):
+            found += connection.recv(10_000)
+        connection.close()
+    assert [part[:3] for part in found.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize("head", [b"GET /" + b"x" * 1000, b"GET / HTTP/1.1\r\nCookie: " + b"x" * 1000])
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path, head: bytes) -> None:
+    with running_api(tmp_path) as service:
+        (connection,) = open_sockets(service, 1, head)
+        with connection, pytest.raises(ConnectionError):  # noqa: PT012 - until it raises
+            for sent in range(1000):  # noqa: B007 - how many it took
+                connection.sendall(b"x" * 10_000)
+                time.sleep(0.001)
+    assert sent < 100
+
+
+def test_an_offer_to_speak_another_protocol_is_passed_over(tmp_path: Path) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
+    with running_api(tmp_path) as service:
+        for _ in range(3):
+            answer = service.api.post("/echo", content=b"a body", headers=offer)
+            assert answer.json() == "a body"
+            assert service.api.get("/nothing", headers=offer).status_code == 404
+            assert service.api.get("/nothing").status_code == 404
+        connections = psutil.Process(service.process.pid).net_connections()
+        assert sum(each.status == psutil.CONN_ESTABLISHED for each in connections) <= 1
+
+
+def test_what_is_there_at_the_start_is_left_out_of_collections(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        assert service.api.get("/frozen").json() > 50_000
+
+
+def test_no_tunnel_is_opened(tmp_path: Path) -> None:
+    with running_api(tmp_path) as service:
+        (connection,) = open_sockets(service, 1, b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        with connection:
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 400")
 
 
 def lines_of(output: str) -> list[dict[str, object]]:
