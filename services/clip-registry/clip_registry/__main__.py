@@ -1,6 +1,7 @@
 """The command line of the registry."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, NoReturn, TypeVar
 
@@ -8,7 +9,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from clip_registry import refused_events
-from clip_registry.app import NAME, build
+from clip_registry.app import NAME, api_document, build
 from clip_registry.database import UnusableDatabase, check_usable, open_engine
 from clip_registry.migrate import migrate as migrate_database
 from clip_registry.settings import DatabaseSettings, Settings
@@ -34,6 +35,12 @@ def serve() -> None:
     except UnusableDatabase as error:
         _refuse(f"cannot start: {error}", exit_code=2)
     serve_app(NAME, Settings, build)
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the internal API. It depends on no setting."""
+    typer.echo(json.dumps(api_document(), indent=2, ensure_ascii=False))
 
 
 @cli.command()

@@ -10,15 +10,18 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from clip_registry.domain import Action, Clip, StoredKey
+from clip_registry.domain import Clip, StoredKey
 from clip_shared.clip_keys import account_of
 from clip_shared.events import (
     ClipAvailable,
+    ClipDeleted,
     ClipExpiring,
     ClipKept,
     ClipLifecycle,
     ClipPublished,
     ClipPurged,
+    ClipRenamed,
+    ClipRestored,
     ClipUnkept,
     ClipUnpublished,
     Event,
@@ -26,6 +29,7 @@ from clip_shared.events import (
     ReleaseReason,
     event_id,
 )
+from clip_shared.registry_api import ClipAction, ClipStatus
 
 SOURCE = "clip-registry"
 
@@ -44,14 +48,23 @@ def available(clip: Clip, traceparent: str | None = None) -> Event[Any]:
     return _lifecycle(clip, data, traceparent)
 
 
-def done(action: Action, clip: Clip) -> Event[Any]:
+def recut(clip: Clip, traceparent: str | None = None) -> Event[Any]:
+    """A clip has another video. Of a deleted one nobody is told that they can watch it."""
+    if clip.status is ClipStatus.DELETED:
+        return _lifecycle(clip, _deleted(clip), traceparent)
+    return available(clip, traceparent)
+
+
+def done(action: ClipAction, clip: Clip) -> Event[Any]:
     """An owner's action took effect."""
     return _lifecycle(clip, _BY_ACTION[action](clip), None)
 
 
 def purged(clip: Clip, *, at: datetime) -> list[Event[Any]]:
     """A clip is gone, and so may its objects be from a moment on."""
-    data = ClipPurged.model_validate({**_identity(clip), "purged_at": clip.purged_at})
+    data = ClipPurged.model_validate(
+        {**_identity(clip), "purged_at": clip.purged_at, "reason": clip.purge_reason}
+    )
     farewell = _lifecycle(clip, data, None)
     return [farewell, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=farewell.id, at=at)]
 
@@ -114,7 +127,16 @@ def _unkept(clip: Clip) -> ClipLifecycle:
 
 def _published(clip: Clip) -> ClipLifecycle:
     return ClipPublished.model_validate(
-        {**_identity(clip), "share_slug": clip.share_slug, "published_at": clip.published_at}
+        {
+            **_identity(clip),
+            "share_slug": clip.share_slug,
+            "published_at": clip.published_at,
+            "revision": clip.published_revision,
+            "until": clip.published_until,
+            "embed": clip.published_embed,
+            "downloadable": clip.published_downloadable,
+            "indexable": clip.published_indexable,
+        }
     )
 
 
@@ -122,9 +144,28 @@ def _unpublished(clip: Clip) -> ClipLifecycle:
     return ClipUnpublished.model_validate(_identity(clip))
 
 
-_BY_ACTION: Mapping[Action, Callable[[Clip], ClipLifecycle]] = {
-    Action.KEEP: _kept,
-    Action.UNKEEP: _unkept,
-    Action.PUBLISH: _published,
-    Action.UNPUBLISH: _unpublished,
+def _deleted(clip: Clip) -> ClipLifecycle:
+    return ClipDeleted.model_validate(
+        {**_identity(clip), "deleted_at": clip.deleted_at, "expires_at": clip.expires_at}
+    )
+
+
+def _restored(clip: Clip) -> ClipLifecycle:
+    return ClipRestored.model_validate(
+        {**_identity(clip), "status": clip.status, "expires_at": clip.expires_at}
+    )
+
+
+def _renamed(clip: Clip) -> ClipLifecycle:
+    return ClipRenamed.model_validate({**_identity(clip), "title": clip.title})
+
+
+_BY_ACTION: Mapping[ClipAction, Callable[[Clip], ClipLifecycle]] = {
+    ClipAction.KEEP: _kept,
+    ClipAction.UNKEEP: _unkept,
+    ClipAction.PUBLISH: _published,
+    ClipAction.UNPUBLISH: _unpublished,
+    ClipAction.DELETE: _deleted,
+    ClipAction.RESTORE: _restored,
+    ClipAction.RENAME: _renamed,
 }

@@ -1,45 +1,45 @@
 """The internal HTTP API, for the gateway and the janitor. Models: :mod:`clip_shared.registry_api`."""
 
-import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from clip_registry.domain import LIVING, Action, Answer, Clip
+from clip_registry.answers import refusals
+from clip_registry.domain import Answer, Clip, PublicationOptions, Wish
 from clip_registry.metrics import Metrics
+from clip_registry.queries_api import REFUSED, REFUSED_OR_UNKNOWN, SLUG, add_feeds, add_queries
+from clip_registry.records import record_of
 from clip_registry.store import Store
-from clip_shared.events import Identifier
 from clip_shared.problems import Problem
 from clip_shared.registry_api import (
-    AccountTotals,
     Actor,
-    ClipPage,
+    BatchOutcome,
+    BatchRequest,
+    BatchResult,
+    BatchResults,
+    ClipAction,
     ClipRecord,
-    ClipStatus,
     ExpirationRequest,
     ExpirationResult,
     ExpiryNoticeRequest,
     ExpiryNoticeResult,
     ObjectKeys,
+    PublishRequest,
+    RenameRequest,
     UnknownObjects,
 )
 
-MAX_PAGE = 200
-DEFAULT_PAGE = 50
-SLUG = re.compile("[A-Za-z0-9_-]{1,64}")
+OF_ACTION = refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
-AccountId = Annotated[Identifier, Path()]
-Position = tuple[datetime, UUID]
+Act = Callable[[Wish, UUID], Awaitable[ClipRecord]]
 
 
 class Caller(StrEnum):
@@ -56,7 +56,9 @@ def create_router(store: Store, metrics: Metrics, tokens: Mapping[Caller, Secret
         APIRouter(dependencies=[Depends(_requires(caller, tokens))])
         for caller in (Caller.GATEWAY, Caller.JANITOR)
     )
-    _add_queries(for_gateway, store)
+    _add_clips(for_gateway, store)
+    add_queries(for_gateway, store.queries)
+    add_feeds(for_gateway, store.feeds)
     _add_actions(for_gateway, store, metrics)
     _add_housekeeping(for_janitor, store, metrics)
     router.include_router(for_gateway)
@@ -85,56 +87,120 @@ def _requires(
     return check
 
 
-def _add_queries(router: APIRouter, store: Store) -> None:
-    @router.get("/clips/{clip_id}")
+def _add_clips(router: APIRouter, store: Store) -> None:
+    @router.get("/clips/{clip_id}", responses=REFUSED_OR_UNKNOWN)
     async def get_clip(clip_id: UUID) -> ClipRecord:
         """One clip; a purged one too."""
         return _record_of(await store.get(clip_id))
 
-    @router.get("/accounts/{account_id}/clips")
-    async def list_clips(
-        account_id: AccountId,
-        status: Annotated[list[ClipStatus] | None, Query()] = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE,
-        cursor: Annotated[str | None, Query(max_length=200)] = None,
-    ) -> ClipPage:
-        """An account's clips, newest first, without those that have expired."""
-        statuses = set(status or LIVING)
-        if ClipStatus.PURGED in statuses:
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Purged clips are not listed.")
-        after = _position_of(cursor) if cursor is not None else None
-        clips = await store.list_clips(account_id, statuses, limit=limit + 1, after=after)
-        page = clips[:limit]
-        return ClipPage(
-            items=tuple(map(_record_of, page)),
-            next_cursor=_cursor_of(page[-1]) if len(clips) > limit else None,
-        )
-
-    @router.get("/accounts/{account_id}/totals")
-    async def totals(account_id: AccountId) -> AccountTotals:
-        """How much of each an account has, without what has expired."""
-        return await store.totals(account_id)
-
-    @router.get("/shares/{slug}")
+    @router.get("/shares/{slug}", responses=refusals(HTTPStatus.NOT_FOUND, HTTPStatus.GONE))
     async def shared(slug: str) -> ClipRecord:
         """The published clip behind a share link."""
-        return _record_of(await store.get_shared(slug) if SLUG.fullmatch(slug) else None)
+        is_slug = SLUG.fullmatch(slug) is not None
+        clip = await store.get_shared(slug) if is_slug else None
+        if clip is None and is_slug and await store.was_given_out(slug):
+            raise Problem(HTTPStatus.GONE, "The clip is not public any more.")
+        return _record_of(clip)
 
 
 def _add_actions(router: APIRouter, store: Store, metrics: Metrics) -> None:
-    def add(action: Action) -> None:
-        @router.post(f"/clips/{{clip_id}}/{action}", name=action)
-        async def act(clip_id: UUID, actor: Actor) -> ClipRecord:
-            decision, clip = await store.act(action, clip_id, actor.account_id)
-            metrics.acted(action, decision)
-            if decision in _REFUSALS:
-                status, detail = _REFUSALS[decision]
-                words = {"action": action, "status": clip.status if clip else None, "cap": store.cap}
-                raise Problem(status, detail.format(**words))
-            return _record_of(clip)
+    async def act(wish: Wish, clip_id: UUID) -> ClipRecord:
+        decision, clip = await store.act(wish, clip_id)
+        metrics.acted(wish.action, decision)
+        if decision in _REFUSALS:
+            status, detail = _REFUSALS[decision]
+            words = {"action": wish.action, "status": clip.status if clip else None, "cap": store.cap}
+            raise Problem(status, detail.format(**words))
+        return _record_of(clip)
 
-    for action in Action:
-        add(action)
+    _add_keeping(router, act)
+    _add_publishing(router, act)
+    _add_deleting(router, act)
+
+    @router.post("/clips/{clip_id}/rename", responses=OF_ACTION)
+    async def rename(clip_id: UUID, request: RenameRequest) -> ClipRecord:
+        """Give it another title."""
+        wish = Wish(action=ClipAction.RENAME, account_id=request.account_id, title=request.title)
+        return await act(wish, clip_id)
+
+    @router.post("/batches", responses=REFUSED)
+    async def batch(request: BatchRequest) -> BatchResults:
+        """Do the same to many clips. Publishing leaves those alone that are public already."""
+        if request.action is ClipAction.RENAME:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Clips are renamed one by one.")
+        acted = await store.act_on_many(_wish_of(request), request.clip_ids)
+        for decision, _ in acted:
+            metrics.acted(request.action, decision)
+        results = (_result_of(*each) for each in zip(request.clip_ids, acted, strict=True))
+        return BatchResults(results=tuple(results))
+
+
+def _add_keeping(router: APIRouter, act: Act) -> None:
+    @router.post("/clips/{clip_id}/keep", responses=OF_ACTION)
+    async def keep(clip_id: UUID, actor: Actor) -> ClipRecord:
+        """Let it never expire. An expired clip can be kept until it is purged."""
+        return await act(Wish(action=ClipAction.KEEP, account_id=actor.account_id), clip_id)
+
+    @router.post("/clips/{clip_id}/unkeep", responses=OF_ACTION)
+    async def unkeep(clip_id: UUID, actor: Actor) -> ClipRecord:
+        """Let it go: a full new retention window begins."""
+        return await act(Wish(action=ClipAction.UNKEEP, account_id=actor.account_id), clip_id)
+
+
+def _add_publishing(router: APIRouter, act: Act) -> None:
+    @router.post("/clips/{clip_id}/publish", responses=OF_ACTION)
+    async def publish(clip_id: UUID, request: PublishRequest) -> ClipRecord:
+        """Make it public, or change how it is."""
+        if request.until is not None and request.until <= datetime.now(UTC):
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "until is in the past.")
+        return await act(_publishing(request), clip_id)
+
+    @router.post("/clips/{clip_id}/unpublish", responses=OF_ACTION)
+    async def unpublish(clip_id: UUID, actor: Actor) -> ClipRecord:
+        """Let its share link die; it stays kept."""
+        return await act(Wish(action=ClipAction.UNPUBLISH, account_id=actor.account_id), clip_id)
+
+
+def _add_deleting(router: APIRouter, act: Act) -> None:
+    @router.post("/clips/{clip_id}/delete", responses=OF_ACTION)
+    async def delete(clip_id: UUID, actor: Actor) -> ClipRecord:
+        """Delete it. Until it is purged it can be restored."""
+        return await act(Wish(action=ClipAction.DELETE, account_id=actor.account_id), clip_id)
+
+    @router.post("/clips/{clip_id}/restore", responses=OF_ACTION)
+    async def restore(clip_id: UUID, actor: Actor) -> ClipRecord:
+        """Take its deletion back: it is what it was."""
+        return await act(Wish(action=ClipAction.RESTORE, account_id=actor.account_id), clip_id)
+
+
+def _publishing(request: PublishRequest, *, republishes: bool = True) -> Wish:
+    return Wish(
+        action=ClipAction.PUBLISH,
+        account_id=request.account_id,
+        options=PublicationOptions(
+            until=request.until,
+            embed=request.embed,
+            downloadable=request.downloadable,
+            indexable=request.indexable,
+        ),
+        republishes=republishes,
+    )
+
+
+def _wish_of(request: BatchRequest) -> Wish:
+    if request.action is ClipAction.PUBLISH:
+        return _publishing(PublishRequest(account_id=request.account_id), republishes=False)
+    return Wish(action=request.action, account_id=request.account_id)
+
+
+def _result_of(clip_id: UUID, acted: tuple[Answer, Clip | None]) -> BatchResult:
+    decision, clip = acted
+    is_hidden = clip is None or decision in {Answer.UNKNOWN, Answer.NOT_OWNER}
+    return BatchResult(
+        clip_id=clip_id,
+        outcome=BatchOutcome(decision),
+        clip=None if is_hidden else _record_of(clip),
+    )
 
 
 _REFUSALS = {
@@ -150,21 +216,21 @@ _REFUSALS = {
 
 
 def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None:
-    @router.post("/expirations")
+    @router.post("/expirations", responses=REFUSED)
     async def expire(request: ExpirationRequest) -> ExpirationResult:
         """Purge what is due. ``more`` with ``expired`` 0: others hold what is left; pause, then ask again."""
         result = await store.expire(request.limit, request.cutoff)
         metrics.expired(result)
         return result
 
-    @router.post("/expiry-notices")
+    @router.post("/expiry-notices", responses=REFUSED)
     async def notify(request: ExpiryNoticeRequest) -> ExpiryNoticeResult:
         """Tell accounts what of theirs expires soon: once for each account and day."""
         result = await store.notify(request.limit, request.since)
         metrics.notified(result)
         return result
 
-    @router.post("/objects/unknown")
+    @router.post("/objects/unknown", responses=REFUSED)
     async def unknown_objects(objects: ObjectKeys) -> UnknownObjects:
         """Those of the objects that no clip owns and no URL can still show, in the order asked."""
         unknown = await store.unknown_objects(objects.bucket, objects.keys)
@@ -175,21 +241,4 @@ def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None
 def _record_of(clip: Clip | None) -> ClipRecord:
     if clip is None:
         raise Problem(HTTPStatus.NOT_FOUND, "There is no such clip.")
-    return ClipRecord.model_validate(asdict(clip))
-
-
-def _cursor_of(clip: Clip) -> str:
-    return urlsafe_b64encode(f"{clip.created_at.isoformat()} {clip.clip_id}".encode()).decode()
-
-
-def _position_of(cursor: str) -> Position:
-    try:
-        created_at, clip_id = urlsafe_b64decode(cursor).decode().split(" ")
-        moment = datetime.fromisoformat(created_at)
-        # As the database will have it. Near the ends of the calendar that overflows.
-        position = moment.astimezone(UTC), UUID(clip_id)
-    except (ValueError, OverflowError) as error:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The cursor is not one of ours.") from error
-    if moment.tzinfo is None:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The cursor is not one of ours.")
-    return position
+    return record_of(vars(clip))

@@ -4,20 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 from fastapi import FastAPI
 
 from clip_registry import api, handlers
 from clip_registry.api import Caller
 from clip_registry.database import open_engine
+from clip_registry.forgetting import keep_forgetting
 from clip_registry.metrics import Metrics, keep_counting
 from clip_registry.outbox import Outbox
 from clip_registry.settings import Settings
 from clip_registry.store import Store
 from clip_shared.bus import Bus
+from clip_shared.openapi import document
 from clip_shared.service import create_api, create_app, metrics_registry
 
 NAME = "clip-registry"
+INFO = {
+    "title": "The registry's internal API",
+    "version": "1",
+    "description": (
+        "For the gateway and the janitor, each with a token of its own. Errors are problems (RFC 9457)."
+        " `HEAD` is answered wherever `GET` is."
+    ),
+}
 # The stop's shares of the grace period: consumers first, then the relay of what they wrote.
 BUS_SHARE = 0.5
 OUTBOX_SHARE = 0.3
@@ -48,6 +59,7 @@ def build(settings: Settings) -> FastAPI:
         engine,
         outbox,
         retention=timedelta(days=settings.clip_retention_days),
+        undo=timedelta(seconds=settings.delete_undo_seconds),
         cap=settings.max_ephemeral_clips_per_account,
         notice_days=settings.expiring_notice_days,
         release_delay=timedelta(seconds=settings.release_delay_seconds),
@@ -56,16 +68,21 @@ def build(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        counting = asyncio.create_task(
-            keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds)
-        )
+        timers = [
+            asyncio.create_task(each)
+            for each in (
+                keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds),
+                keep_forgetting(engine),
+            )
+        ]
         try:
             await outbox.start()
             yield
         finally:
-            counting.cancel()
-            with suppress(asyncio.CancelledError):
-                await counting
+            for timer in timers:
+                timer.cancel()
+                with suppress(asyncio.CancelledError):
+                    await timer
             await outbox.stop()
             await engine.dispose()
             await relay_engine.dispose()
@@ -78,7 +95,7 @@ def build(settings: Settings) -> FastAPI:
         Caller.GATEWAY: settings.registry_gateway_token,
         Caller.JANITOR: settings.registry_janitor_token,
     }
-    internal = create_api(NAME)
+    internal = create_api(NAME, responses={})
     internal.include_router(api.create_router(store, metrics, tokens))
     return create_app(
         NAME,
@@ -89,3 +106,16 @@ def build(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         api=internal,
     )
+
+
+def api_document() -> dict[str, Any]:
+    """The OpenAPI document of the internal API."""
+    settings = Settings.model_validate(
+        {
+            "database_url": "postgresql://nobody@database.example/clips",
+            "kafka_bootstrap_servers": "kafka.example:9092",
+            "registry_gateway_token": "of no gateway at all",
+            "registry_janitor_token": "of no janitor at all",
+        }
+    )
+    return {**document(build(settings).state.api), "info": INFO}

@@ -2,13 +2,13 @@
 
 import structlog
 
-from clip_registry.domain import Cut, Verdict
+from clip_registry.domain import Cut, Skip, Verdict
 from clip_registry.metrics import Metrics
-from clip_registry.store import Offer, Recorded, Store
+from clip_registry.store import Delivery, Recorded, Store
 from clip_shared.bus import Bus, Rejected
 from clip_shared.clip_keys import poster_key, video_key
 from clip_shared.errors import InvalidEvent, PermanentError
-from clip_shared.events import ClipCreated, ClipSkipped, Event, clip_id_for
+from clip_shared.events import ClipCreated, ClipOrigin, ClipSkipped, Event, clip_id_for
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ def subscribe(bus: Bus, store: Store, metrics: Metrics, *, bucket: str | None) -
     """Register the registry's handlers. ``bucket``: the one that clips lie in; None: any."""
 
     async def record(events: list[Event[ClipCreated]]) -> list[Rejected[ClipCreated]]:
-        recorded = await store.record([offer_of(each, bucket) for each in events])
+        recorded = await store.record([delivery_of(each, bucket) for each in events])
         judged = (_judged(*each, metrics) for each in zip(events, recorded, strict=True))
         return [rejected for rejected in judged if rejected is not None]
 
@@ -43,6 +43,7 @@ def subscribe(bus: Bus, store: Store, metrics: Metrics, *, bucket: str | None) -
 
     @bus.subscriber(ClipSkipped, deadline_seconds=SKIP_DEADLINE_SECONDS)
     async def clip_skipped(event: Event[ClipSkipped]) -> None:
+        await store.skips.record(skip_of(event))
         metrics.skipped(event.data.reason)
         log.info("clip skipped", reason=event.data.reason, why=event.data.message)
 
@@ -56,8 +57,24 @@ def _judged(event: Event[ClipCreated], recorded: Recorded, metrics: Metrics) -> 
     return Rejected(event, PermanentError(f"clip {clip_id} belongs to another account"))
 
 
-def offer_of(event: Event[ClipCreated], bucket: str | None = None) -> Offer:
-    """What an event offers. ``bucket``: the one that it must lie in; None: any.
+def skip_of(event: Event[ClipSkipped]) -> Skip:
+    """What an event says of a highlight."""
+    data = event.data
+    return Skip(
+        stream_highlight_id=data.stream_highlight_id,
+        twitch_account_id=data.twitch_account_id,
+        source_vod_id=data.source_vod_id,
+        kind=data.kind,
+        reason=data.reason,
+        message=data.message,
+        highlight_event_id=data.highlight_event_id,
+        highlight_detected_at=data.highlight_detected_at,
+        skipped_at=event.time,
+    )
+
+
+def delivery_of(event: Event[ClipCreated], bucket: str | None = None) -> Delivery:
+    """The cut that an event brings. ``bucket``: the one that it must lie in; None: any.
 
     Raises:
         InvalidEvent: its parts do not belong together, or its objects are not those of a clip. They may be
@@ -90,7 +107,9 @@ def offer_of(event: Event[ClipCreated], bucket: str | None = None) -> Offer:
         file_size_bytes=data.object.size_bytes,
         duration_seconds=data.duration_seconds,
         cut_receipt=data.cut_receipt.model_dump(mode="json"),
+        source=data.source.model_dump(mode="json") if data.source else None,
+        origin=data.origin or ClipOrigin.DETECTOR,
         highlight_event_id=data.highlight_event_id,
         highlight_detected_at=data.highlight_detected_at,
     )
-    return Offer(cut, event_id=event.id, traceparent=event.traceparent)
+    return Delivery(cut, event_id=event.id, traceparent=event.traceparent)

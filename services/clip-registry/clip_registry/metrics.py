@@ -6,11 +6,11 @@ import time
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from clip_registry.domain import Action, Answer
+from clip_registry.domain import Answer
 from clip_registry.store import Figures, Recorded, Store
 from clip_shared.errors import TransientError
 from clip_shared.events import SkipReason
-from clip_shared.registry_api import ExpirationResult, ExpiryNoticeResult
+from clip_shared.registry_api import ClipAction, ExpirationResult, ExpiryNoticeResult
 
 log = structlog.get_logger()
 
@@ -48,7 +48,9 @@ class Metrics:
             buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 21600),
             registry=registry,
         )
-        self._by_status = Gauge("clips_by_status", "Living clips by status.", ["status"], registry=registry)
+        self._by_status = Gauge(
+            "clips_by_status", "Clips by status, without purged ones.", ["status"], registry=registry
+        )
         self._overdue = Gauge(
             "clips_overdue", "Clips that have expired and are not purged.", registry=registry
         )
@@ -74,7 +76,7 @@ class Metrics:
         """Count a clip-created event that was dead-lettered."""
         self._transitions.labels("cut", "refused").inc()
 
-    def acted(self, action: Action, answer: Answer) -> None:
+    def acted(self, action: ClipAction, answer: Answer) -> None:
         """Count what an owner asked for."""
         self._transitions.labels(action, answer).inc()
 

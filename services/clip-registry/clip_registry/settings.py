@@ -55,6 +55,13 @@ class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
     max_ephemeral_clips_per_account: int | None = Field(
         default=None, ge=1, description="Most unkept clips per account; unset: no limit."
     )
+    delete_undo_seconds: float = Field(
+        default=600,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds for which a deleted clip can be restored; then it is due to be purged.",
+    )
     expiring_notice_days: int = Field(
         default=1,
         ge=0,

@@ -9,9 +9,10 @@ Every method raises TransientError when the database is away, and PermanentError
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -20,33 +21,43 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import announcements
 from clip_registry import statements as sql
-from clip_registry.database import transaction
+from clip_registry.database import for_queries, reading, transaction
 from clip_registry.domain import (
+    LETTING_GO,
     LIVING,
-    Action,
     Answer,
     Clip,
     Cut,
-    Revision,
     StoredKey,
     Verdict,
+    Wish,
     answer,
     judge,
+    offer_of,
     released_by_cut,
     unwatched_at,
 )
+from clip_registry.feeds import Feeds
 from clip_registry.outbox import Outbox
+from clip_registry.queries import Queries
+from clip_registry.skips import Skips
 from clip_shared.clip_keys import clip_of
 from clip_shared.errors import PermanentError
-from clip_shared.events import Event, ReleaseReason
-from clip_shared.registry_api import AccountTotals, ClipStatus, ExpirationResult, ExpiryNoticeResult
+from clip_shared.events import ClipOrigin, Event, PurgeReason, ReleaseReason
+from clip_shared.registry_api import ClipAction, ClipStatus, ExpirationResult, ExpiryNoticeResult
 
 SLUG_BYTES = 16
 _CLIP_FIELDS = tuple(field.name for field in fields(Clip))
+_ENUMS: Mapping[str, Callable[[str], StrEnum]] = {
+    "status": ClipStatus,
+    "deleted_from": ClipStatus,
+    "purge_reason": PurgeReason,
+    "origin": ClipOrigin,
+}
 
 
 @dataclass(frozen=True)
-class Offer:
+class Delivery:
     """A cut, and the event that brought it."""
 
     cut: Cut
@@ -56,7 +67,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of an offer, and the clip as it is now."""
+    """What became of a delivered cut, and the clip as it is now."""
 
     verdict: Verdict
     clip: Clip
@@ -77,6 +88,9 @@ class Store:
     """Clips in PostgreSQL.
 
     ``retention`` is how long an ephemeral clip lives; ``cap``, if any, how many of them an account may have.
+    What changes no clip is asked of its parts: ``queries``, ``feeds``, ``skips``.
+
+    ``undo`` is how long a deleted clip can be restored.
     ``notice_days`` before the day on which clips expire, their account is told; 0: it is not.
     ``release_delay`` is how long a URL of an object may live on when its clip has expired, or has another.
     """
@@ -87,101 +101,160 @@ class Store:
         outbox: Outbox,
         *,
         retention: timedelta,
+        undo: timedelta = timedelta(minutes=10),
         cap: int | None = None,
         notice_days: int = 0,
         release_delay: timedelta = timedelta(0),
     ) -> None:
-        self._engine = engine
+        self._engine, self._reader = engine, for_queries(engine)
         self._outbox = outbox
         self._retention = retention
+        self._undo = undo
         self.cap = cap
         self._notice_days = notice_days
         self._release_delay = release_delay
+        self.queries = Queries(engine, clip_limit=cap)
+        self.feeds = Feeds(engine)
+        self.skips = Skips(engine)
 
-    async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
-        """Judge offered cuts in one transaction: all of them take effect, or none.
+    async def record(self, deliveries: Sequence[Delivery]) -> list[Recorded]:
+        """Judge delivered cuts in one transaction: all of them take effect, or none.
 
         Returns:
-            what became of each, in the order of the offers.
+            what became of each, in the order of the deliveries.
         """
         # In the order of their ids, so that two batches may wait for each other but never in a circle.
-        in_order = sorted(enumerate(offers), key=lambda each: each[1].cut.clip_id)
+        in_order = sorted(enumerate(deliveries), key=lambda each: each[1].cut.clip_id)
         results: dict[int, Recorded] = {}
         events: list[Event[Any]] = []
         async with transaction(self._engine) as connection:
-            await self._lock_accounts(connection, (each.cut.twitch_account_id for each in offers))
-            created = await self._insert(connection, [offer.cut for _, offer in in_order])
-            for index, offer in in_order:
-                if offer.cut.revision == _revision_of(created.get(offer.cut.clip_id)):
-                    recorded = Recorded(Verdict.CREATED, created.pop(offer.cut.clip_id))
-                    events.append(announcements.available(recorded.clip, offer.traceparent))
+            await self._lock_accounts(connection, (each.cut.twitch_account_id for each in deliveries))
+            created = await self._insert(connection, [delivery.cut for _, delivery in in_order])
+            for index, delivery in in_order:
+                clip = created.get(delivery.cut.clip_id)
+                if clip is not None and clip.position == delivery.cut.position:
+                    recorded = Recorded(Verdict.CREATED, created.pop(clip.clip_id))
+                    events.append(announcements.available(clip, delivery.traceparent))
                 else:
-                    recorded, consequences = await self._replace(connection, offer)
+                    recorded, consequences = await self._judge(connection, delivery)
                     events += consequences
                 results[index] = recorded
             changed = {each.clip.twitch_account_id for each in results.values() if each.verdict.changes_clip}
             events += await self._evict(connection, changed)
             await self._outbox.write(connection, events)
-        return [results[index] for index in range(len(offers))]
+        return [results[index] for index in range(len(deliveries))]
 
     async def _insert(self, connection: AsyncConnection, cuts: Sequence[Cut]) -> dict[UUID, Clip]:
         """Create the clips that do not exist yet, and return those."""
-        rows = [{**_columns_of(cut), "retention": self._retention} for cut in cuts]
+        rows = [{**_columns_of(cut), **_marks_of(cut), "retention": self._retention} for cut in cuts]
         result = await connection.execute(sql.INSERT_CUT, rows)
         return {clip.clip_id: clip for clip in map(_clip_of, result.mappings())}
 
-    async def _replace(self, connection: AsyncConnection, offer: Offer) -> tuple[Recorded, list[Event[Any]]]:
-        parameters = {f"cut_{name}": value for name, value in _columns_of(offer.cut).items()}
-        before, after = await self._transition(connection, sql.REPLACE_CUT, offer.cut.clip_id, parameters)
+    async def _judge(
+        self, connection: AsyncConnection, delivery: Delivery
+    ) -> tuple[Recorded, list[Event[Any]]]:
+        cut = delivery.cut
+        values = {**_columns_of(cut), **_marks_of(cut), "offer": offer_of(cut)}
+        parameters = {f"cut_{name}": value for name, value in values.items()}
+        before, after = await self._transition(connection, sql.JUDGE_CUT, cut.clip_id, parameters)
         if before is None:
-            raise PermanentError(f"clip {offer.cut.clip_id} claims an object or a highlight of another clip")
-        verdict = judge(before, offer.cut)
-        _agree(allowed=verdict.changes_clip, after=after)
-        clip = after or before
-        events = [announcements.available(clip, offer.traceparent)] if after else []
+            raise PermanentError(f"clip {cut.clip_id} claims an object or a highlight of another clip")
+        verdict, clip = judge(before, cut), after or before
+        _agree(verdict.changes_clip, clip.version > before.version)
+        _agree(verdict is Verdict.OFFERED, clip.offer is not None and clip.offer != before.offer)
+        events = [announcements.recut(clip, delivery.traceparent)] if verdict.changes_clip else []
         if verdict is not Verdict.FOREIGN:
-            objects = await self._unowned(connection, released_by_cut(before, offer.cut, clip))
-            reason = ReleaseReason.REPLACED if after else ReleaseReason.STALE
+            objects = await self._unowned(connection, released_by_cut(before, cut, clip))
+            reason = ReleaseReason.REPLACED if verdict.changes_clip else ReleaseReason.STALE
             # A stale cut may have been the clip's, until the clip's latest change at the most.
             at = clip.updated_at + self._release_delay
-            events += announcements.released(clip, objects, reason, cause_id=offer.event_id, at=at)
+            events += announcements.released(clip, objects, reason, cause_id=delivery.event_id, at=at)
         return Recorded(verdict, clip), events
 
-    async def act(self, action: Action, clip_id: UUID, account_id: str) -> tuple[Answer, Clip | None]:
+    async def act(self, wish: Wish, clip_id: UUID) -> tuple[Answer, Clip | None]:
         """Do what an account asks of a clip, if it may; and say what is now so, with the clip as it is."""
+        [acted] = await self.act_on_many(wish, [clip_id])
+        return acted
+
+    async def act_on_many(self, wish: Wish, clip_ids: Sequence[UUID]) -> list[tuple[Answer, Clip | None]]:
+        """Do what an account asks of each clip, if it may, in one transaction.
+
+        Returns:
+            for each, in the order asked, what is now so and the clip as it is.
+        """
+        results: dict[UUID, tuple[Answer, Clip | None]] = {}
+        events: list[Event[Any]] = []
         async with transaction(self._engine) as connection:
-            full = action is Action.UNKEEP and await self._is_full(connection, account_id)
-            parameters = {"account": account_id, "slug": secrets.token_urlsafe(SLUG_BYTES), "full": full}
-            before, after = await self._transition(connection, sql.ACT[action], clip_id, parameters)
-            decision = answer(action, before, account_id, full=full)
-            _agree(allowed=decision is Answer.DONE, after=after)
-            if after is not None:
-                await self._outbox.write(connection, [announcements.done(action, after)])
+            # Who takes several rows of an account takes the account first: an eviction takes them in
+            # another order. Rows of other accounts are therefore not taken at all.
+            if wish.action in LETTING_GO or len(clip_ids) > 1:
+                await self._lock_accounts(connection, [wish.account_id])
+            foreign = await self._foreign(connection, wish, clip_ids)
+            # As deliveries are: in the order of their ids.
+            for clip_id in sorted(set(clip_ids)):
+                if clip_id in foreign:
+                    results[clip_id] = answer(wish, foreign[clip_id]), foreign[clip_id]
+                    continue
+                decision, clip = await self._act(connection, wish, clip_id)
+                if decision is Answer.DONE and clip is not None:
+                    events.append(announcements.done(wish.action, clip))
+                results[clip_id] = decision, clip
+            await self._outbox.write(connection, events)
+        return [results[clip_id] for clip_id in clip_ids]
+
+    async def _foreign(
+        self, connection: AsyncConnection, wish: Wish, clip_ids: Sequence[UUID]
+    ) -> dict[UUID, Clip]:
+        """Those of several clips that belong to other accounts; a clip's account never changes."""
+        if len(clip_ids) == 1:
+            return {}
+        rows = await connection.execute(sql.FOREIGN, {"account": wish.account_id, "clip_ids": list(clip_ids)})
+        return {clip.clip_id: clip for clip in map(_clip_of, rows.mappings())}
+
+    async def _act(
+        self, connection: AsyncConnection, wish: Wish, clip_id: UUID
+    ) -> tuple[Answer, Clip | None]:
+        full = wish.action in LETTING_GO and await self._is_full(connection, wish.account_id)
+        parameters = {
+            "account": wish.account_id,
+            "full": full,
+            "new_title": wish.title,
+            "slug": secrets.token_urlsafe(SLUG_BYTES),
+            "undo": self._undo,
+            "republishes": wish.republishes,
+            **(asdict(wish.options) if wish.options else {}),
+        }
+        before, after = await self._transition(connection, sql.ACT[wish.action], clip_id, parameters)
+        decision = answer(wish, before, full=full)
+        _agree(decision is Answer.DONE, after is not None)
+        if before and after and after.share_slug not in {None, before.share_slug}:
+            await connection.execute(sql.GIVE_OUT_SLUG, {"slug": after.share_slug})
         return decision, after or before
 
     async def _is_full(self, connection: AsyncConnection, account: str) -> bool:
-        """Whether an account may have no further ephemeral clip. Nobody adds one before the commit."""
+        """Whether an account, which is locked, may have no further ephemeral clip."""
         if self.cap is None:
             return False
-        await self._lock_accounts(connection, [account])
-        totals = (await connection.execute(sql.TOTALS, {"account": account})).mappings().one()
-        return bool(totals[ClipStatus.AVAILABLE] >= self.cap)
+        count: int = (await connection.execute(sql.COUNT_EPHEMERAL, {"account": account})).scalar_one()
+        return count >= self.cap
 
     async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         """Purge at most ``limit`` of the clips that were due at ``cutoff``, the earliest first.
 
-        The cutoff is never later than the database's present. ``more`` may count a clip that another
-        transaction holds at this moment, to purge or to keep it.
+        As many that were to be public until then, and no longer, are now only kept. The cutoff is never
+        later than the database's present. ``more`` may count a clip that another transaction holds at this
+        moment, to purge or to keep it.
         """
         async with transaction(self._engine) as connection:
-            rows = await connection.execute(sql.EXPIRE, {"limit": limit, "cutoff": cutoff})
-            purged = [_clip_of(row) for row in rows.mappings()]
+            due = {"limit": limit, "cutoff": cutoff}
+            purged = [_clip_of(row) for row in (await connection.execute(sql.EXPIRE, due)).mappings()]
+            ended = [
+                _clip_of(row) for row in (await connection.execute(sql.END_PUBLICATIONS, due)).mappings()
+            ]
             left = (await connection.execute(sql.STILL_DUE, {"cutoff": cutoff})).one()
-            events = (
-                event
-                for clip in purged
-                for event in announcements.purged(clip, at=unwatched_at(clip) + self._release_delay)
-            )
+            events = [announcements.done(ClipAction.UNPUBLISH, clip) for clip in ended]
+            for clip in purged:
+                events += announcements.purged(clip, at=unwatched_at(clip) + self._release_delay)
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
 
@@ -227,30 +300,13 @@ class Store:
         return await self._one(sql.GET, {"clip_id": clip_id})
 
     async def get_shared(self, slug: str) -> Clip | None:
-        """The published clip behind a share link."""
+        """The published clip behind a share link; None: there is none, or none any more."""
         return await self._one(sql.GET_SHARED, {"slug": slug})
 
-    async def list_clips(
-        self,
-        account_id: str,
-        statuses: Iterable[ClipStatus],
-        *,
-        limit: int,
-        after: tuple[datetime, UUID] | None,
-    ) -> list[Clip]:
-        """An account's living, unexpired clips, newest first, from after a (created_at, clip_id) on."""
-        parameters: dict[str, Any] = {"account": account_id, "statuses": list(statuses), "limit": limit}
-        if after is not None:
-            parameters |= {"created_at": after[0], "clip_id": after[1]}
-        async with transaction(self._engine) as connection:
-            rows = await connection.execute(sql.LIST_AFTER if after else sql.LIST, parameters)
-            return [_clip_of(row) for row in rows.mappings()]
-
-    async def totals(self, account_id: str) -> AccountTotals:
-        """How much of each an account has, without what has expired."""
-        async with transaction(self._engine) as connection:
-            row = (await connection.execute(sql.TOTALS, {"account": account_id})).mappings().one()
-            return AccountTotals.model_validate(dict(row))
+    async def was_given_out(self, slug: str) -> bool:
+        """Whether a share link ever was one."""
+        async with reading(self._reader) as connection:
+            return bool((await connection.execute(sql.WAS_GIVEN_OUT, {"slug": slug})).scalar_one())
 
     async def unknown_objects(self, bucket: str, keys: Iterable[str]) -> set[str]:
         """Those of the keys that no clip owns, and whose clip has not changed within the release delay.
@@ -276,7 +332,7 @@ class Store:
             depth, age = (await connection.execute(sql.OUTBOX_BACKLOG)).one()
             dead = (await connection.execute(sql.OUTBOX_DEAD)).scalar_one()
         return Figures(
-            clips={status: counts.get(status, 0) for status in LIVING},
+            clips={status: counts.get(status, 0) for status in (*LIVING, ClipStatus.DELETED)},
             overdue=overdue,
             outbox_depth=depth,
             outbox_age_seconds=age,
@@ -333,7 +389,7 @@ class Store:
         return frozenset(unowned)
 
     async def _one(self, statement: Select[Any], parameters: dict[str, Any]) -> Clip | None:
-        async with transaction(self._engine) as connection:
+        async with reading(self._reader) as connection:
             row = (await connection.execute(statement, parameters)).mappings().one_or_none()
         return _clip_of(row) if row is not None else None
 
@@ -342,16 +398,18 @@ def _columns_of(cut: Cut) -> dict[str, Any]:
     return {name: getattr(cut, name) for name in sql.CUT_COLUMNS}
 
 
+def _marks_of(cut: Cut) -> dict[str, Any]:
+    mine = dict(zip(sql.MARKS[2:] if cut.is_owners else sql.MARKS[:2], cut.position, strict=True))
+    return {**dict.fromkeys(sql.MARKS), **mine}
+
+
 def _clip_of(row: RowMapping, prefix: str = "") -> Clip:
     values = {name: row[prefix + name] for name in _CLIP_FIELDS}
-    return Clip(**{**values, "status": ClipStatus(values["status"])})
+    known = {name: kind(values[name]) for name, kind in _ENUMS.items() if values[name] is not None}
+    return Clip(**{**values, **known})
 
 
-def _revision_of(clip: Clip | None) -> Revision | None:
-    return clip.revision if clip else None
-
-
-def _agree(*, allowed: bool, after: Clip | None) -> None:
+def _agree(rule: bool, guard: bool) -> None:
     """The rule and the guard must have decided alike; if not, roll back rather than guess."""
-    if allowed != (after is not None):
+    if rule != guard:
         raise RuntimeError("the rules in Python and the guard in SQL disagree")

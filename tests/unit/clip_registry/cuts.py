@@ -3,21 +3,25 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from clip_registry.domain import Clip, Cut
+from clip_registry.domain import Clip, Cut, PublicationOptions, Skip, Wish
 from clip_shared.events import (
     ClipCreated,
+    ClipOrigin,
     CutMode,
     CutReceipt,
     Event,
     HighlightKind,
     PosterObject,
+    PurgeReason,
+    SourceObject,
     StoredObject,
     clip_id_for,
 )
-from clip_shared.registry_api import ClipStatus
+from clip_shared.registry_api import ClipAction, ClipStatus
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+VOD = SourceObject(profile="twitch", bucket="vods", key="vod-1.mp4")
 RECEIPT = CutReceipt(
     mode=CutMode.COPY,
     requested_start_seconds=1,
@@ -26,6 +30,8 @@ RECEIPT = CutReceipt(
     actual_end_seconds=3,
     audio_video_skew_ms=1.5,
 )
+
+OPTIONS = PublicationOptions(until=None, embed=True, downloadable=False, indexable=False)
 
 
 def a_cut(
@@ -46,6 +52,8 @@ def a_cut(
         "file_size_bytes": 1000,
         "duration_seconds": 2.0,
         "cut_receipt": RECEIPT.model_dump(mode="json"),
+        "source": VOD.model_dump(mode="json"),
+        "origin": ClipOrigin.DETECTOR,
         "highlight_event_id": event,
         "highlight_detected_at": at,
     }
@@ -53,24 +61,75 @@ def a_cut(
 
 
 def a_clip(status: ClipStatus = ClipStatus.AVAILABLE, *, cut: Cut | None = None, **changes: Any) -> Clip:
-    """A clip whose columns are what its status implies. Purged at noon plus four hours."""
-    ephemeral = status in {ClipStatus.AVAILABLE, ClipStatus.PURGED}
-    published = status is ClipStatus.PUBLISHED
+    """A clip whose columns are what its status implies. Purged at noon plus four hours.
+
+    A deleted one was deleted at noon plus one hour, from ``deleted_from``: available if not said.
+    """
+    cut = cut or a_cut()
+    is_mortal = status in {ClipStatus.AVAILABLE, ClipStatus.DELETED, ClipStatus.PURGED}
+    is_deleted = status is ClipStatus.DELETED
+    was = changes.get("deleted_from", ClipStatus.AVAILABLE) if is_deleted else status
+    kept = was in {ClipStatus.KEPT, ClipStatus.PUBLISHED}
+    published = was is ClipStatus.PUBLISHED
+    purge_reason = {ClipStatus.PURGED: PurgeReason.EXPIRED, ClipStatus.DELETED: PurgeReason.DELETED}
+    judged = (cut.highlight_detected_at, cut.highlight_event_id)
+    detector, owner = ((None, None), judged) if cut.is_owners else (judged, (None, None))
     values: dict[str, Any] = {
-        **vars(cut or a_cut()),
+        **vars(cut),
+        "revision": 1,
         "status": status,
-        "expires_at": NOON + 2 * HOUR if ephemeral else None,
-        "expires_in_seconds": 3600.0 if ephemeral else None,
-        "kept_at": None if ephemeral else NOON,
-        "kept_by": None if ephemeral else "ann",
+        "expires_at": NOON + 2 * HOUR if is_mortal else None,
+        "expires_in_seconds": 3600.0 if is_mortal else None,
+        "renamed_at": None,
+        "kept_at": NOON if kept else None,
+        "kept_by": "ann" if kept else None,
         "published_at": NOON if published else None,
         "share_slug": "slug" if published else None,
+        "published_revision": 1 if published else None,
+        "published_until": None,
+        "published_embed": True if published else None,
+        "published_downloadable": False if published else None,
+        "published_indexable": False if published else None,
+        "deleted_from": was if is_deleted else None,
+        "deleted_at": NOON + HOUR if is_deleted else None,
+        "expires_at_before_delete": NOON + 9 * HOUR if is_deleted and not kept else None,
         "purged_at": NOON + 4 * HOUR if status is ClipStatus.PURGED else None,
+        "purge_reason": purge_reason.get(status),
+        "offer": None,
+        "detector_cut_at": detector[0],
+        "detector_cut_id": detector[1],
+        "owner_cut_at": owner[0],
+        "owner_cut_id": owner[1],
         "version": 3,
         "created_at": NOON,
         "updated_at": NOON + HOUR,
     }
     return Clip(**{**values, **changes})
+
+
+def a_skip(highlight: str = "hl-1", account: str = "ann", **changes: Any) -> Skip:
+    values: dict[str, Any] = {
+        "stream_highlight_id": highlight,
+        "twitch_account_id": account,
+        "source_vod_id": "vod-1",
+        "kind": "refined",
+        "reason": "too_short",
+        "message": "The highlight is shorter than a second.",
+        "highlight_event_id": "event-5",
+        "highlight_detected_at": NOON,
+        "skipped_at": NOON + HOUR,
+    }
+    return Skip(**{**values, **changes})
+
+
+def a_wish(action: ClipAction, account: str = "ann", **changes: Any) -> Wish:
+    """A wish with what its action needs; publishing as the contract's defaults say."""
+    values: dict[str, Any] = {"action": action, "account_id": account}
+    if action is ClipAction.RENAME:
+        values["title"] = "A better title"
+    if action is ClipAction.PUBLISH:
+        values["options"] = OPTIONS
+    return Wish(**{**values, **changes})
 
 
 def a_created_event(
@@ -96,6 +155,8 @@ def a_created_event(
         poster=PosterObject(bucket=cut.bucket, key=cut.poster_key) if cut.poster_key else None,
         duration_seconds=cut.duration_seconds,
         cut_receipt=RECEIPT,
+        source=VOD,
+        origin=cut.origin,
     )
     return Event[ClipCreated].new(
         data.model_copy(update=changes), source="clip-cutter", id=named, time=NOON, traceparent=traceparent

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from clip_registry import announcements
-from clip_registry.domain import TRANSITIONS, Action
-from clip_shared.events import ClipPurged, Event, ObjectReleased, ReleaseReason
-from clip_shared.registry_api import ClipStatus
+from clip_registry.domain import TRANSITIONS
+from clip_shared.events import ClipPurged, Event, ObjectReleased, PurgeReason, ReleaseReason
+from clip_shared.registry_api import ClipAction, ClipStatus
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_cut
 
 LATER = NOON + 5 * HOUR
@@ -27,12 +27,31 @@ def test_a_kept_clip_with_a_new_video_has_no_end() -> None:
     assert announcements.available(a_clip(ClipStatus.KEPT)).data.expires_at is None
 
 
-@pytest.mark.parametrize("action", Action)
-def test_each_action_has_its_event(action: Action) -> None:
-    clip = a_clip(TRANSITIONS[action].target)
+@pytest.mark.parametrize("action", ClipAction)
+def test_each_action_has_its_event(action: ClipAction) -> None:
+    clip = a_clip(TRANSITIONS[action].target or ClipStatus.AVAILABLE)
     past = {"keep": "kept", "unkeep": "unkept", "publish": "published", "unpublish": "unpublished"}
+    past |= {"delete": "deleted", "restore": "restored", "rename": "renamed"}
     event = announcements.done(action, clip)
     assert f"clip.{past[action]}.v1" == event.data.TYPE
+
+
+def test_a_published_event_says_how_the_clip_is_public() -> None:
+    data = announcements.done(ClipAction.PUBLISH, a_clip(ClipStatus.PUBLISHED, published_until=LATER)).data
+    assert (data.revision, data.until) == (1, LATER)
+    assert (data.embed, data.downloadable, data.indexable) == (True, False, False)
+
+
+def test_nobody_is_told_to_watch_a_deleted_clip_that_has_a_new_video() -> None:
+    told = [announcements.recut(a_clip(status)).data.TYPE for status in ClipStatus]
+    available, deleted = "clip.available.v1", "clip.deleted.v1"
+    assert told == [available, available, available, deleted, available]
+
+
+@pytest.mark.parametrize("reason", PurgeReason)
+def test_a_purge_says_why(reason: PurgeReason) -> None:
+    farewell, *_ = announcements.purged(a_clip(ClipStatus.PURGED, purge_reason=reason), at=LATER)
+    assert farewell.data.reason is reason
 
 
 def test_a_purge_tells_of_the_clip_and_of_each_object() -> None:

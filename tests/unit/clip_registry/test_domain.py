@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_registry.domain import (
-    Action,
     Answer,
     Clip,
     Cut,
@@ -18,12 +18,15 @@ from clip_registry.domain import (
     answer,
     is_due,
     judge,
+    offer_of,
     released_by_cut,
 )
-from clip_shared.registry_api import ClipStatus
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_cut
+from clip_shared.events import ClipOrigin, PurgeReason
+from clip_shared.registry_api import ClipAction, ClipStatus, CutOffer
+from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_clip, a_cut, a_wish
 
 LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
+DECIDED = [ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus.DELETED]
 
 # The clip's own cut is event-5, detected at noon; a purged clip was purged at noon plus four hours.
 OFFERED = {
@@ -38,26 +41,16 @@ OFFERED = {
     "detected after the purge": a_cut(event="event-1", at=NOON + 4 * HOUR + timedelta(microseconds=1)),
     "for another account": a_cut(event="event-1", at=NOON + 9 * HOUR, account="bob"),
 }
-VERDICTS_ON_LIVING = dict(
-    zip(
-        OFFERED,
-        [
-            Verdict.REPEATED,
-            Verdict.REPEATED,
-            Verdict.STALE,
-            Verdict.STALE,
-            *[Verdict.REPLACED] * 5,
-            Verdict.FOREIGN,
-        ],
-        strict=True,
-    )
-)
+REPEATED, STALE, FOREIGN = Verdict.REPEATED, Verdict.STALE, Verdict.FOREIGN
+
+
+def by_detector(newer: Verdict) -> dict[str, Verdict]:
+    """The verdicts on a clip that is not purged, given the one on what is newer than its video."""
+    return dict(zip(OFFERED, [REPEATED, REPEATED, STALE, STALE, *[newer] * 5, FOREIGN], strict=True))
+
+
 VERDICTS_ON_PURGED = dict(
-    zip(
-        OFFERED,
-        [Verdict.REPEATED, Verdict.REPEATED, *[Verdict.STALE] * 6, Verdict.RECUT, Verdict.FOREIGN],
-        strict=True,
-    )
+    zip(OFFERED, [REPEATED, REPEATED, *[STALE] * 6, Verdict.RECUT, FOREIGN], strict=True)
 )
 
 
@@ -66,14 +59,73 @@ def test_a_highlights_first_cut_becomes_its_clip(offered: str) -> None:
     assert judge(None, OFFERED[offered]) is Verdict.CREATED
 
 
+@pytest.mark.parametrize("offered", OFFERED)
+def test_only_a_newer_cut_replaces_an_available_clip(offered: str) -> None:
+    assert judge(a_clip(), OFFERED[offered]) is by_detector(Verdict.REPLACED)[offered]
+
+
+@pytest.mark.parametrize(("status", "offered"), list(product(DECIDED, OFFERED)))
+def test_a_detector_only_offers_a_newer_cut_of_what_its_owner_decided_about(
+    status: ClipStatus, offered: str
+) -> None:
+    assert judge(a_clip(status), OFFERED[offered]) is by_detector(Verdict.OFFERED)[offered]
+
+
+def owners(cut: Cut) -> Cut:
+    return replace(cut, origin=ClipOrigin.OWNER)
+
+
+@pytest.mark.parametrize(("status", "offered"), list(product([*LIVING, ClipStatus.DELETED], OFFERED)))
+def test_an_owners_cut_outranks_a_detectors_whenever_it_was_asked_for(
+    status: ClipStatus, offered: str
+) -> None:
+    expected = by_detector(Verdict.REPLACED) | dict.fromkeys(list(OFFERED)[2:4], Verdict.REPLACED)
+    assert judge(a_clip(status), owners(OFFERED[offered])) is expected[offered]
+
+
 @pytest.mark.parametrize(("status", "offered"), list(product(LIVING, OFFERED)))
-def test_only_a_newer_cut_replaces_a_living_clip(status: ClipStatus, offered: str) -> None:
-    assert judge(a_clip(status), OFFERED[offered]) is VERDICTS_ON_LIVING[offered]
+def test_among_cuts_of_the_owner_the_newer_one_counts(status: ClipStatus, offered: str) -> None:
+    clip = a_clip(status, cut=owners(a_cut()))
+    assert judge(clip, owners(OFFERED[offered])) is by_detector(Verdict.REPLACED)[offered]
+
+
+@pytest.mark.parametrize("offered", OFFERED)
+def test_no_detector_replaces_an_owners_cut(offered: str) -> None:
+    assert judge(a_clip(cut=owners(a_cut())), OFFERED[offered]) is by_detector(STALE)[offered]
+
+
+def test_what_was_refused_once_stays_refused() -> None:
+    """A kept clip refused a cut, whose objects were released. Then its owner let the clip go."""
+    refused = a_cut(event="event-7", at=NOON + HOUR)
+    clip = a_clip(detector_cut_at=refused.highlight_detected_at, detector_cut_id="event-7")
+    assert judge(clip, refused) is STALE
+    assert judge(clip, a_cut(event="event-8", at=NOON + HOUR)) is Verdict.REPLACED
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_only_a_highlight_newer_than_the_purge_revives_a_clip(offered: str) -> None:
     assert judge(a_clip(ClipStatus.PURGED), OFFERED[offered]) is VERDICTS_ON_PURGED[offered]
+
+
+@pytest.mark.parametrize("offered", OFFERED)
+def test_an_owners_own_cut_revives_what_nobody_kept(offered: str) -> None:
+    known = {each for each, verdict in VERDICTS_ON_PURGED.items() if verdict in {REPEATED, FOREIGN}}
+    expected = VERDICTS_ON_PURGED[offered] if offered in known else Verdict.RECUT
+    assert judge(a_clip(ClipStatus.PURGED), owners(OFFERED[offered])) is expected
+
+
+@pytest.mark.parametrize("offered", OFFERED)
+def test_what_its_owner_deleted_comes_back_only_by_a_later_wish_of_theirs(offered: str) -> None:
+    clip = a_clip(ClipStatus.PURGED, purge_reason=PurgeReason.DELETED)
+    by_anybody = judge(clip, OFFERED[offered])
+    assert not by_anybody.changes_clip
+    assert judge(clip, owners(OFFERED[offered])) is VERDICTS_ON_PURGED[offered]
+
+
+def test_an_offer_is_what_the_wire_says() -> None:
+    offer = CutOffer.model_validate(offer_of(a_cut(event="event-7", at=NOON + HOUR)))
+    assert (offer.highlight_event_id, offer.highlight_detected_at) == ("event-7", NOON + HOUR)
+    assert (offer.start_seconds, offer.end_seconds) == (1, 3)
 
 
 def test_a_replaced_clip_releases_its_old_video_and_poster() -> None:
@@ -116,14 +168,28 @@ EVENTS = {
 }
 
 
+ORIGINS = {
+    event: ClipOrigin.OWNER if event in {"event-2", "event-6"} else ClipOrigin.DETECTOR for event in EVENTS
+}
+
+
+# Enough that a refused cut is met again after its clip was let go of.
+@settings(max_examples=1000)
 @given(
     st.lists(
-        st.one_of(st.sampled_from(sorted(EVENTS)), st.integers(min_value=0, max_value=9)),
+        st.one_of(
+            st.sampled_from(sorted(EVENTS)),
+            st.integers(min_value=0, max_value=9),
+            st.sampled_from([ClipStatus.AVAILABLE, *DECIDED]),
+        ),
+        min_size=5,
         max_size=30,
     )
 )
-def test_in_any_order_nothing_released_comes_back_and_nothing_is_lost(steps: list[str | int]) -> None:
-    """Steps are deliveries of events (again and again, in any order) and purges at an hour."""
+def test_in_any_order_nothing_released_comes_back_and_nothing_is_lost(
+    steps: list[str | int | ClipStatus],
+) -> None:
+    """Steps: deliveries of events (again and again, in any order), purges at an hour, owners' decisions."""
     clip: Clip | None = None
     released: set[StoredKey] = set()
     delivered: list[Cut] = []
@@ -131,30 +197,59 @@ def test_in_any_order_nothing_released_comes_back_and_nothing_is_lost(steps: lis
         if isinstance(step, int):
             clip = _purge(clip, NOON + HOUR * step, released)
             continue
-        cut = a_cut(event=step, at=EVENTS[step])
+        if isinstance(step, ClipStatus):
+            clip = _decide(clip, step)
+            continue
+        cut = a_cut(event=step, at=EVENTS[step], origin=ORIGINS[step])
         before = clip
         clip = _offer(clip, cut)
         delivered.append(cut)
         released |= released_by_cut(before, cut, clip)
         assert not released & clip.owned_objects
         assert released | clip.owned_objects == {each for cut in delivered for each in cut.objects}
-        if clip.status is not ClipStatus.PURGED and not any(isinstance(each, int) for each in steps):
-            assert clip.revision == max(each.revision for each in delivered)
+        if set(steps) <= EVENTS.keys():
+            assert clip.position == max(delivered, key=lambda each: (each.is_owners, each.position)).position
 
 
 def _purge(clip: Clip | None, moment: datetime, released: set[StoredKey]) -> Clip | None:
-    if clip is None or clip.status is ClipStatus.PURGED or moment < clip.updated_at:
+    if clip is None or clip.status not in {ClipStatus.AVAILABLE, ClipStatus.DELETED}:
+        return clip
+    if moment < clip.updated_at:
         return clip
     released |= clip.objects
-    return replace(a_clip(ClipStatus.PURGED, cut=_cut_of(clip)), purged_at=moment, updated_at=moment)
+    reason = PurgeReason.DELETED if clip.status is ClipStatus.DELETED else PurgeReason.EXPIRED
+    gone = a_clip(ClipStatus.PURGED, cut=_cut_of(clip), purge_reason=reason)
+    return replace(gone, purged_at=moment, updated_at=moment, **_marks_of(clip))
+
+
+def _decide(clip: Clip | None, status: ClipStatus) -> Clip | None:
+    if clip is None or clip.status is ClipStatus.PURGED:
+        return clip
+    return replace(a_clip(status, cut=_cut_of(clip)), updated_at=clip.updated_at, **_marks_of(clip))
 
 
 def _offer(clip: Clip | None, cut: Cut) -> Clip:
-    if not judge(clip, cut).changes_clip:
+    verdict = judge(clip, cut)
+    marks = _marks_of(clip) if clip else {}
+    if clip is None or not clip.has_judged(cut):
+        by = "owner" if cut.is_owners else "detector"
+        marks |= {f"{by}_cut_at": cut.highlight_detected_at, f"{by}_cut_id": cut.highlight_event_id}
+    if not verdict.changes_clip:
         assert clip is not None
-        return clip
+        return replace(clip, **marks)
+    status = clip.status if clip and verdict is Verdict.REPLACED else ClipStatus.AVAILABLE
     earliest = clip.updated_at if clip else NOON
-    return replace(a_clip(cut=cut), updated_at=max(earliest, cut.highlight_detected_at))
+    return replace(
+        a_clip(status, cut=cut), **{**marks, "updated_at": max(earliest, cut.highlight_detected_at)}
+    )
+
+
+def _marks_of(clip: Clip) -> dict[str, Any]:
+    return {
+        f"{by}_cut_{part}": getattr(clip, f"{by}_cut_{part}")
+        for by in ("detector", "owner")
+        for part in ("at", "id")
+    }
 
 
 def _cut_of(clip: Clip) -> Cut:
@@ -163,39 +258,70 @@ def _cut_of(clip: Clip) -> Cut:
 
 DONE, UNCHANGED, NOT_ALLOWED, UNKNOWN = Answer.DONE, Answer.UNCHANGED, Answer.NOT_ALLOWED, Answer.UNKNOWN
 ANSWERS = {
-    #                 none     available   kept       published    purged
-    Action.KEEP: (UNKNOWN, DONE, UNCHANGED, UNCHANGED, UNKNOWN),
-    Action.UNKEEP: (UNKNOWN, UNCHANGED, DONE, NOT_ALLOWED, UNKNOWN),
-    Action.PUBLISH: (UNKNOWN, DONE, DONE, UNCHANGED, UNKNOWN),
-    Action.UNPUBLISH: (UNKNOWN, UNCHANGED, UNCHANGED, DONE, UNKNOWN),
+    #                   none     available  kept       published    deleted      purged
+    ClipAction.KEEP: (UNKNOWN, DONE, UNCHANGED, UNCHANGED, NOT_ALLOWED, UNKNOWN),
+    ClipAction.UNKEEP: (UNKNOWN, UNCHANGED, DONE, NOT_ALLOWED, NOT_ALLOWED, UNKNOWN),
+    ClipAction.PUBLISH: (UNKNOWN, DONE, DONE, UNCHANGED, NOT_ALLOWED, UNKNOWN),
+    ClipAction.UNPUBLISH: (UNKNOWN, UNCHANGED, UNCHANGED, DONE, NOT_ALLOWED, UNKNOWN),
+    ClipAction.DELETE: (UNKNOWN, DONE, DONE, DONE, UNCHANGED, UNKNOWN),
+    ClipAction.RESTORE: (UNKNOWN, UNCHANGED, UNCHANGED, UNCHANGED, DONE, UNKNOWN),
+    ClipAction.RENAME: (UNKNOWN, DONE, DONE, DONE, NOT_ALLOWED, UNKNOWN),
 }
 CLIPS = (None, *map(a_clip, ClipStatus))
 
 
-@pytest.mark.parametrize("action", Action)
-def test_an_owners_action(action: Action) -> None:
-    assert tuple(answer(action, clip, "ann") for clip in CLIPS) == ANSWERS[action]
+@pytest.mark.parametrize("action", ClipAction)
+def test_an_owners_action(action: ClipAction) -> None:
+    assert tuple(answer(a_wish(action), clip) for clip in CLIPS) == ANSWERS[action]
 
 
-@pytest.mark.parametrize(("action", "status"), list(product(Action, LIVING)))
-def test_nobody_else_may_act(action: Action, status: ClipStatus) -> None:
-    assert answer(action, a_clip(status), "bob") is Answer.NOT_OWNER
+@pytest.mark.parametrize(("action", "status"), list(product(ClipAction, [*LIVING, ClipStatus.DELETED])))
+def test_nobody_else_may_act(action: ClipAction, status: ClipStatus) -> None:
+    assert answer(a_wish(action, "bob"), a_clip(status)) is Answer.NOT_OWNER
 
 
-@pytest.mark.parametrize("action", Action)
-def test_nobody_learns_whose_a_purged_clip_was(action: Action) -> None:
-    assert answer(action, a_clip(ClipStatus.PURGED), "bob") is Answer.UNKNOWN
+@pytest.mark.parametrize("action", ClipAction)
+def test_nobody_learns_whose_a_purged_clip_was(action: ClipAction) -> None:
+    assert answer(a_wish(action, "bob"), a_clip(ClipStatus.PURGED)) is Answer.UNKNOWN
 
 
-@pytest.mark.parametrize("action", [Action.KEEP, Action.PUBLISH])
-def test_an_expired_clip_can_still_be_kept(action: Action) -> None:
+@pytest.mark.parametrize("action", [ClipAction.KEEP, ClipAction.PUBLISH, ClipAction.DELETE])
+def test_an_expired_clip_can_still_be_kept_or_deleted(action: ClipAction) -> None:
     expired = a_clip(expires_in_seconds=-1.0)
-    assert answer(action, expired, "ann") is Answer.DONE
+    assert answer(a_wish(action), expired) is Answer.DONE
 
 
-def test_only_an_available_clip_is_ever_due() -> None:
+@pytest.mark.parametrize(
+    "change", [{"until": NOON}, {"embed": False}, {"downloadable": True}, {"indexable": True}]
+)
+def test_a_published_clip_changes_how_it_is_public(change: dict[str, Any]) -> None:
+    wish = a_wish(ClipAction.PUBLISH, options=replace(OPTIONS, **change))
+    assert answer(wish, a_clip(ClipStatus.PUBLISHED)) is Answer.DONE
+    assert answer(replace(wish, republishes=False), a_clip(ClipStatus.PUBLISHED)) is Answer.UNCHANGED
+    assert answer(replace(wish, republishes=False), a_clip(ClipStatus.KEPT)) is Answer.DONE
+
+
+def test_a_clip_is_not_renamed_to_its_own_title() -> None:
+    assert answer(a_wish(ClipAction.RENAME, title=a_clip().title), a_clip()) is Answer.UNCHANGED
+
+
+@pytest.mark.parametrize("was", LIVING)
+def test_at_the_cap_only_what_would_be_ephemeral_stays_deleted(was: ClipStatus) -> None:
+    expected = Answer.FULL if was is ClipStatus.AVAILABLE else Answer.DONE
+    deleted = a_clip(ClipStatus.DELETED, deleted_from=was)
+    assert answer(a_wish(ClipAction.RESTORE), deleted, full=True) is expected
+
+
+def test_at_the_cap_a_clip_that_stays_ephemeral_can_be_changed() -> None:
+    assert answer(a_wish(ClipAction.RENAME), a_clip(), full=True) is Answer.DONE
+
+
+def test_only_what_is_available_or_deleted_is_ever_due() -> None:
     late = NOON + 24 * HOUR
-    assert [status for status in ClipStatus if is_due(a_clip(status), late)] == [ClipStatus.AVAILABLE]
+    assert [status for status in ClipStatus if is_due(a_clip(status), late)] == [
+        ClipStatus.AVAILABLE,
+        ClipStatus.DELETED,
+    ]
 
 
 def test_a_clip_is_due_from_the_moment_of_its_expiry() -> None:

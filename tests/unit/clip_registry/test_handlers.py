@@ -8,14 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_registry import handlers
-from clip_registry.domain import Verdict
-from clip_registry.handlers import offer_of
+from clip_registry.domain import Skip, Verdict
+from clip_registry.handlers import delivery_of
 from clip_registry.metrics import Metrics
-from clip_registry.store import Offer, Recorded
+from clip_registry.store import Delivery, Recorded
 from clip_shared.bus import Rejected
 from clip_shared.errors import InvalidEvent, PermanentError, TransientError
 from clip_shared.events import ClipCreated, ClipSkipped, Event, HighlightKind, PosterObject, SkipReason
-from tests.unit.clip_registry.cuts import NOON, a_clip, a_created_event, a_cut
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_created_event, a_cut, a_skip
 
 CutsHandler = Callable[[list[Event[ClipCreated]]], Awaitable[list[Rejected[ClipCreated]]]]
 
@@ -32,25 +32,39 @@ class FakeBus:
     batch_subscriber = subscriber
 
 
+class FakeSkips:
+    """Skips in memory."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Skip] = []
+        self.outage: Exception | None = None
+
+    async def record(self, skip: Skip) -> None:
+        if self.outage:
+            raise self.outage
+        self.recorded.append(skip)
+
+
 class FakeStore:
     """Records in memory; refuses batches with a poisonous title, says 'foreign' of a stolen one."""
 
     def __init__(self) -> None:
         self.recorded: list[str] = []
         self.outage: Exception | None = None
+        self.skips = FakeSkips()
 
-    async def record(self, offers: Sequence[Offer]) -> list[Recorded]:
+    async def record(self, deliveries: Sequence[Delivery]) -> list[Recorded]:
         if self.outage:
             raise self.outage
-        if any(each.cut.title == "poison" for each in offers):
+        if any(each.cut.title == "poison" for each in deliveries):
             raise PermanentError("the database refused the data")
-        self.recorded += [each.event_id for each in offers]
-        return [self._judged(each) for each in offers]
+        self.recorded += [each.event_id for each in deliveries]
+        return [self._judged(each) for each in deliveries]
 
     @staticmethod
-    def _judged(offer: Offer) -> Recorded:
-        verdict = Verdict.FOREIGN if offer.cut.title == "stolen" else Verdict.CREATED
-        return Recorded(verdict, a_clip(cut=offer.cut))
+    def _judged(delivery: Delivery) -> Recorded:
+        verdict = Verdict.FOREIGN if delivery.cut.title == "stolen" else Verdict.CREATED
+        return Recorded(verdict, a_clip(cut=delivery.cut))
 
 
 class Parts:
@@ -108,7 +122,7 @@ async def test_an_outage_rejects_nothing(parts: Parts) -> None:
         await parts.on_cuts([_event("a")])
 
 
-async def test_skips_are_counted_by_reason(parts: Parts) -> None:
+def _skipped() -> Event[ClipSkipped]:
     data = ClipSkipped(
         stream_highlight_id="hl-1",
         twitch_account_id="ann",
@@ -117,25 +131,41 @@ async def test_skips_are_counted_by_reason(parts: Parts) -> None:
         highlight_event_id="event-1",
         highlight_detected_at=NOON,
         reason=SkipReason.TOO_SHORT,
-        message="The window is shorter than a second.",
+        message="The highlight is shorter than a second.",
     )
-    await parts.on_skip(Event[ClipSkipped].new(data, source="clip-cutter"))
-    assert parts.registry.get_sample_value("clips_registry_skips_total", {"reason": "too_short"}) == 1
+    return Event[ClipSkipped].new(data, source="clip-cutter", time=NOON + HOUR)
+
+
+def _skips_counted(parts: Parts) -> float | None:
+    return parts.registry.get_sample_value("clips_registry_skips_total", {"reason": "too_short"})
+
+
+async def test_skips_are_remembered_and_counted_by_reason(parts: Parts) -> None:
+    await parts.on_skip(_skipped())
+    assert parts.store.skips.recorded == [a_skip(highlight_event_id="event-1")]
+    assert _skips_counted(parts) == 1
+
+
+async def test_a_skip_that_cannot_be_remembered_now_comes_again(parts: Parts) -> None:
+    parts.store.skips.outage = TransientError("the database is away")
+    with pytest.raises(TransientError):
+        await parts.on_skip(_skipped())
+    assert _skips_counted(parts) is None
 
 
 def test_an_offer_is_the_cut_that_the_event_tells_of() -> None:
     event = a_created_event(a_cut(), named="event-id", traceparent="trace")
-    assert offer_of(event) == Offer(a_cut(), event_id="event-id", traceparent="trace")
+    assert delivery_of(event) == Delivery(a_cut(), event_id="event-id", traceparent="trace")
 
 
 def test_a_clip_may_have_no_poster_and_no_score() -> None:
     cut = a_cut(poster_key=None, score=None)
-    assert offer_of(a_created_event(cut)).cut == cut
+    assert delivery_of(a_created_event(cut)).cut == cut
 
 
 def test_video_and_poster_share_a_bucket() -> None:
     with pytest.raises(InvalidEvent, match="different buckets"):
-        offer_of(_event("a", poster=PosterObject(bucket="elsewhere", key=a_cut("a").poster_key or "")))
+        delivery_of(_event("a", poster=PosterObject(bucket="elsewhere", key=a_cut("a").poster_key or "")))
 
 
 FOREIGN_KEYS = [
@@ -171,4 +201,4 @@ async def test_an_object_in_another_bucket_is_no_clip(parts: Parts) -> None:
 
 
 def test_where_the_bucket_is_not_known_any_will_do() -> None:
-    assert offer_of(a_created_event(a_cut(bucket="vods"))).cut.bucket == "vods"
+    assert delivery_of(a_created_event(a_cut(bucket="vods"))).cut.bucket == "vods"
