@@ -105,7 +105,8 @@ async def session_database(migrated_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def database(session_database: Database) -> Database:
     await session_database.run(
-        "TRUNCATE generated_clips, expiry_notices, outbox, outbox_dlq RESTART IDENTITY"
+        "TRUNCATE generated_clips, share_slugs, skipped_highlights, feeds, expiry_notices, outbox, outbox_dlq"
+        " RESTART IDENTITY"
     )
     return session_database
 

@@ -15,14 +15,14 @@ from pydantic import SecretStr
 
 from clip_registry.api import Caller, create_router
 from clip_registry.database import open_engine
-from clip_registry.domain import Action, Clip
+from clip_registry.domain import Clip
 from clip_registry.metrics import Metrics
-from clip_registry.store import Offer, Store
+from clip_registry.store import Delivery, Store
 from clip_shared.events import clip_id_for
-from clip_shared.registry_api import ClipPage, ClipRecord, ExpirationResult
+from clip_shared.registry_api import ClipAction, ClipPage, ClipRecord, ExpirationResult
 from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, a_cut
+from tests.unit.clip_registry.cuts import HOUR, a_cut, a_skip, a_wish
 
 TOKENS = {
     Caller.GATEWAY: SecretStr("a-token-of-the-gateway"),
@@ -63,7 +63,7 @@ async def client(store: Store, registry: CollectorRegistry) -> AsyncIterator[htt
 
 
 async def a_clip(store: Store, highlight: str = "hl-1", **changes: Any) -> Clip:
-    [recorded] = await store.record([Offer(a_cut(highlight, **changes), "created")])
+    [recorded] = await store.record([Delivery(a_cut(highlight, **changes), "created")])
     return recorded.clip
 
 
@@ -79,7 +79,13 @@ Call = tuple[str, str, dict[str, Any] | None]
 CALLS: list[Call] = [
     ("GET", f"/v1/clips/{clip_id_for('hl-1')}", None),
     ("GET", "/v1/accounts/ann/clips", None),
-    ("GET", "/v1/accounts/ann/totals", None),
+    ("GET", "/v1/accounts/ann/usage", None),
+    ("GET", "/v1/accounts/ann/vods", None),
+    ("GET", "/v1/accounts/ann/vods/vod-1", None),
+    ("GET", "/v1/accounts/ann/feed", None),
+    ("PUT", "/v1/accounts/ann/feed", None),
+    ("DELETE", "/v1/accounts/ann/feed", None),
+    ("GET", "/v1/feeds/slug", None),
     ("GET", "/v1/shares/slug", None),
     *[
         ("POST", f"/v1/clips/{clip_id_for('hl-1')}/{action}", {"account_id": "ann"})
@@ -149,12 +155,23 @@ async def test_a_purged_clip_can_be_looked_at_and_nothing_else(
         (f"/v1/shares/{'x' * 5000}", 404),
         ("/v1/accounts/no%20account/clips", 422),
         ("/v1/accounts/ann/clips?limit=0", 422),
+        ("/v1/accounts/ann/clips?order=random", 422),
+        ("/v1/accounts/ann/clips?kind=lost", 422),
+        ("/v1/accounts/ann/clips?vod=not%20one", 422),
+        ("/v1/accounts/ann/clips?title=", 422),
+        ("/v1/accounts/ann/clips?title=%00", 422),
+        (f"/v1/accounts/ann/clips?title={'x' * 201}", 422),
+        ("/v1/accounts/ann/vods/nothing", 404),
+        ("/v1/accounts/ann/vods/not%20one", 422),
+        ("/v1/accounts/ann/feed", 404),
+        ("/v1/feeds/unknown", 404),
+        ("/v1/feeds/%00", 404),
         ("/v1/accounts/ann/clips?limit=201", 422),
         ("/v1/accounts/ann/clips?status=lost", 422),
         ("/v1/accounts/ann/clips?status=purged", 422),
         ("/v1/accounts/ann/clips?cursor=%21", 422),
         ("/v1/accounts/ann/clips?cursor=YWJj", 422),
-        ("/v1/accounts/ann/clips?cursor=MjAyNi0wMS0wMSAx", 422),
+        ("/v1/accounts/ann/clips?cursor=bmV3ZXN0IDIwMjYtMDEtMDEgMQ", 422),
         ("/v1/accounts/ann/clips?cursor=%C3%A9", 422),
     ],
 )
@@ -170,7 +187,7 @@ async def is_answered(client: httpx.AsyncClient, cursor: str) -> bool:
 
 
 def crafted(moment: str, clip_id: str) -> str:
-    return urlsafe_b64encode(f"{moment} {clip_id}".encode(errors="replace")).decode()
+    return urlsafe_b64encode(f"newest {moment} {clip_id}".encode(errors="replace")).decode()
 
 
 MOMENTS = st.one_of(
@@ -204,7 +221,7 @@ async def test_no_cursor_is_an_outage(client: httpx.AsyncClient, cursor: str) ->
         (("GET", "/v1/shares/%ED%A0%80", None), 404),
         (("GET", "/v1/clips/%00", None), 422),
         (("GET", "/v1/accounts/%00/clips", None), 422),
-        (("GET", "/v1/accounts/%00/totals", None), 422),
+        (("GET", "/v1/accounts/%00/usage", None), 422),
         (("GET", "/v1/accounts/ann/clips?status=%00", None), 422),
         (("GET", "/v1/accounts/ann/clips?limit=%00", None), 422),
         (("POST", f"/v1/clips/{clip_id_for('hl-1')}/keep", {"account_id": "\x00"}), 422),
@@ -227,7 +244,7 @@ async def test_what_the_database_could_not_take_is_the_callers_fault(
 async def test_an_unkeep_at_a_full_cap_says_why_not(database: Database, registry: CollectorRegistry) -> None:
     store = database.store(cap=1)
     kept = await a_clip(store)
-    await store.act(Action.KEEP, kept.clip_id, "ann")
+    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
     await a_clip(store, "hl-2")
     async with client_of(store, registry) as client:
         refusal = await client.post(f"/v1/clips/{kept.clip_id}/unkeep", json={"account_id": "ann"})
@@ -259,7 +276,7 @@ async def test_the_life_of_a_clip_over_http(
     assert is_problem(refusal, 409)
     assert refusal.json()["detail"] == "Cannot unkeep a clip that is published."
     assert (await do("unpublish")).json()["status"] == "kept"
-    assert is_problem(await client.get(f"/v1/shares/{published['share_slug']}"), 404)
+    assert is_problem(await client.get(f"/v1/shares/{published['share_slug']}"), 410)
     assert (await do("unkeep")).json()["status"] == "available"
     counted = registry.get_sample_value("clips_transitions_total", {"kind": "keep", "outcome": "not_owner"})
     assert counted == 1
@@ -288,12 +305,66 @@ async def test_a_list_can_be_narrowed_by_status(client: httpx.AsyncClient, store
     await client.post(f"/v1/clips/{clips[1].clip_id}/publish", json={"account_id": "ann"})
     response = await client.get("/v1/accounts/ann/clips?status=kept&status=published")
     assert [each["status"] for each in response.json()["items"]] == ["published", "kept"]
-    assert (await client.get("/v1/accounts/ann/totals")).json() == {
-        "available": 1,
-        "kept": 1,
-        "published": 1,
-        "bytes": 3000,
+    usage = (await client.get("/v1/accounts/ann/usage")).json()
+    assert usage["by_status"] == {
+        "available": {"clips": 1, "bytes": 1000},
+        "kept": {"clips": 1, "bytes": 1000},
+        "published": {"clips": 1, "bytes": 1000},
+        "deleted": {"clips": 0, "bytes": 0},
     }
+    assert usage["clip_limit"] is None
+    assert [each["clip_id"] for each in usage["next_to_expire"]] == [str(clips[2].clip_id)]
+
+
+async def test_a_list_in_every_order_and_narrowed(client: httpx.AsyncClient, store: Store) -> None:
+    await a_clip(store, "short", duration_seconds=1.5, kind="refined", title="Ein Wurf")
+    await a_clip(store, "long", duration_seconds=90.0, score=0.9, source_vod_id="vod-2")
+
+    async def listed(query: str) -> list[str]:
+        items = (await client.get(f"/v1/accounts/ann/clips?{query}")).json()["items"]
+        return [each["stream_highlight_id"] for each in items]
+
+    assert await listed("") == ["long", "short"]
+    for order in ("newest", "longest", "best"):
+        assert await listed(f"order={order}") == ["long", "short"]
+    for order in ("oldest", "shortest", "expiring"):
+        assert await listed(f"order={order}") == ["short", "long"]
+    assert await listed("kind=refined") == ["short"]
+    assert await listed("kind=refined&kind=heuristic&vod=vod-2") == ["long"]
+    assert await listed("title=WURF") == ["short"]
+    assert await listed("title=%25") == []
+
+
+async def test_a_cursor_goes_with_its_order(client: httpx.AsyncClient, store: Store) -> None:
+    for number in range(3):
+        await a_clip(store, f"hl-{number}")
+    page = (await client.get("/v1/accounts/ann/clips?order=longest&limit=2")).json()
+    rest = await client.get(f"/v1/accounts/ann/clips?order=longest&cursor={page['next_cursor']}")
+    assert (len(rest.json()["items"]), rest.json()["next_cursor"]) == (1, None)
+    refused = await client.get(f"/v1/accounts/ann/clips?order=best&cursor={page['next_cursor']}")
+    assert is_problem(refused, 422)
+
+
+async def test_a_feed_over_http(client: httpx.AsyncClient, store: Store) -> None:
+    clip = await a_clip(store)
+    await client.post(f"/v1/clips/{clip.clip_id}/publish", json={"account_id": "ann"})
+    assert is_problem(await client.get("/v1/accounts/ann/feed"), 404)
+    feed = (await client.put("/v1/accounts/ann/feed")).json()
+    assert (await client.get("/v1/accounts/ann/feed")).json() == feed
+    shown = (await client.get(f"/v1/feeds/{feed['slug']}")).json()
+    assert [each["clip_id"] for each in shown["items"]] == [str(clip.clip_id)]
+    off = await client.delete("/v1/accounts/ann/feed")
+    assert (off.status_code, off.content) == (204, b"")
+    assert is_problem(await client.get(f"/v1/feeds/{feed['slug']}"), 404)
+
+
+async def test_a_vod_over_http(client: httpx.AsyncClient, store: Store) -> None:
+    await a_clip(store)
+    await store.skips.record(a_skip("hl-2"))
+    vod = (await client.get("/v1/accounts/ann/vods/vod-1")).json()
+    assert (vod["summary"]["highlights"], vod["summary"]["clips"], vod["summary"]["skipped"]) == (2, 1, 1)
+    assert [each["reason"] for each in vod["skips"]] == ["too_short"]
+    assert (await client.get("/v1/accounts/ann/vods")).json()["items"] == [vod["summary"]]
 
 
 async def test_expirations_go_on_from_the_first_answers_cutoff(

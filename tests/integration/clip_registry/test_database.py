@@ -16,20 +16,29 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database import UnusableDatabase, check_usable, open_engine, transaction
-from clip_registry.domain import Action, Answer
-from clip_registry.handlers import offer_of
+from clip_registry.database import (
+    TRIED_AFTER_SECONDS,
+    UnusableDatabase,
+    check_usable,
+    for_queries,
+    open_engine,
+    reading,
+    transaction,
+)
+from clip_registry.domain import Answer
+from clip_registry.handlers import delivery_of
 from clip_registry.migrate import migrate
-from clip_registry.store import Offer
+from clip_registry.store import Delivery
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import Event
+from clip_shared.registry_api import ClipAction
 from local_stack.ports import LOOPBACK
 from local_stack.postgres import Postgres
 from local_stack.privileges import unprivileged_user
 from local_stack.process import Process
 from local_stack.site import Site
 from tests.integration.clip_registry.conftest import Database, free_port
-from tests.unit.clip_registry.cuts import a_created_event, a_cut
+from tests.unit.clip_registry.cuts import a_created_event, a_cut, a_wish
 from tests.unit.clip_registry.test_handlers import Parts
 
 # Data that the database refuses. The contracts stop most of it at the edge.
@@ -48,12 +57,12 @@ async def test_one_event_that_the_database_refuses_is_dead_lettered_alone(
 ) -> None:
     events = [a_created_event(a_cut(f"hl-{number}"), named=f"event-{number}") for number in range(3)]
 
-    def offered(event: Event[Any], bucket: str | None) -> Offer:
-        offer = offer_of(event, bucket)
-        cut = a_cut("hl-1", **bad) if event is events[1] else offer.cut
-        return Offer(cut, offer.event_id)
+    def offered(event: Event[Any], bucket: str | None) -> Delivery:
+        delivery = delivery_of(event, bucket)
+        cut = a_cut("hl-1", **bad) if event is events[1] else delivery.cut
+        return Delivery(cut, delivery.event_id)
 
-    monkeypatch.setattr("clip_registry.handlers.offer_of", offered)
+    monkeypatch.setattr("clip_registry.handlers.delivery_of", offered)
     rejected = await Parts(database.store()).on_cuts(events)
     assert [(each.event.id, type(each.error)) for each in rejected] == [("event-1", PermanentError)]
     rows = await database.run("SELECT stream_highlight_id FROM generated_clips ORDER BY 1")
@@ -145,6 +154,59 @@ async def test_a_connection_whose_check_fails_is_closed(
         assert sessions == []
 
 
+async def test_a_query_opens_no_transaction(database: Database) -> None:
+    """In a transaction the time would stand still."""
+    now = text("SELECT now() AS now, pg_backend_pid() AS pid")
+    async with reading(for_queries(database.engine)) as connection:
+        first, second = [(await connection.execute(now)).one() for _ in range(2)]
+    assert first.pid == second.pid
+    assert first.now < second.now
+
+
+async def test_a_connection_that_was_read_with_makes_transactions_again(database: Database) -> None:
+    engine = open_engine(database.url, pool_size=1, statement_timeout_seconds=5)
+    async with reading(for_queries(engine)) as connection:
+        await connection.execute(text("SELECT 1"))
+    async with transaction(engine) as connection:
+        await connection.execute(text("INSERT INTO feeds VALUES ('ann', 'slug', now())"))
+        await connection.rollback()
+    async with reading(for_queries(engine)) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM feeds"))).scalar_one() == 0
+    await engine.dispose()
+
+
+async def test_a_query_is_cancelled_after_its_limit(database: Database) -> None:
+    engine = open_engine(database.url, pool_size=1, statement_timeout_seconds=0.2)
+    with pytest.raises(TransientError, match="statement timeout"):
+        async with reading(for_queries(engine)) as connection:
+            await connection.execute(text("SELECT pg_sleep(5)"))
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("idle_seconds", [0.1, TRIED_AFTER_SECONDS + 0.1])
+async def test_connections_that_the_server_ended_are_replaced_unnoticed(
+    database: Database, idle_seconds: float
+) -> None:
+    async with engine_of(database.url) as engine:
+        await asyncio.gather(*(_hold(engine) for _ in range(4)))
+        ended = await database.run(
+            """SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
+            WHERE application_name = 'held' AND pid <> pg_backend_pid()"""
+        )
+        assert [row.ended for row in ended] == [True] * 4
+        await asyncio.sleep(idle_seconds)
+        for _ in range(2):
+            for use in (reading(for_queries(engine)), transaction(engine)):
+                async with use as connection:
+                    assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def _hold(engine: AsyncEngine) -> None:
+    async with transaction(engine) as connection:
+        await connection.execute(text("SET application_name = 'held'"))
+        await asyncio.sleep(0.2)
+
+
 class Pair(NamedTuple):
     """Two servers: the second follows the first until it is promoted."""
 
@@ -226,7 +288,7 @@ async def test_after_a_failover_writes_go_to_the_new_primary(pair: Pair) -> None
     async with engine_of(pair.url) as engine, engine_of(pair.standby) as astray:
         store = Database(pair.url, engine).store()
         # All of the pool's connections are open, and to the first server.
-        await asyncio.gather(*(store.record([Offer(a_cut(f"hl-{n}"), "x")]) for n in range(4)))
+        await asyncio.gather(*(store.record([Delivery(a_cut(f"hl-{n}"), "x")]) for n in range(4)))
         await store.check()
         # Whoever finds the standby alone, waits for it.
         with pytest.raises(TransientError):
@@ -238,10 +300,10 @@ async def test_after_a_failover_writes_go_to_the_new_primary(pair: Pair) -> None
         with pytest.raises(TransientError):
             await store.check()
         with pytest.raises(TransientError):
-            await store.act(Action.KEEP, a_cut("hl-0").clip_id, "ann")
+            await store.act(a_wish(ClipAction.KEEP), a_cut("hl-0").clip_id)
         await _run(pair.standby, "SELECT pg_promote()")
         kept = await asyncio.gather(
-            *(store.act(Action.KEEP, a_cut(f"hl-{n}").clip_id, "ann") for n in range(4))
+            *(store.act(a_wish(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(4))
         )
         assert [decision for decision, _ in kept] == [Answer.DONE] * 4
         await store.check()

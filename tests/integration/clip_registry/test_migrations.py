@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from clip_registry.migrate import alembic_config, migrate
 from clip_registry.tables import metadata
 from tests.integration.clip_registry.conftest import Database, fresh_database
 
-HEAD = "0002"
+HEAD = "0004"
 
 # What defines a schema, as PostgreSQL itself words it.
 CATALOG = {
@@ -79,6 +79,53 @@ async def test_there_is_a_way_back(empty_url: str) -> None:
     await engine.dispose()
     assert (await catalog(empty_url))["columns"] == set()
     assert await migrate(empty_url, wait_seconds=5) == HEAD
+
+
+# A row as version 0.1 of the registry writes it, which may still run while the schema is newer.
+OLD_INSERT = """
+    INSERT INTO generated_clips (clip_id, stream_highlight_id, twitch_account_id, source_vod_id, kind, title,
+        bucket, object_key, content_type, file_size_bytes, duration_seconds, cut_receipt, status, expires_at,
+        kept_at, kept_by, published_at, share_slug, purged_at, highlight_event_id, highlight_detected_at,
+        version, created_at, updated_at)
+    SELECT gen_random_uuid(), :status || gen_random_uuid()::text, 'ann', 'vod', 'refined', 'A title', 'clips',
+        gen_random_uuid()::text, 'video/mp4', 1, 1, '{}', :status,
+        CASE WHEN :status IN ('available', 'purged') THEN now() END,
+        CASE WHEN :status IN ('kept', 'published') THEN now() END,
+        CASE WHEN :status IN ('kept', 'published') THEN 'ann' END,
+        CASE WHEN :status = 'published' THEN now() END, CASE WHEN :status = 'published' THEN 'a-slug' END,
+        CASE WHEN :status = 'purged' THEN now() END, 'event', now(), 1, now(), now()"""
+# Deleted by its owner from each status.
+DELETED = """
+    UPDATE generated_clips SET deleted_from = status, status = 'deleted', deleted_at = now(),
+        expires_at_before_delete = expires_at, expires_at = now(), purge_reason = 'deleted'
+    WHERE status <> 'purged'"""
+
+
+async def test_rows_of_every_status_go_there_and_back(empty_url: str) -> None:
+    engine = create_async_engine(empty_url)
+
+    async def move(by: Callable[..., None], revision: str) -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(lambda sync: by(alembic_config(sync), revision))
+
+    async def run(statement: str) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    await move(command.upgrade, "0002")
+    for status in ("available", "kept", "published", "purged"):
+        await run(OLD_INSERT.replace(":status", f"'{status}'"))
+    await move(command.upgrade, HEAD)
+    await run(OLD_INSERT.replace(":status", "'available'"))
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT origin, revision FROM generated_clips"))
+        assert {tuple(row) for row in found} == {("detector", 1)}
+    await run(DELETED)
+    await move(command.downgrade, "0002")
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT status, count(*) FROM generated_clips GROUP BY status"))
+        assert {tuple(row) for row in found} == {("available", 4), ("purged", 1)}
+    await engine.dispose()
 
 
 def clip_registry(*arguments: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:

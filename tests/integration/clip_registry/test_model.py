@@ -10,9 +10,9 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 import pytest
@@ -27,15 +27,16 @@ from hypothesis.stateful import (
 )
 
 from clip_registry.database import open_engine
-from clip_registry.domain import Action, Answer, Cut, StoredKey, Verdict
-from clip_registry.store import Offer, Store
-from clip_shared.registry_api import ClipStatus
+from clip_registry.domain import Answer, Cut, CutPosition, StoredKey, Verdict, Wish
+from clip_registry.store import Delivery, Store
+from clip_shared.events import ClipOrigin
+from clip_shared.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut
+from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_cut, a_wish
 
 Result = TypeVar("Result")
 
-AVAILABLE, KEPT, PUBLISHED, PURGED = ClipStatus
+AVAILABLE, KEPT, PUBLISHED, DELETED, PURGED = ClipStatus
 DONE, UNCHANGED, NOT_ALLOWED = Answer.DONE, Answer.UNCHANGED, Answer.NOT_ALLOWED
 EXAMPLES, STEPS = 50, 25
 NOTICE_DAYS = 1
@@ -44,35 +45,83 @@ EVERYTHING = 5000
 
 @dataclass
 class Life:
-    """A clip in the model. ``over``: it has expired (but is not purged)."""
+    """A clip in the model.
+
+    ``over``: it has expired (but is not purged). ``was``: what it was before it was deleted. ``ended``: it
+    was to be public until a moment that is past. ``judged``: the newest cut that was judged of its owner
+    (True) and of detectors (False).
+    """
 
     cut: Cut
+    title: str
+    judged: dict[bool, CutPosition]
     status: ClipStatus = AVAILABLE
     version: int = 1
+    revision: int = 1
     over: bool = False
+    was: ClipStatus | None = None
+    reason: str | None = None
+    is_renamed: bool = False
+    offer: str | None = None
+    downloadable: bool = False
+    ended: bool = False
+
+    @classmethod
+    def begin(cls, cut: Cut) -> Self:
+        return cls(cut, cut.title, {cut.is_owners: cut.position})
 
     @property
     def is_ephemeral(self) -> bool:
         return self.status is AVAILABLE and not self.over
 
+    @property
+    def decided(self) -> ClipStatus:
+        """What it is, or would be again."""
+        return self.was or self.status
 
-# What an owner is told and what the clip then is, by what it was.
-WISHES: dict[Action, dict[ClipStatus, tuple[Answer, ClipStatus]]] = {
-    Action.KEEP: {AVAILABLE: (DONE, KEPT), KEPT: (UNCHANGED, KEPT), PUBLISHED: (UNCHANGED, PUBLISHED)},
-    Action.UNKEEP: {
+
+# What an owner is told and what the clip then is, by what it was. Restored, it is what it was before.
+WISHES: dict[ClipAction, dict[ClipStatus, tuple[Answer, ClipStatus]]] = {
+    ClipAction.KEEP: {
+        AVAILABLE: (DONE, KEPT),
+        KEPT: (UNCHANGED, KEPT),
+        PUBLISHED: (UNCHANGED, PUBLISHED),
+        DELETED: (NOT_ALLOWED, DELETED),
+    },
+    ClipAction.UNKEEP: {
         AVAILABLE: (UNCHANGED, AVAILABLE),
         KEPT: (DONE, AVAILABLE),
         PUBLISHED: (NOT_ALLOWED, PUBLISHED),
+        DELETED: (NOT_ALLOWED, DELETED),
     },
-    Action.PUBLISH: {
+    ClipAction.PUBLISH: {
         AVAILABLE: (DONE, PUBLISHED),
         KEPT: (DONE, PUBLISHED),
-        PUBLISHED: (UNCHANGED, PUBLISHED),
+        PUBLISHED: (DONE, PUBLISHED),  # unless nothing would change
+        DELETED: (NOT_ALLOWED, DELETED),
     },
-    Action.UNPUBLISH: {
+    ClipAction.UNPUBLISH: {
         AVAILABLE: (UNCHANGED, AVAILABLE),
         KEPT: (UNCHANGED, KEPT),
         PUBLISHED: (DONE, KEPT),
+        DELETED: (NOT_ALLOWED, DELETED),
+    },
+    ClipAction.DELETE: {
+        AVAILABLE: (DONE, DELETED),
+        KEPT: (DONE, DELETED),
+        PUBLISHED: (DONE, DELETED),
+        DELETED: (UNCHANGED, DELETED),
+    },
+    ClipAction.RESTORE: {
+        AVAILABLE: (UNCHANGED, AVAILABLE),
+        KEPT: (UNCHANGED, KEPT),
+        PUBLISHED: (UNCHANGED, PUBLISHED),
+    },
+    ClipAction.RENAME: {
+        AVAILABLE: (DONE, AVAILABLE),  # unless it has that title
+        KEPT: (DONE, KEPT),
+        PUBLISHED: (DONE, PUBLISHED),
+        DELETED: (NOT_ALLOWED, DELETED),
     },
 }
 
@@ -99,44 +148,73 @@ class Model:
     def _offer(self, cut: Cut) -> Verdict:
         life = self.lives.get(cut.clip_id)
         if life is None:
-            self.lives[cut.clip_id] = Life(cut)
+            self.lives[cut.clip_id] = Life.begin(cut)
             return Verdict.CREATED
         if cut.twitch_account_id != life.cut.twitch_account_id:
             return Verdict.FOREIGN
         if cut == life.cut:
             return Verdict.REPEATED
-        came_after_a_purge = cut.highlight_detected_at > self._long_ago
-        if cut.revision < life.cut.revision or (life.status is PURGED and not came_after_a_purge):
+        if cut.is_owners in life.judged and cut.position <= life.judged[cut.is_owners]:
             return Verdict.STALE
-        verdict = Verdict.RECUT if life.status is PURGED else Verdict.REPLACED
-        status = AVAILABLE if life.status is PURGED else life.status
-        self.lives[cut.clip_id] = Life(cut, status, life.version + 1)
+        life.judged[cut.is_owners] = cut.position
+        verdict = self._verdict(life, cut)
+        if verdict is Verdict.OFFERED:
+            life.offer = cut.highlight_event_id
+        if verdict.changes_clip:
+            _take(life, cut)
         return verdict
 
-    def wish(self, action: Action, clip_id: UUID, account: str) -> Answer:
+    def _verdict(self, life: Life, cut: Cut) -> Verdict:
+        if life.status is PURGED:
+            came_after = cut.highlight_detected_at > self._long_ago
+            revives = (
+                cut.is_owners and came_after if life.reason == "deleted" else cut.is_owners or came_after
+            )
+            return Verdict.RECUT if revives else Verdict.STALE
+        if cut.is_owners:
+            return Verdict.REPLACED
+        if life.status is AVAILABLE:
+            return Verdict.STALE if life.cut.is_owners else Verdict.REPLACED
+        return Verdict.OFFERED if cut.position > life.cut.position else Verdict.STALE
+
+    def wish(self, wish: Wish, clip_id: UUID) -> Answer:
         life = self.lives.get(clip_id)
         if life is None or life.status is PURGED:
             return Answer.UNKNOWN
-        if account != life.cut.twitch_account_id:
+        if wish.account_id != life.cut.twitch_account_id:
             return Answer.NOT_OWNER
-        answer, status = WISHES[action][life.status]
-        if answer is DONE and status is AVAILABLE and len(self._ephemeral_of(account)) == self.cap:
+        if wish.action is ClipAction.RESTORE and life.was is not None:
+            answer, status = DONE, life.was
+        else:
+            answer, status = WISHES[wish.action][life.status]
+        if answer is DONE and _is_so_already(life, wish):
+            return UNCHANGED
+        is_let_go = status is AVAILABLE and life.status is not AVAILABLE
+        if answer is DONE and is_let_go and len(self._ephemeral_of(wish.account_id)) == self.cap:
             return Answer.FULL
         if answer is DONE:
-            self.lives[clip_id] = Life(life.cut, status, life.version + 1)
+            _fulfil(life, wish, status)
         return answer
 
     def purge(self, clip_ids: set[UUID]) -> None:
         for clip_id in clip_ids:
             life = self.lives[clip_id]
-            assert life.status is AVAILABLE
+            assert life.status in {AVAILABLE, DELETED}
             assert life.over
-            self.lives[clip_id] = Life(life.cut, PURGED, life.version + 1, over=True)
+            life.status, life.was, life.version = PURGED, None, life.version + 1
+            life.reason = life.reason or "expired"
+            life.is_renamed, life.offer, life.ended = False, None, False
+
+    def end(self, clip_ids: set[UUID]) -> None:
+        for clip_id in clip_ids:
+            life = self.lives[clip_id]
+            assert (life.status, life.ended) == (PUBLISHED, True)
+            life.status, life.ended, life.version = KEPT, False, life.version + 1
 
     def _evict(self, account: str) -> None:
         theirs = sorted(self._ephemeral_of(account), key=_worth, reverse=True)
         for life in theirs[self.cap :] if self.cap is not None else []:
-            life.over = True
+            life.over, life.reason = True, "evicted"
             life.version += 1
             self.evicted += 1
 
@@ -146,6 +224,43 @@ class Model:
             for life in self.lives.values()
             if life.is_ephemeral and life.cut.twitch_account_id == account
         ]
+
+
+def _take(life: Life, cut: Cut) -> None:
+    """The clip has this video now."""
+    life.title = life.title if life.is_renamed else cut.title
+    life.cut, life.offer = cut, None
+    life.version, life.revision = life.version + 1, life.revision + 1
+    if life.status is not DELETED:
+        life.over, life.reason = False, None
+    if life.status is PURGED:
+        life.status = AVAILABLE
+
+
+def _is_so_already(life: Life, wish: Wish) -> bool:
+    if wish.action is ClipAction.RENAME:
+        return life.title == wish.title
+    return (
+        wish.action is ClipAction.PUBLISH
+        and life.status is PUBLISHED
+        and not life.ended
+        and wish.options is not None
+        and life.downloadable == wish.options.downloadable
+    )
+
+
+def _fulfil(life: Life, wish: Wish, status: ClipStatus) -> None:
+    life.version += 1
+    if wish.action is ClipAction.RENAME:
+        life.title, life.is_renamed = wish.title or "", True
+        return
+    if wish.options is not None:
+        life.downloadable, life.ended = wish.options.downloadable, False
+    if wish.action is ClipAction.UNPUBLISH:
+        life.ended = False
+    is_deleted = status is DELETED
+    life.was = life.status if is_deleted else None
+    life.status, life.over, life.reason = status, False, "deleted" if is_deleted else None
 
 
 def _worth(life: Life) -> tuple[float, datetime, UUID]:
@@ -202,6 +317,7 @@ cuts = st.fixed_dictionaries(
         "account": st.sampled_from(["ann"] * 5 + ["bob"]),
         "score": st.sampled_from([None, 0.0, 1.0, 2.0]),
         "kind": st.sampled_from(["heuristic", "refined"]),
+        "origin": st.sampled_from([ClipOrigin.DETECTOR] * 3 + [ClipOrigin.OWNER]),
         "has_poster": st.booleans(),
     }
 )
@@ -222,7 +338,9 @@ class Registry(RuleBasedStateMachine):
         first=st.lists(cuts, min_size=3, max_size=6),
     )
     def begin(self, cap: int | None, first: list[dict[str, Any]]) -> None:
-        self.world.sql("TRUNCATE generated_clips, expiry_notices, outbox, outbox_dlq RESTART IDENTITY")
+        self.world.sql(
+            "TRUNCATE generated_clips, share_slugs, expiry_notices, outbox, outbox_dlq RESTART IDENTITY"
+        )
         self.store: Store = self.world.database.store(cap=cap, notice_days=NOTICE_DAYS)
         self.now = datetime.now(UTC)
         self.model = Model(cap, long_ago=self.now)
@@ -246,6 +364,7 @@ class Registry(RuleBasedStateMachine):
             drawn["account"],
             score=drawn["score"],
             kind=drawn["kind"],
+            origin=drawn["origin"],
             **({} if has_poster else {"poster_key": None}),
         )
         return self.cuts.setdefault((highlight, event), cut)
@@ -286,34 +405,43 @@ class Registry(RuleBasedStateMachine):
 
     # Wishes of streamers.
 
-    @rule(data=st.data(), action=st.sampled_from(Action))
-    def an_owner_wishes(self, data: st.DataObject, action: Action) -> None:
+    @rule(data=st.data(), action=st.sampled_from(ClipAction))
+    def an_owner_wishes(self, data: st.DataObject, action: ClipAction) -> None:
         clip_id = self._one_of(data)
         self._wish(action, clip_id, self.model.lives[clip_id].cut.twitch_account_id)
 
-    @rule(data=st.data(), action=st.sampled_from(Action))
-    def a_stranger_wishes(self, data: st.DataObject, action: Action) -> None:
+    @rule(data=st.data(), action=st.sampled_from(ClipAction))
+    def a_stranger_wishes(self, data: st.DataObject, action: ClipAction) -> None:
         self._wish(action, self._one_of(data), "stranger")
 
-    @rule(action=st.sampled_from(Action))
-    def everybody_wishes(self, action: Action) -> None:
+    @rule(action=st.sampled_from(ClipAction))
+    def everybody_wishes(self, action: ClipAction) -> None:
         for clip_id, life in self.model.lives.items():
             self._wish(action, clip_id, life.cut.twitch_account_id)
 
     @rule()
     def everybody_keeps_everything_and_lets_go_of_it(self) -> None:
-        self.everybody_wishes(Action.KEEP)
-        self.everybody_wishes(Action.UNKEEP)
+        self.everybody_wishes(ClipAction.KEEP)
+        self.everybody_wishes(ClipAction.UNKEEP)
 
-    def _wish(self, action: Action, clip_id: UUID, account: str) -> None:
-        answer, clip = self.world.run(self.store.act(action, clip_id, account))
-        assert answer is self.model.wish(action, clip_id, account)
+    def _wish(self, action: ClipAction, clip_id: UUID, account: str) -> None:
+        wish = self._wish_for(action, account)
+        answer, clip = self.world.run(self.store.act(wish, clip_id))
+        assert answer is self.model.wish(wish, clip_id)
         self.happened[answer] += 1
-        if action is Action.UNKEEP and answer is DONE:
-            self.promised.discard(clip_id)
-        elif action in {Action.KEEP, Action.PUBLISH} and answer in {DONE, UNCHANGED}:
-            assert clip is not None
+        if answer not in {DONE, UNCHANGED}:
+            return
+        assert clip is not None
+        if clip.status in {KEPT, PUBLISHED}:
             self.promised.add(clip_id)
+        else:
+            self.promised.discard(clip_id)
+
+    def _wish_for(self, action: ClipAction, account: str) -> Wish:
+        self.times += 1
+        if action is ClipAction.PUBLISH:
+            return a_wish(action, account, options=replace(OPTIONS, downloadable=self.times % 2 == 0))
+        return a_wish(action, account)
 
     # Time, and ticks.
 
@@ -335,11 +463,33 @@ class Registry(RuleBasedStateMachine):
         return bool(
             self.world.sql(
                 "UPDATE generated_clips SET expires_at = now() + CAST(:span AS interval)"
-                " WHERE clip_id = :clip_id AND status = 'available' RETURNING clip_id",
+                " WHERE clip_id = :clip_id AND status IN ('available', 'deleted') RETURNING clip_id",
                 span=span,
                 clip_id=clip_id,
             )
         )
+
+    @rule(data=st.data())
+    def a_publication_is_over(self, data: st.DataObject) -> None:
+        self._let_end(self._one_of(data))
+
+    @rule(data=st.data(), limit=st.sampled_from([1, EVERYTHING]))
+    def everything_was_public_for_a_while_and_a_tick_comes(self, data: st.DataObject, limit: int) -> None:
+        self.everybody_wishes(ClipAction.PUBLISH)
+        for clip_id in data.draw(st.sets(st.sampled_from(list(self.model.lives)), min_size=1)):
+            self._let_end(clip_id)
+        self.a_tick_purges(limit)
+
+    def _let_end(self, clip_id: UUID) -> None:
+        self.times += 1
+        ended = self.world.sql(
+            "UPDATE generated_clips SET published_until = now() - CAST(:span AS interval)"
+            " WHERE clip_id = :clip_id AND status = 'published' RETURNING clip_id",
+            span=timedelta(minutes=self.times),
+            clip_id=clip_id,
+        )
+        if ended:
+            self.model.lives[clip_id].ended = True
 
     @rule(data=st.data())
     def time_runs_out_and_a_tick_comes(self, data: st.DataObject) -> None:
@@ -349,15 +499,24 @@ class Registry(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([1, 2, EVERYTHING]))
     def a_tick_purges(self, limit: int) -> None:
         due = self.world.sql(
-            "SELECT clip_id FROM generated_clips WHERE status = 'available' AND expires_at <= now()"
-            " ORDER BY expires_at, clip_id"
+            "SELECT clip_id FROM generated_clips"
+            " WHERE status IN ('available', 'deleted') AND expires_at <= now() ORDER BY expires_at, clip_id"
+        )
+        ended = self.world.sql(
+            "SELECT clip_id FROM generated_clips WHERE status = 'published' AND published_until <= now()"
+            " ORDER BY published_until, clip_id"
         )
         assert {row.clip_id for row in due} == {
-            clip_id for clip_id, life in self.model.lives.items() if life.status is AVAILABLE and life.over
+            clip_id
+            for clip_id, life in self.model.lives.items()
+            if life.status in {AVAILABLE, DELETED} and life.over
         }
         result = self.world.run(self.store.expire(limit, None))
-        assert (result.expired, result.more) == (min(limit, len(due)), limit < len(due))
+        more = limit < max(len(due), len(ended))
+        assert (result.expired, result.more) == (min(limit, len(due)), more)
         self.happened["purged"] += result.expired
+        self.happened["ended"] += len(ended)
+        self.model.end({row.clip_id for row in ended[:limit]})
         self.model.purge({row.clip_id for row in due[:limit]})
 
     @rule(limit=st.sampled_from([1, EVERYTHING]))
@@ -379,9 +538,9 @@ class Registry(RuleBasedStateMachine):
 
     # Crashes. One after the commit is an event that arrives again.
 
-    @rule(data=st.data(), drawn=cuts, action=st.sampled_from(Action))
+    @rule(data=st.data(), drawn=cuts, action=st.sampled_from(ClipAction))
     def the_registry_dies_before_it_commits(
-        self, data: st.DataObject, drawn: dict[str, Any], action: Action
+        self, data: st.DataObject, drawn: dict[str, Any], action: ClipAction
     ) -> None:
         life = self.model.lives[self._one_of(data)]
         work: Callable[[], Coroutine[Any, Any, Any]] = data.draw(
@@ -390,7 +549,9 @@ class Registry(RuleBasedStateMachine):
                     lambda: self.store.record([_offer(self.cut(drawn))]),
                     lambda: self.store.expire(EVERYTHING, None),
                     lambda: self.store.notify(EVERYTHING),
-                    lambda: self.store.act(action, life.cut.clip_id, life.cut.twitch_account_id),
+                    lambda: self.store.act(
+                        self._wish_for(action, life.cut.twitch_account_id), life.cut.clip_id
+                    ),
                 ]
             )
         )
@@ -425,10 +586,16 @@ class Registry(RuleBasedStateMachine):
             assert (row.highlight_event_id, row.object_key, row.poster_key) == (
                 *(life.cut.highlight_event_id, life.cut.object_key, life.cut.poster_key),
             )
-            assert (row.kind, row.score) == (life.cut.kind, life.cut.score)
+            assert (row.kind, row.score, row.origin) == (life.cut.kind, life.cut.score, life.cut.origin)
+            assert (row.title, row.revision, row.purge_reason) == (life.title, life.revision, life.reason)
+            assert (row.offer and row.offer["highlight_event_id"]) == life.offer
+            assert row.deleted_from == life.was
             is_kept = life.status in {KEPT, PUBLISHED}
-            assert (row.expires_at is None) == is_kept == (row.kept_by is not None)
-            assert (row.share_slug is not None) == (life.status is PUBLISHED)
+            assert (row.expires_at is None) == is_kept
+            assert (row.kept_by is not None) == (life.decided in {KEPT, PUBLISHED})
+            assert (row.share_slug is not None) == (life.decided is PUBLISHED)
+            if life.decided is PUBLISHED:
+                assert row.published_downloadable == life.downloadable
             if not is_kept:
                 assert row.over == life.over
 
@@ -476,8 +643,8 @@ class Registry(RuleBasedStateMachine):
             self.told.add(row.headers["ce_id"], row.headers["ce_type"], json.loads(row.payload))
 
 
-def _offer(cut: Cut) -> Offer:
-    return Offer(cut, f"created-{cut.highlight_event_id}")
+def _offer(cut: Cut) -> Delivery:
+    return Delivery(cut, f"created-{cut.highlight_event_id}")
 
 
 @pytest.fixture
@@ -502,5 +669,5 @@ def test_whatever_happens_the_promises_hold(machine: type[Registry]) -> None:
         ),
     )
     # Otherwise the steps have become such that this proves little.
-    wanted = {*Verdict, *Answer, "purged", "notified", "evicted"}
+    wanted = {*Verdict, *Answer, "purged", "notified", "evicted", "ended"}
     assert wanted - set(+machine.happened) == set()

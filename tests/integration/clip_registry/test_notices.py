@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from clip_registry.domain import Action, Clip
-from clip_registry.store import Offer, Store
+from clip_registry.domain import Clip
+from clip_registry.store import Delivery, Store
 from clip_shared import events
 from clip_shared.events import ClipExpiring
-from clip_shared.registry_api import ExpiryNoticeResult
+from clip_shared.registry_api import ClipAction, ExpiryNoticeResult
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import a_cut
+from tests.unit.clip_registry.cuts import a_cut, a_wish
 
 NOON = "12:00"
 EXPIRING = "clip.expiring.v1"
@@ -29,9 +29,9 @@ async def expires(
     """A clip that expires so many days from today (UTC), at that time of day."""
     store = database.store()
     cut = a_cut(name, account=account)
-    [recorded] = await store.record([Offer(cut, f"created-{name}")])
+    [recorded] = await store.record([Delivery(cut, f"created-{name}")])
     if status:
-        await store.act(Action(status), cut.clip_id, account)
+        await store.act(a_wish(ClipAction(status), account), cut.clip_id)
     else:
         await let_expire(database, recorded.clip, in_days=in_days, at=at)
     await database.run("DELETE FROM outbox")
@@ -149,9 +149,9 @@ async def test_what_is_kept_and_let_go_again_is_told_of_on_its_new_day(
 ) -> None:
     clip = await expires(database, "one", in_days=1)
     await store.notify(10)
-    await store.act(Action.KEEP, clip.clip_id, "ann")
+    await store.act(a_wish(ClipAction.KEEP), clip.clip_id)
     assert (await store.notify(10)).notified == 0
-    await store.act(Action.UNKEEP, clip.clip_id, "ann")
+    await store.act(a_wish(ClipAction.UNKEEP), clip.clip_id)
     assert (await store.notify(10)).notified == 0
     # A day has passed, and then five more, for this clip: now it expires on a day that was not told of.
     await let_expire(database, clip, in_days=0, at="23:59:59.999")
@@ -202,7 +202,7 @@ async def test_a_notice_that_is_not_committed_is_given_later(
 
 async def test_an_event_stays_small_however_many_clips_there_are(database: Database, store: Store) -> None:
     cuts = [a_cut(f"hl-{number}") for number in range(events.MAX_EXPIRING_CLIP_IDS + 5)]
-    await store.record([Offer(cut, "created") for cut in cuts])
+    await store.record([Delivery(cut, "created") for cut in cuts])
     await database.run("DELETE FROM outbox")
     await database.run("UPDATE generated_clips SET expires_at = expires_at - interval '6 days'")
     assert (await store.notify(10)).notified == 1  # though it looks at ten clips, it tells of all

@@ -16,17 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from clip_registry import outbox as outbox_module
 from clip_registry.database import Pooler, UnusableDatabase, check_usable, open_engine, transaction
-from clip_registry.domain import Action, Answer
+from clip_registry.domain import Answer
+from clip_registry.lists import ClipFilter
 from clip_registry.migrate import migrate
 from clip_registry.outbox import Outbox
-from clip_registry.store import Offer, Store
+from clip_registry.store import Delivery, Store
 from clip_shared.errors import TransientError
+from clip_shared.registry_api import ClipAction, ClipOrder, ClipStatus
 from clip_shared.settings import KafkaSettings
 from local_stack.privileges import unprivileged_user
 from local_stack.process import Process
 from tests.integration.clip_registry.conftest import RETENTION, Database, free_port
 from tests.integration.clip_registry.test_outbox import FakeProducer, empty, eventually
-from tests.unit.clip_registry.cuts import a_cut
+from tests.unit.clip_registry.cuts import a_cut, a_wish
 
 TRANSACTIONS = "pool_mode = transaction"
 TOLERANT = "ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout"
@@ -97,18 +99,19 @@ async def test_every_keep_of_many_at_once_is_done(pgbouncer: str, database: Data
     async with engine_of(pgbouncer) as engine:
         store = Store(engine, database.outbox, retention=RETENTION, cap=300, notice_days=8)
         await store.check()
-        await store.record([Offer(a_cut(f"hl-{n}"), "x") for n in range(200)])
+        await store.record([Delivery(a_cut(f"hl-{n}"), "x") for n in range(200)])
         kept = await asyncio.gather(
-            *(store.act(Action.KEEP, a_cut(f"hl-{n}").clip_id, "ann") for n in range(200))
+            *(store.act(a_wish(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(200))
         )
         assert [decision for decision, _ in kept] == [Answer.DONE] * 200
-        unkept = await store.act(Action.UNKEEP, a_cut("hl-1").clip_id, "ann")
+        unkept = await store.act(a_wish(ClipAction.UNKEEP), a_cut("hl-1").clip_id)
         assert unkept[0] is Answer.DONE
-        assert (await store.totals("ann")).kept == 199
+        assert (await store.queries.usage_of("ann")).by_status[ClipStatus.KEPT].clips == 199
         assert (await store.notify(10)).notified == 1
         await database.expire(a_cut("hl-1").clip_id)
         assert (await store.expire(10, None)).expired == 1
-        assert len(await store.list_clips("ann", ["kept"], limit=500, after=None)) == 199  # type: ignore[list-item]
+        kept_alone = ClipFilter(statuses=frozenset({ClipStatus.KEPT}))
+        assert len(await store.queries.clips_of("ann", kept_alone, ClipOrder.NEWEST, limit=500)) == 199
         assert (await store.figures()).overdue == 0
         assert await store.unknown_objects("clips", [a_cut("hl-2").object_key]) == set()
 
@@ -138,8 +141,8 @@ async def test_events_leave(
         store = Store(engine, outbox, retention=RETENTION)
         await outbox.start()
         for batch in range(5):
-            offers = [[Offer(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
-            await asyncio.gather(*map(store.record, offers))
+            deliveries = [[Delivery(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
+            await asyncio.gather(*map(store.record, deliveries))
         await eventually(lambda: empty(database))
         assert await outbox.check() is None
         await outbox.stop()

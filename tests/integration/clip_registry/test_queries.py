@@ -7,16 +7,39 @@ from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from clip_registry import query_statements as queries
 from clip_registry import statements as sql
-from clip_registry.domain import Action
+from clip_shared.registry_api import ClipAction, ClipOrder
 from tests.integration.clip_registry.conftest import Database
 
 SERVED: dict[str, tuple[ClauseElement, str]] = {
     "get": (sql.GET, "generated_clips_pkey"),
     "get shared": (sql.GET_SHARED, "generated_clips_share_slug_key"),
-    "list": (sql.LIST, "generated_clips_of_account"),
-    "list, next page": (sql.LIST_AFTER, "generated_clips_of_account"),
-    "totals": (sql.TOTALS, "generated_clips_of_account"),
+    **{
+        f"list {order}{', next page' if goes_on else ''}": (
+            queries.list_clips(order, frozenset(), goes_on=goes_on),
+            "generated_clips_of_account",
+        )
+        for order in ClipOrder
+        for goes_on in (False, True)
+    },
+    "list by title": (
+        queries.list_clips(ClipOrder.NEWEST, frozenset({"title", "kinds"}), goes_on=True),
+        "generated_clips_of_account",
+    ),
+    "usage": (queries.USAGE, "generated_clips_of_account"),
+    "next to expire": (queries.NEXT_TO_EXPIRE, "generated_clips_of_account"),
+    "vods": (queries.VODS, "generated_clips_of_vod"),
+    "vod": (queries.VOD, "generated_clips_of_vod"),
+    "skips of a vod": (queries.SKIPS_OF_VOD, "skipped_highlights_of_vod"),
+    "feed": (queries.FEED, "feeds_slug_key"),
+    "feed of an account": (queries.FEED_OF, "feeds_pkey"),
+    "published clips": (queries.PUBLISHED_CLIPS, "generated_clips_published"),
+    "forget skips": (queries.FORGET_SKIPS, "skipped_highlights_age"),
+    "forget titles": (queries.FORGET_TITLES, "generated_clips_to_forget"),
+    "ephemeral": (sql.COUNT_EPHEMERAL, "generated_clips_of_account"),
+    "was given out": (sql.WAS_GIVEN_OUT, "share_slugs_pkey"),
+    "end publications": (sql.END_PUBLICATIONS, "generated_clips_ending"),
     "unowned objects": (sql.UNOWNED, "generated_clips_object"),
     "expire": (sql.EXPIRE, "generated_clips_due"),
     "still due": (sql.STILL_DUE, "generated_clips_due"),
@@ -26,24 +49,52 @@ SERVED: dict[str, tuple[ClauseElement, str]] = {
     "overdue": (sql.OVERDUE, "generated_clips_due"),
     "count by status": (sql.STATUS_COUNTS, "generated_clips_live_status"),
     "evict": (sql.EVICT_SURPLUS, "generated_clips_of_account"),
-    "replace": (sql.REPLACE_CUT, "generated_clips_pkey"),
-    **{action: (sql.ACT[action], "generated_clips_pkey") for action in Action},
+    "judge": (sql.JUDGE_CUT, "generated_clips_pkey"),
+    **{action: (sql.ACT[action], "generated_clips_pkey") for action in ClipAction},
 }
 
 
 LOAD = """
-INSERT INTO generated_clips
-SELECT md5(n::text)::uuid, 'hl-' || n, 'account-' || n % 200, 'vod', 'heuristic', 'title', n % 10, 'clips',
-       'clips/' || n || '.mp4', 'clips/' || n || '.jpg', 'video/mp4', 1000, 30, '{}', status,
+INSERT INTO generated_clips (
+       clip_id, stream_highlight_id, twitch_account_id, source_vod_id, kind, title, score, bucket,
+       object_key, poster_key, content_type, file_size_bytes, duration_seconds, cut_receipt,
+       origin, revision, status,
+       expires_at, kept_at, kept_by, published_at, share_slug, published_revision, published_until,
+       published_embed, published_downloadable, published_indexable, purged_at, purge_reason,
+       highlight_event_id, highlight_detected_at, version, created_at, updated_at)
+SELECT md5(n::text)::uuid, 'hl-' || n, 'account-' || n % 1000, 'vod', 'heuristic', 'title', n % 10, 'clips',
+       'clips/' || n || '.mp4', 'clips/' || n || '.jpg', 'video/mp4', 1000, 30, '{}',
+       'detector', 1, status,
        CASE WHEN status IN ('available', 'purged') THEN now() + (n % 1000 - 5) * interval '10 minutes' END,
        CASE WHEN status IN ('kept', 'published') THEN now() END,
-       CASE WHEN status IN ('kept', 'published') THEN 'account-' || n % 200 END,
+       CASE WHEN status IN ('kept', 'published') THEN 'account-' || n % 1000 END,
        CASE WHEN status = 'published' THEN now() END,
        CASE WHEN status = 'published' THEN 'slug-' || n END,
+       CASE WHEN status = 'published' THEN 1 END,
+       CASE WHEN status = 'published' THEN now() + (n % 1000 - 5) * interval '10 minutes' END,
+       CASE WHEN status = 'published' THEN true END,
+       CASE WHEN status = 'published' THEN true END,
+       CASE WHEN status = 'published' THEN true END,
        CASE WHEN status = 'purged' THEN now() END,
+       CASE WHEN status = 'purged' THEN 'expired' END,
        'event-' || n, now(), 1, now() - n * interval '1 second', now()
 FROM generate_series(1, 20000) n,
      LATERAL (SELECT ('{available,available,kept,published,purged,purged}'::text[])[n % 6 + 1]) s(status)
+"""
+
+LOAD_SLUGS = """
+INSERT INTO share_slugs SELECT 'slug-' || n, now() FROM generate_series(1, 20000) n
+"""
+
+LOAD_SKIPS = """
+INSERT INTO skipped_highlights
+SELECT 'skip-' || n, 'account-' || n % 1000, 'vod', 'refined', 'too_short', 'Too short.', 'event-' || n,
+       now(), now() - n * interval '10 minutes'
+FROM generate_series(1, 20000) n
+"""
+
+LOAD_FEEDS = """
+INSERT INTO feeds SELECT 'account-' || n, 'slug-' || n, now() FROM generate_series(1, 20000) n
 """
 
 LOAD_NOTICES = """
@@ -52,18 +103,19 @@ SELECT current_date - n % 3 + 2, 'account-' || n, now() FROM generate_series(1, 
 """
 
 
+TABLES = ("generated_clips", "share_slugs", "expiry_notices", "skipped_highlights", "feeds")
+
+
 async def test_no_query_reads_the_whole_table(database: Database) -> None:
-    await database.run(LOAD)
-    await database.run(LOAD_NOTICES)
+    for load in (LOAD, LOAD_SLUGS, LOAD_NOTICES, LOAD_SKIPS, LOAD_FEEDS):
+        await database.run(load)
     async with database.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.exec_driver_sql("VACUUM ANALYZE generated_clips, expiry_notices")
+        await connection.exec_driver_sql(f"VACUUM ANALYZE {', '.join(TABLES)}")
         plans = {name: await generic_plan(connection, statement) for name, (statement, _) in SERVED.items()}
     for name, (_, index) in SERVED.items():
         assert index in plans[name], f"{name}: {plans[name]}"
-        assert not re.search(r"Seq Scan on (generated_clips|expiry_notices)", plans[name]), (
-            f"{name}: {plans[name]}"
-        )
+        assert not re.search(rf"Seq Scan on ({'|'.join(TABLES)})", plans[name]), f"{name}: {plans[name]}"
     # A batch is found by the one index and updated by the other: what else is due is not read for it.
     assert "generated_clips_pkey" in plans["expire"], plans["expire"]
 

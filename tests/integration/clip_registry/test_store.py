@@ -1,52 +1,88 @@
 """Every transition on a real PostgreSQL: the row, the events, and that guard and rule agree."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from clip_registry.domain import LIVING, Action, Answer, Clip, Cut, Verdict, answer, is_due, judge
-from clip_registry.store import Offer, Recorded, Store
+from clip_registry.domain import (
+    LIVING,
+    Answer,
+    Clip,
+    Cut,
+    PublicationOptions,
+    Verdict,
+    answer,
+    is_due,
+    judge,
+    offer_of,
+)
+from clip_registry.store import Delivery, Recorded, Store
 from clip_shared.errors import PermanentError
-from clip_shared.events import clip_id_for
-from clip_shared.registry_api import ClipStatus
+from clip_shared.events import ClipOrigin, PurgeReason, clip_id_for
+from clip_shared.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import RETENTION, Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
 
+UNDO = timedelta(minutes=10)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-AVAILABLE, KEPT, PUBLISHED, PURGED = ClipStatus
+AVAILABLE, KEPT, PUBLISHED, DELETED, PURGED = ClipStatus
 DONE = Answer.DONE
 SOON = timedelta(seconds=1)
 
 
 async def record(store: Store, cut: Cut) -> Recorded:
-    [recorded] = await store.record([Offer(cut, f"created-{cut.highlight_event_id}")])
+    [recorded] = await store.record([Delivery(cut, f"created-{cut.highlight_event_id}")])
     return recorded
 
 
-async def a_stored_clip(database: Database, status: ClipStatus, cut: Cut | None = None) -> Clip:
-    """A clip that came to its status the way clips do."""
-    store = database.store()
+async def a_stored_clip(
+    database: Database,
+    status: ClipStatus,
+    cut: Cut | None = None,
+    *,
+    was: ClipStatus = AVAILABLE,
+    store: Store | None = None,
+) -> Clip:
+    """A clip that came to its status the way clips do; ``was``: what it was when it was deleted."""
+    store = store or database.store()
     clip: Clip | None = (await record(store, cut or a_cut())).clip
     assert clip is not None
-    actions = {KEPT: [Action.KEEP], PUBLISHED: [Action.PUBLISH]}.get(status, [])
-    for action in actions:
-        _, clip = await store.act(action, clip.clip_id, clip.twitch_account_id)
+    ways = {KEPT: [ClipAction.KEEP], PUBLISHED: [ClipAction.PUBLISH]}
+    deletes = [ClipAction.DELETE] if status is DELETED else []
+    for action in [*ways.get(was if deletes else status, []), *deletes]:
+        _, clip = await store.act(a_wish(action, clip.twitch_account_id), clip.clip_id)
         assert clip is not None
     if status is PURGED:
-        await database.expire(clip)
-        assert (await store.expire(1, None)).expired == 1
-        clip = await store.get(clip.clip_id)
-    assert clip is not None
+        clip = await purged(database, clip)
     assert clip.status is status
     await database.run("DELETE FROM outbox")
     return clip
 
 
+async def purged(database: Database, clip: Clip) -> Clip:
+    """A clip whose time is over, after a tick."""
+    await database.expire(clip)
+    assert (await database.store().expire(1, None)).expired == 1
+    now = await database.store().get(clip.clip_id)
+    assert now is not None
+    return now
+
+
+async def act(store: Store, action: ClipAction, highlight: str = "hl-1", **changes: Any) -> Clip:
+    """What a wish of Ann's that is fulfilled makes of a clip."""
+    decision, clip = await store.act(a_wish(action, **changes), clip_id_for(highlight))
+    assert decision is DONE
+    assert clip is not None
+    return clip
+
+
 async def test_a_first_cut_becomes_an_available_clip(database: Database, store: Store) -> None:
-    [recorded] = await store.record([Offer(a_cut(), "created-1", TRACE)])
+    [recorded] = await store.record([Delivery(a_cut(), "created-1", TRACE)])
     clip = recorded.clip
     assert (recorded.verdict, clip.status, clip.version) == (Verdict.CREATED, AVAILABLE, 1)
     assert clip.expires_at == clip.created_at + RETENTION
@@ -57,16 +93,27 @@ async def test_a_first_cut_becomes_an_available_clip(database: Database, store: 
     assert row.headers["traceparent"] == TRACE
 
 
-@pytest.mark.parametrize("status", LIVING)
+# What a new video leaves as it was.
+SAME = (
+    *("created_at", "kept_at", "kept_by", "published_at", "share_slug", "published_until"),
+    *("deleted_from", "deleted_at", "purged_at", "purge_reason"),
+)
+BETTER = a_cut(event="event-6", at=NOON + HOUR, kind="refined", title="Better", poster_key=None)
+OWNERS = replace(BETTER, origin=ClipOrigin.OWNER)
+
+
+@pytest.mark.parametrize(("status", "cut"), [(AVAILABLE, BETTER), *((status, OWNERS) for status in LIVING)])
 async def test_a_newer_cut_replaces_the_video_and_nothing_else(
-    database: Database, store: Store, status: ClipStatus
+    database: Database, store: Store, status: ClipStatus, cut: Cut
 ) -> None:
     before = await a_stored_clip(database, status)
-    cut = a_cut(event="event-6", at=NOON + HOUR, kind="refined", title="Better", poster_key=None)
-    after = (await record(store, cut)).clip
+    recorded = await record(store, cut)
+    after = recorded.clip
+    assert recorded.verdict is Verdict.REPLACED
     assert (after.status, after.version, after.title) == (status, before.version + 1, "Better")
-    same = ("created_at", "kept_at", "kept_by", "published_at", "share_slug", "purged_at")
-    assert [getattr(after, each) for each in same] == [getattr(before, each) for each in same]
+    assert (after.revision, after.origin) == (2, cut.origin)
+    assert after.published_revision == (2 if status is PUBLISHED else None)
+    assert [getattr(after, each) for each in SAME] == [getattr(before, each) for each in SAME]
     events = await database.events()
     assert [event_type for event_type, _ in events].count("clip.available.v1") == 1
     assert await database.released() == sorted((each.key, "replaced") for each in before.objects)
@@ -81,9 +128,86 @@ async def test_a_replaced_ephemeral_clip_lives_a_full_retention_again(
     assert after.expires_at == after.updated_at + RETENTION
 
 
+@pytest.mark.parametrize("was", LIVING)
+async def test_an_owners_cut_of_a_deleted_clip_is_there_if_it_is_restored(
+    database: Database, store: Store, was: ClipStatus
+) -> None:
+    """The cut was asked for before the clip was deleted, and came after."""
+    before = await a_stored_clip(database, DELETED, was=was)
+    after = (await record(store, OWNERS)).clip
+    assert (after.status, after.object_key, after.expires_at) == (
+        *(DELETED, OWNERS.object_key, before.expires_at),
+    )
+    assert [getattr(after, each) for each in SAME] == [getattr(before, each) for each in SAME]
+    assert [kind for kind in await database.event_types() if "released" not in kind] == ["clip.deleted.v1"]
+    restored = await act(store, ClipAction.RESTORE)
+    assert (restored.status, restored.published_revision) == (was, 2 if was is PUBLISHED else None)
+    if was is AVAILABLE:
+        assert restored.expires_at == restored.updated_at + RETENTION
+
+
+@pytest.mark.parametrize("status", [KEPT, PUBLISHED, DELETED])
+async def test_a_detectors_cut_of_what_its_owner_decided_about_is_remembered_only(
+    database: Database, store: Store, status: ClipStatus
+) -> None:
+    before = await a_stored_clip(database, status)
+    recorded = await record(store, BETTER)
+    after = recorded.clip
+    assert recorded.verdict is Verdict.OFFERED
+    marks = {"detector_cut_at": BETTER.highlight_detected_at, "detector_cut_id": "event-6"}
+    same = {**vars(before), "expires_in_seconds": after.expires_in_seconds}
+    assert vars(after) == {**same, **marks, "offer": offer_of(BETTER)}
+    assert set(await database.event_types()) == {"clip.object-released.v1"}
+    assert await database.released() == [(BETTER.object_key, "stale")]
+
+
+async def test_only_the_newest_offer_is_remembered_until_the_video_changes(
+    database: Database, store: Store
+) -> None:
+    await a_stored_clip(database, KEPT)
+    newest, older = (a_cut(event=f"event-{n}", at=NOON + n * HOUR) for n in (9, 8))
+    assert (await record(store, BETTER)).verdict is Verdict.OFFERED
+    assert (await record(store, newest)).verdict is Verdict.OFFERED
+    assert (await record(store, older)).verdict is Verdict.STALE
+    assert (await record(store, newest)).clip.offer == offer_of(newest)
+    assert (await record(store, replace(OWNERS, highlight_event_id="event-7"))).clip.offer is None
+
+
+async def test_an_offer_that_arrives_again_does_not_become_the_clip_that_was_let_go(
+    database: Database, store: Store
+) -> None:
+    """Its objects were released with the refusal: the janitor may have deleted them."""
+    await a_stored_clip(database, KEPT)
+    await record(store, BETTER)
+    let_go = await act(store, ClipAction.UNKEEP)
+    again = await record(store, BETTER)
+    assert (again.verdict, again.clip.object_key) == (Verdict.STALE, let_go.object_key)
+
+
+async def test_no_detector_replaces_an_owners_cut(database: Database, store: Store) -> None:
+    await a_stored_clip(database, AVAILABLE, replace(a_cut(), origin=ClipOrigin.OWNER))
+    recorded = await record(store, BETTER)
+    assert (recorded.verdict, recorded.clip.offer) == (Verdict.STALE, None)
+
+
+async def test_an_owners_title_outlives_new_videos_and_ends_with_the_clip(
+    database: Database, store: Store
+) -> None:
+    await a_stored_clip(database, AVAILABLE)
+    renamed = await act(store, ClipAction.RENAME, title="Mine")
+    assert (renamed.title, renamed.renamed_at) == ("Mine", renamed.updated_at)
+    assert [(kind, data["title"]) for kind, data in await database.events()] == [("clip.renamed.v1", "Mine")]
+    replaced = (await record(store, BETTER)).clip
+    assert (replaced.title, replaced.kind) == ("Mine", "refined")
+    await database.expire(replaced)
+    await store.expire(1, None)
+    cut = a_cut(event="event-1", at=datetime.now(UTC) + SOON, title="Again")
+    assert (await record(store, cut)).clip.title == "Again"
+
+
 async def test_a_kept_clip_with_a_new_video_does_not_expire(database: Database, store: Store) -> None:
     await a_stored_clip(database, KEPT)
-    assert (await record(store, a_cut(event="event-6"))).clip.expires_at is None
+    assert (await record(store, OWNERS)).clip.expires_at is None
     assert [data["expires_at"] for kind, data in await database.events() if "available" in kind] == [None]
 
 
@@ -154,15 +278,15 @@ async def test_data_that_the_database_cannot_store_is_a_permanent_error(
     database: Database, store: Store
 ) -> None:
     with pytest.raises(PermanentError):
-        await store.record([Offer(a_cut("good"), "1"), Offer(a_cut("bad", title="nul \x00"), "2")])
+        await store.record([Delivery(a_cut("good"), "1"), Delivery(a_cut("bad", title="nul \x00"), "2")])
     assert await store.get(clip_id_for("good")) is None
     assert await database.events() == []
 
 
-async def test_a_batch_answers_in_the_order_of_its_offers(database: Database, store: Store) -> None:
+async def test_a_batch_answers_in_the_order_of_its_deliveries(database: Database, store: Store) -> None:
     older, newer = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
     cuts = [a_cut("z"), newer, a_cut("a"), older, newer, a_cut("m")]
-    results = await store.record([Offer(cut, f"created-{index}") for index, cut in enumerate(cuts)])
+    results = await store.record([Delivery(cut, f"created-{index}") for index, cut in enumerate(cuts)])
     assert [each.clip.stream_highlight_id for each in results] == [cut.stream_highlight_id for cut in cuts]
     created, stale, repeated = Verdict.CREATED, Verdict.STALE, Verdict.REPEATED
     assert [each.verdict for each in results] == [created, created, created, stale, repeated, created]
@@ -171,7 +295,7 @@ async def test_a_batch_answers_in_the_order_of_its_offers(database: Database, st
 
 async def test_a_batch_may_hold_several_revisions_of_one_clip(database: Database, store: Store) -> None:
     cuts = [a_cut(event=f"event-{number}") for number in (1, 2, 3)]
-    results = await store.record([Offer(cut, cut.highlight_event_id) for cut in cuts])
+    results = await store.record([Delivery(cut, cut.highlight_event_id) for cut in cuts])
     assert [each.verdict for each in results] == [Verdict.CREATED, Verdict.REPLACED, Verdict.REPLACED]
     assert (await database.event_types()).count("clip.available.v1") == 3
     assert len(await database.released()) == 4
@@ -188,13 +312,20 @@ OFFERED = {
     "after the purge": a_cut(event="event-1", at=datetime.now(UTC) + HOUR),
     "foreign": a_cut(event="event-1", at=datetime.now(UTC) + HOUR, account="bob"),
 }
+OFFERED |= {f"{name}, by the owner": replace(cut, origin=ClipOrigin.OWNER) for name, cut in OFFERED.items()}
 
 
-@pytest.mark.parametrize(("status", "offered"), list(product(ClipStatus, OFFERED)))
+@pytest.mark.parametrize("origin", [ClipOrigin.DETECTOR, ClipOrigin.OWNER])
+@pytest.mark.parametrize(("status", "offered"), list(product([*ClipStatus, "purged, deleted"], OFFERED)))
 async def test_guard_and_rule_agree_on_cuts(
-    database: Database, store: Store, status: ClipStatus, offered: str
+    database: Database, store: Store, status: str, offered: str, origin: ClipOrigin
 ) -> None:
-    before = await a_stored_clip(database, status)
+    was_deleted = status == "purged, deleted"
+    before = await a_stored_clip(
+        database, DELETED if was_deleted else ClipStatus(status), replace(a_cut(), origin=origin)
+    )
+    if was_deleted:
+        before = await purged(database, before)
     recorded = await record(store, OFFERED[offered])
     assert recorded.verdict is judge(before, OFFERED[offered])
     assert recorded.clip.version == before.version + recorded.verdict.changes_clip
@@ -203,14 +334,14 @@ async def test_guard_and_rule_agree_on_cuts(
     }
 
 
-@pytest.mark.parametrize(("status", "action"), list(product(ClipStatus, Action)))
+@pytest.mark.parametrize(("status", "action"), list(product(ClipStatus, ClipAction)))
 async def test_guard_and_rule_agree_on_actions(
-    database: Database, store: Store, status: ClipStatus, action: Action
+    database: Database, store: Store, status: ClipStatus, action: ClipAction
 ) -> None:
     before = await a_stored_clip(database, status)
     for account in ("bob", "ann"):
-        decision, clip = await store.act(action, before.clip_id, account)
-        assert decision is answer(action, before, account)
+        decision, clip = await store.act(a_wish(action, account), before.clip_id)
+        assert decision is answer(a_wish(action, account), before)
         assert clip is not None
         assert clip.version == before.version + (decision is Answer.DONE)
         assert len(await database.events()) == (decision is Answer.DONE)
@@ -219,25 +350,25 @@ async def test_guard_and_rule_agree_on_actions(
 async def test_keep_publish_unpublish_unkeep(database: Database, store: Store) -> None:
     clip = await a_stored_clip(database, AVAILABLE)
 
-    async def do(action: Action) -> Clip:
-        decision, now = await store.act(action, clip.clip_id, "ann")
+    async def do(action: ClipAction) -> Clip:
+        decision, now = await store.act(a_wish(action), clip.clip_id)
         assert decision is Answer.DONE
         assert now is not None
         return now
 
-    kept = await do(Action.KEEP)
+    kept = await do(ClipAction.KEEP)
     assert (kept.kept_by, kept.kept_at, kept.expires_at) == ("ann", kept.updated_at, None)
-    published = await do(Action.PUBLISH)
+    published = await do(ClipAction.PUBLISH)
     assert (published.kept_at, published.published_at) == (kept.kept_at, published.updated_at)
     assert published.share_slug is not None
     assert await store.get_shared(published.share_slug) == published
-    unpublished = await do(Action.UNPUBLISH)
+    unpublished = await do(ClipAction.UNPUBLISH)
     assert (unpublished.status, unpublished.share_slug, unpublished.published_at) == (KEPT, None, None)
     assert await store.get_shared(published.share_slug) is None
-    unkept = await do(Action.UNKEEP)
+    unkept = await do(ClipAction.UNKEEP)
     assert (unkept.kept_at, unkept.kept_by) == (None, None)
     assert unkept.expires_at == unkept.updated_at + RETENTION
-    again = await do(Action.PUBLISH)
+    again = await do(ClipAction.PUBLISH)
     assert again.share_slug != published.share_slug
     assert (again.kept_by, again.kept_at) == ("ann", again.published_at)
     events = await database.events()
@@ -247,22 +378,229 @@ async def test_keep_publish_unpublish_unkeep(database: Database, store: Store) -
     assert [data["version"] for _, data in events] == [2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("action", Action)
-async def test_an_unknown_clip(store: Store, action: Action) -> None:
-    assert await store.act(action, clip_id_for("nobody"), "ann") == (Answer.UNKNOWN, None)
+# Deletion.
+
+
+@pytest.mark.parametrize("was", LIVING)
+async def test_a_deleted_clip_is_restored_to_what_it_was(
+    database: Database, store: Store, was: ClipStatus
+) -> None:
+    before = await a_stored_clip(database, was)
+    deleted = await act(store, ClipAction.DELETE)
+    assert (deleted.status, deleted.deleted_from, deleted.deleted_at) == (DELETED, was, deleted.updated_at)
+    assert deleted.expires_at == deleted.updated_at + UNDO
+    assert deleted.owned_objects == before.objects
+    restored = await act(store, ClipAction.RESTORE)
+    new = ("version", "updated_at", "expires_at", "expires_in_seconds")
+    assert {**vars(restored), **dict.fromkeys(new)} == {**vars(before), **dict.fromkeys(new)}
+    if was is AVAILABLE:
+        assert before.expires_at is not None
+        away = restored.updated_at - deleted.updated_at
+        assert restored.expires_at == before.expires_at + away
+    else:
+        assert restored.expires_at is None
+    (first, deletion), (second, restoration) = await database.events()
+    assert (first, second) == ("clip.deleted.v1", "clip.restored.v1")
+    assert datetime.fromisoformat(deletion["expires_at"]) == deleted.expires_at
+    assert (restoration["status"], restoration["expires_at"] is None) == (was, was is not AVAILABLE)
+
+
+@pytest.mark.parametrize("left", [-HOUR, HOUR, 30 * HOUR])
+async def test_a_restored_clip_lives_what_was_left_and_at_least_a_day(
+    database: Database, store: Store, left: timedelta
+) -> None:
+    clip = await a_stored_clip(database, AVAILABLE)
+    await database.expire(clip, seconds_ago=-left.total_seconds())
+    await act(store, ClipAction.DELETE)
+    restored = await act(store, ClipAction.RESTORE)
+    assert restored.expires_at is not None
+    lives = restored.expires_at - restored.updated_at
+    assert abs(lives - max(left, timedelta(days=1))) < SOON
+
+
+async def test_no_restored_clip_lives_longer_than_clips_do(database: Database) -> None:
+    store = database.store(retention=HOUR)
+    await a_stored_clip(database, DELETED, store=store)
+    restored = await act(store, ClipAction.RESTORE)
+    assert restored.expires_at is not None
+    assert restored.expires_at - restored.updated_at <= HOUR
+
+
+@pytest.mark.parametrize("was", LIVING)
+async def test_a_deleted_clip_can_be_restored_until_it_is_purged(
+    database: Database, store: Store, was: ClipStatus
+) -> None:
+    clip = await a_stored_clip(database, DELETED, was=was)
+    await database.expire(clip)
+    assert (await act(store, ClipAction.RESTORE)).status is was
+    await act(store, ClipAction.DELETE)
+    await database.run("DELETE FROM outbox")
+    gone = await purged(database, clip)
+    assert (gone.status, gone.purge_reason, gone.deleted_from) == (PURGED, PurgeReason.DELETED, None)
+    assert (gone.kept_at, gone.published_at, gone.share_slug, gone.offer) == (None, None, None, None)
+    assert (await store.act(a_wish(ClipAction.RESTORE), clip.clip_id))[0] is Answer.UNKNOWN
+    [(kind, data), *_] = await database.events()
+    assert (kind, data["reason"]) == ("clip.purged.v1", "deleted")
+    assert await database.released() == sorted((each.key, "purged") for each in clip.objects)
+
+
+async def test_what_was_evicted_says_so_unless_its_owner_changed_their_mind(database: Database) -> None:
+    store = database.store(cap=1)
+    evicted, _ = await scored(store, 1, 2)
+    assert evicted.purge_reason is PurgeReason.EVICTED
+    assert (await act(store, ClipAction.KEEP, "s0")).purge_reason is None
+    await act(store, ClipAction.DELETE, "s0")
+    assert (await purged(database, evicted)).purge_reason is PurgeReason.DELETED
+    other, _ = await scored(store, 3, 4, prefix="t")
+    gone = await purged(database, other)
+    assert gone.purge_reason is PurgeReason.EVICTED
+    reasons = [data["reason"] for kind, data in await database.events() if kind == "clip.purged.v1"]
+    assert reasons == ["deleted", "evicted"]
+
+
+async def test_at_a_full_cap_no_clip_is_restored_to_be_lost(database: Database) -> None:
+    store = database.store(cap=1)
+    [deleted] = await scored(store, 2)
+    await act(store, ClipAction.DELETE, "s0")
+    await scored(store, 1, prefix="t")
+    decision, _ = await store.act(a_wish(ClipAction.RESTORE), deleted.clip_id)
+    assert decision is Answer.FULL
+    await act(store, ClipAction.KEEP, "t0")
+    assert (await act(store, ClipAction.RESTORE, "s0")).status is AVAILABLE
+
+
+# Publishing.
+
+
+async def test_publishing_again_changes_how_a_clip_is_public_and_nothing_else(
+    database: Database, store: Store
+) -> None:
+    before = await a_stored_clip(database, PUBLISHED)
+    until = before.updated_at + HOUR
+    options = PublicationOptions(until=until, embed=False, downloadable=True, indexable=True)
+    after = await act(store, ClipAction.PUBLISH, options=options)
+    assert after.options == options
+    same = ("share_slug", "published_at", "published_revision", "kept_at", "expires_at")
+    assert [getattr(after, each) for each in same] == [getattr(before, each) for each in same]
+    [(kind, data)] = await database.events()
+    assert (kind, data["share_slug"], data["embed"]) == ("clip.published.v1", before.share_slug, False)
+    again = a_wish(ClipAction.PUBLISH, options=options)
+    assert (await store.act(again, before.clip_id))[0] is Answer.UNCHANGED
+    assert len(await database.events()) == 1
+
+
+async def test_a_share_link_lives_exactly_as_long_as_its_clip_is_public(
+    database: Database, store: Store
+) -> None:
+    clip = await a_stored_clip(database, PUBLISHED)
+    slug = str(clip.share_slug)
+
+    async def is_public() -> tuple[bool, bool]:
+        return await store.get_shared(slug) is not None, await store.was_given_out(slug)
+
+    assert await is_public() == (True, True)
+    await act(store, ClipAction.DELETE)
+    assert await is_public() == (False, True)
+    await act(store, ClipAction.RESTORE)
+    assert await is_public() == (True, True)
+    await act(store, ClipAction.UNPUBLISH)
+    assert await is_public() == (False, True)
+    await act(store, ClipAction.DELETE)
+    await purged(database, clip)
+    assert await is_public() == (False, True)
+    assert not await store.was_given_out("never-given-out")
+
+
+async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_the_tick(
+    database: Database, store: Store
+) -> None:
+    clips = [await a_stored_clip(database, PUBLISHED, a_cut(f"p{number}")) for number in range(4)]
+    await database.run("UPDATE generated_clips SET published_until = now() + interval '1 hour'")
+    assert (await store.expire(100, None)).more is False
+    for clip in clips[:3]:
+        await database.run(
+            "UPDATE generated_clips SET published_until = now() - interval '1 second'"
+            " WHERE clip_id = :clip_id",
+            clip_id=clip.clip_id,
+        )
+    assert await store.get_shared(str(clips[0].share_slug)) is None
+    assert await store.get_shared(str(clips[3].share_slug)) is not None
+    first = await store.expire(2, None)
+    assert (first.expired, first.more) == (0, True)
+    second = await store.expire(2, None)
+    assert (second.expired, second.more) == (0, False)
+    assert sorted(each or "" for each in await statuses(store, clips)) == [KEPT] * 3 + [PUBLISHED]
+    assert await database.event_types() == ["clip.unpublished.v1"] * 3
+
+
+async def test_a_restored_clip_whose_publication_is_over_is_ended_by_the_tick(
+    database: Database, store: Store
+) -> None:
+    clip = await a_stored_clip(database, DELETED, was=PUBLISHED)
+    await database.run("UPDATE generated_clips SET published_until = now() - interval '1 second'")
+    assert (await store.expire(10, None)).more is False
+    await act(store, ClipAction.RESTORE)
+    assert await store.get_shared(str(clip.share_slug)) is None
+    await store.expire(10, None)
+    assert await statuses(store, [clip]) == [KEPT]
+
+
+# Many at once.
+
+
+async def test_many_at_once_are_answered_one_by_one_in_the_order_asked(
+    database: Database, store: Store
+) -> None:
+    clips = {status: await a_stored_clip(database, status, a_cut(status)) for status in ClipStatus}
+    theirs = await a_stored_clip(database, AVAILABLE, a_cut("bobs", account="bob"))
+    ids = [*(clip.clip_id for clip in clips.values()), theirs.clip_id, clip_id_for("nobody")]
+    results = await store.act_on_many(a_wish(ClipAction.KEEP), [*ids, ids[0]])
+    assert [decision for decision, _ in results] == [
+        *(DONE, Answer.UNCHANGED, Answer.UNCHANGED, Answer.NOT_ALLOWED, Answer.UNKNOWN),
+        *(Answer.NOT_OWNER, Answer.UNKNOWN, DONE),
+    ]
+    assert [clip and clip.clip_id for _, clip in results[:6]] == ids[:6]
+    assert await database.event_types() == ["clip.kept.v1"]
+
+
+async def test_many_are_restored_at_once_up_to_the_cap(database: Database) -> None:
+    store = database.store(cap=2)
+    clips = await scored(store, 1, 2)
+    ids = [clip.clip_id for clip in clips]
+    await store.act_on_many(a_wish(ClipAction.DELETE), ids)
+    more = await scored(store, 3, prefix="t")
+    results = await store.act_on_many(a_wish(ClipAction.RESTORE), ids)
+    assert sorted(decision for decision, _ in results) == [DONE, Answer.FULL]
+    assert await statuses(store, more) == [AVAILABLE]
+    assert (await store.expire(10, None)).expired == 0
+
+
+async def test_a_batch_that_publishes_leaves_public_clips_as_they_are(
+    database: Database, store: Store
+) -> None:
+    options = PublicationOptions(until=None, embed=False, downloadable=True, indexable=False)
+    clip = await a_stored_clip(database, KEPT)
+    before = await act(store, ClipAction.PUBLISH, options=options)
+    wish = a_wish(ClipAction.PUBLISH, republishes=False)
+    assert await store.act_on_many(wish, [clip.clip_id]) == [(Answer.UNCHANGED, before)]
+
+
+@pytest.mark.parametrize("action", ClipAction)
+async def test_an_unknown_clip(store: Store, action: ClipAction) -> None:
+    assert await store.act(a_wish(action), clip_id_for("nobody")) == (Answer.UNKNOWN, None)
 
 
 async def test_an_expired_clip_can_be_kept_until_it_is_purged(database: Database, store: Store) -> None:
     clip = await a_stored_clip(database, AVAILABLE)
     await database.expire(clip)
-    assert (await store.act(Action.KEEP, clip.clip_id, "ann"))[0] is Answer.DONE
+    assert (await store.act(a_wish(ClipAction.KEEP), clip.clip_id))[0] is Answer.DONE
     assert (await store.expire(10, None)).expired == 0
 
 
 async def several_due(database: Database, count: int) -> list[Clip]:
     """Clips that expired one second apart, the first one the longest ago."""
     cuts = [a_cut(f"due-{number}") for number in range(count)]
-    clips = [each.clip for each in await database.store().record([Offer(cut, "x") for cut in cuts])]
+    clips = [each.clip for each in await database.store().record([Delivery(cut, "x") for cut in cuts])]
     for number, clip in enumerate(clips):
         await database.expire(clip, seconds_ago=count - number)
     await database.run("DELETE FROM outbox")
@@ -356,7 +694,7 @@ async def test_over_the_cap_the_lowest_score_expires_then_the_oldest(database: D
 async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: Database) -> None:
     store = database.store(cap=1)
     [kept] = await scored(store, 1)
-    await store.act(Action.KEEP, kept.clip_id, "ann")
+    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
     await record(store, a_cut("bobs", account="bob"))
     assert alive(await scored(store, 2, prefix="t")) == [2]
     assert (await store.expire(10, None)).expired == 0
@@ -366,15 +704,15 @@ async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: 
 async def test_at_a_full_cap_no_clip_is_let_go_of_and_none_is_lost(database: Database, score: int) -> None:
     store = database.store(cap=1)
     [kept] = await scored(store, score)
-    await store.act(Action.KEEP, kept.clip_id, "ann")
+    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
     [other] = await scored(store, 2, prefix="t")
     await database.run("DELETE FROM outbox")
-    decision, clip = await store.act(Action.UNKEEP, kept.clip_id, "ann")
+    decision, clip = await store.act(a_wish(ClipAction.UNKEEP), kept.clip_id)
     assert (decision, clip and clip.status) == (Answer.FULL, KEPT)
     assert await database.event_types() == []
     assert (await store.expire(10, None)).expired == 0
     await database.expire(other)
-    decision, clip = await store.act(Action.UNKEEP, kept.clip_id, "ann")
+    decision, clip = await store.act(a_wish(ClipAction.UNKEEP), kept.clip_id)
     assert (decision, clip and clip.expires_at) == (Answer.DONE, clip and clip.updated_at + RETENTION)
     assert (await store.expire(10, None)).expired == 1
 
@@ -383,8 +721,8 @@ async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Dat
     store = database.store(cap=3)
     kept = await scored(store, 1, 2, 3, 4, 5)
     for clip in kept:
-        await store.act(Action.KEEP, clip.clip_id, "ann")
-    unkept = await asyncio.gather(*(store.act(Action.UNKEEP, each.clip_id, "ann") for each in kept))
+        await store.act(a_wish(ClipAction.KEEP), clip.clip_id)
+    unkept = await asyncio.gather(*(store.act(a_wish(ClipAction.UNKEEP), each.clip_id) for each in kept))
     assert sorted(decision for decision, _ in unkept) == [Answer.DONE] * 3 + [Answer.FULL] * 2
     for decision, told in unkept:
         assert told is not None
@@ -398,42 +736,7 @@ async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Dat
 async def test_an_evicted_clip_can_still_be_kept(database: Database) -> None:
     store = database.store(cap=1)
     evicted, _ = await scored(store, 1, 2)
-    assert (await store.act(Action.KEEP, evicted.clip_id, "ann"))[0] is Answer.DONE
-
-
-async def test_listing_is_by_account_newest_first_without_the_expired(
-    database: Database, store: Store
-) -> None:
-    clips = [await a_stored_clip(database, AVAILABLE, a_cut(f"c{number}")) for number in range(5)]
-    await a_stored_clip(database, AVAILABLE, a_cut("bobs", account="bob"))
-    await a_stored_clip(database, PURGED, a_cut("gone"))
-    await database.expire(clips[2])
-    await store.act(Action.KEEP, clips[0].clip_id, "ann")
-    listed = await store.list_clips("ann", LIVING, limit=10, after=None)
-    assert [each.stream_highlight_id for each in listed] == ["c4", "c3", "c1", "c0"]
-    assert [each.status for each in listed] == [AVAILABLE, AVAILABLE, AVAILABLE, KEPT]
-    kept_only = await store.list_clips("ann", [KEPT, PUBLISHED], limit=10, after=None)
-    assert [each.stream_highlight_id for each in kept_only] == ["c0"]
-
-
-async def test_clips_of_one_moment_are_all_listed_page_by_page(store: Store) -> None:
-    await store.record([Offer(a_cut(f"c{number}"), "x") for number in range(5)])
-    seen: list[Clip] = []
-    while page := await store.list_clips(
-        "ann", LIVING, limit=2, after=(seen[-1].created_at, seen[-1].clip_id) if seen else None
-    ):
-        seen += page
-    assert len({each.clip_id for each in seen}) == len(seen) == 5
-
-
-async def test_totals_leave_out_what_has_expired(database: Database, store: Store) -> None:
-    for status in LIVING:
-        await a_stored_clip(database, status, a_cut(status, file_size_bytes=100))
-    await database.expire(await a_stored_clip(database, AVAILABLE, a_cut("old")))
-    totals = await store.totals("ann")
-    assert (totals.available, totals.kept, totals.published, totals.bytes) == (1, 1, 1, 300)
-    nothing = await store.totals("bob")
-    assert (nothing.available, nothing.bytes) == (0, 0)
+    assert (await store.act(a_wish(ClipAction.KEEP), evicted.clip_id))[0] is Answer.DONE
 
 
 async def test_unknown_objects_are_those_of_no_living_clip(database: Database, store: Store) -> None:
@@ -448,8 +751,8 @@ async def test_unknown_objects_are_those_of_no_living_clip(database: Database, s
 async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
     store = database.store(release_delay=HOUR)
     old, new = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
-    await store.record([Offer(old, "created-5")])
-    await store.record([Offer(new, "created-6")])
+    await store.record([Delivery(old, "created-5")])
+    await store.record([Delivery(new, "created-6")])
     keys = [old.object_key, str(old.poster_key), new.object_key, a_cut("hl-2").object_key]
     assert await store.unknown_objects("clips", keys) == {a_cut("hl-2").object_key}
     await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
@@ -458,7 +761,7 @@ async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database:
 
 async def test_a_purged_clips_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
     store = database.store(release_delay=HOUR)
-    [recorded] = await store.record([Offer(a_cut(), "created-5")])
+    [recorded] = await store.record([Delivery(a_cut(), "created-5")])
     await database.expire(recorded.clip)
     await store.expire(10, None)
     assert await store.unknown_objects("clips", [a_cut().object_key]) == set()
@@ -472,6 +775,6 @@ async def test_figures(database: Database, store: Store) -> None:
     await database.expire(await a_stored_clip(database, AVAILABLE, a_cut("old")))
     await record(store, a_cut("new"))
     figures = await store.figures()
-    assert figures.clips == {AVAILABLE: 3, KEPT: 1, PUBLISHED: 1}
+    assert figures.clips == {AVAILABLE: 3, KEPT: 1, PUBLISHED: 1, DELETED: 1}
     assert (figures.overdue, figures.outbox_depth, figures.outbox_dead) == (1, 1, 0)
     assert 0 <= figures.outbox_age_seconds < 5
