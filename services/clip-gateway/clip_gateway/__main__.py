@@ -1,8 +1,10 @@
 """The command line of the gateway."""
 
+import json
+
 import typer
 
-from clip_gateway.app import NAME, build
+from clip_gateway.app import NAME, api_document, build
 from clip_gateway.settings import Settings
 from clip_shared.service import serve as serve_app
 
@@ -12,15 +14,16 @@ cli = typer.Typer(
 )
 
 
-@cli.callback()
-def commands() -> None:
-    """Keep ``serve`` a command of its own, though it is the only one."""
-
-
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
     serve_app(NAME, Settings, build)
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the JSON API. It depends on no setting."""
+    typer.echo(json.dumps(api_document(), indent=2, ensure_ascii=False))
 
 
 def main() -> None:

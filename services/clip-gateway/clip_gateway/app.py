@@ -3,21 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
+import structlog
 from fastapi import FastAPI
 
-from clip_gateway import api
-from clip_gateway.auth import KeySource, SignIn, TokenVerifier
+from clip_gateway import api, edge
+from clip_gateway.api.documentation import describe
+from clip_gateway.auth import KeySource, SessionCookie, SignIn, TokenIssuer, TokenVerifier
 from clip_gateway.jwks import Jwks
 from clip_gateway.metrics import Metrics
+from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
+from clip_gateway.rate_limits import RateLimits
 from clip_gateway.registry_client import HttpRegistry, open_http
 from clip_gateway.settings import Settings
+from clip_gateway.site import SIGN_IN_PAGE, Site
 from clip_shared.service import create_app, metrics_registry
 from clip_shared.storage import free_storage_client
 
 NAME = "clip-gateway"
+log = structlog.get_logger()
 
 
 def build(settings: Settings) -> FastAPI:
@@ -27,17 +34,32 @@ def build(settings: Settings) -> FastAPI:
     registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
     sign_in_http = httpx.AsyncClient()
     registry = HttpRegistry(registry_http)
-    jwks = Jwks(sign_in_http, str(settings.jwt_jwks_url)) if settings.jwt_algorithm == "RS256" else None
+    jwks = _jwks(settings, sign_in_http)
+    presigner = _presigner(settings)
+    site = _site(settings, presigner)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with registry_http, sign_in_http, _kept_fresh(jwks):
             yield
 
-    sign_in = _sign_in(settings, jwks)
-    public = api.create(registry, _presigner(settings), sign_in, metrics)
+    parts = Parts(
+        registry=registry,
+        presigner=presigner,
+        sign_in=_sign_in(settings, site, jwks),
+        limits=RateLimits(
+            presigns_per_minute=settings.presigns_per_minute, visits_per_minute=settings.visits_per_minute
+        ),
+        metrics=metrics,
+        site=site,
+        token_issuer=_token_issuer(settings) if settings.development_sign_in else None,
+    )
+    if settings.development_sign_in:
+        log.warning("anybody can sign in as anybody: DEVELOPMENT_SIGN_IN is on")
     checks = {"registry": registry.check, **({"sign-in": jwks.check} if jwks else {})}
-    return create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=public)
+    app = create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=edge.create(parts))
+    app.state.parts = parts
+    return app
 
 
 @asynccontextmanager
@@ -60,14 +82,43 @@ def _presigner(settings: Settings) -> Presigner:
     return Presigner(client, settings.free_storage_bucket, longest_seconds=settings.presigned_url_seconds)
 
 
-def _sign_in(settings: Settings, jwks: Jwks | None) -> SignIn:
+def _site(settings: Settings, presigner: Presigner) -> Site:
+    return Site(
+        public_url=str(settings.public_url).rstrip("/"),
+        media_origin=presigner.origin,
+        login_url=SIGN_IN_PAGE if settings.development_sign_in else settings.login_url,
+        logout_url=settings.logout_url,
+        embed_origins=settings.embed_origins,
+        has_development_sign_in=settings.development_sign_in,
+        is_development=settings.environment == "development",
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def _jwks(settings: Settings, http: httpx.AsyncClient) -> Jwks | None:
+    if settings.jwt_algorithm == "HS256":
+        return None
+    return Jwks(http, str(settings.jwt_jwks_url), settings.jwt_algorithm)
+
+
+def _sign_in(settings: Settings, site: Site, jwks: Jwks | None) -> SignIn:
     verifier = TokenVerifier(
         algorithm=settings.jwt_algorithm,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         key_for=jwks.key_for if jwks else _secret(settings),
+        account_claim=settings.jwt_account_claim,
     )
-    return SignIn(verifier, settings.session_cookie_name)
+    return SignIn(verifier, SessionCookie(name=settings.cookie_name, secure=site.speaks_tls), site.origin)
+
+
+def _token_issuer(settings: Settings) -> TokenIssuer:
+    return TokenIssuer(
+        secret=settings.jwt_secret.get_secret_value() if settings.jwt_secret else "",
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        account_claim=settings.jwt_account_claim,
+    )
 
 
 def _secret(settings: Settings) -> KeySource:
@@ -77,3 +128,23 @@ def _secret(settings: Settings) -> KeySource:
         return secret
 
     return the_secret
+
+
+def api_document() -> dict[str, Any]:
+    """The OpenAPI document of the JSON API, as production serves it."""
+    anywhere = "https://clips.example"
+    settings = Settings.model_validate(
+        {
+            "free_storage_bucket": "clips",
+            "free_storage_access_key": "nobody's",
+            "free_storage_secret_key": "nobody's",
+            "public_url": anywhere,
+            "registry_url": anywhere,
+            "registry_token": "of no registry at all",
+            "jwt_jwks_url": anywhere,
+            "jwt_issuer": anywhere,
+            "jwt_audience": "clips",
+        }
+    )
+    parts: Parts = build(settings).state.parts
+    return describe(api.create(parts), parts.sign_in.cookie_name)

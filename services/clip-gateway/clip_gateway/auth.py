@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import jwt
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.security.utils import get_authorization_scheme_param
 from jwt import PyJWK
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,7 @@ from clip_shared.events import Identifier
 # Clocks of the sign-in service and of this machine may differ by this much (`exp`, `nbf` and `iat`).
 LEEWAY_SECONDS = 60
 LONGEST_TOKEN = 8192
-REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
+REQUIRED_CLAIMS = ("exp", "iss", "aud", "sub")
 
 KeySource = Callable[[str | None], Awaitable[PyJWK | str]]
 """The key for a key id (None: the token names none). Raises Refused when there is no such key."""
@@ -32,13 +33,20 @@ class Caller:
 
 
 class TokenVerifier:
-    """Reads sign-in tokens (JWT) of one issuer for one audience, signed with one algorithm."""
+    """Reads sign-in tokens (JWT) of one issuer for one audience, signed with one algorithm.
 
-    def __init__(self, *, algorithm: str, issuer: str, audience: str, key_for: KeySource) -> None:
+    ``account_claim`` is the claim that holds the account's id.
+    """
+
+    def __init__(
+        self, *, algorithm: str, issuer: str, audience: str, key_for: KeySource, account_claim: str = "sub"
+    ) -> None:
         self._algorithm = algorithm
         self._issuer = issuer
         self._audience = audience
         self._key_for = key_for
+        self._account_claim = account_claim
+        self._required = [*{*REQUIRED_CLAIMS, account_claim}]
 
     async def account_of(self, token: str) -> str:
         """The account that a token was issued to.
@@ -61,9 +69,9 @@ class TokenVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY_SECONDS,
-                options={"require": REQUIRED_CLAIMS, "enforce_minimum_key_length": True},
+                options={"require": self._required, "enforce_minimum_key_length": True},
             )
-            return _ACCOUNT_ID.validate_python(claims["sub"])
+            return _ACCOUNT_ID.validate_python(claims[self._account_claim])
         except jwt.ExpiredSignatureError as error:
             raise Refused(Refusal.EXPIRED_TOKEN) from error
         # RecursionError: JSON that is nested too deep for Python's parser.
@@ -71,12 +79,78 @@ class TokenVerifier:
             raise Refused(Refusal.INVALID_TOKEN) from error
 
 
-class SignIn:
-    """FastAPI dependencies that say who the caller is, from a bearer header or else a cookie."""
+@dataclass(frozen=True, kw_only=True)
+class TokenIssuer:
+    """Signs tokens that a :class:`TokenVerifier` with the same settings takes. For development alone."""
 
-    def __init__(self, verifier: TokenVerifier, cookie_name: str) -> None:
+    secret: str
+    issuer: str
+    audience: str
+    account_claim: str = "sub"
+    lifetime: timedelta = timedelta(hours=12)
+
+    def token_for(self, account_id: str) -> str:
+        """A token (HS256) that signs in as an account.
+
+        Raises:
+            ValueError: no account can have this id.
+        """
+        _ACCOUNT_ID.validate_python(account_id)
+        claims = {"sub": account_id, "iss": self.issuer, "aud": self.audience}
+        expiry = {"exp": datetime.now(UTC) + self.lifetime}
+        return jwt.encode(
+            {**claims, **expiry, self.account_claim: account_id}, self.secret, algorithm="HS256"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionCookie:
+    """The cookie that may carry the token in place of a bearer header."""
+
+    name: str
+    secure: bool
+
+    def read(self, request: Request) -> str | None:
+        """The token that the browser keeps.
+
+        Browsers let no host but ours set a name with the prefix ``__Host-``, and take one with a no-break
+        space before it for another name. Starlette strips every kind of space: so it is compared here.
+        """
+        found = None
+        for header in request.headers.getlist("cookie"):
+            for pair in header.split(";"):
+                name, _, value = pair.partition("=")
+                if name.strip(" \t") == self.name:
+                    found = value.strip(' \t"')
+        return found
+
+    def set(self, response: Response, token: str, lifetime: timedelta) -> None:
+        """Have the browser keep a token: for this host alone, out of reach of scripts."""
+        seconds = int(lifetime.total_seconds())
+        response.set_cookie(
+            self.name, token, max_age=seconds, path="/", secure=self.secure, httponly=True, samesite="lax"
+        )
+
+    def forget(self, response: Response) -> None:
+        """Have the browser forget it. One that was set for a whole domain stays: its setter removes it."""
+        response.delete_cookie(self.name, path="/", secure=self.secure, httponly=True, samesite="lax")
+
+
+class SignIn:
+    """FastAPI dependencies that say who the caller is, from a bearer header or else a cookie.
+
+    ``public_origin`` is the scheme and host that browsers know us by.
+    """
+
+    def __init__(self, verifier: TokenVerifier, cookie: SessionCookie, public_origin: str) -> None:
         self._verifier = verifier
-        self.cookie_name = cookie_name
+        self._public_origin = public_origin
+        self.cookie = cookie
+
+    @property
+    def cookie_name(self) -> str:
+        """The cookie that may carry the token."""
+        return self.cookie.name
 
     async def reader(self, request: Request) -> Caller:
         """Who asks to see something.
@@ -86,7 +160,7 @@ class SignIn:
         """
         scheme, bearer = get_authorization_scheme_param(request.headers.get("authorization"))
         by_cookie = scheme.lower() != "bearer"
-        token = request.cookies.get(self.cookie_name) if by_cookie else bearer
+        token = self.cookie.read(request) if by_cookie else bearer
         if not token:
             raise Refused(Refusal.NOT_SIGNED_IN)
         return Caller(await self._verifier.account_of(token), by_cookie)
@@ -98,19 +172,27 @@ class SignIn:
             Refused: as for ``reader``; or the request may have been forged by another site.
         """
         caller = await self.reader(request)
-        if caller.by_cookie and not from_same_origin(request.headers):
-            raise Refused(Refusal.CROSS_ORIGIN)
+        if caller.by_cookie:
+            await self.own_page(request)
         return caller
 
+    async def own_page(self, request: Request) -> None:
+        """Let a page of ours ask, and no other site.
 
-def from_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a browser vouches that a page of this very host made the request.
+        Raises:
+            Refused: the request may have been forged by another site.
+        """
+        if not is_from_own_page(request.headers, self._public_origin):
+            raise Refused(Refusal.CROSS_ORIGIN)
 
-    Sec-Fetch-Site, which pages cannot set, decides where it is sent; it holds behind proxies that change
-    the host. Browsers leave it out on plain HTTP and before 2023: there Origin must name our host.
+
+def is_from_own_page(headers: Mapping[str, str], public_origin: str) -> bool:
+    """Whether a browser vouches that a page of this very scheme and host made the request.
+
+    Sec-Fetch-Site, which pages cannot set, decides where it is sent. Browsers leave it out on plain HTTP and
+    before 2023: there Origin must be ours.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    origin, host = headers.get("origin", ""), headers.get("host", "")
-    return bool(origin and host) and origin.lower().partition("://")[2] == host.lower()
+    return headers.get("origin", "").lower() == public_origin

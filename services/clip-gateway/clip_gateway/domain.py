@@ -2,14 +2,15 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
 
 from clip_shared.clip_keys import account_of
 from clip_shared.errors import ClipsError
-from clip_shared.registry_api import ClipRecord, ClipStatus
+from clip_shared.events import HighlightKind
+from clip_shared.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 
 DAY_SECONDS = 24 * 60 * 60
 
@@ -25,32 +26,43 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown"
     PURGED = "purged"
     EXPIRED = "expired"
+    DELETED = "deleted"  # by its owner: it can be restored, not watched
+    UNPUBLISHED = "unpublished"  # the share link was good once
     NO_POSTER = "no_poster"
     MISPLACED = "misplaced"  # not in the bucket of clips, or not its account's: never handed out
     NOT_ALLOWED = "not_allowed"  # not from the clip's status
+    TOO_MANY = "too_many"  # requests in a short time
     BAD_CURSOR = "bad_cursor"
+    TOO_LATE = "too_late"  # to publish until a moment that has passed
 
 
 class Refused(ClipsError):
     """The answer is no; ``reason`` says why. ``detail`` is a sentence for the caller, where there is one."""
 
-    def __init__(self, reason: Refusal, detail: str | None = None) -> None:
+    def __init__(
+        self, reason: Refusal, detail: str | None = None, *, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
 
 
-class Action(StrEnum):
-    """What an owner can do to a clip."""
+@dataclass(frozen=True, kw_only=True)
+class ClipQuery:
+    """Which of an account's clips, and in which order. Nothing said: all that are not deleted."""
 
-    KEEP = "keep"
-    UNKEEP = "unkeep"
-    PUBLISH = "publish"
-    UNPUBLISH = "unpublish"
+    statuses: tuple[ClipStatus, ...] = ()
+    kinds: tuple[HighlightKind, ...] = ()
+    vod_id: str | None = None
+    title: str | None = None  # a part of it, in any case
+    order: ClipOrder = ClipOrder.NEWEST
+    limit: int = 50
+    cursor: str | None = None
 
 
-def changeable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
-    """The clip, if the account may change it. One that has expired may be kept for as long as it is there.
+def owned(clip: ClipRecord | None, account_id: str) -> ClipRecord:
+    """The clip, if the account may see what it is, and change it: also one that is expired or deleted.
 
     Raises:
         Refused: unknown, purged, or somebody else's.
@@ -64,33 +76,66 @@ def changeable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
     return clip
 
 
-def visible(clip: ClipRecord | None, account_id: str) -> ClipRecord:
-    """The clip, if the account may see and watch it.
+def watchable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
+    """The clip, if the account may watch it.
 
     Raises:
-        Refused: as for :func:`changeable`; or expired.
+        Refused: as for :func:`owned`; or deleted, or expired.
     """
-    clip = changeable(clip, account_id)
-    if clip.expires_in_seconds is not None and clip.expires_in_seconds <= 0:
+    clip = owned(clip, account_id)
+    if clip.status is ClipStatus.DELETED:
+        raise Refused(Refusal.DELETED)
+    if is_expired(clip):
         raise Refused(Refusal.EXPIRED)
     return clip
 
 
-def split_visible(clips: Iterable[ClipRecord], account_id: str) -> tuple[list[ClipRecord], list[ClipRecord]]:
-    """The clips that the account may see, and somebody else's that should never have been among them."""
-    shown, foreign = [], []
+def owned_or_none(clip: ClipRecord | None, account_id: str) -> ClipRecord | None:
+    """The clip, if the account may see what it is; else None."""
+    try:
+        return owned(clip, account_id)
+    except Refused:
+        return None
+
+
+def split_owned(clips: Iterable[ClipRecord], account_id: str) -> tuple[list[ClipRecord], list[ClipRecord]]:
+    """The account's clips, and somebody else's that should never have been among them."""
+    mine: list[ClipRecord] = []
+    foreign: list[ClipRecord] = []
     for clip in clips:
-        try:
-            shown.append(visible(clip, account_id))
-        except Refused as refused:
-            if refused.reason is Refusal.NOT_OWNER:
-                foreign.append(clip)
-    return shown, foreign
+        (mine if clip.twitch_account_id == account_id else foreign).append(clip)
+    return mine, foreign
+
+
+def is_expired(clip: ClipRecord) -> bool:
+    """Whether a clip's time is up. It is there until it is purged, and can be kept until then."""
+    if clip.status is not ClipStatus.AVAILABLE or clip.expires_in_seconds is None:
+        return False
+    return clip.expires_in_seconds <= 0
+
+
+def is_watchable(clip: ClipRecord) -> bool:
+    """Whether the owner can watch a clip that is not purged."""
+    return clip.status is not ClipStatus.DELETED and not is_expired(clip)
+
+
+_ACTIONS: Mapping[ClipStatus, tuple[ClipAction, ...]] = {
+    ClipStatus.AVAILABLE: (ClipAction.KEEP, ClipAction.PUBLISH, ClipAction.RENAME, ClipAction.DELETE),
+    ClipStatus.KEPT: (ClipAction.UNKEEP, ClipAction.PUBLISH, ClipAction.RENAME, ClipAction.DELETE),
+    ClipStatus.PUBLISHED: (ClipAction.PUBLISH, ClipAction.UNPUBLISH, ClipAction.RENAME, ClipAction.DELETE),
+    ClipStatus.DELETED: (ClipAction.RESTORE,),
+    ClipStatus.PURGED: (),
+}
+
+
+def actions_of(clip: ClipRecord) -> tuple[ClipAction, ...]:
+    """What the owner can do to a clip now. To publish a published one changes how it is public."""
+    return _ACTIONS[clip.status]
 
 
 def days_left(seconds: float | None) -> int | None:
-    """Whole days until expiry, rounded up: the last day counts as 1. None: it does not expire."""
-    return None if seconds is None else math.ceil(seconds / DAY_SECONDS)
+    """Whole days until expiry, rounded up: the last day counts as 1, and none left as 0. None: never."""
+    return None if seconds is None else max(0, math.ceil(seconds / DAY_SECONDS))
 
 
 def presign_seconds(longest: int, seconds_left: float | None) -> int:

@@ -24,17 +24,23 @@ COOLDOWN_SECONDS = 10.0
 
 
 class Jwks:
-    """A cache of RSA signing keys by key id. ``clock`` counts seconds and never goes back.
+    """A cache of the keys of one signature algorithm by key id. ``clock`` counts seconds and never goes back.
 
     A key that is known is given out at once. Only a key id that is not known waits for the server: while it
     is asked, and at most once in ``COOLDOWN_SECONDS``.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, url: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        algorithm: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url
+        self._algorithm = algorithm
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self._keys: dict[str, PyJWK] = {}
@@ -105,8 +111,11 @@ class Jwks:
         body = response.json()
         if not isinstance(body, dict):
             raise TypeError("the key set is not a JSON object")
-        return {
-            key.key_id: key
-            for key in PyJWKSet.from_dict(body).keys
-            if key.key_id and key.key_type == "RSA" and key.public_key_use in {"sig", None}
-        }
+        keys = {key.key_id: key for key in PyJWKSet.from_dict(body).keys if key.key_id and self._signs(key)}
+        if not keys:
+            # Else everybody would be told that their token is bad, and nobody that the settings are.
+            raise LookupError(f"the key set has no key with an id for {self._algorithm}")
+        return keys
+
+    def _signs(self, key: PyJWK) -> bool:
+        return key.algorithm_name == self._algorithm and key.public_key_use in {"sig", None}

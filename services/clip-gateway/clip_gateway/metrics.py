@@ -5,7 +5,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clip_gateway.domain import Action, Refusal, View
+from clip_gateway.domain import Refusal, View
+from clip_shared.registry_api import ClipAction
 
 
 class Metrics:
@@ -33,7 +34,7 @@ class Metrics:
             self._presigns.labels(view)
         for refusal in Refusal:
             self._refusals.labels(refusal)
-        for action in Action:
+        for action in ClipAction:
             self._actions.labels(action)
 
     def presigned(self, view: View) -> None:
@@ -44,9 +45,9 @@ class Metrics:
         """Count a request that was refused."""
         self._refusals.labels(reason).inc()
 
-    def acted(self, action: Action) -> None:
-        """Count an action that the registry took."""
-        self._actions.labels(action).inc()
+    def acted(self, action: ClipAction, clips: int = 1) -> None:
+        """Count what the registry did to a clip, or to several."""
+        self._actions.labels(action).inc(clips)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer, and how long it took."""

@@ -1,10 +1,17 @@
 """URLs that let a browser fetch one object for a while, straight from the storage.
 
-Signing is arithmetic (0.2 ms, no network): it may run in the event loop. The URLs are secrets for as long
+Signing is arithmetic (0.1 ms, no network): it may run in the event loop. The URLs are secrets for as long
 as they live: nothing here logs them.
+
+boto3 works out the address of the bucket once. From then on its signer alone is asked, which gives the same
+URLs (a test compares them) in a third of the time: the rest went into rules about endpoints.
 """
 
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from botocore.awsrequest import AWSRequest
 
 from clip_gateway.domain import Presentation, Refusal, Refused, presign_seconds
 
@@ -23,6 +30,23 @@ class Presigner:
         self._bucket = bucket
         self._longest_seconds = longest_seconds
 
+    @cached_property
+    def origin(self) -> str:
+        """Scheme and host of every URL that is signed here: they depend on the addressing, and on AWS."""
+        parts = urlsplit(self._address)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @cached_property
+    def _address(self) -> str:
+        """What comes before the key."""
+        key = "key"
+        url = self._client.generate_presigned_url("get_object", Params={"Bucket": self._bucket, "Key": key})
+        return url.partition("?")[0].removesuffix(key)
+
+    def seconds(self, seconds_left: float | None) -> int:
+        """How long a URL lives whose clip lives ``seconds_left``; None: it lives on."""
+        return presign_seconds(self._longest_seconds, seconds_left)
+
     def url(self, presentation: Presentation, *, seconds_left: float | None, head: bool = False) -> str:
         """A URL to GET (or HEAD) an object, presented as asked, of a clip that lives ``seconds_left``.
 
@@ -33,13 +57,18 @@ class Presigner:
         """
         if presentation.bucket != self._bucket:
             raise Refused(Refusal.MISPLACED)
-        return self._client.generate_presigned_url(
-            "head_object" if head else "get_object",
-            Params={
-                "Bucket": presentation.bucket,
-                "Key": presentation.key,
-                "ResponseContentType": presentation.content_type,
-                "ResponseContentDisposition": presentation.content_disposition,
+        request = AWSRequest(
+            "HEAD" if head else "GET",
+            self._address + quote(presentation.key, safe="/~"),
+            params={
+                "response-content-type": presentation.content_type,
+                "response-content-disposition": presentation.content_disposition,
             },
-            ExpiresIn=presign_seconds(self._longest_seconds, seconds_left),
         )
+        self._signature(self.seconds(seconds_left)).add_auth(request)
+        return str(request.url)
+
+    def _signature(self, seconds: int) -> Any:
+        signer = self._client._request_signer  # type: ignore[attr-defined]
+        region = self._client.meta.region_name
+        return signer.get_auth_instance("s3", region, "s3v4-query", expires=seconds)
