@@ -1,0 +1,24 @@
+"""The JSON API: a streamer's clips, by the streamer alone. Its errors are problems (RFC 9457)."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI
+
+from clip_gateway.api import account, actions, clips, docs, refusals
+from clip_gateway.parts import Parts
+from clip_shared.openapi import errors
+from clip_shared.service import create_api
+
+
+def create(parts: Parts) -> FastAPI:
+    """The application of everything under /v1. Every route needs a caller who has signed in."""
+    app = create_api("clip-gateway", errors(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE))
+    app.include_router(clips.create_router(parts))
+    app.include_router(actions.create_router(parts))
+    app.include_router(account.create_usage_router(parts))
+    app.include_router(account.create_vods_router(parts))
+    app.include_router(account.create_feed_router(parts))
+    if parts.site.is_development:
+        app.include_router(docs.create_router(app, parts))
+    refusals.install(app, parts.metrics)
+    return app

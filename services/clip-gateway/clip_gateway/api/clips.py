@@ -1,0 +1,93 @@
+"""A streamer's clips over HTTP: lists, single clips, and URLs of their media."""
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from clip_gateway.api.models import ClipFilter, ClipList
+from clip_gateway.api.private import NOT_KEPT, private_router
+from clip_gateway.auth import Caller
+from clip_gateway.domain import View, owned, present, split_owned, watchable
+from clip_gateway.parts import Parts
+from clip_gateway.views import ClipView
+from clip_shared.head import is_head
+from clip_shared.openapi import Responses, errors
+
+log = structlog.get_logger()
+
+_MEDIA: Responses = {
+    HTTPStatus.FOUND.value: {
+        "description": "A presigned URL. It works for the method it was asked with, for some minutes.",
+        "headers": {"Location": {"description": "The URL.", "schema": {"type": "string", "format": "uri"}}},
+    },
+    **errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
+}
+
+
+def create_router(parts: Parts) -> APIRouter:
+    """What can be read of clips."""
+    router = private_router("/v1/clips", "clips")
+    _add_queries(router, parts)
+    _add_media(router, parts)
+    return router
+
+
+def _add_queries(router: APIRouter, parts: Parts) -> None:
+    @router.get("", responses=errors(HTTPStatus.UNPROCESSABLE_ENTITY))
+    async def list_clips(
+        caller: Annotated[Caller, Depends(parts.sign_in.reader)], filters: Annotated[ClipFilter, Query()]
+    ) -> ClipList:
+        """The caller's clips, in pages. Expired ones are among them until they are purged."""
+        page = await parts.registry.clips_of(caller.account_id, filters.to_query())
+        mine, foreign = split_owned(page.items, caller.account_id)
+        if foreign:
+            log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
+        return ClipList(items=[ClipView.of(clip, parts.site) for clip in mine], next_cursor=page.next_cursor)
+
+    # An id that is not a UUID is no clip's: 404, like any other that nobody knows.
+    @router.get("/{clip_id:uuid}", responses=errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND))
+    async def get_clip(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> ClipView:
+        """One of the caller's clips, also an expired or deleted one until it is purged."""
+        return ClipView.of(owned(await parts.registry.get(clip_id), caller.account_id), parts.site)
+
+
+def _add_media(router: APIRouter, parts: Parts) -> None:
+    async def redirect(view: View, clip_id: UUID, caller: Caller, request: Request) -> Response:
+        parts.limits.count_presign(caller.account_id)
+        clip = watchable(await parts.registry.get(clip_id), caller.account_id)
+        # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
+        head = is_head(request)
+        url = parts.presigner.url(present(view, clip), seconds_left=clip.expires_in_seconds, head=head)
+        parts.metrics.presigned(view)
+        return RedirectResponse(url, HTTPStatus.FOUND, headers={"Cache-Control": NOT_KEPT})
+
+    @router.get(
+        "/{clip_id:uuid}/watch", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+    )
+    async def watch(
+        clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
+    ) -> Response:
+        """The video, to be played."""
+        return await redirect(View.WATCH, clip_id, caller, request)
+
+    @router.get(
+        "/{clip_id:uuid}/download", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+    )
+    async def download(
+        clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
+    ) -> Response:
+        """The video, to be saved under a readable name."""
+        return await redirect(View.DOWNLOAD, clip_id, caller, request)
+
+    @router.get(
+        "/{clip_id:uuid}/poster", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+    )
+    async def poster(
+        clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
+    ) -> Response:
+        """A picture of the clip."""
+        return await redirect(View.POSTER, clip_id, caller, request)

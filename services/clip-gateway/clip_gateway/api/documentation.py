@@ -1,0 +1,62 @@
+"""The OpenAPI document of the JSON API: for client authors, checked in, and shown at /docs in development."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from clip_gateway.api.examples import EXAMPLES
+from clip_shared.openapi import document
+
+TITLE = "Clips"
+ABOUT = """\
+A streamer's clips: watch, download, keep, publish, rename and delete them.
+
+Sign in with a JWT as a bearer token, or with the session cookie. Requests that change something and carry
+the cookie must come from a page of this site. Links are relative to this host.
+
+`HEAD` is answered wherever `GET` is. Errors are problems (RFC 9457).
+"""
+TAGS = [
+    {"name": "clips", "description": "The caller's clips, and what can be done to them."},
+    {"name": "usage", "description": "What the caller has."},
+    {"name": "vods", "description": "What became of the highlights of the caller's VODs."},
+    {"name": "feed", "description": "A public feed of what the caller has published, off by default."},
+]
+_ETAG = {
+    "ETag": {
+        "description": "Changes with the answer; send it as If-None-Match.",
+        "schema": {"type": "string"},
+    }
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the answer that the caller has.",
+    "schema": {"type": "string"},
+}
+_NOT_MODIFIED = {"description": "What the caller has is still right.", "headers": _ETAG}
+
+
+def describe(app: FastAPI, cookie_name: str) -> dict[str, Any]:
+    """The OpenAPI document of the API's application."""
+    found = document(app)
+    found["info"] = {"title": TITLE, "version": "1", "description": ABOUT}
+    found["tags"] = TAGS
+    found["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": cookie_name},
+    }
+    found["security"] = [{"bearer": []}, {"cookie": []}]
+    for name, examples in EXAMPLES.items():
+        found["components"]["schemas"][name]["examples"] = examples
+    for path in found["paths"].values():
+        if "get" in path and "200" in path["get"]["responses"]:
+            _add_revalidation(path["get"])
+    return found
+
+
+def _add_revalidation(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
+    operation["responses"]["200"]["headers"] = _ETAG
+    operation["responses"]["304"] = _NOT_MODIFIED
