@@ -1,0 +1,97 @@
+"""Templates into pages, in the reader's language."""
+
+import hashlib
+from collections.abc import Collection
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from babel import Locale
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from clip_gateway.html import formats
+from clip_gateway.html.languages import Languages
+from clip_gateway.html.style import STYLE
+from clip_gateway.site import Site
+
+STATIC = Path(__file__).parent / "static"
+LASTING = "public, max-age=31536000, immutable"
+NO_STORE = {"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"}
+
+
+class Renderer:
+    """Renders the templates of this package. ``asset('name')`` in a template is a file's lasting address."""
+
+    def __init__(self, site: Site) -> None:
+        self._languages = Languages()
+        self._assets = {path.name: _versioned(path) for path in STATIC.rglob("*") if path.is_file()}
+        shared = {"site": site, "asset": self.asset, "style": STYLE}
+        self._environments = {
+            locale.language: self._environment_of(locale, shared) for locale in self._languages.locales
+        }
+
+    def _environment_of(self, locale: Locale, shared: dict[str, Any]) -> Environment:
+        """The templates in one language: compiled macros hold on to the filters that they were made with."""
+        environment = Environment(
+            loader=PackageLoader("clip_gateway.html"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            extensions=["jinja2.ext.i18n"],
+        )
+        environment.install_gettext_translations(  # type: ignore[attr-defined]  # of the i18n extension
+            self._languages.translations(locale), newstyle=True
+        )
+        environment.globals |= shared | {"locale": locale}
+        environment.filters |= formats.filters(locale)
+        return environment
+
+    def asset(self, name: str) -> str:
+        """The address of a file of ours, which changes with what is in it."""
+        return self._assets[name]
+
+    def page(
+        self, request: Request, template: str, *, status: HTTPStatus = HTTPStatus.OK, **context: Any
+    ) -> HTMLResponse:
+        """A template as an answer that no cache keeps."""
+        return HTMLResponse(self.text(request, template, **context), status, headers=NO_STORE)
+
+    def text(self, request: Request, template: str, **context: Any) -> str:
+        """A template as text, in the language that the request asks for."""
+        locale = self._languages.choose(request.headers.get("accept-language"))
+        environment = self._environments[locale.language]
+        return environment.get_template(template).render(request=request, **context)
+
+    def static_files(self) -> StaticFiles:
+        """Scripts, styles and pictures."""
+        return _Assets(self._assets.values())
+
+
+class _Assets(StaticFiles):
+    """Our files. An address of ``asset`` names what is in the file, so that browsers need not ask again.
+
+    One that names something else is of another version of ours, which runs beside this one while it is
+    replaced: what it would get from us must not last.
+    """
+
+    def __init__(self, assets: Collection[str]) -> None:
+        super().__init__(directory=STATIC)
+        self._assets = frozenset(assets)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        asked = f"/static/{path}?{scope['query_string'].decode('latin-1')}"
+        lasts = response.status_code == HTTPStatus.OK and asked in self._assets
+        response.headers["Cache-Control"] = LASTING if lasts else "no-cache"
+        return response
+
+
+def _versioned(path: Path) -> str:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return f"/static/{path.relative_to(STATIC).as_posix()}?v={digest}"

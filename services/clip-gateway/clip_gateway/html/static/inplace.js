@@ -1,0 +1,73 @@
+// Forms of class "inplace" are sent without leaving the page, so that the video plays on.
+//
+// They go to the same routes as without scripts. The page that the redirect leads to is read, and the parts of
+// it that a form can change take the place of ours: elements whose ids begin with "part-", and the messages.
+
+import { showLocalTimes } from "./times.js";
+
+const TOAST_MS = 8000;
+const messages = () => document.getElementById("messages");
+
+/** Send the forms of a page in place. `changed()` is called after parts of it were replaced. */
+export function sendFormsInPlace(changed) {
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form.inplace")) return;
+    event.preventDefault();
+    send(event.target, changed);
+  });
+  document.addEventListener("click", (event) => {
+    const dismiss = event.target.closest("[data-dismiss]");
+    if (!dismiss) return;
+    event.preventDefault();
+    dismiss.closest(".notice").remove();
+  });
+  dropToastLater();
+}
+
+async function send(form, changed) {
+  if (form.ariaBusy === "true") return;
+  form.ariaBusy = "true";
+  try {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (answer.status === 401) location.reload(); // the sign-in has run out: the page leads to it
+    else if (answer.status >= 500) showTrouble();
+    else {
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (answer.ok) take(page, changed);
+      else showTrouble(page.querySelector("[data-reason]")?.textContent);
+    }
+  } catch {
+    showTrouble();
+  } finally {
+    form.ariaBusy = null;
+  }
+}
+
+function take(page, changed) {
+  const focused = document.activeElement.closest("[id^=part-]");
+  for (const part of document.querySelectorAll("[id^=part-]")) {
+    const fresh = page.getElementById(part.id);
+    if (fresh && fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes);
+    showLocalTimes(part);
+  }
+  messages().replaceChildren(...page.getElementById("messages").childNodes);
+  document.title = page.title;
+  // The button that was pressed may be gone: the focus goes on to what took its place.
+  if (focused && document.activeElement === document.body) {
+    focused.querySelector("[tabindex], button, summary, a")?.focus({ preventScroll: true });
+  }
+  dropToastLater();
+  changed();
+}
+
+function showTrouble(sentence) {
+  const trouble = document.getElementById("trouble").content.cloneNode(true);
+  if (sentence) trouble.querySelector("[data-sentence]").textContent = sentence;
+  messages().replaceChildren(trouble);
+}
+
+/** What was done is seen on the page as well. */
+function dropToastLater() {
+  const toast = messages().querySelector(".toast.done");
+  if (toast) setTimeout(() => toast.remove(), TOAST_MS);
+}

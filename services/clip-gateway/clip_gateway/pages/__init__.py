@@ -1,0 +1,22 @@
+"""The pages that people look at: HTML rendered here, which works without JavaScript and better with it."""
+
+from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
+
+from clip_gateway.html.rendering import Renderer
+from clip_gateway.pages import actions, errors, gallery, player, sign_in
+from clip_gateway.parts import Parts
+
+
+def create(parts: Parts) -> FastAPI:
+    """The application of everything for people that needs a sign-in. Its errors are pages."""
+    app = FastAPI(title="clip-gateway pages", openapi_url=None, redirect_slashes=False)
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    renderer = Renderer(parts.site)
+    app.mount("/static", renderer.static_files())
+    app.include_router(gallery.create_router(parts, renderer))
+    app.include_router(player.create_router(parts, renderer))
+    app.include_router(actions.create_router(parts, renderer))
+    app.include_router(sign_in.create_router(parts, renderer))
+    errors.install(app, parts, renderer)
+    return app

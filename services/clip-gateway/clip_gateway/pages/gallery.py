@@ -1,0 +1,178 @@
+"""The first page: a streamer's clips, and what became of each VOD's highlights."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+
+from clip_gateway.auth import Caller
+from clip_gateway.domain import ClipQuery, Refusal, Refused, split_owned
+from clip_gateway.html.rendering import NO_STORE, Renderer
+from clip_gateway.pages.cards import card_of
+from clip_gateway.pages.filters import Filters
+from clip_gateway.pages.returning import Done
+from clip_gateway.pages.usage import UsageBar
+from clip_gateway.parts import Parts
+from clip_gateway.registry_client import Registry
+from clip_shared.events import SkipReason
+from clip_shared.registry_api import (
+    MAX_BATCH,
+    AccountUsage,
+    ClipAction,
+    ClipPage,
+    ClipRecord,
+    ClipStatus,
+    Feed,
+    VodDetail,
+    VodPage,
+    VodSummary,
+)
+
+log = structlog.get_logger()
+
+_TABS = (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus.DELETED)
+
+
+def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+    """The gallery."""
+    router = APIRouter()
+
+    @router.get("/")
+    async def show(request: Request, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> Response:
+        filters = Filters.of(request.query_params)
+        done = Done.of(request.query_params.multi_items())
+        try:
+            shown = await _ask(parts.registry, caller.account_id, filters, done)
+        except Refused as refused:
+            if refused.reason is not Refusal.BAD_CURSOR:
+                raise
+            return RedirectResponse(filters.link(), HTTPStatus.SEE_OTHER, headers=NO_STORE)
+        # The registry asks for the account already: this is the second lock.
+        mine, foreign = split_owned(shown.page.items, caller.account_id)
+        if foreign:
+            log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
+        return renderer.page(
+            request,
+            "gallery.html",
+            account=caller.account_id,
+            filters=filters,
+            cards=[card_of(clip, parts) for clip in mine],
+            next_cursor=shown.page.next_cursor,
+            usage=UsageBar.of(shown.usage),
+            tabs=_tabs(shown.usage),
+            vods=shown.vods.items,
+            vod=shown.vod,
+            skips=shown.skips,
+            feed=shown.feed,
+            report=shown.report,
+        )
+
+    return router
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was just done, for a sentence about it; ``undo`` are the clips that can be brought back."""
+
+    action: ClipAction
+    count: int
+    failed: int = 0
+    title: str | None = None
+    undo: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A status to choose, None: all; and how many clips have it."""
+
+    status: ClipStatus | None
+    clips: int
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the registry says of an account."""
+
+    page: ClipPage
+    usage: AccountUsage
+    vods: VodPage
+    detail: VodDetail | None
+    feed: Feed | None
+    report: Report | None
+
+    @property
+    def vod(self) -> VodSummary | None:
+        """The VOD that was chosen, or else the latest."""
+        if self.detail is not None:
+            return self.detail.summary
+        return self.vods.items[0] if self.vods.items else None
+
+    @property
+    def skips(self) -> list[tuple[SkipReason, int]]:
+        """Why highlights of the chosen VOD became no clips, and how many each; the most frequent first."""
+        return Counter(skip.reason for skip in self.detail.skips).most_common() if self.detail else []
+
+
+async def _ask(registry: Registry, account_id: str, filters: Filters, done: Done | None) -> _Shown:
+    """All that the page shows, asked at once.
+
+    Raises:
+        Refused: the cursor is not one of the registry's.
+    """
+    return _Shown(
+        *await asyncio.gather(
+            registry.clips_of(account_id, filters.query()),
+            registry.usage_of(account_id),
+            registry.vods_of(account_id),
+            _vod(registry, account_id, filters.vod),
+            _feed(registry, account_id, filters.status),
+            _report(registry, account_id, done),
+        )
+    )
+
+
+async def _vod(registry: Registry, account_id: str, vod_id: str | None) -> VodDetail | None:
+    if vod_id is None:
+        return None
+    try:
+        return await registry.vod_of(account_id, vod_id)
+    except Refused:
+        return None
+
+
+async def _feed(registry: Registry, account_id: str, status: ClipStatus | None) -> Feed | None:
+    """The feed, where the page shows it: beside the published clips."""
+    return await registry.feed_of(account_id) if status is ClipStatus.PUBLISHED else None
+
+
+async def _report(registry: Registry, account_id: str, done: Done | None) -> Report | None:
+    """What the address says was done; of a delete only what is deleted indeed, so that it can be undone."""
+    if done is None:
+        return None
+    if done.action is not ClipAction.DELETE:
+        return Report(done.action, done.count, done.failed)
+    query = ClipQuery(statuses=(ClipStatus.DELETED,), limit=MAX_BATCH)
+    deleted = (await registry.clips_of(account_id, query)).items
+    undoable = [clip for clip in deleted if clip.clip_id in done.clip_ids]
+    if not undoable and not done.failed:
+        return None
+    return report_of(done.action, undoable, done.failed)
+
+
+def report_of(action: ClipAction, clips: list[ClipRecord], failed: int = 0) -> Report:
+    """What to say of an action that changed these clips and could not change ``failed`` others."""
+    ids = tuple(clip.clip_id for clip in clips)
+    undo = ids if action is ClipAction.DELETE else ()
+    return Report(action, len(clips), failed, clips[0].title if len(clips) == 1 else None, undo)
+
+
+def _tabs(usage: AccountUsage) -> list[Tab]:
+    counts = {status: each.clips for status, each in usage.by_status.items()}
+    living = sum(count for status, count in counts.items() if status is not ClipStatus.DELETED)
+    return [Tab(None, living), *(Tab(status, counts.get(status, 0)) for status in _TABS)]

@@ -1,0 +1,57 @@
+"""Signing in, for development alone, and signing out."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from clip_gateway.auth import TokenIssuer
+from clip_gateway.html.rendering import NO_STORE, Renderer
+from clip_gateway.parts import Parts
+from clip_gateway.site import FIRST_PAGE, SIGN_IN_PAGE, own_path
+
+
+def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+    """The routes. The sign-in page is there only in development: elsewhere LOGIN_URL has one."""
+    router = APIRouter()
+    _add_sign_out(router, parts)
+    if parts.token_issuer is not None:
+        _add_sign_in(router, parts, renderer, parts.token_issuer)
+    return router
+
+
+def _add_sign_out(router: APIRouter, parts: Parts) -> None:
+    @router.post("/sign-out", dependencies=[Depends(parts.sign_in.own_page)])
+    async def sign_out() -> Response:
+        response = _see(parts.site.logout_url or FIRST_PAGE)
+        parts.sign_in.cookie.forget(response)
+        return response
+
+
+def _add_sign_in(router: APIRouter, parts: Parts, renderer: Renderer, issuer: TokenIssuer) -> None:
+    @router.get(SIGN_IN_PAGE)
+    async def show(request: Request, next: str | None = None) -> Response:  # noqa: A002 - its name in the URL
+        return renderer.page(request, "sign_in.html", next=own_path(next), wanted="", refused=False)
+
+    # Without the proof, another site could sign somebody in as an account that it watches.
+    @router.post(SIGN_IN_PAGE, dependencies=[Depends(parts.sign_in.own_page)])
+    async def sign_in(
+        request: Request,
+        account: Annotated[str, Form()] = "",
+        next: Annotated[str | None, Form()] = None,  # noqa: A002 - as above
+    ) -> Response:
+        account = account.strip()
+        try:
+            token = issuer.token_for(account)
+        except ValueError:
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            shown = {"next": own_path(next), "wanted": account[:100], "refused": True}
+            return renderer.page(request, "sign_in.html", status=status, **shown)
+        response = _see(own_path(next))
+        parts.sign_in.cookie.set(response, token, issuer.lifetime)
+        return response
+
+
+def _see(address: str) -> Response:
+    return RedirectResponse(address, HTTPStatus.SEE_OTHER, headers=NO_STORE)
