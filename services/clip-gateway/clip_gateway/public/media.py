@@ -1,0 +1,83 @@
+"""The stable addresses of a published clip's video and poster. They lead to URLs that die within a minute."""
+
+import re
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import RedirectResponse
+
+from clip_gateway.domain import Refusal, Refused, View, present
+from clip_gateway.parts import Parts
+from clip_gateway.public.answers import NOINDEX, indexing
+from clip_gateway.public.model import publication_of
+from clip_gateway.public.visits import Visits
+from clip_shared.head import is_head
+from clip_shared.registry_api import ClipRecord
+
+# What was handed out before a clip is unpublished works this much longer.
+LONGEST_SECONDS = 60.0
+_REVISION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+
+
+def create_router(parts: Parts, visits: Visits) -> APIRouter:
+    """The media of a published clip."""
+    router = APIRouter()
+    media = _Media(parts)
+
+    @router.get("/m/{slug}/{revision}.mp4")
+    async def video(
+        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
+    ) -> Response:
+        _require(revision, clip)
+        return media.redirect(request, clip, View.WATCH)
+
+    @router.get("/m/{slug}/{revision}.jpg")
+    async def poster(
+        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
+    ) -> Response:
+        _require(revision, clip)
+        return media.redirect(request, clip, View.POSTER)
+
+    @router.get("/s/{slug}/download")
+    async def download(request: Request, clip: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
+        if not publication_of(clip, datetime.now(UTC)).downloadable:
+            raise Refused(Refusal.UNKNOWN)
+        return media.redirect(request, clip, View.DOWNLOAD)
+
+    return router
+
+
+def _require(revision: str, clip: ClipRecord) -> None:
+    """Let the public revision of a clip pass, and no other.
+
+    Raises:
+        Refused: an earlier one was public once (UNPUBLISHED); any other never was (UNKNOWN).
+    """
+    public = publication_of(clip, datetime.now(UTC)).revision
+    asked = int(revision) if _REVISION.fullmatch(revision) else None
+    if asked is None or asked > public:
+        raise Refused(Refusal.UNKNOWN)
+    if asked < public:
+        raise Refused(Refusal.UNPUBLISHED)
+
+
+class _Media:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def redirect(self, request: Request, clip: ClipRecord, view: View) -> Response:
+        """The way to an object, for a player or a chat client that follows at once."""
+        now = datetime.now(UTC)
+        public = publication_of(clip, now)
+        seconds = LONGEST_SECONDS
+        if public.until is not None:
+            seconds = min(seconds, (public.until - now).total_seconds())
+        # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
+        url = self._parts.presigner.url(present(view, clip), seconds_left=seconds, head=is_head(request))
+        self._parts.metrics.presigned(view)
+        headers = {"Cache-Control": "no-store", **indexing(is_indexable=public.indexable)}
+        if view is View.DOWNLOAD:
+            headers |= NOINDEX
+        return RedirectResponse(url, HTTPStatus.FOUND, headers=headers)

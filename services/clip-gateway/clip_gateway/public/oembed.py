@@ -1,0 +1,114 @@
+"""oEmbed 1.0 (https://oembed.com): how a site that is given a share link shows the clip."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from clip_gateway.domain import Refusal, Refused
+from clip_gateway.parts import Parts
+from clip_gateway.public.answers import NOINDEX, cached
+from clip_gateway.public.model import PublicClip
+from clip_gateway.public.visits import Visits
+from clip_gateway.site import Site
+
+# Pages of other sites may read it with scripts: it says nothing that the share page does not.
+_FOR_EVERY_SITE = {"Access-Control-Allow-Origin": "*"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size in which a player is offered."""
+
+    width: int
+    height: int
+
+    def within(self, max_width: int | None, max_height: int | None) -> "Frame":
+        """The largest frame of the same shape that fits."""
+        width = min(self.width, max_width or self.width)
+        if max_height is not None:
+            width = min(width, max_height * self.width // self.height)
+        return Frame(max(1, width), max(1, width * self.height // self.width))
+
+
+FRAME = Frame(1280, 720)
+
+
+def discovery_url(site: Site, clip: PublicClip) -> str:
+    """Where a reader of the share page finds its oEmbed."""
+    return f"{site.public_url}/oembed?{urlencode({'url': clip.share_url, 'format': 'json'})}"
+
+
+def create_router(parts: Parts, visits: Visits) -> APIRouter:
+    """The oEmbed endpoint."""
+    router = APIRouter()
+    site = parts.site
+
+    @router.get("/oembed")
+    async def describe(
+        request: Request,
+        url: Annotated[str, Query(max_length=500)] = "",
+        maxwidth: Annotated[int | None, Query(ge=1)] = None,
+        maxheight: Annotated[int | None, Query(ge=1)] = None,
+        format: str = "json",  # noqa: A002 - the standard's name
+    ) -> Response:
+        if format != "json":
+            raise HTTPException(HTTPStatus.NOT_IMPLEMENTED)
+        record = await visits.shared(_slug_of(url, site))
+        clip = PublicClip.of(record, site, datetime.now(UTC))
+        body = json.dumps(_description(clip, site, FRAME.within(maxwidth, maxheight)))
+        return cached(request, body, "application/json", {**NOINDEX, **_FOR_EVERY_SITE})
+
+    return router
+
+
+def _slug_of(url: str, site: Site) -> str:
+    """The slug of a share link or of an embedded player's address.
+
+    Raises:
+        Refused: UNKNOWN; the URL is not one of ours.
+    """
+    try:
+        asked = urlsplit(url)
+    except ValueError:
+        raise Refused(Refusal.UNKNOWN) from None
+    page = f"{asked.scheme}://{asked.netloc}{asked.path}"
+    for prefix in (site.share_url(""), site.embed_url("")):
+        if page.startswith(prefix):
+            return page.removeprefix(prefix)
+    raise Refused(Refusal.UNKNOWN)
+
+
+def _description(clip: PublicClip, site: Site, frame: Frame) -> dict[str, Any]:
+    description: dict[str, Any] = {
+        "version": "1.0",
+        "type": "link",
+        "title": clip.title,
+        "provider_name": "Clips",
+        "provider_url": site.public_url,
+    }
+    if clip.poster_url:
+        shown = {
+            "thumbnail_url": clip.poster_url,
+            "thumbnail_width": FRAME.width,
+            "thumbnail_height": FRAME.height,
+        }
+        description |= shown
+    if clip.embed_url:
+        player = {"html": _iframe(clip, clip.embed_url, frame), "width": frame.width, "height": frame.height}
+        description |= {"type": "video", **player}
+    return description
+
+
+def _iframe(clip: PublicClip, embed_url: str, frame: Frame) -> str:
+    size = f'width="{frame.width}" height="{frame.height}"'
+    # Narrower pages get a narrower player of the same shape.
+    style = f'style="border:0;max-width:100%;height:auto;aspect-ratio:{FRAME.width}/{FRAME.height}"'
+    allowed = 'allow="picture-in-picture" allowfullscreen'
+    address, title = escape(embed_url), escape(clip.title)
+    return f'<iframe src="{address}" title="{title}" {size} {style} {allowed}></iframe>'
