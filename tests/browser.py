@@ -14,10 +14,13 @@ from playwright.async_api import Browser, async_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_MS = 30_000
+# Browsers take loopback addresses, and localhost, for as safe as TLS. This name leads here too, and is not.
+PLAIN_HOST = "clips.test"
 FLAGS = (
     # Playwright turns off most of what a browser fetches by itself. Nothing but this machine can be reached,
     # not through a proxy either.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1,"
+    " MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--no-proxy-server",
     # Videos play without a click.
     "--autoplay-policy=no-user-gesture-required",
@@ -41,7 +44,8 @@ async def running_browser(home: Path) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(
             executable_path=program,
             args=FLAGS,
-            env={"PATH": os.environ["PATH"], "HOME": str(home)},
+            # Without a UTF-8 locale it could save no file whose name is not ASCII.
+            env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
             timeout=START_MS,
         )
         try:

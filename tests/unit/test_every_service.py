@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "FREE_STORAGE_ACCESS_KEY": "key",
     "FREE_STORAGE_SECRET_KEY": "secret",
     "SOURCE_STORAGE_PROFILES": "{}",
+    "PUBLIC_URL": "http://localhost:3",
     "JWT_ALGORITHM": "HS256",
     "JWT_SECRET": "a-secret-of-at-least-thirty-two-bytes",
     "JWT_ISSUER": "https://issuer.test",

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
@@ -22,13 +22,14 @@ from clip_registry.api import Caller
 from clip_registry.database import open_engine
 from clip_registry.metrics import Metrics
 from clip_registry.migrate import migrate
-from clip_registry.store import Offer, Store
-from clip_shared.registry_api import ClipStatus
+from clip_registry.store import Delivery, Store
+from clip_shared.events import HighlightKind, PurgeReason, SkipReason
+from clip_shared.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.service import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import NOON, FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
-from tests.unit.clip_registry.cuts import a_cut
+from tests.unit.clip_registry.cuts import a_cut, a_skip
 
 # Of a registry that lives for one test run.
 TOKEN, JANITOR_TOKEN = "a service token for tests", "the other service token for tests"
@@ -40,8 +41,11 @@ class World(Protocol):
 
     registry: Registry
 
-    async def add(self, account: str) -> UUID:
-        """A new clip of an account."""
+    async def add(self, account: str, **changes: Any) -> UUID:
+        """A new clip of an account; ``changes`` are fields that a cut and a clip share."""
+
+    async def skip(self, account: str, vod_id: str, highlight: str) -> None:
+        """A highlight of a VOD that became no clip."""
 
     async def expire(self, clip_id: UUID) -> None:
         """Let its time be up."""
@@ -57,16 +61,29 @@ class FakeWorld:
         self.fake = FakeRegistry()
         self.registry: Registry = self.fake
 
-    async def add(self, account: str) -> UUID:
-        return self.fake.put(a_clip(account)).clip_id
+    async def add(self, account: str, **changes: Any) -> UUID:
+        created_at = NOON + timedelta(seconds=len(self.fake.clips))
+        return self.fake.put(a_clip(account, created_at=created_at, **changes)).clip_id
+
+    async def skip(self, account: str, vod_id: str, highlight: str) -> None:
+        skip = SkippedHighlight(
+            stream_highlight_id=highlight,
+            source_vod_id=vod_id,
+            kind=HighlightKind.REFINED,
+            reason=SkipReason.TOO_SHORT,
+            message="It is too short.",
+            skipped_at=NOON,
+        )
+        del account  # the fake's skips are of the VOD's account, whoever that is
+        self.fake.skips.setdefault(vod_id, []).append(skip)
 
     async def expire(self, clip_id: UUID) -> None:
-        late = {"expires_in_seconds": -1.0}
+        late = {"expires_at": NOON - timedelta(seconds=1), "expires_in_seconds": -1.0}
         self.fake.put(self.fake.clips[clip_id].model_copy(update=late))
 
     async def purge(self, clip_id: UUID) -> None:
-        account = self.fake.clips[clip_id].twitch_account_id
-        self.fake.put(a_clip(account, status=ClipStatus.PURGED, clip_id=clip_id))
+        gone = {"status": ClipStatus.PURGED, "purged_at": NOON, "purge_reason": PurgeReason.EXPIRED}
+        self.fake.put(self.fake.clips[clip_id].model_copy(update=gone))
 
 
 def gateway_settings(**changes: object) -> Settings:
@@ -77,6 +94,7 @@ def gateway_settings(**changes: object) -> Settings:
             "free_storage_bucket": "clips",
             "free_storage_access_key": "key",
             "free_storage_secret_key": "secret",
+            "public_url": "http://127.0.0.1:1",
             "registry_url": "http://127.0.0.1:1",
             "registry_token": TOKEN,
             "jwt_algorithm": "HS256",
@@ -108,10 +126,17 @@ class RealWorld:
     def app(self) -> FastAPI:
         return registry_app(self.store)
 
-    async def add(self, account: str) -> UUID:
+    async def add(self, account: str, **changes: Any) -> UUID:
         name = f"hl-{uuid4().hex}"
-        (recorded,) = await self.store.record([Offer(a_cut(name, account=account), event_id=name)])
+        (recorded,) = await self.store.record(
+            [Delivery(a_cut(name, account=account, **changes), event_id=name)]
+        )
         return recorded.clip.clip_id
+
+    async def skip(self, account: str, vod_id: str, highlight: str) -> None:
+        await self.store.skips.record(
+            a_skip(highlight, account, source_vod_id=vod_id, message="It is too short.")
+        )
 
     async def expire(self, clip_id: UUID) -> None:
         await self.database.expire(clip_id)

@@ -100,7 +100,9 @@ async def test_nobody_waits_for_a_server_that_hangs(
 
 
 def verifier_of(http: httpx.AsyncClient, url: str) -> TokenVerifier:
-    return TokenVerifier(algorithm="RS256", issuer=ISSUER, audience=AUDIENCE, key_for=Jwks(http, url).key_for)
+    return TokenVerifier(
+        algorithm="RS256", issuer=ISSUER, audience=AUDIENCE, key_for=Jwks(http, url, "RS256").key_for
+    )
 
 
 async def test_tokens_of_the_served_key_are_good_and_no_others(keys_url: str) -> None:

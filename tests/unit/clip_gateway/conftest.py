@@ -4,18 +4,27 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
-from clip_gateway import api
-from clip_gateway.auth import SignIn, TokenVerifier
+from clip_gateway import edge
+from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
 from clip_gateway.metrics import Metrics
+from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
+from clip_gateway.rate_limits import RateLimits
+from clip_gateway.site import Site
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway.fakes import FakeRegistry
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 
 COOKIE = "clips_session"
+SITE = Site(
+    public_url="http://clips.example",
+    media_origin="https://media.example:443",
+    login_url="https://sign-in.example/",
+    embed_origins=("https://friends.example",),
+)
 
 
 @pytest.fixture
@@ -37,17 +46,28 @@ def presigner() -> Presigner:
 
 
 @pytest.fixture
-def app(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> FastAPI:
+def parts(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> Parts:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
-    metrics = Metrics(prometheus)
     verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    return api.create(registry, presigner, SignIn(verifier, COOKIE), metrics)
+    return Parts(
+        registry=registry,
+        presigner=presigner,
+        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), SITE.origin),
+        limits=RateLimits(presigns_per_minute=10_000, visits_per_minute=10_000),
+        metrics=Metrics(prometheus),
+        site=SITE,
+    )
 
 
 @pytest.fixture
-async def guest(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+def app(parts: Parts) -> ASGIApp:
+    return edge.create(parts)
+
+
+@pytest.fixture
+async def guest(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client without any sign-in."""
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://clips.example"

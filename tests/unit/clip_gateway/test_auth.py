@@ -1,33 +1,62 @@
 """Whose token it is, and whether a browser's request was meant."""
 
 import base64
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt import PyJWK
 
-from clip_gateway.auth import LONGEST_TOKEN, TokenVerifier, from_same_origin
+from clip_gateway.auth import LONGEST_TOKEN, TokenIssuer, TokenVerifier, is_from_own_page
 from clip_gateway.domain import Refusal, Refused
 from tests.unit.clip_gateway import tokens
-from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, KEY, OTHER_KEY, SECRET, hs256, rs256
+from tests.unit.clip_gateway.tokens import (
+    AUDIENCE,
+    EC_KEY,
+    ED_KEY,
+    ISSUER,
+    KEY,
+    OTHER_KEY,
+    SECRET,
+    PrivateKey,
+    eddsa,
+    es256,
+    hs256,
+    rs256,
+)
 
 
 async def the_secret(_kid: str | None) -> str:
     return SECRET
 
 
-async def the_public_key(kid: str | None) -> PyJWK:
-    if kid != "key-1":
-        raise Refused(Refusal.INVALID_TOKEN)
-    return PyJWK(tokens.jwks(key_1=KEY)["keys"][0])
+def verifier_of(algorithm: str, key: PrivateKey) -> TokenVerifier:
+    public = PyJWK(tokens.jwks(key_1=key)["keys"][0])
+
+    async def key_for(kid: str | None) -> PyJWK:
+        if kid != "key-1":
+            raise Refused(Refusal.INVALID_TOKEN)
+        return public
+
+    return TokenVerifier(algorithm=algorithm, issuer=ISSUER, audience=AUDIENCE, key_for=key_for)
 
 
 HS = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=the_secret)
-RS = TokenVerifier(algorithm="RS256", issuer=ISSUER, audience=AUDIENCE, key_for=the_public_key)
+RS = verifier_of("RS256", KEY)
+ES = verifier_of("ES256", EC_KEY)
+ED = verifier_of("EdDSA", ED_KEY)
+ALGORITHMS: list[tuple[TokenVerifier, Callable[..., str]]] = [
+    (HS, hs256),
+    (RS, rs256),
+    (ES, es256),
+    (ED, eddsa),
+]
 
 
 async def refusal(verifier: TokenVerifier, token: str) -> Refusal:
@@ -36,7 +65,7 @@ async def refusal(verifier: TokenVerifier, token: str) -> Refusal:
     return refused.value.reason
 
 
-@pytest.mark.parametrize(("verifier", "sign"), [(HS, hs256), (RS, rs256)])
+@pytest.mark.parametrize(("verifier", "sign"), ALGORITHMS)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -51,7 +80,7 @@ async def test_good_tokens(verifier: TokenVerifier, sign: Any, changes: dict[str
     assert await verifier.account_of(sign(**changes)) == "ann"
 
 
-@pytest.mark.parametrize(("verifier", "sign"), [(HS, hs256), (RS, rs256)])
+@pytest.mark.parametrize(("verifier", "sign"), ALGORITHMS)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -83,6 +112,16 @@ async def test_claims_that_are_missing_or_wrong(
         (RS, tokens.unsigned()),
         (RS, tokens.hmac_with_public_key()),
         (RS, hs256()),
+        *(
+            (verifier, sign())
+            for verifier, _ in ALGORITHMS
+            for other, sign in ALGORITHMS
+            if other is not verifier
+        ),
+        (ES, es256(ec.generate_private_key(ec.SECP256R1()))),
+        (ED, eddsa(Ed25519PrivateKey.generate())),
+        (ES, es256(kid=None)),
+        (ED, eddsa(kid=None)),
         (HS, rs256()),
         (HS, hs256(secret="another secret that is long enough")),
         (RS, rs256(OTHER_KEY)),
@@ -116,25 +155,57 @@ async def test_rubbish_is_refused_and_nothing_else(token: str) -> None:
     assert await refusal(HS, token) is Refusal.INVALID_TOKEN
 
 
+async def test_the_account_may_stand_in_another_claim() -> None:
+    verifier = TokenVerifier(
+        algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=the_secret, account_claim="twitch_id"
+    )
+    assert await verifier.account_of(hs256(sub="auth0|7", twitch_id="ann")) == "ann"
+    for changes in ({}, {"twitch_id": "auth0|7"}, {"twitch_id": 7}, {"twitch_id": ["ann"]}):
+        assert await refusal(verifier, hs256(**changes)) is Refusal.INVALID_TOKEN
+    # What every token has to say, it still has to.
+    assert await refusal(verifier, hs256(sub=None, twitch_id="ann")) is Refusal.INVALID_TOKEN
+
+
+@pytest.mark.parametrize("claim", ["sub", "twitch_id"])
+async def test_a_token_for_development_is_one_of_ours(claim: str) -> None:
+    verifier = TokenVerifier(
+        algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=the_secret, account_claim=claim
+    )
+    issuer = TokenIssuer(secret=SECRET, issuer=ISSUER, audience=AUDIENCE, account_claim=claim)
+    assert await verifier.account_of(issuer.token_for("streamer-1")) == "streamer-1"
+    for account in ("", "a b", "a" * 65, "../x"):
+        with pytest.raises(ValueError, match="string"):
+            issuer.token_for(account)
+
+
+OURS = "https://clips.example"
+
+
 @pytest.mark.parametrize(
     ("headers", "same"),
     [
         ({"sec-fetch-site": "same-origin"}, True),
-        ({"sec-fetch-site": "same-origin", "origin": "https://public.example", "host": "inside:8080"}, True),
-        ({"sec-fetch-site": "cross-site", "origin": "https://clips.example", "host": "clips.example"}, False),
+        ({"sec-fetch-site": "same-origin", "origin": "null"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": OURS}, False),
         ({"sec-fetch-site": "same-site"}, False),
         ({"sec-fetch-site": "none"}, False),
-        ({"origin": "https://clips.example", "host": "clips.example"}, True),
-        ({"origin": "http://Clips.example:8080", "host": "clips.example:8080"}, True),
-        ({"origin": "http://clips.example:8080", "host": "clips.example"}, False),
-        ({"origin": "https://clips.example.evil.example", "host": "clips.example"}, False),
+        ({"sec-fetch-site": ""}, False),
+        ({"origin": OURS}, True),
+        ({"origin": "https://Clips.example"}, True),
+        (
+            {"origin": "http://clips.example"},
+            False,
+        ),  # of the same host, read and changed by whoever is between
+        ({"origin": "https://clips.example:8443"}, False),
+        ({"origin": "https://clips.example.evil.example"}, False),
         ({"origin": "https://evil.example", "host": "clips.example"}, False),
+        ({"origin": "https://evil.example", "host": "evil.example"}, False),
         ({"origin": "null", "host": "clips.example"}, False),
         ({"origin": "http://[", "host": "clips.example"}, False),
+        ({"origin": ""}, False),
         ({"host": "clips.example"}, False),
-        ({"origin": "https://", "host": ""}, False),
         ({}, False),
     ],
 )
-def test_same_origin(headers: dict[str, str], *, same: bool) -> None:
-    assert from_same_origin(headers) is same
+def test_only_our_own_pages_count(headers: dict[str, str], *, same: bool) -> None:
+    assert is_from_own_page(headers, OURS) is same

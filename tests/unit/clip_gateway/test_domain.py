@@ -13,63 +13,121 @@ from clip_gateway.domain import (
     Refusal,
     Refused,
     View,
+    actions_of,
     attachment,
-    changeable,
     days_left,
     file_name,
+    is_expired,
+    is_watchable,
+    owned,
+    owned_or_none,
     present,
     presign_seconds,
-    split_visible,
-    visible,
+    split_owned,
+    watchable,
 )
-from clip_shared.registry_api import ClipRecord, ClipStatus
-from tests.unit.clip_gateway.fakes import DAY, a_clip
+from clip_shared.registry_api import (
+    Actor,
+    ClipAction,
+    ClipRecord,
+    ClipStatus,
+    PublishRequest,
+    RenameRequest,
+)
+from tests.unit.clip_gateway.fakes import DAY, FakeRegistry, a_clip
 
-STATUSES = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
+LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
+THEIRS = a_clip("bob")
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_owners_see_and_change_their_living_clips(status: ClipStatus) -> None:
+@pytest.mark.parametrize("status", LIVING)
+def test_owners_see_and_watch_their_living_clips(status: ClipStatus) -> None:
     clip = a_clip(status=status)
-    assert visible(clip, "ann") is clip
-    assert changeable(clip, "ann") is clip
+    assert owned(clip, "ann") is clip
+    assert watchable(clip, "ann") is clip
+    assert is_watchable(clip)
+    assert not is_expired(clip)
 
 
 @pytest.mark.parametrize(
-    ("clip", "seen", "changed"),
+    ("clip", "reason"),
     [
-        (None, Refusal.UNKNOWN, Refusal.UNKNOWN),
-        (a_clip(status=ClipStatus.PURGED), Refusal.PURGED, Refusal.PURGED),
-        (a_clip("bob", status=ClipStatus.PURGED), Refusal.PURGED, Refusal.PURGED),
-        (a_clip("bob"), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
-        (a_clip("ANN"), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
-        (a_clip("bob", seconds_left=-1), Refusal.NOT_OWNER, Refusal.NOT_OWNER),
-        (a_clip(seconds_left=0), Refusal.EXPIRED, None),
-        (a_clip(seconds_left=-DAY), Refusal.EXPIRED, None),
+        (None, Refusal.UNKNOWN),
+        (a_clip(status=ClipStatus.PURGED), Refusal.PURGED),
+        (a_clip("bob", status=ClipStatus.PURGED), Refusal.PURGED),
+        (THEIRS, Refusal.NOT_OWNER),
+        (a_clip("ANN"), Refusal.NOT_OWNER),
+        (a_clip("bob", seconds_left=-1), Refusal.NOT_OWNER),
+        (a_clip("bob", status=ClipStatus.DELETED), Refusal.NOT_OWNER),
     ],
 )
-def test_refusals(clip: ClipRecord | None, seen: Refusal, changed: Refusal | None) -> None:
-    with pytest.raises(Refused) as refused:
-        visible(clip, "ann")
-    assert refused.value.reason is seen
-    if changed is None:
-        assert changeable(clip, "ann") is clip
-    else:
+def test_what_is_not_the_accounts_own_is_neither_seen_nor_watched(
+    clip: ClipRecord | None, reason: Refusal
+) -> None:
+    for rule in (owned, watchable):
         with pytest.raises(Refused) as refused:
-            changeable(clip, "ann")
-        assert refused.value.reason is changed
+            rule(clip, "ann")
+        assert refused.value.reason is reason
+    assert owned_or_none(clip, "ann") is None
 
 
-def test_a_page_shows_what_is_visible_and_names_what_should_not_be_there() -> None:
-    mine, theirs, expired = a_clip(), a_clip("bob"), a_clip(seconds_left=-1)
-    assert split_visible([mine, theirs, expired], "ann") == ([mine], [theirs])
+@pytest.mark.parametrize(
+    ("clip", "reason"),
+    [
+        (a_clip(seconds_left=0), Refusal.EXPIRED),
+        (a_clip(seconds_left=-DAY), Refusal.EXPIRED),
+        (a_clip(status=ClipStatus.DELETED), Refusal.DELETED),
+        (a_clip(status=ClipStatus.DELETED, seconds_left=-1), Refusal.DELETED),
+    ],
+)
+def test_an_expired_or_deleted_clip_is_seen_and_not_watched(clip: ClipRecord, reason: Refusal) -> None:
+    assert owned(clip, "ann") is clip
+    assert owned_or_none(clip, "ann") is clip
+    assert not is_watchable(clip)
+    with pytest.raises(Refused) as refused:
+        watchable(clip, "ann")
+    assert refused.value.reason is reason
+
+
+def test_only_what_waits_for_its_owner_expires() -> None:
+    assert is_expired(a_clip(seconds_left=0))
+    assert not is_expired(a_clip(seconds_left=0.1))
+    assert not is_expired(a_clip(status=ClipStatus.DELETED, seconds_left=-1))
+
+
+def test_what_a_list_should_not_have_shown_is_told_apart() -> None:
+    mine = a_clip(seconds_left=-1)
+    assert split_owned([mine, THEIRS], "ann") == ([mine], [THEIRS])
+
+
+@pytest.mark.parametrize("status", ClipStatus)
+async def test_what_can_be_done_is_what_the_registry_does(status: ClipStatus) -> None:
+    """Every action: what is offered is done, and changes something but the publication's options."""
+    clip = a_clip(status=status)
+    for action in ClipAction:
+        registry = FakeRegistry(clip)
+        try:
+            changed = await registry.act(action, clip.clip_id, _REQUESTS.get(action, Actor(account_id="ann")))
+        except Refused:
+            assert action not in actions_of(clip)
+        else:
+            assert (action in actions_of(clip)) == (changed != clip)
+
+
+_REQUESTS = {
+    ClipAction.PUBLISH: PublishRequest(account_id="ann", indexable=True),
+    ClipAction.RENAME: RenameRequest(account_id="ann", title="Another"),
+}
 
 
 @pytest.mark.parametrize(
     ("seconds", "days"),
-    [(None, None), (0.5, 1), (DAY, 1), (DAY + 0.001, 2), (7 * DAY, 7), (6.99 * DAY, 7)],
+    [
+        *((None, None), (0.5, 1), (DAY, 1), (DAY + 0.001, 2), (7 * DAY, 7), (6.99 * DAY, 7)),
+        *((0.0, 0), (-1, 0), (-2.5 * DAY, 0)),
+    ],
 )
-def test_days_are_rounded_up(seconds: float | None, days: int | None) -> None:
+def test_days_are_rounded_up_and_never_less_than_none(seconds: float | None, days: int | None) -> None:
     assert days_left(seconds) == days
 
 

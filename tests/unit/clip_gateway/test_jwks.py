@@ -5,13 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from clip_gateway import jwks
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.jwks import COOLDOWN_SECONDS, LONGEST_SECONDS, Jwks
 from clip_shared.errors import TransientError
 from tests.unit.clip_gateway import tokens
-from tests.unit.clip_gateway.tokens import KEY, OTHER_KEY
+from tests.unit.clip_gateway.tokens import EC_KEY, ED_KEY, KEY, OTHER_KEY, PrivateKey
 
 
 class Server:
@@ -21,8 +22,11 @@ class Server:
         self.answer: Any = tokens.jwks(key_1=KEY)
         self.requests = 0
         self.now = 1000.0
+        self.use("RS256")
+
+    def use(self, algorithm: str) -> None:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._serve))
-        self.jwks = Jwks(http, "https://sign-in.example/keys", clock=lambda: self.now)
+        self.jwks = Jwks(http, "https://sign-in.example/keys", algorithm, clock=lambda: self.now)
 
     async def _serve(self, _request: httpx.Request) -> httpx.Response:
         self.requests += 1
@@ -137,15 +141,34 @@ async def test_a_server_that_trickles_is_an_outage(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT_SECONDS", 0.01)
     http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _request: asyncio.sleep(60)))  # type: ignore[arg-type]  # never answers
     with pytest.raises(TransientError):
-        await Jwks(http, "https://sign-in.example/keys").key_for("key-1")
+        await Jwks(http, "https://sign-in.example/keys", "RS256").key_for("key-1")
 
 
-async def test_only_rsa_signing_keys_count(server: Server) -> None:
-    (good,) = tokens.jwks(key_1=KEY)["keys"]
-    secret = {"kty": "oct", "kid": "secret", "k": "c2VjcmV0LXRoYXQtZXZlcnlib2R5LWNhbi1yZWFk"}
-    encryption = {**good, "kid": "encryption", "use": "enc"}
-    nameless = {name: value for name, value in good.items() if name != "kid"}
-    server.answer = {"keys": [secret, encryption, nameless, good]}
-    assert (await server.jwks.key_for("key-1")).key_id == "key-1"
-    assert await server.refuses("secret")
-    assert await server.refuses("encryption")
+@pytest.mark.parametrize(("algorithm", "key"), [("RS256", KEY), ("ES256", EC_KEY), ("EdDSA", ED_KEY)])
+async def test_only_signing_keys_of_the_algorithm_count(
+    server: Server, algorithm: str, key: PrivateKey
+) -> None:
+    (good,) = tokens.jwks(key_1=key)["keys"]
+    others = [
+        {"kty": "oct", "kid": "secret", "k": "c2VjcmV0LXRoYXQtZXZlcnlib2R5LWNhbi1yZWFk"},
+        {**good, "kid": "encryption", "use": "enc"},
+        {name: value for name, value in good.items() if name != "kid"},
+        *tokens.jwks(p_384=ec.generate_private_key(ec.SECP384R1()))["keys"],
+        *({**each, "kid": each["kty"]} for each in tokens.jwks(a=KEY, b=EC_KEY, c=ED_KEY)["keys"]),
+        {**tokens.jwk(KEY), "kid": "rsa-pss", "alg": "PS256"},
+        {**tokens.jwk(KEY), "kid": "private", "kty": "OKP", "crv": "X25519"},
+        {"kid": "nonsense", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+    ]
+    server.answer = {"keys": [*others, good]}
+    server.use(algorithm)
+    assert (await server.jwks.key_for("key-1")).algorithm_name == algorithm
+    known = {"secret", "encryption", "p-384", "RSA", "EC", "OKP", "rsa-pss", "private", "nonsense"}
+    assert {kid for kid in known if not await server.refuses(kid)} == {good["kty"]}
+
+
+async def test_a_key_set_of_another_algorithm_is_told_to_readiness(server: Server) -> None:
+    server.answer = tokens.jwks(key_1=EC_KEY)
+    with pytest.raises(TransientError):
+        await server.jwks.key_for("key-1")
+    with pytest.raises(TransientError, match="no key with an id for RS256"):
+        await server.jwks.check()

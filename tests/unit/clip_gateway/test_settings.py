@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from clip_gateway.settings import Settings
 
 REQUIRED = {
+    "PUBLIC_URL": "https://clips.example",
     "FREE_STORAGE_BUCKET": "clips",
     "REGISTRY_URL": "http://registry:8080",
     "REGISTRY_TOKEN": "0123456789abcdef",
@@ -17,8 +18,8 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JWT_ALGORITHM", "JWT_SECRET", "FREE_STORAGE_PUBLIC_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
 
@@ -71,6 +72,25 @@ def test_a_long_secret_is_enough_for_hs256(monkeypatch: pytest.MonkeyPatch, secr
         ("PRESIGNED_URL_SECONDS", "0"),
         ("PRESIGNED_URL_SECONDS", "604801"),
         ("SESSION_COOKIE_NAME", "a b"),
+        ("JWT_ALGORITHM", "HS512"),
+        ("JWT_ALGORITHM", "RS256,HS256"),
+        ("PUBLIC_URL", "clips.example"),
+        ("PUBLIC_URL", "https://clips.example/clips"),
+        ("PUBLIC_URL", "https://clips.example/?a=b"),
+        ("PUBLIC_URL", "https://ann@clips.example"),
+        ("LOGIN_URL", "//sign-in.example"),
+        ("LOGIN_URL", "javascript:alert(1)"),
+        ("LOGOUT_URL", "sign-out"),
+        ("EMBED_ORIGINS", "https://friends.example/"),
+        ("EMBED_ORIGINS", "https://*"),
+        ("EMBED_ORIGINS", "https://a.example; script-src *"),
+        ("EMBED_ORIGINS", "'none'"),
+        ("TRUSTED_PROXIES", "proxy"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("PRESIGNS_PER_MINUTE", "0"),
+        ("VISITS_PER_MINUTE", "-1"),
+        ("ENVIRONMENT", "test"),
         ("REGISTRY_URL", "registry"),
     ],
 )
@@ -78,3 +98,68 @@ def test_values_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, val
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_keys_of_other_services_come_from_a_key_set(monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
+    monkeypatch.setenv("JWT_ALGORITHM", algorithm)
+    assert Settings().jwt_algorithm == algorithm
+    monkeypatch.delenv("JWT_JWKS_URL")
+    with pytest.raises(ValidationError, match=f"JWT_ALGORITHM={algorithm} needs JWT_JWKS_URL"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("public_url", "chosen", "name"),
+    [
+        ("https://clips.example", "", "__Host-clips_session"),
+        ("http://127.0.0.1:8080/", "", "clips_session"),
+        ("https://clips.example:8443", "platform", "platform"),
+        ("http://clips.example", "platform", "platform"),
+        ("https://clips.example", "__Host-platform", "__Host-platform"),
+    ],
+)
+def test_the_cookie_is_bound_to_the_host_where_tls_is_on(
+    monkeypatch: pytest.MonkeyPatch, public_url: str, chosen: str, name: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", public_url)
+    monkeypatch.setenv("SESSION_COOKIE_NAME", chosen)
+    assert Settings().cookie_name == name
+
+
+@pytest.mark.parametrize("name", ["__Host-platform", "__Secure-platform"])
+def test_a_cookie_that_no_browser_would_take_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("PUBLIC_URL", "http://clips.example")
+    monkeypatch.setenv("SESSION_COOKIE_NAME", name)
+    with pytest.raises(ValidationError, match="needs a PUBLIC_URL with https"):
+        Settings()
+
+
+DEVELOPMENT = {
+    "DEVELOPMENT_SIGN_IN": "true",
+    "ENVIRONMENT": "development",
+    "JWT_ALGORITHM": "HS256",
+    "JWT_SECRET": "x" * 32,
+}
+
+
+def test_anybody_signs_in_as_anybody_in_development_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in DEVELOPMENT.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().development_sign_in
+    monkeypatch.setenv("JWT_ALGORITHM", "RS256")
+    with pytest.raises(ValidationError, match="DEVELOPMENT_SIGN_IN needs JWT_ALGORITHM=HS256"):
+        Settings()
+    monkeypatch.setenv("JWT_ALGORITHM", "HS256")
+    for environment in ("production", ""):  # empty counts as unset
+        monkeypatch.setenv("ENVIRONMENT", environment)
+        with pytest.raises(ValidationError, match="DEVELOPMENT_SIGN_IN needs ENVIRONMENT=development"):
+            Settings()
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBED_ORIGINS", "https://friends.example, http://127.0.0.1:8000,")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.1, 10.1.0.0/16,fd00::/8")
+    settings = Settings()
+    assert settings.embed_origins == ("https://friends.example", "http://127.0.0.1:8000")
+    assert settings.trusted_proxies == ("10.0.0.1", "10.1.0.0/16", "fd00::/8")

@@ -9,7 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 SECRET = "a secret that is long enough for HS256"  # noqa: S105 - signs for tests only
@@ -17,6 +19,10 @@ ISSUER = "https://sign-in.example"
 AUDIENCE = "clips"
 KEY = generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = generate_private_key(public_exponent=65537, key_size=2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+ED_KEY = Ed25519PrivateKey.generate()
+
+PrivateKey = RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -38,6 +44,14 @@ def rs256(key: RSAPrivateKey = KEY, kid: str | None = "key-1", **changes: Any) -
     return jwt.encode(claims(**changes), key, algorithm="RS256", headers={"kid": kid} if kid else {})
 
 
+def es256(key: ec.EllipticCurvePrivateKey = EC_KEY, kid: str | None = "key-1", **changes: Any) -> str:
+    return jwt.encode(claims(**changes), key, algorithm="ES256", headers={"kid": kid} if kid else {})
+
+
+def eddsa(key: Ed25519PrivateKey = ED_KEY, kid: str | None = "key-1", **changes: Any) -> str:
+    return jwt.encode(claims(**changes), key, algorithm="EdDSA", headers={"kid": kid} if kid else {})
+
+
 def hmac_with_public_key(key: RSAPrivateKey = KEY) -> str:
     """The classic forgery: an HS256 token whose secret is the RSA public key, which everybody has."""
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -50,15 +64,19 @@ def unsigned() -> str:
     return f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(claims())}."
 
 
-def jwks(**keys: RSAPrivateKey) -> dict[str, Any]:
+def jwk(key: PrivateKey) -> dict[str, Any]:
+    """The public half of a key, as a key set has it."""
+    public = key.public_key()
+    if isinstance(public, RSAPublicKey):
+        return jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return jwt.algorithms.ECAlgorithm.to_jwk(public, as_dict=True)
+    return jwt.algorithms.OKPAlgorithm.to_jwk(public, as_dict=True)
+
+
+def jwks(**keys: PrivateKey) -> dict[str, Any]:
     """The key set with the public halves of keys by id (``_`` in a name stands for ``-``)."""
-    algorithm = jwt.algorithms.RSAAlgorithm
-    return {
-        "keys": [
-            {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid.replace("_", "-"), "use": "sig"}
-            for kid, key in keys.items()
-        ]
-    }
+    return {"keys": [{**jwk(key), "kid": kid.replace("_", "-"), "use": "sig"} for kid, key in keys.items()]}
 
 
 def _part(content: dict[str, Any]) -> str:
