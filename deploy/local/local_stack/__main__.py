@@ -26,9 +26,11 @@ from local_stack.demo import Wish, run_demo
 from local_stack.journey import STREAMER
 from local_stack.kafka_jars import BrokerUnavailable, bring_broker
 from local_stack.ports import LOOPBACK
+from local_stack.sample import fill
 from local_stack.signals import leave_on_signals
 from local_stack.stack import SERVICE_VARIABLES, SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
 from local_stack.state import State
+from local_stack.tools import ToolFailed
 
 cli = typer.Typer(no_args_is_help=True, help="The whole of Clips on one machine, without Docker.")
 out = Console(highlight=False)
@@ -142,7 +144,7 @@ def highlight(
         )
         event = Event.new(data, source=SOURCE)
         clip_id = clip_id_for(data.stream_highlight_id)
-        url = f"{client.environment['GATEWAY_URL']}/v1/clips/{clip_id}"
+        url = f"{_gateway(client)}/v1/clips/{clip_id}"
         out.print(f"highlight  {data.stream_highlight_id}\nevent      {event.id}\nclip       {clip_id}")
         if not wait:
             asyncio.run(client.publish(event))
@@ -156,6 +158,27 @@ def highlight(
     out.print(f"[green]Available[/] after {time.monotonic() - started:.1f} s. To watch it:")
     bearer = f'-H "Authorization: Bearer $(make -s token ACCOUNT={account})"'
     out.print(escape(f"  curl -L -o clip.mp4 {bearer} {url}/watch"), soft_wrap=True)
+    out.print(
+        f"or in a browser, signed in as {escape(account)}: {_gateway(client)}/clips/{clip_id}", soft_wrap=True
+    )
+
+
+@cli.command()
+def sample(context: typer.Context, account: Account = STREAMER) -> None:
+    """Fill an account's gallery: generates two short VODs and publishes ten highlights of them."""
+    state: State = context.obj
+    client = _client(state)
+    started = time.monotonic()
+    with (
+        _explained(),
+        out.status("Generating two VODs, publishing ten highlights, waiting for their clips …"),
+    ):
+        outcomes = fill(client, account, state.tmp)
+    for title, outcome in outcomes.items():
+        mark, rest = ("[yellow]✗[/]", f": {outcome.reason}") if outcome.reason else ("[green]✓[/]", "")
+        out.print(f"{mark} {escape(title)}[dim]{escape(rest)}[/]", soft_wrap=True)
+    out.print(f"\nAfter {time.monotonic() - started:.0f} s. [bold]In a browser:[/] {_gateway(client)}/")
+    out.print(f"Sign in as {escape(account)}; no password is asked for.")
 
 
 @cli.command()
@@ -230,6 +253,10 @@ def _bring_broker() -> None:
         raise typer.Exit(2) from error
 
 
+def _gateway(client: Client) -> str:
+    return client.environment["GATEWAY_URL"]
+
+
 def _urls(client: Client, kind: str) -> Mapping[str, str]:
     return {name: client.environment[f"{prefix}_{kind}"] for name, prefix in SERVICE_VARIABLES.items()}
 
@@ -249,7 +276,10 @@ def _show(state: State) -> None:
         table.add_row(f"[bold]{name}[/]", escape(where))
     out.print(table)
     out.print(
+        f"\n[bold]In a browser:[/] {_gateway(client)}/\n"
+        f"Sign in as {STREAMER}; no password is asked for.\n"
         "\nTo go on:\n"
+        "  make sample                                        fill the gallery with clips\n"
         "  make highlight VOD=recording.mp4 START=10 END=20   cut a clip\n"
         "  make token ACCOUNT=streamer-1                      sign in as its streamer\n"
         "  make tick                                          purge what is due\n"
@@ -264,6 +294,8 @@ def _explained() -> Iterator[None]:
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         raise _failed(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+    except ToolFailed as error:
+        raise _failed(str(error)) from error
     except TimeoutError as error:
         raise _failed("no answer in time; the logs of the services may say why") from error
     except (KafkaError, BotoCoreError, ClientError, OSError) as error:

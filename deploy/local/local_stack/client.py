@@ -20,6 +20,7 @@ from clip_shared.envelope import from_record, to_record
 from clip_shared.errors import InvalidEvent
 from clip_shared.events import (
     ClipAvailable,
+    ClipCreated,
     ClipSkipped,
     EncodingRequested,
     Event,
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SOURCE = "local-stack"
-_DEAD_LETTERS = (f"{HighlightDetected.TOPIC}.dlq", f"{EncodingRequested.TOPIC}.dlq")
+# Wherever a highlight can get stuck on its way to a clip.
+_DEAD_LETTERS = (
+    f"{HighlightDetected.TOPIC}.dlq",
+    f"{EncodingRequested.TOPIC}.dlq",
+    f"{ClipCreated.TOPIC}.dlq",
+    f"{ClipSkipped.TOPIC}.dlq",
+)
 _OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, *_DEAD_LETTERS)
 
 

@@ -89,7 +89,9 @@ def _play(story: Story, site: Site, wish: Wish) -> str:
         f"Two clips were available soon after their highlights: {kept}, {purged}.\n"
         "Both begin with the frame that was asked for. Only their streamer could reach them.\n"
         f"The kept one still plays; the other one was purged after {lifetime:g} s.\n"
-        f"All in all {story.seconds:.0f} s. To go on: make up, make help."
+        f"All in all {story.seconds:.0f} s.\n\n"
+        "To see it in a browser: make up, then make sample, and open the address that they print.\n"
+        "Everything else: make help."
     )
 
 

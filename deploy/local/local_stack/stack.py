@@ -261,6 +261,10 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePo
         "DATABASE_URL": addresses.database_url,
         **_storage(addresses),
         **_urls(ports),
+        # Whoever tries the stack out signs in with a name alone.
+        "PUBLIC_URL": ports["clip-gateway"].url,
+        "ENVIRONMENT": "development",
+        "DEVELOPMENT_SIGN_IN": "true",
         "REGISTRY_TOKEN": site.secret("registry-token"),
         "REGISTRY_GATEWAY_TOKEN": site.secret("registry-token"),
         "REGISTRY_JANITOR_TOKEN": site.secret("registry-janitor-token"),

@@ -13,6 +13,7 @@ import pytest
 
 from local_stack.client import Client
 from local_stack.ports import lacks_listener
+from local_stack.sample import MOMENTS, SCENE_SECONDS
 from local_stack.state import State
 from local_stack.supervisor import find_running
 
@@ -39,19 +40,47 @@ def _use(folder: Path) -> None:
     started = local_stack(folder, "up")
     assert started.returncode == 0, started.stderr
     assert "all four services are ready" in started.stdout
+    client = Client.of_file(folder / "stack.env")
+    gateway = client.environment["GATEWAY_URL"]
+    assert f"In a browser: {gateway}/\n" in started.stdout
     assert "runs already" in local_stack(folder, "up").stdout
     assert local_stack(folder, "status").returncode == 0
 
-    client = Client.of_file(folder / "stack.env")
     token = local_stack(folder, "token", "--account", "streamer-1").stdout.strip()
-    url = f"{client.environment['GATEWAY_URL']}/v1/clips"
+    url = f"{gateway}/v1/clips"
     answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()["items"]) == (200, [])
     refused = local_stack(folder, "highlight", "--vod", "no-such-file", "--start", "1", "--end", "9")
     assert (refused.returncode, "no file here" in refused.stderr) == (1, True)
     assert local_stack(folder, "tick").returncode == 0
 
+    _sample(folder, client)
     _kill(folder, client)
+
+
+def _sample(folder: Path, client: Client) -> None:
+    """There is something to look at, with nothing but what the terminal says."""
+    filled = local_stack(folder, "sample", "--account", "streamer-9")
+    assert filled.returncode == 0, filled.stderr
+    assert f"In a browser: {client.environment['GATEWAY_URL']}/\nSign in as streamer-9" in filled.stdout
+    with client.gateway("streamer-9") as streamer:
+        clips = streamer.get("/v1/clips").json()["items"]
+        vods = streamer.get("/v1/vods").json()["items"]
+    assert {clip["title"] for clip in clips} == {
+        moment.title
+        for moments in MOMENTS.values()
+        for moment in moments
+        if moment.clipable and moment.end - moment.start > 1 and moment.start < SCENE_SECONDS * 4
+    }
+    assert sum(vod["skipped"] for vod in vods) == 3
+    # In a browser: the sign-in page, and then the gallery.
+    with httpx.Client(base_url=client.environment["GATEWAY_URL"], follow_redirects=True) as browser:
+        page = browser.get("/")
+        assert page.url.path == "/sign-in"
+        form = {"account": "streamer-9", "next": "/"}
+        gallery = browser.post("/sign-in", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert gallery.url.path == "/"
+    assert all(clip["title"] in gallery.text for clip in clips)
 
 
 def _kill(folder: Path, client: Client) -> None:

@@ -64,8 +64,8 @@ def test_a_token_is_what_the_gateway_asks_for() -> None:
 def test_outcomes_are_told_apart() -> None:
     assert read_outcome(record(AVAILABLE)) == Outcome("highlight-1")
     assert read_outcome(record(SKIPPED)) == Outcome("highlight-1", "There is no such recording.")
-    for topic in ("highlight-detected.dlq", "highlight-encodings.dlq"):
-        dead = record(SKIPPED, topic=topic, headers=[("dlq_error", b"unknown profile")])
+    for topic in ("highlight-detected", "highlight-encodings", "clip-created", "clip-skipped"):
+        dead = record(SKIPPED, topic=f"{topic}.dlq", headers=[("dlq_error", b"unknown profile")])
         assert read_outcome(dead) == Outcome("highlight-1", "unknown profile")
 
 
