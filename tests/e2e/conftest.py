@@ -1,7 +1,12 @@
 """One running system for all e2e tests, gone before the integration tests, whose topics it consumes."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -12,10 +17,60 @@ from local_stack.vod import generate_vod
 from tests.e2e.platform import Platform
 
 
+class _Embedding(BaseHTTPRequestHandler):
+    """A page with nothing but a frame of the address that it is asked with."""
+
+    def do_GET(self) -> None:
+        source = parse_qs(urlsplit(self.path).query).get("src", [""])[0]
+        page = (
+            f'<!doctype html><title>Friends</title><iframe src="{escape(source)}" allow="autoplay"></iframe>'
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class EmbeddingSite:
+    """One server under two origins: an allowed one, and another."""
+
+    port: int
+
+    @property
+    def allowed(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def other(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @staticmethod
+    def page(origin: str, source: str) -> str:
+        return f"{origin}/?src={quote(source, safe='')}"
+
+
 @pytest.fixture(scope="package")
-def stack(addresses: Addresses) -> Iterator[LocalStack]:
+def embedding_site() -> Iterator[EmbeddingSite]:
+    """Where clips are embedded."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Embedding) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield EmbeddingSite(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="package")
+def stack(addresses: Addresses, embedding_site: EmbeddingSite) -> Iterator[LocalStack]:
     """The four services on the servers of this run."""
-    with temporary_stack(addresses=addresses) as stack:
+    gateway = {"EMBED_ORIGINS": embedding_site.allowed}
+    with temporary_stack(addresses=addresses, settings={"clip-gateway": gateway}) as stack:
         yield stack
 
 
