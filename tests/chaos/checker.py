@@ -295,10 +295,18 @@ def _check_history(row: Row, told: dict[int, list[Message]], cuts: set[str]) -> 
 _CHANGES = {
     "clip.kept.v1": ({"available"}, "kept"),
     "clip.unkept.v1": ({"kept"}, "available"),
-    "clip.published.v1": ({"available", "kept"}, "published"),
+    "clip.published.v1": ({"available", "kept", "published"}, "published"),
     "clip.unpublished.v1": ({"published"}, "kept"),
-    "clip.purged.v1": ({"available"}, "purged"),
+    "clip.deleted.v1": ({"available", "kept", "published"}, "deleted"),
+    "clip.purged.v1": ({"available", "deleted"}, "purged"),
 }
+
+
+def _change(message: Message) -> tuple[set[str], str]:
+    """From which statuses to which."""
+    if message.type == "clip.restored.v1":
+        return {"deleted"}, message.data["status"]
+    return _CHANGES[message.type]
 
 
 def _replay(history: Iterable[Message], about: str) -> tuple[str, list[Finding]]:
@@ -308,9 +316,14 @@ def _replay(history: Iterable[Message], about: str) -> tuple[str, list[Finding]]
     for message in history:
         data = message.data
         if message.type == "clip.available.v1":
-            status = status if status in {"kept", "published"} else "available"
+            # All cuts of a chaos are detectors': what its owner decided about keeps its video.
+            if status in {"kept", "published", "deleted"}:
+                problem = f"{about}: another video when it was {status}"
+                findings.append(Finding(Violation.BROKEN_HISTORY, problem))
+            else:
+                status = "available"
         else:
-            sources, target = _CHANGES[message.type]
+            sources, target = _change(message)
             if status not in sources:
                 purged = message.type == "clip.purged.v1"
                 violation = Violation.WRONGLY_PURGED if purged else Violation.BROKEN_HISTORY

@@ -8,6 +8,7 @@ from clip_shared.events import clip_id_for
 from tests.chaos.plan import BELOW_HANDLERS, Send
 
 KEEPING = {"keep", "publish", "unpublish"}
+LETTING_GO = {"unkeep", "delete"}
 
 
 @dataclass
@@ -19,15 +20,18 @@ class Told:
 
     account: str
     kept: bool = False
+    _before_delete: bool = False
 
     def asked(self, action: str) -> None:
         """Asked, and perhaps never answered: from here on, letting go may take effect."""
-        if action == "unkeep":
+        if action == "delete":
+            self._before_delete = self.kept
+        if action in LETTING_GO:
             self.kept = False
 
     def answered(self, action: str) -> None:
         """Told that it is done."""
-        if action in KEEPING:
+        if action in KEEPING or (action == "restore" and self._before_delete):
             self.kept = True
 
 

@@ -26,7 +26,7 @@ from local_stack.client import Client
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
 from local_stack.tools import find_tools, run_tool
 from local_stack.vod import generate_vod
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import LETTING_GO, Ledger
 from tests.chaos.plan import (
     EXTRA_EVERY_SECONDS,
     LARGE_VOD,
@@ -256,7 +256,7 @@ class Platform:
             if status != HTTPStatus.OK:
                 return
             told.answered(action)
-            if action == "unkeep" and not certain:
+            if action in LETTING_GO and not certain:
                 return  # a call that was given up may still arrive, after whatever would be asked next
 
     async def _ask(self, method: str, path: str, headers: dict[str, str]) -> int | None:
@@ -284,6 +284,8 @@ _CALLS = {
     "unkeep": ("DELETE", "/keep"),
     "publish": ("POST", "/publish"),
     "unpublish": ("DELETE", "/publish"),
+    "delete": ("DELETE", ""),
+    "restore": ("POST", "/restore"),
 }
 
 

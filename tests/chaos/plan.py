@@ -165,6 +165,11 @@ _WISHES = (
     ("keep", "unkeep", "keep"),
     ("publish", "unpublish", "unkeep", "keep", "publish"),
     ("keep", *("publish", "unpublish") * 5),
+    ("delete",),
+    ("keep", "delete"),
+    ("keep", "delete", "restore"),
+    ("publish", "delete", "restore", "unpublish"),
+    ("delete", "restore", "keep"),
 )
 _FLAWS = (
     (Fate.SKIPPED, Flaw.NOT_CLIPABLE),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from tests.chaos.checker import Finding, Verdict, Violation
 
+MAX_SHOWN = 30  # findings
+
 
 @dataclass
 class Totals:
@@ -64,6 +66,7 @@ class Totals:
                 f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
                 f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",
                 *(f"{name}: {number}" for name, number in self.violations().items()),
+                *(f"VIOLATION {each.violation}: {each.what}" for each in self.findings[:MAX_SHOWN]),
             ]
         )
 

@@ -24,7 +24,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.load import DETECTED, Platform, detection_time
 from tests.chaos.observe import backlog, progress, replay_outbox, take
 from tests.chaos.plan import EXTRA_SECONDS, Plan, Send, draw, passer_by
-from tests.chaos.report import Totals
+from tests.chaos.report import MAX_SHOWN, Totals
 from tests.chaos.system import GIVE_UP_SECONDS, System
 
 RELEASES = "clip-objects-released"
@@ -36,7 +36,6 @@ PASSERS_BY_EVERY_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 # In a row, with nothing to do each time.
 QUIET_LOOKS = 2
-MAX_SHOWN = 30
 
 
 class Run:

@@ -138,6 +138,7 @@ class System:
             ARMED: str(self.armed),
             "KAFKA_SESSION_TIMEOUT_SECONDS": str(self.session_seconds),
             "CLIP_RETENTION_DAYS": str(RETENTION_SECONDS / 86_400),
+            "DELETE_UNDO_SECONDS": str(RETENTION_SECONDS),
             "GIVE_UP_AFTER_SECONDS": str(GIVE_UP_SECONDS),
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",

@@ -346,6 +346,59 @@ def test_clips_whose_video_was_re_encoded_are_counted(whole: Snapshot) -> None:
     assert re_encoded(with_topic(whole, "clip-created", made)) == 1
 
 
+def test_a_deleted_clip_is_restored_or_purged(ledger: Ledger, whole: Snapshot) -> None:
+    ledger.told[clip_id_for(KEPT)].asked("delete")
+    history = [
+        change("clip.available.v1", KEPT, 1, expires_at=EXPIRY),
+        change("clip.kept.v1", KEPT, 2),
+        change("clip.deleted.v1", KEPT, 3, expires_at=EXPIRY),
+        change("clip.restored.v1", KEPT, 4, status="kept", expires_at=None),
+        change("clip.deleted.v1", KEPT, 5, expires_at=EXPIRY),
+        change("clip.purged.v1", KEPT, 6, purged_at=PURGE_TIME),
+    ]
+    snapshot = with_topic(whole, "clip-lifecycle", [*history, *whole.topics["clip-lifecycle"][2:]])
+    gone = replace(snapshot, rows=[row(KEPT, "purged", 6), *whole.rows[1:]], objects={})
+    assert check(ledger, gone).findings == []
+    broken = in_place(4, change("clip.kept.v1", KEPT, 5))(ledger, gone)
+    assert {each.violation for each in check(ledger, broken).findings} == {V.BROKEN_HISTORY, V.WRONGLY_PURGED}
+
+
+@pytest.mark.parametrize("decided", ["kept", "published", "deleted"])
+def test_no_detector_gives_another_video_to_what_its_owner_decided_about(
+    ledger: Ledger, whole: Snapshot, decided: str
+) -> None:
+    ledger.told.clear()
+    newer = message("clip.created.v1", {**created(KEPT).data, "highlight_event_id": f"{KEPT}-e1"}, "newer")
+    history = [
+        change("clip.available.v1", KEPT, 1, expires_at=EXPIRY),
+        change(f"clip.{decided}.v1", KEPT, 2),
+        change("clip.available.v1", KEPT, 3, expires_at=EXPIRY),
+    ]
+    topics = {
+        "clip-created": [*whole.topics["clip-created"], newer],
+        "clip-lifecycle": [*history, *whole.topics["clip-lifecycle"][2:]],
+    }
+    snapshot = replace(
+        whole, rows=[row(KEPT, decided, 3), *whole.rows[1:]], topics={**whole.topics, **topics}
+    )
+    (finding,) = check(ledger, snapshot).findings
+    assert finding.what.endswith(f"another video when it was {decided}")
+
+
+def test_who_restores_what_was_kept_has_it_kept() -> None:
+    told = Told("a")
+    for action in ("keep", "delete", "restore"):
+        told.asked(action)
+        assert not told.kept
+        told.answered(action)
+    assert told.kept
+    unkept = Told("a")
+    for action in ("delete", "restore"):
+        unkept.asked(action)
+        unkept.answered(action)
+    assert not unkept.kept
+
+
 def test_who_asks_to_let_go_may_lose_the_clip() -> None:
     told = Told("a")
     told.asked("keep")

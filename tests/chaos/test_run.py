@@ -99,7 +99,7 @@ async def test_an_orphan(quiet: Quiet) -> None:
     [
         ("status = 'available', expires_at = now() + interval '1 h'", {V.TOLD_IN_VAIN, V.BROKEN_HISTORY}),
         (
-            "status = 'purged', purged_at = now(), expires_at = now()",
+            "status = 'purged', purge_reason = 'expired', purged_at = now(), expires_at = now()",
             {V.WRONGLY_PURGED, V.BROKEN_HISTORY, V.ORPHAN},
         ),
     ],
@@ -113,7 +113,7 @@ async def test_a_clip_that_was_kept_and_is_not(quiet: Quiet, damage: str, found:
     )
     assert await quiet.violations() == found
     await quiet.execute(
-        "UPDATE generated_clips SET status = 'kept', kept_at = now(), kept_by = 'a',"
+        "UPDATE generated_clips SET status = 'kept', purge_reason = NULL, kept_at = now(), kept_by = 'a',"
         " expires_at = NULL, purged_at = NULL WHERE clip_id = $1",
         clip_id,
     )
