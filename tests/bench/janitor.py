@@ -40,9 +40,13 @@ LOOK_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
 PATIENCE_SECONDS = 3600.0
 INSERT_DUE = """
-INSERT INTO generated_clips
-SELECT clip_id, 'hl-' || n, account, 'vod-1', 'refined', 'What a save', 0.5, $4, key, NULL, 'video/mp4', 1,
-       30, '{}', 'available', now() - interval '1 hour', NULL, NULL, NULL, NULL, NULL, 'event-' || n,
+INSERT INTO generated_clips (
+    clip_id, stream_highlight_id, twitch_account_id, source_vod_id, kind, title, score, bucket, object_key,
+    content_type, file_size_bytes, duration_seconds, cut_receipt, origin, revision, status, expires_at,
+    highlight_event_id, highlight_detected_at, version, created_at, updated_at
+)
+SELECT clip_id, 'hl-' || n, account, 'vod-1', 'refined', 'What a save', 0.5, $4, key, 'video/mp4', 1, 30,
+       '{}', 'detector', 1, 'available', now() - interval '1 hour', 'event-' || n,
        now() - interval '8 days', 1, now() - interval '8 days', now() - interval '8 days'
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS each(clip_id, account, key, n)
 """

@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from clip_registry import statements as sql
 from clip_registry.migrate import migrate
-from clip_shared.registry_api import ClipStatus
+from clip_registry.queries import MAX_VODS
+from clip_registry.query_statements import USAGE, VODS, list_clips
+from clip_shared.registry_api import ClipOrder, ClipStatus
 from tests.bench.run import Spread, say
 from tests.integration.clip_registry.conftest import fresh_database
 from tests.integration.clip_registry.test_queries import SERVED, generic_plan
@@ -26,18 +28,33 @@ PAGE_SIZE = 50
 # Clips of sixteen days in the order in which they were made, as a platform has them: what was not kept is
 # purged after seven, but for one day's, which a tick is to purge now.
 LOAD = f"""
-INSERT INTO generated_clips
-SELECT md5(n::text)::uuid, 'hl-' || n, 'account-' || n % (:rows / {CLIPS_PER_ACCOUNT}), 'vod', 'heuristic',
-       'What a save', n % 10, 'clips', 'clips/' || n || '.mp4', 'clips/' || n || '.jpg', 'video/mp4', 1000,
-       30, '{{}}', status,
+INSERT INTO generated_clips (
+    clip_id, stream_highlight_id, twitch_account_id, source_vod_id, kind, title, score, bucket, object_key,
+    poster_key, content_type, file_size_bytes, duration_seconds, cut_receipt, origin, revision, status,
+    expires_at, kept_at, kept_by, published_at, share_slug, published_revision, published_embed,
+    published_downloadable, published_indexable, purged_at, purge_reason, highlight_event_id,
+    highlight_detected_at, version, created_at, updated_at
+)
+SELECT clip_id, 'hl-' || n, account, 'vod-' || n / 1000, 'heuristic', 'What a save', n % 10, 'clips',
+       'clips/' || account || '/' || clip_id || '/event-' || n || '.mp4',
+       'clips/' || account || '/' || clip_id || '/event-' || n || '.jpg', 'video/mp4', 1000, 30,
+       jsonb_build_object('mode', 'copy', 'requested_start_seconds', 10, 'requested_end_seconds', 40,
+                          'actual_start_seconds', 10, 'actual_end_seconds', 40, 'audio_video_skew_ms', 1),
+       'detector', 1, status,
        CASE WHEN status IN ('available', 'purged') THEN created_at + interval '7 days' END,
        CASE WHEN status IN ('kept', 'published') THEN created_at END,
-       CASE WHEN status IN ('kept', 'published') THEN 'account-' || n % (:rows / {CLIPS_PER_ACCOUNT}) END,
+       CASE WHEN status IN ('kept', 'published') THEN account END,
        CASE WHEN status = 'published' THEN created_at END,
        CASE WHEN status = 'published' THEN 'slug-' || n END,
+       CASE WHEN status = 'published' THEN 1 END,
+       CASE WHEN status = 'published' THEN true END,
+       CASE WHEN status = 'published' THEN false END,
+       CASE WHEN status = 'published' THEN false END,
        CASE WHEN status = 'purged' THEN created_at + interval '7 days' END,
+       CASE WHEN status = 'purged' THEN 'expired' END,
        'event-' || n, created_at, 1, created_at, created_at
 FROM generate_series(0, :rows - 1) n,
+     LATERAL (SELECT md5(n::text)::uuid, 'account-' || n % (:rows / {CLIPS_PER_ACCOUNT})) i(clip_id, account),
      LATERAL (SELECT now() - interval '16 days' * (1 - n / (:rows)::float)) m(created_at),
      LATERAL (SELECT CASE WHEN n / 7 % 10 = 0 THEN 'published' WHEN n / 7 % 10 < 3 THEN 'kept'
                           WHEN created_at < now() - interval '8 days' THEN 'purged' ELSE 'available' END
@@ -66,13 +83,21 @@ def _page(clip: RowMapping) -> dict[str, Any]:
     return {"account": clip.account, "statuses": LIVING, "limit": PAGE_SIZE}
 
 
+def _listed(order: ClipOrder, *filters: str, goes_on: bool = False) -> Any:
+    return list_clips(order, frozenset(filters), goes_on=goes_on)
+
+
 KINDS = {
     "get": Kind(sql.GET, lambda clip: {"clip_id": clip.clip_id}),
-    "list": Kind(sql.LIST, _page),
+    "list": Kind(_listed(ClipOrder.NEWEST), _page),
     "list, next page": Kind(
-        sql.LIST_AFTER,
-        lambda clip: {**_page(clip), "clip_id": clip.clip_id, "created_at": clip.created_at},
+        _listed(ClipOrder.NEWEST, goes_on=True),
+        lambda clip: {**_page(clip), "clip_id": clip.clip_id, "value": clip.created_at},
     ),
+    "list by expiry": Kind(_listed(ClipOrder.EXPIRING), _page),
+    "list by title": Kind(_listed(ClipOrder.BEST, "title"), lambda clip: {**_page(clip), "title": "SAVE"}),
+    "usage": Kind(USAGE, lambda clip: {"account": clip.account}),
+    "vods": Kind(VODS, lambda clip: {"account": clip.account, "limit": MAX_VODS}),
     f"expire {EXPIRED_AT_ONCE}": Kind(
         sql.EXPIRE, lambda _: {"limit": EXPIRED_AT_ONCE, "cutoff": None}, share=0.04
     ),
@@ -144,10 +169,8 @@ async def _measure(urls: dict[int, str], results: Queries, *, large: int, runs: 
         ]
 
 
-@asynccontextmanager
-async def _loaded(url: str, rows: int) -> AsyncIterator[AsyncConnection]:
-    say(f"loading {rows:,} clips")
-    await migrate(url, wait_seconds=5)
+async def fill(url: str, rows: int) -> None:
+    """Put so many clips into the tables of a database, and let it take stock of them."""
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:
@@ -155,6 +178,17 @@ async def _loaded(url: str, rows: int) -> AsyncIterator[AsyncConnection]:
             await connection.commit()
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.exec_driver_sql("VACUUM ANALYZE generated_clips")
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _loaded(url: str, rows: int) -> AsyncIterator[AsyncConnection]:
+    say(f"loading {rows:,} clips")
+    await migrate(url, wait_seconds=5)
+    await fill(url, rows)
+    engine = create_async_engine(url)
+    try:
         async with engine.connect() as connection:
             yield connection
     finally:

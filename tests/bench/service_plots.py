@@ -69,6 +69,24 @@ def draw_janitor(
     figure.savefig(path, dpi=110)
 
 
+def draw_gateway(
+    rates: Mapping[str, Sequence[float]], latencies: Mapping[str, Sequence[float]], path: Path
+) -> None:
+    """Rates by round, and latencies at half load as distributions."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    by_round, waiting = (_panel(figure, number, panels=2) for number in (1, 2))
+    colours = dict(zip(rates, (BARE, OURS, OTHER, "#3a9a5b", "#b0479c"), strict=True))
+    for kind, found in rates.items():
+        by_round.plot(range(1, len(found) + 1), found, "o-", color=colours[kind], label=kind)
+    by_round.set(title="requests per second and process", xlabel="round", ylim=(0, None))
+    for kind, seconds in latencies.items():
+        shares = [(place + 1) / len(seconds) for place in range(len(seconds))]
+        waiting.plot([each * 1000 for each in sorted(seconds)], shares, color=colours[kind], label=kind)
+    waiting.set(title="at half of that rate", xlabel="ms", ylabel="share of requests", xscale="log")
+    by_round.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
 def _panel(figure: Figure, number: int, *, panels: int = 3) -> Any:
     axes: Any = figure.add_subplot(1, panels, number)
     axes.grid(visible=True, alpha=0.3)

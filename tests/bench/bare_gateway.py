@@ -1,0 +1,56 @@
+"""What the gateway is compared with: one FastAPI route that presigns with boto3, and does nothing else.
+
+No sign-in, no registry, no limit, no metrics, no header of its own. Started as a process: the port is its
+argument; the storage is in the environment, as for the gateway.
+"""
+
+import sys
+from http import HTTPStatus
+from uuid import UUID
+
+import uvicorn
+from fastapi import FastAPI, Response
+from fastapi.responses import RedirectResponse
+
+from clip_shared.settings import FreeStorageSettings
+from clip_shared.storage import free_storage_client
+
+READY = "/ready"
+
+
+def create_app() -> FastAPI:
+    """The application."""
+    app, settings = FastAPI(), FreeStorageSettings()
+    client = free_storage_client(settings)
+
+    @app.get(READY)
+    async def ready() -> Response:
+        return Response()
+
+    @app.get("/v1/clips/{clip_id}/watch")
+    async def watch(clip_id: UUID) -> Response:
+        url = client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": str(settings.free_storage_bucket),
+                "Key": f"clips/account-1/{clip_id}/event-1.mp4",
+                "ResponseContentType": "video/mp4",
+                "ResponseContentDisposition": "inline",
+            },
+            ExpiresIn=900,
+        )
+        return RedirectResponse(url, HTTPStatus.FOUND, headers={"Cache-Control": "no-store"})
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        create_app(),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        access_log=False,
+        log_level="warning",
+        loop="uvloop",
+        http="httptools",
+    )
