@@ -9,6 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 
+OPENAPI := docs/reference/openapi
 PACKAGES := shared $(wildcard services/*) deploy/local
 
 ##@ Start here
@@ -51,6 +52,10 @@ token: $(READY) ## Print a sign-in token for an account [ACCOUNT=id]
 highlight: $(READY) ## Publish a highlight of a recording: VOD=path START=seconds END=seconds [ACCOUNT=id TITLE=text]
 	@$(BIN)/local-stack highlight --vod "$(VOD)" --start "$(START)" --end "$(END)" $(if $(ACCOUNT),--account "$(ACCOUNT)") $(if $(TITLE),--title "$(TITLE)")
 
+.PHONY: sample
+sample: $(READY) ## Fill a streamer's gallery with clips of generated VODs [ACCOUNT=id]
+	@$(BIN)/local-stack sample $(if $(ACCOUNT),--account "$(ACCOUNT)")
+
 .PHONY: tick
 tick: $(READY) ## Send the daily tick: what is due is purged
 	@$(BIN)/local-stack tick
@@ -70,13 +75,23 @@ env: ## Write .env for docker compose, with new secrets; one that is there stays
 ##@ Quality
 
 .PHONY: lint
-lint: $(READY) ## ruff, mypy strict, import-linter, deptry, generated schemas
+lint: $(READY) ## ruff, mypy strict, import-linter, deptry, generated documents
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(PACKAGES) tests
 	@$(BIN)/lint-imports
 	@for package in $(PACKAGES); do (cd $$package && $(CURDIR)/$(BIN)/deptry .); done
 	@$(BIN)/clip-shared schemas check
+	@$(BIN)/clip-gateway openapi | diff $(OPENAPI)/clip-gateway.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
+	@$(BIN)/clip-registry openapi | diff $(OPENAPI)/clip-registry.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
+
+.PHONY: screenshots
+screenshots: $(READY) ## Take the pictures of docs/screenshots anew (needs Chromium)
+	@$(BIN)/python -m tests.screenshots
+
+.PHONY: messages
+messages: $(READY) ## Bring the translations of the pages up to date with the templates
+	@$(BIN)/python -m clip_gateway.html.messages
 
 .PHONY: format
 format: $(READY) ## Format the code and fix what can be fixed
@@ -116,6 +131,10 @@ bench-cutter: $(BENCH_READY) ## The cutter against bare ffmpeg and MoviePy, twen
 bench-registry: $(BENCH_READY) ## The registry against a bare loop, and its queries at a million rows [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.registry $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: $(BENCH_READY) ## The gateway against a bare application that presigns, on a million rows [ARGS="--quick"]
+	@$(BIN)/python -m tests.bench.gateway $(ARGS)
+
 .PHONY: bench-janitor
 bench-janitor: $(BENCH_READY) ## A purge of 100,000 clips against bare DeleteObjects [ARGS="--quick"]
 	@$(BIN)/python -m tests.bench.janitor $(ARGS)
@@ -130,6 +149,12 @@ $(BENCH_READY): requirements/bench.lock $(READY)
 .PHONY: schemas
 schemas: $(READY) ## Regenerate the JSON Schemas and the AsyncAPI document
 	@$(BIN)/clip-shared schemas write
+
+.PHONY: openapi
+openapi: $(READY) ## Regenerate the OpenAPI documents of the APIs
+	@mkdir -p $(OPENAPI)
+	@$(BIN)/clip-gateway openapi > $(OPENAPI)/clip-gateway.json
+	@$(BIN)/clip-registry openapi > $(OPENAPI)/clip-registry.json
 
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-package clip-shared --custom-compile-command "make lock"
