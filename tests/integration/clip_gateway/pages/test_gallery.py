@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 FIRST_PAGE_BYTES = 100_000
 # Chromium's preset "Fast 3G".
+# Between the network's clock and the page's.
+CLOCKS_DIFFER_MS = 10
+TRICKLE = {"latency": 20, "downloadThroughput": 10_000, "uploadThroughput": 84_375}
 FAST_3G = {"latency": 562.5, "downloadThroughput": 180_000, "uploadThroughput": 84_375}
 
 
@@ -432,3 +435,24 @@ async def test_on_a_slow_connection_it_is_there_with_its_first_answer(ann: Page,
     )
     assert blocking == []
     assert painted < arrived + FAST_3G["latency"]
+
+
+async def test_however_slowly_it_arrives_it_is_painted_whole(ann: Page, stage: Stage) -> None:
+    """What is painted in parts moves while the rest comes."""
+    await fill(stage, 24)
+    session = await ann.context.new_cdp_session(ann)
+    await session.send("Network.enable")
+    await session.send("Network.emulateNetworkConditions", {"offline": False, **TRICKLE})
+    await ann.goto(stage.url, wait_until="domcontentloaded")
+    painted = await ann.evaluate(
+        """new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))
+          .observe({ type: "paint", buffered: true }))"""
+    )
+    began, ended = await ann.evaluate(
+        """(() => {
+          const [page] = performance.getEntriesByType("navigation");
+          return [page.responseStart, page.responseEnd];
+        })()"""
+    )
+    assert ended - began > 1000
+    assert painted > ended - CLOCKS_DIFFER_MS
