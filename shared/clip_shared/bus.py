@@ -13,7 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,17 +24,20 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import BrokerResponseError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from opentelemetry.trace import Span, use_span
 from prometheus_client import CollectorRegistry
 
-from clip_shared import fetching
+from clip_shared import fetching, tracing
+from clip_shared.backlog import Backlog
 from clip_shared.batches import BatchSize
 from clip_shared.deaths import MARK_SECONDS, Deaths
 from clip_shared.delivery import DeadLetterLimit, Delivery, DeliveryMetrics
 from clip_shared.envelope import Record, from_record, to_record
 from clip_shared.errors import DeadlineExceeded, InvalidEvent, TransientError
 from clip_shared.events import Data, Event, EventData
-from clip_shared.kafka import consumer_security, producer, publishing_error
+from clip_shared.kafka import consumer_security, producer, publishing_error, watch_connections
 from clip_shared.partitions import LOOK_SECONDS, Partitions
+from clip_shared.refusals import OnRefused, uncounted
 from clip_shared.retries import position_of
 from clip_shared.settings import KafkaSettings
 from clip_shared.trouble import Trouble
@@ -83,13 +86,20 @@ class Bus:
     """
 
     def __init__(
-        self, settings: KafkaSettings, *, service: str, registry: CollectorRegistry, grace_seconds: float = 20
+        self,
+        settings: KafkaSettings,
+        *,
+        service: str,
+        registry: CollectorRegistry,
+        on_refused: OnRefused = uncounted,
+        grace_seconds: float = 20,
     ) -> None:
         self.service = service
         self._grace_seconds = grace_seconds
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._joining: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._publishing = Trouble()
         self._join_error: Exception | None = None
         self._joining_since = 0.0
@@ -97,6 +107,7 @@ class Bus:
         self._deaths: list[Deaths] = []
         self._process_id = uuid.uuid4().hex
         fetching.install()
+        watch_connections(service, on_refused)
         self.delivery = Delivery(
             service=service,
             publish=self.publish_record,
@@ -124,7 +135,7 @@ class Bus:
 
         def register(handler: Handler[Data]) -> Handler[Data]:
             async def handle(record: ConsumerRecord) -> None:
-                event = _read(data_type, record)
+                event = _describe(_read(data_type, record))
                 with _log_context(event):
                     await handler(event)
                 self._count_handled(data_type, 1)
@@ -146,7 +157,8 @@ class Bus:
         def register(handler: BatchHandler[Data]) -> BatchHandler[Data]:
             async def handle(records: tuple[ConsumerRecord, ...]) -> None:
                 batch = [_Decoded(record, _try_read(data_type, record)) for record in records]
-                handled = await self._handle_batch(handler, batch)
+                with ExitStack() as spans:
+                    handled = await self._handle_batch(handler, _in_their_traces(batch, spans))
                 self._count_handled(data_type, handled)
 
             self._subscribe(data_type, deadline_seconds, handle, batch=True, max_records=max_records)
@@ -233,11 +245,13 @@ class Bus:
         if self._producer is None:
             raise TransientError("the bus is not connected")
         _extend_deadline(PUBLISH_SECONDS + 1)
+        span = tracing.sending(record.topic, record.headers)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                await self._producer.send_and_wait(
-                    record.topic, value=record.value, key=record.key, headers=record.headers
-                )
+                with use_span(span, end_on_exit=True):
+                    await self._producer.send_and_wait(
+                        record.topic, value=record.value, key=record.key, headers=record.headers
+                    )
         except (KafkaError, TimeoutError) as error:
             failure = publishing_error(record.topic, error)
             # What the broker answers proves that the producer works.
@@ -263,6 +277,7 @@ class Bus:
             raise TransientError(f"cannot connect to Kafka at {servers}: {error}") from error
         self._joining_since = time.monotonic()
         self._joining = asyncio.create_task(self._join())
+        self._looking = asyncio.create_task(self.delivery.keep_looking())
 
     async def _join(self) -> None:
         """Join the consumer groups; what keeps us from it may end: not ready meanwhile, and tried again."""
@@ -290,9 +305,10 @@ class Bus:
 
         It takes at most the grace period and a few seconds, whether the bus answers or not.
         """
-        if self._joining is not None:
-            self._joining.cancel()
-            await asyncio.wait([self._joining], timeout=CLOSE_SECONDS)
+        if tasks := [each for each in (self._joining, self._looking) if each is not None]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         await asyncio.gather(*(each.stop() for each in self._deaths))
         await _within(self._grace_seconds + CLOSE_SECONDS, self.broker.stop(), "leave the consumer groups")
         for subscriber in self.broker.subscribers:
@@ -301,6 +317,11 @@ class Bus:
         if self._producer is not None:
             await _within(CLOSE_SECONDS, self._producer.stop(), "close the producer")
             self._producer = None
+
+    @property
+    def backlog(self) -> Backlog:
+        """What the subscribers have still to do."""
+        return self.delivery.metrics.backlog
 
     async def check_alive(self) -> None:
         """Whether every consumer, and the producer, makes progress.
@@ -415,6 +436,7 @@ class _RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # ai
         await _wait_until_idle(self.subscriber, self._timeout_seconds)
         self.deaths.forget()
         self.partitions.forget()
+        self._delivery.metrics.backlog.forget(self._topic)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Forget the retries of others' partitions. Positions come from the committed offsets."""
@@ -489,11 +511,46 @@ def _try_read(data_type: type[Data], record: ConsumerRecord) -> Event[Data] | In
         return error
 
 
+def _continued(event: Event[Data], span: Span | None = None) -> Event[Data]:
+    """Return an event whose cause is the span that handles it: what follows from it names that as its own."""
+    traceparent = tracing.traceparent(span)
+    return event if traceparent is None else event.model_copy(update={"traceparent": traceparent})
+
+
+def _in_their_traces(batch: list[_Decoded[Data]], spans: ExitStack) -> list[_Decoded[Data]]:
+    """Give each event of a batch a span in its own trace until ``spans`` are closed."""
+    if not tracing.is_on():
+        return batch
+    # A message that came alone has such a span already.
+    trace = _describe if len(batch) == 1 else partial(_share, spans)
+    return [
+        each if isinstance(each.event, InvalidEvent) else replace(each, event=trace(each.event))
+        for each in batch
+    ]
+
+
+def _describe(event: Event[Data]) -> Event[Data]:
+    tracing.describe(**_names_of(event))
+    return _continued(event)
+
+
+def _share(spans: ExitStack, event: Event[Data]) -> Event[Data]:
+    span = tracing.share_of(event.data.TOPIC, event.traceparent, **_names_of(event))
+    spans.callback(span.end)
+    return _continued(event, span)
+
+
 def _log_context(event: Event[Any]) -> AbstractContextManager[Any]:
-    fields = {"event_id": event.id, "topic": event.data.TOPIC}
-    for name in ("clip_id", "stream_highlight_id"):
-        if (value := getattr(event.data, name, None)) is not None:
-            fields[name] = str(value)
+    fields = _names_of(event) | {"topic": event.data.TOPIC}
     if event.traceparent:
         fields["trace_id"] = event.traceparent.split("-")[1]
     return structlog.contextvars.bound_contextvars(**fields)
+
+
+def _names_of(event: Event[Any]) -> dict[str, str]:
+    """Return what logs and traces call an event."""
+    names = {"event_id": event.id}
+    for name in ("clip_id", "stream_highlight_id"):
+        if (value := getattr(event.data, name, None)) is not None:
+            names[name] = str(value)
+    return names

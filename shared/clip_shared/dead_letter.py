@@ -6,10 +6,19 @@ letter that lacks a part of its message cannot be sent back (see :mod:`clip_shar
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 
 from aiokafka import ConsumerRecord
 
 from clip_shared.envelope import Record
+from clip_shared.errors import (
+    DeadlineExceeded,
+    GivenUp,
+    InvalidEvent,
+    PermanentError,
+    RefusedRecord,
+    RepeatedDeath,
+)
 from clip_shared.fetching import UnreadableRecord
 
 DLQ_SUFFIX = ".dlq"
@@ -27,6 +36,34 @@ MAX_ERROR_LENGTH = 1000
 HEADER_OVERHEAD_BYTES = 12  # of Kafka's record format, at most: the lengths of a name and of a value
 
 Header = tuple[str, bytes]
+
+
+class DeadLetterReason(StrEnum):
+    """Why a message is dead-lettered, in one word for each error of :mod:`clip_shared.errors`."""
+
+    INVALID = "invalid"
+    REFUSED = "refused"
+    GIVEN_UP = "given_up"
+    RECORD_REFUSED = "record_refused"
+    KILLED_PROCESS = "killed_process"
+    DEADLINE = "deadline"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def of(cls, error: BaseException) -> "DeadLetterReason":
+        """The reason behind an error."""
+        return next((reason for known, reason in _REASONS.items() if isinstance(error, known)), cls.UNKNOWN)
+
+
+# Before their base.
+_REASONS: dict[type[BaseException], DeadLetterReason] = {
+    InvalidEvent: DeadLetterReason.INVALID,
+    GivenUp: DeadLetterReason.GIVEN_UP,
+    RefusedRecord: DeadLetterReason.RECORD_REFUSED,
+    RepeatedDeath: DeadLetterReason.KILLED_PROCESS,
+    PermanentError: DeadLetterReason.REFUSED,
+    DeadlineExceeded: DeadLetterReason.DEADLINE,
+}
 
 
 def dead_letter_of(record: ConsumerRecord, error: BaseException, service: str, attempts: int) -> Record:

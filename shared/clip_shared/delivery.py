@@ -7,13 +7,15 @@ other partitions go on. It acts in ``__aexit__`` because FastStream raises parsi
 ``consume_scope``.
 """
 
+import asyncio
 import random
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
@@ -21,7 +23,9 @@ from faststream import BaseMiddleware
 from faststream.exceptions import HandlerException, NackMessage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from clip_shared.dead_letter import MAX_ERROR_LENGTH, dead_letter_of
+from clip_shared import tracing
+from clip_shared.backlog import Backlog
+from clip_shared.dead_letter import MAX_ERROR_LENGTH, DeadLetterReason, dead_letter_of
 from clip_shared.envelope import Record
 from clip_shared.errors import (
     DeadlineExceeded,
@@ -47,6 +51,7 @@ MAX_DOUBLINGS = 10
 OLD_RETRY_SECONDS = 600.0
 # With messages waiting and no handler at work, a consumer that takes none for so long stands still.
 STANDSTILL_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 15.0
 
 Publish = Callable[[Record], Awaitable[None]]
 
@@ -57,35 +62,64 @@ class DeliveryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.handled = Counter(
             "clips_events",
-            "Messages by topic and outcome: handled, dead_lettered, retried.",
+            "Messages of a topic by what became of an attempt at them: handled, dead_lettered, retried"
+            " (delivered again after a pause; a batch counts once).",
             ["topic", "outcome"],
             registry=registry,
         )
         self.seconds = Histogram(
             "clips_event_seconds",
-            "Seconds that one attempt at a message (or a batch) took.",
+            "Time that one attempt at a message (or a batch of messages) took, whatever became of it.",
             ["topic"],
             buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600),
             registry=registry,
         )
         self.in_progress = Gauge(
             "clips_events_in_progress",
-            "Messages (or batches) being handled now.",
+            "Messages (or batches of messages) that a handler is working on now.",
             ["topic"],
             registry=registry,
         )
         self.held_back = Gauge(
             "clips_dead_letters_held_back",
-            "Messages held back because a limit (of dead letters, of skips) is reached.",
+            "Messages that wait, and hold up their partition, because the topic reached its limit of dead"
+            " letters or of skips.",
             ["topic"],
             registry=registry,
         )
         self.oldest_retry = Gauge(
             "clips_oldest_retry_seconds",
-            "Seconds since the first failure of the message that has been retried for longest.",
+            "Time since the first failure of the message that has been delivered again for longest; 0 when no"
+            " message is.",
             ["topic"],
             registry=registry,
         )
+        self.dead_letters = Counter(
+            "clips_dead_letters",
+            "Messages put into the topic's dead letters (its .dlq topic), by reason: invalid (breaks its"
+            " contract), refused (can never be handled), given_up (failed for hours while others succeeded),"
+            " record_refused (Kafka does not take the event that follows from it), killed_process (again and"
+            " again), deadline (it takes too long), unknown (an error that nobody foresaw).",
+            ["topic", "reason"],
+            registry=registry,
+        )
+        self.topic_held_back = Gauge(
+            "clips_topic_held_back",
+            "1 while messages of the topic wait because its limit of dead letters or of skips is reached,"
+            " else 0.",
+            ["topic"],
+            registry=registry,
+        )
+        self.backlog = Backlog(registry)
+
+    def add(self, topic: str) -> None:
+        """Show a topic from the start, so that the first of a kind is seen as an increase."""
+        for outcome in ("handled", "dead_lettered", "retried"):
+            self.handled.labels(topic, outcome)
+        for reason in DeadLetterReason:
+            self.dead_letters.labels(topic, reason)
+        self.seconds.labels(topic)
+        self.in_progress.labels(topic)
 
 
 @dataclass
@@ -133,8 +167,20 @@ class Delivery:
     def add(self, topic: str, partitions: Partitions) -> None:
         """Take charge of a topic, and show how it is doing."""
         self._partitions[topic] = partitions
+        self.metrics.add(topic)
+        self.metrics.backlog.add(topic, partitions)
         self.metrics.held_back.labels(topic).set_function(lambda: self.retries.held_back(topic))
+        self.metrics.topic_held_back.labels(topic).set_function(lambda: self.retries.held_back(topic) > 0)
         self.metrics.oldest_retry.labels(topic).set_function(lambda: self.retries.oldest_seconds(topic))
+
+    async def keep_looking(self) -> NoReturn:
+        """Ask again and again how far the topics' partitions reach, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            looks = (each.look() for each in self._partitions.values())
+            for result in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log.warning("the end of a topic cannot be seen", error=repr(result))
 
     def longest_running_seconds(self) -> float:
         """How long the longest running attempt has been at it; 0 when idle."""
@@ -204,6 +250,7 @@ class Delivery:
         await self.publish(dead_letter_of(record, error, self.service, attempts))
         self.limit.count(record.topic)
         self.metrics.handled.labels(record.topic, "dead_lettered").inc()
+        self.metrics.dead_letters.labels(record.topic, DeadLetterReason.of(error)).inc()
         log.error(
             "dead-lettered",
             topic=record.topic,
@@ -297,37 +344,49 @@ class DeliveryMiddleware(BaseMiddleware[Any, Any]):
         self.delivery = delivery
         self.records: tuple[ConsumerRecord, ...] = msg if isinstance(msg, tuple) else (msg,)
         self.started = time.monotonic()
+        self._span = ExitStack()
 
     async def on_receive(self) -> None:
-        """Start the progress clock that liveness looks at."""
+        """Start the progress clock that liveness looks at, and the span of the attempt."""
+        group = f"{self.delivery.service}.{self.records[0].topic}"
+        self._span.enter_context(tracing.processing(self.records, group))
         self.delivery.running_since[position_of(self.records[0])] = self.started
         for record in self.records:
             self.delivery.retries.forget_before(position_of(record))
         self.delivery.note_activity(self.records[0].topic)
+        self.delivery.metrics.backlog.take(self.records)
         self.delivery.metrics.in_progress.labels(self.records[0].topic).inc()
 
     async def after_processed(
         self,
-        exc_type: type[BaseException] | None = None,  # noqa: ARG002 - FastStream's signature
+        exc_type: type[BaseException] | None = None,
         exc_val: BaseException | None = None,
-        exc_tb: TracebackType | None = None,  # noqa: ARG002
+        exc_tb: TracebackType | None = None,
     ) -> bool:
         """Forget a handled message, or settle a failed one. True: swallow the error and commit.
 
         Raises:
             NackMessage: deliver it again (and let FastStream not log the failure a second time).
         """
+        try:
+            return await self._settled(exc_val)
+        finally:
+            self._span.__exit__(exc_type, exc_val, exc_tb)
+
+    async def _settled(self, exc_val: BaseException | None) -> bool:
         topic, position = self.records[0].topic, position_of(self.records[0])
         metrics = self.delivery.metrics
         try:
-            metrics.seconds.labels(topic).observe(time.monotonic() - self.started)
+            metrics.seconds.labels(topic).observe(time.monotonic() - self.started, tracing.exemplar())
             if exc_val is None:
                 self.delivery.retries.forget(map(position_of, self.records))
+                metrics.backlog.done(self.records)
                 return False
             if isinstance(exc_val, HandlerException) or not isinstance(exc_val, Exception):
                 return False  # FastStream's own signals, and cancellation: neither is a failed message
             if not await self.delivery.settled(self.records, exc_val):
                 raise NackMessage from exc_val
+            metrics.backlog.done(self.records)
             return True
         finally:
             self.delivery.running_since.pop(position, None)

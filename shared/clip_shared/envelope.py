@@ -26,6 +26,7 @@ from typing import Any
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
+from clip_shared import tracing
 from clip_shared.errors import InvalidEvent
 from clip_shared.events import Data, Event, event_id
 
@@ -55,7 +56,10 @@ class Record:
 
 
 def to_record(event: Event[Any]) -> Record:
-    """Serialise an event for the topic that its data names."""
+    """Serialise an event for the topic that its data names.
+
+    An event that names no cause is written as a consequence of the work at hand, if that is traced.
+    """
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -64,8 +68,8 @@ def to_record(event: Event[Any]) -> Record:
         "ce_time": _wire_time(event.time),
         "content-type": "application/json",
     }
-    if event.traceparent:
-        attributes["traceparent"] = event.traceparent
+    if traceparent := event.traceparent or tracing.traceparent():
+        attributes["traceparent"] = traceparent
     key = event.data.key()
     return Record(
         topic=event.data.TOPIC,
@@ -108,6 +112,14 @@ def identity_of(record: ConsumerRecord) -> str:
         InvalidEvent: a header of CloudEvents is not UTF-8.
     """
     return _identity(_attributes(record), record)
+
+
+def event_time(record: ConsumerRecord) -> datetime | None:
+    """Return the time that :func:`from_record` gives the event of a record; None: it has none."""
+    try:
+        return _time(_attributes(record), record)
+    except InvalidEvent:
+        return None
 
 
 def copied_headers(record: ConsumerRecord) -> list[tuple[str, bytes]]:

@@ -198,42 +198,42 @@ class PurgeReason(StrEnum):
 class SourceObject(Contract):
     """A VOD: an object in a configured source-storage profile. Never a URL."""
 
-    profile: Identifier
-    bucket: BucketName
-    key: ObjectKey
+    profile: Identifier = Field(description="A profile of the cutter's SOURCE_STORAGE_PROFILES.")
+    bucket: BucketName = Field(description="A bucket that this profile allows.")
+    key: ObjectKey = Field(description="The VOD's key in it.")
 
 
 class StoredObject(Contract):
     """A clip's video in the free bucket."""
 
-    bucket: BucketName
-    key: ObjectKey
-    size_bytes: ObjectSize
-    content_type: Text = "video/mp4"
+    bucket: BucketName = Field(description="The clips' bucket.")
+    key: ObjectKey = Field(description="clips/{twitch_account_id}/{clip_id}/{highlight_event_id}.mp4")
+    size_bytes: ObjectSize = Field(description="Size of the video.")
+    content_type: Text = Field(default="video/mp4", description="Media type of the video.")
 
 
 class PosterObject(Contract):
     """A clip's still picture (JPEG) in the free bucket."""
 
-    bucket: BucketName
-    key: ObjectKey
+    bucket: BucketName = Field(description="The clips' bucket.")
+    key: ObjectKey = Field(description="clips/{twitch_account_id}/{clip_id}/{highlight_event_id}.jpg")
 
 
 class TrackReceipt(Contract):
     """What became of the video, or of the audio, in a clip."""
 
-    fate: TrackFate
+    fate: TrackFate = Field(description="Copied, re-encoded, or left out.")
     reason: Text | None = Field(default=None, description="Why it was not copied; null where it was.")
 
 
 class CutReceipt(Contract):
     """What was asked of the cutter and what it did. Times are seconds from the start of the VOD."""
 
-    mode: CutMode
-    requested_start_seconds: Seconds
-    requested_end_seconds: Seconds
-    actual_start_seconds: Seconds
-    actual_end_seconds: Seconds
+    mode: CutMode = Field(description="copy: packets copied behind an edit list; exact: re-encoded.")
+    requested_start_seconds: Seconds = Field(description="Start that the highlight asked for.")
+    requested_end_seconds: Seconds = Field(description="End that the highlight asked for.")
+    actual_start_seconds: Seconds = Field(description="Start of the clip.")
+    actual_end_seconds: Seconds = Field(description="End of the clip.")
     audio_video_skew_ms: Finite | None = Field(
         default=None, description="Start of the sound minus start of the picture, in ms; null without sound."
     )
@@ -254,9 +254,9 @@ class CutReceipt(Contract):
 class Highlight(Contract):
     """The ids that tie every event about a highlight together."""
 
-    stream_highlight_id: Identifier
-    twitch_account_id: Identifier
-    source_vod_id: Identifier
+    stream_highlight_id: Identifier = Field(description="The highlight. One highlight is one clip.")
+    twitch_account_id: Identifier = Field(description="The account that owns the VOD and its clips.")
+    source_vod_id: Identifier = Field(description="The VOD.")
 
 
 class HighlightDetected(Highlight, EventData):
@@ -265,16 +265,16 @@ class HighlightDetected(Highlight, EventData):
     TYPE: ClassVar[str] = "highlight.detected.v1"
     TOPIC: ClassVar[str] = "highlight-detected"
 
-    source: SourceObject
+    source: SourceObject = Field(description="Where the VOD's file is.")
     start_seconds: Seconds = Field(description="Start of the window, in seconds from the start of the VOD.")
     end_seconds: Seconds = Field(description="End of the window, in seconds from the start of the VOD.")
-    kind: HighlightKind
-    title: Title
+    kind: HighlightKind = Field(description="How the detector came to the highlight.")
+    title: Title = Field(description="Shown to people.")
     score: Score | None = Field(default=None, description="How good the highlight is; higher is better.")
     rank: int | None = Field(
         default=None, ge=1, description="Its place among its VOD's highlights; 1 is best."
     )
-    is_clipable: bool = True
+    is_clipable: bool = Field(default=True, description="false: skipped, with the reason not_clipable.")
 
     def key(self) -> str:
         """Keep the events of one highlight in order."""
@@ -293,9 +293,9 @@ class EncodingRequested(HighlightDetected):
 class HighlightOutcome(Highlight, EventData):
     """What both outcomes of a highlight say about the event that asked for it."""
 
-    kind: HighlightKind
-    highlight_event_id: Identifier
-    highlight_detected_at: Time
+    kind: HighlightKind = Field(description="How the detector came to the highlight.")
+    highlight_event_id: Identifier = Field(description="Id of the highlight's event, as Clips identifies it.")
+    highlight_detected_at: Time = Field(description="Time of the highlight's event.")
 
     def key(self) -> str:
         """Keep the events of one highlight in order."""
@@ -308,13 +308,13 @@ class ClipCreated(HighlightOutcome):
     TYPE: ClassVar[str] = "clip.created.v1"
     TOPIC: ClassVar[str] = "clip-created"
 
-    clip_id: UUID
-    title: Title
-    score: Score | None = None
-    object: StoredObject
-    poster: PosterObject | None = None
-    duration_seconds: PositiveSeconds
-    cut_receipt: CutReceipt
+    clip_id: UUID = Field(description="Follows from stream_highlight_id (UUID version 5).")
+    title: Title = Field(description="The highlight's title.")
+    score: Score | None = Field(default=None, description="The highlight's score.")
+    object: StoredObject = Field(description="The video.")
+    poster: PosterObject | None = Field(default=None, description="The still picture.")
+    duration_seconds: PositiveSeconds = Field(description="Length of the clip.")
+    cut_receipt: CutReceipt = Field(description="What was asked of the cutter and what it did.")
     source: SourceObject | None = Field(
         default=None, description="The VOD that it was cut from; null in events from before this field."
     )
@@ -329,11 +329,13 @@ class ClipSkipped(HighlightOutcome):
     TYPE: ClassVar[str] = "clip.skipped.v1"
     TOPIC: ClassVar[str] = "clip-skipped"
 
-    reason: SkipReason
+    reason: SkipReason = Field(description="Why, for programs.")
     source_profile: Identifier | None = Field(
         default=None, description="The source-storage profile that the highlight names."
     )
-    message: Annotated[str, StringConstraints(min_length=1, max_length=500), _CLEANED]
+    message: Annotated[str, StringConstraints(min_length=1, max_length=500), _CLEANED] = Field(
+        description="Why, in a sentence for people."
+    )
 
 
 class ClipLifecycle(Highlight, EventData):
@@ -341,8 +343,10 @@ class ClipLifecycle(Highlight, EventData):
 
     TOPIC: ClassVar[str] = "clip-lifecycle"
 
-    clip_id: UUID
-    version: Annotated[int, Field(ge=1)]
+    clip_id: UUID = Field(description="Follows from stream_highlight_id (UUID version 5).")
+    version: Annotated[int, Field(ge=1)] = Field(
+        description="Grows with each change of the clip: drop an event whose version you have passed."
+    )
 
     def key(self) -> str:
         """Keep the events of one clip in order."""
@@ -354,10 +358,10 @@ class ClipAvailable(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.available.v1"
 
-    title: Title
-    kind: HighlightKind
-    duration_seconds: PositiveSeconds
-    expires_at: Time | None
+    title: Title = Field(description="The clip's title.")
+    kind: HighlightKind = Field(description="How the detector came to the highlight.")
+    duration_seconds: PositiveSeconds = Field(description="Length of the clip.")
+    expires_at: Time | None = Field(description="When it expires; null: it is kept or published.")
 
 
 class ClipKept(ClipLifecycle):
@@ -365,8 +369,8 @@ class ClipKept(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.kept.v1"
 
-    kept_at: Time
-    kept_by: Identifier
+    kept_at: Time = Field(description="When it was kept.")
+    kept_by: Identifier = Field(description="The account that kept it.")
 
 
 class ClipUnkept(ClipLifecycle):
@@ -374,7 +378,7 @@ class ClipUnkept(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.unkept.v1"
 
-    expires_at: Time
+    expires_at: Time = Field(description="When it expires now.")
 
 
 class ClipPublished(ClipLifecycle):
@@ -382,8 +386,8 @@ class ClipPublished(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.published.v1"
 
-    share_slug: Text
-    published_at: Time
+    share_slug: Text = Field(description="The last part of its public address; never used twice.")
+    published_at: Time = Field(description="When it was published.")
     revision: int | None = Field(default=None, ge=1, description="Which video of the clip is public.")
     until: Time | None = Field(default=None, description="When it stops being public; null: never by itself.")
     embed: bool | None = Field(default=None, description="Whether other sites may embed it.")
@@ -402,7 +406,7 @@ class ClipDeleted(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.deleted.v1"
 
-    deleted_at: Time
+    deleted_at: Time = Field(description="When it was deleted.")
     expires_at: Time = Field(description="When it becomes due for the purge.")
 
 
@@ -420,7 +424,7 @@ class ClipRenamed(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.renamed.v1"
 
-    title: Title
+    title: Title = Field(description="The new title.")
 
 
 # An event must fit into a Kafka message, however many clips an account has.
@@ -433,7 +437,7 @@ class ClipExpiring(EventData):
     TYPE: ClassVar[str] = "clip.expiring.v1"
     TOPIC: ClassVar[str] = "clip-lifecycle"
 
-    twitch_account_id: Identifier
+    twitch_account_id: Identifier = Field(description="The account that owns the clips.")
     clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)] = Field(
         description=f"The clips, the first to expire first; no more than {MAX_EXPIRING_CLIP_IDS} are named."
     )
@@ -450,7 +454,7 @@ class ClipPurged(ClipLifecycle):
 
     TYPE: ClassVar[str] = "clip.purged.v1"
 
-    purged_at: Time
+    purged_at: Time = Field(description="When it was purged.")
     reason: PurgeReason | None = Field(
         default=None, description="Why; null in events from before this field."
     )
@@ -470,10 +474,10 @@ class ObjectReleased(EventData):
     TYPE: ClassVar[str] = "clip.object-released.v1"
     TOPIC: ClassVar[str] = "clip-objects-released"
 
-    bucket: BucketName
-    object_key: ObjectKey
-    reason: ReleaseReason
-    clip_id: UUID | None = None
+    bucket: BucketName = Field(description="The clips' bucket.")
+    object_key: ObjectKey = Field(description="The object's key in it.")
+    reason: ReleaseReason = Field(description="Why no clip owns it any more.")
+    clip_id: UUID | None = Field(default=None, description="The clip that owned it, or should have.")
 
     def key(self) -> str:
         """Keep the releases of one clip together."""
@@ -486,7 +490,7 @@ class DailyTick(EventData):
     TYPE: ClassVar[str] = "tick.daily.v1"
     TOPIC: ClassVar[str] = "daily-tick"
 
-    continuation: int = Field(default=0, ge=0)
+    continuation: int = Field(default=0, ge=0, description="How many ticks this one goes on after.")
 
     def key(self) -> None:
         """Any partition: ticks have no order to keep."""

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any
 
 import cramjam
@@ -90,6 +91,12 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
         return isinstance(self.trouble.error, TopicAuthorizationFailedError)
 
 
+def next_timestamp_ms(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    """Return the timestamp of the next message of a partition, or of its batch; None: it is not fetched."""
+    fetched = getattr(consumer._fetcher._records.get(partition), "_partition_records", None)
+    return fetched.next_timestamp_ms() if isinstance(fetched, _PartitionRecords) else None
+
+
 class _Batch:
     """A batch that unpacks within a bound. Its header is aiokafka's; its records are read when asked for."""
 
@@ -111,6 +118,11 @@ class _Batch:
                 raise Unreadable(f"it holds {count} records")
             self._records = iter(_records_of(self._unpacked()))
         return next(self._records)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all of its records were read."""
+        return self._records is not None and not length_hint(self._records)
 
     def _unpacked(self) -> bytes:
         """Return the same batch, not compressed."""
@@ -187,16 +199,26 @@ class _Batches(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is untyped
 
     def next_batch(self) -> Any:
         data = self._next_slice
-        if (
-            data is not None
-            and len(data) >= DefaultRecordBase.HEADER_STRUCT.size
-            and data[self.MAGIC_OFFSET] >= MAGIC_2
-        ):
+        if self._is_magic_2(data):
             self._cache_next()
             self.latest = _Batch(bytes(data))
         else:
             self.latest = super().next_batch()
         return self.latest
+
+    def next_timestamp_ms(self) -> int | None:
+        """Return the timestamp of the first record of the batch that the next record comes from."""
+        latest, following = self.latest, self._next_slice
+        if isinstance(latest, _Batch) and not latest.is_exhausted:
+            return _timestamp_ms(latest)
+        return _timestamp_ms(DefaultRecordBatch(bytes(following))) if self._is_magic_2(following) else None
+
+    def _is_magic_2(self, data: Any) -> bool:
+        return (
+            data is not None
+            and len(data) >= DefaultRecordBase.HEADER_STRUCT.size
+            and data[self.MAGIC_OFFSET] >= MAGIC_2
+        )
 
     def next_base_offset(self, *, is_damaged: bool) -> int:
         """Return the offset behind the latest batch; -1 where only its own damaged header says it."""
@@ -223,6 +245,10 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
             return self._pass_over_batch(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the partition must go on
             return self._pass_over_batch(error)
+
+    def next_timestamp_ms(self) -> int | None:
+        """Return the timestamp of the next record, or of its batch; None: no record is left."""
+        return self._records.next_timestamp_ms()  # type: ignore[no-any-return]  # aiokafka is untyped
 
     def _is_damaged_for_good(self) -> bool:
         offset, times = self._damaged.get(self._tp, (-1, 0))
@@ -253,6 +279,11 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
             value=record.value,
             problem="the name of a header is not UTF-8",
         )
+
+
+def _timestamp_ms(batch: Any) -> int:
+    appended = batch.timestamp_type == DefaultRecordBase.LOG_APPEND_TIME
+    return int(batch.max_timestamp if appended else batch.first_timestamp)
 
 
 def _place(tp: TopicPartition, offset: int, timestamp: int, timestamp_type: int) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 import ssl
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, client
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
+    AuthenticationFailedError,
     InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    SaslAuthenticationFailed,
     UnsupportedForMessageFormatError,
 )
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -16,6 +19,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from clip_shared.envelope import to_record
 from clip_shared.errors import PermanentError, RefusedRecord, TransientError
 from clip_shared.events import Event
+from clip_shared.refusals import Cause, OnRefused, certificate_trouble
 from clip_shared.settings import KafkaSettings
 
 PRODUCER_REQUEST_TIMEOUT_MS = 15_000
@@ -48,6 +52,30 @@ def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
         request_timeout_ms=PRODUCER_REQUEST_TIMEOUT_MS,
         **client_security(settings),
     )
+
+
+def watch_connections(client_id: str, on_refused: OnRefused) -> None:
+    """Report refused connections of the clients with an id, from now on. Safe to repeat.
+
+    aiokafka logs why it could not connect, and raises that it could not.
+    """
+    _on_refused[client_id] = on_refused
+    client.create_conn = _create_connection
+
+
+_on_refused: dict[str, OnRefused] = {}
+_BAD_CREDENTIALS = (AuthenticationFailedError, SaslAuthenticationFailed)
+
+
+async def _create_connection(*place: Any, client_id: str, **options: Any) -> AIOKafkaConnection:
+    try:
+        return await create_conn(*place, client_id=client_id, **options)
+    except Exception as error:
+        is_refused = isinstance(error, _BAD_CREDENTIALS)
+        cause = Cause.CREDENTIALS if is_refused else certificate_trouble(error)
+        if cause is not None and client_id in _on_refused:
+            _on_refused[client_id](cause)
+        raise
 
 
 def publishing_error(topic: str, error: Exception) -> PermanentError | TransientError:

@@ -14,6 +14,9 @@ from clip_shared.kafka import client_security
 from clip_shared.settings import KafkaSettings
 
 FETCH_TIMEOUT_MS = 1000
+# The broker answers one request of a connection after another: a fetch that waits at the end of a partition
+# keeps the next question waiting.
+FETCH_MAX_WAIT_MS = 50
 MAX_SILENCE = 15  # fetches in a row that bring nothing, before the bus counts as out
 
 
@@ -42,6 +45,13 @@ class LogReader:
         found = await self.consumer.offsets_for_times({partition: timestamp_ms})
         place = found[partition]
         return int(place.offset) if place else (await self.bounds(partition))[1]
+
+    async def ranges(self, topic: str, timestamp_ms: int) -> list[tuple[TopicPartition, int, int]]:
+        """Where the records lie that are not older than a time: the partitions that have some, from, to."""
+        partitions = self.partitions(topic)
+        places = await self.consumer.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
+        ends = await self.consumer.end_offsets(partitions)
+        return [(each, place.offset, ends[each]) for each in partitions if (place := places[each])]
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[ConsumerRecord]:
         """The records from offset ``start`` to before ``end``.
@@ -79,6 +89,7 @@ async def log_reader(settings: KafkaSettings, purpose: str, *topics: str) -> Asy
         bootstrap_servers=servers.split(","),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         **client_security(settings),
     )
     try:

@@ -1,8 +1,9 @@
 """JSON logs on standard output, one object a line, the same fields in every service.
 
 ``structlog.get_logger()`` anywhere; ``event_id``, ``clip_id``, ``topic`` and ``trace_id`` are bound by the
-bus for as long as a message is handled. Records of libraries (``logging``), warnings and uncaught exceptions
-pass through the same renderer: a running service writes nothing to standard error.
+bus for as long as a message is handled; where tracing is on, ``trace_id`` and ``span_id`` are in every line
+that belongs to a span. Records of libraries (``logging``), warnings and uncaught exceptions pass through the
+same renderer: a running service writes nothing to standard error.
 """
 
 import logging
@@ -12,8 +13,13 @@ from typing import Any
 
 import structlog
 
+from clip_shared import tracing
+
 # Libraries whose ordinary lines say nothing that ours do not.
-_QUIET = ("faststream", "aiokafka", "botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore")
+_QUIET = (
+    *("faststream", "aiokafka", "botocore", "boto3", "s3transfer", "urllib3", "httpx", "httpcore"),
+    "opentelemetry",
+)
 
 
 def configure_logs(service: str, level: str) -> None:
@@ -25,6 +31,7 @@ def configure_logs(service: str, level: str) -> None:
     """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -75,6 +82,11 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceb
     logging.getLogger("uncaught").critical(
         "an exception was not caught", exc_info=(kind, error or kind(), traceback)
     )
+
+
+def _add_trace(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    event.update(tracing.ids())
+    return event
 
 
 def _add_service(service: str) -> structlog.types.Processor:

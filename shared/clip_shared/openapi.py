@@ -17,7 +17,7 @@ _ERRORS = {
     HTTPStatus.UNAUTHORIZED: ("Unauthorized", "The caller is not known: no token, or an invalid one."),
     HTTPStatus.FORBIDDEN: ("Forbidden", "The caller may not do this."),
     HTTPStatus.NOT_FOUND: ("Not Found", "It does not exist, or not any more."),
-    HTTPStatus.CONFLICT: ("Conflict", "Not in its present status."),
+    HTTPStatus.CONFLICT: ("Conflict", "Its status, or a full limit of unkept clips, does not allow it."),
     HTTPStatus.GONE: ("Gone", "It was here, and will not come back."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("Content Too Large", "The request's body is too large."),
     HTTPStatus.UNPROCESSABLE_ENTITY: (

@@ -5,7 +5,7 @@ gateway clips and their transitions, the janitor expirations, notices and unknow
 ``application/problem+json``: 401 for an unknown token, 403 for the other service's.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -275,6 +275,40 @@ class ExpirationResult(Contract):
     expired: int
     more: bool
     cutoff: AwareDatetime
+
+
+class DueOnDay(Contract):
+    """Clips that are due, by the day (UTC) of their expiry."""
+
+    day: date
+    clips: int
+    bytes: int
+
+
+class DueOfAccount(Contract):
+    """An account's clips that are due."""
+
+    account_id: Identifier
+    clips: int
+    bytes: int
+
+
+class DueDetails(Contract):
+    """What is due, for a person who is to decide about it."""
+
+    bytes: int
+    days: tuple[DueOnDay, ...]
+    accounts: int
+    largest: tuple[DueOfAccount, ...] = Field(description="The accounts with most clips, at most twenty.")
+
+
+class DueClips(Contract):
+    """What a purge at ``cutoff`` would purge; nothing is changed. Deleted clips are due as well."""
+
+    due: int
+    ephemeral: int = Field(description="All clips that expire some time: available or deleted.")
+    cutoff: AwareDatetime
+    details: DueDetails | None = Field(description="Null unless asked for.")
 
 
 class ExpiryNoticeRequest(Contract):

@@ -7,25 +7,34 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, TypeVar
 
 import structlog
 import uvicorn
 import uvloop
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Query, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
+    Gauge,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp
 
+from clip_shared import tracing
 from clip_shared.bus import Bus
 from clip_shared.connections import KEEP_ALIVE_SECONDS, BoundedConnection
 from clip_shared.errors import PermanentError, TransientError
@@ -72,7 +81,13 @@ def create_api(name: str, responses: Responses | None = None) -> FastAPI:
     It serves no description of itself. A slash too many is 404: behind a proxy that speaks TLS, a redirect
     would lead to plain HTTP.
     """
-    app = FastAPI(title=name, openapi_url=None, redirect_slashes=False, responses=responses)
+    app = FastAPI(
+        title=name,
+        openapi_url=None,
+        redirect_slashes=False,
+        responses=responses,
+        telemetry=tracing.of_api(),
+    )
     install_problem_handlers(app)
     app.add_middleware(AnswerHead)
     return app
@@ -108,20 +123,45 @@ def create_app(
             yield
             log.info("stopping")
 
-    app = FastAPI(title=name, lifespan=run, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title=name,
+        lifespan=run,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry=tracing.NOT_TRACED,
+    )
     app.state.bus, app.state.api, app.state.stopping = bus, api, False
+    app.state.metrics = registry
     install_problem_handlers(app)
     app.add_middleware(AnswerHead)
+    _show_build(name, registry)
     _add_metrics(app, registry)
     _add_health(app, check_alive, {**checks, **({"kafka": bus.check_ready} if bus is not None else {})})
     return app
 
 
+def _show_build(service: str, registry: CollectorRegistry) -> None:
+    try:
+        running = version(service)
+    except PackageNotFoundError:
+        running = "unknown"
+    Gauge(
+        "clips_build_info",
+        "Always 1: the service and the version that this process runs are in the labels.",
+        ["service", "version"],
+        registry=registry,
+    ).labels(service, running).set(1)
+
+
 def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
     @app.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        """Every figure of this process, for Prometheus. Runs in a thread: some collectors take a moment."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """Every figure of this process, for Prometheus. Runs in a thread: some collectors take a moment.
+
+        In OpenMetrics, with exemplars, for whoever asks for that.
+        """
+        encode, media_type = choose_encoder(accept)
+        return Response(encode(registry), media_type=media_type)
 
 
 def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[str, Check]) -> None:
@@ -136,11 +176,16 @@ def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[st
         return JSONResponse({"status": "alive"})
 
     @app.get("/healthz/ready", include_in_schema=False)
-    async def ready() -> Response:
-        """Can it reach what it needs, and does it go on? 503 means: send me no work."""
+    async def ready(exclude: Annotated[Sequence[str], Query()] = ()) -> Response:
+        """Can it reach what it needs, and does it go on? 503 means: send me no work.
+
+        Checks that ``exclude`` names are left out: where an outage takes every replica alike, taking all of
+        them away helps nobody.
+        """
         if app.state.stopping:
             return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
-        results = dict(zip(checks, await asyncio.gather(*map(_run_check, checks.values())), strict=True))
+        asked = {name: check for name, check in checks.items() if name not in exclude}
+        results = dict(zip(asked, await asyncio.gather(*map(_run_check, asked.values())), strict=True))
         states = {state for state, _ in results.values()}
         status = "failing" if "failing" in states else "degraded" if "degraded" in states else "ready"
         body = {
@@ -172,8 +217,18 @@ def serve(name: str, settings_class: type[Settings], build: Callable[[Settings],
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
-    with asyncio.Runner(loop_factory=_new_loop(settings)) as runner:
+    with _traced(name, settings), asyncio.Runner(loop_factory=_new_loop(settings)) as runner:
         runner.run(_run(_built(build, settings), settings))
+
+
+def _traced(name: str, settings: ServiceSettings) -> AbstractContextManager[None]:
+    """Trace what happens in the context, if somebody takes the traces."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is None:
+        return nullcontext()
+    from clip_shared.trace_export import exporting  # noqa: PLC0415 - it takes 0.3 s and 20 MB
+
+    return exporting(name, str(endpoint), share=settings.otel_traces_sampler_arg)
 
 
 def _new_loop(settings: ServiceSettings) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -33,6 +33,14 @@ class ServiceSettings(EnvironmentSettings):
     shutdown_grace_seconds: float = Field(
         default=25, gt=0, le=3600, description="Seconds that running work may take to end after SIGTERM."
     )
+    otel_exporter_otlp_endpoint: AnyHttpUrl | None = Field(
+        default=None,
+        description="Where traces go: base URL of a collector that speaks OTLP over HTTP;"
+        " unset: nothing is traced.",
+    )
+    otel_traces_sampler_arg: float = Field(
+        default=1, ge=0, le=1, description="Share of traces that is recorded, from 0 to 1."
+    )
 
 
 class ApiSettings(ServiceSettings):

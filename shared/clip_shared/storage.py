@@ -4,14 +4,16 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+from prometheus_client import CollectorRegistry, Gauge
 
 from clip_shared.errors import PermanentError, TransientError
+from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
 from clip_shared.settings import Addressing, FreeStorageSettings
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def s3_client(
     access_key: str | None = None,
     secret_key: str | None = None,
     addressing: Addressing = "path",
+    on_refused: OnRefused = uncounted,
     **patience: Unpack[Patience],
 ) -> "S3Client":
     """Return a client for any S3-compatible server. It blocks: call it from a thread (``asyncio.to_thread``).
@@ -45,7 +48,7 @@ def s3_client(
     Signatures are version 4 everywhere (left alone, boto3 presigns us-east-1 with version 2). Checksums that
     other servers may not know are sent only where the API demands them; DeleteObjects carries Content-MD5,
     which every server knows. Outages are retried with exponential backoff and jitter, in botocore's standard
-    mode.
+    mode. ``on_refused`` is called when the server refuses us for who we are, or its certificate is not good.
 
     Raises:
         PermanentError: no keys are given, and the chain finds none.
@@ -67,11 +70,17 @@ def s3_client(
         ),
     )
     client.meta.events.register("before-call.s3.DeleteObjects", _check_by_md5)
+    client.meta.events.register("after-call.s3", partial(_look_at_answer, on_refused))
+    client.meta.events.register("after-call-error.s3", partial(_look_at_error, on_refused))
     return client
 
 
 def free_storage_client(
-    settings: FreeStorageSettings, *, endpoint: str | None = None, **patience: Unpack[Patience]
+    settings: FreeStorageSettings,
+    *,
+    endpoint: str | None = None,
+    on_refused: OnRefused = uncounted,
+    **patience: Unpack[Patience],
 ) -> "S3Client":
     """Return a client of the server that has the clips' bucket. Raises as :func:`s3_client` does.
 
@@ -84,6 +93,7 @@ def free_storage_client(
         access_key=settings.free_storage_access_key,
         secret_key=secret_key.get_secret_value() if secret_key else None,
         addressing=settings.free_storage_addressing,
+        on_refused=on_refused,
         **patience,
     )
 
@@ -111,6 +121,40 @@ def _check_by_md5(params: dict[str, Any], **_others: object) -> None:
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
     params["context"].pop("checksum", None)
+
+
+# What S3 says of keys and tokens that are not good.
+_BAD_CREDENTIALS = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+
+
+def _look_at_answer(on_refused: OnRefused, *, parsed: dict[str, Any], model: Any, **_others: object) -> None:
+    code = parsed.get("Error", {}).get("Code")
+    # Whoever may not list a bucket is denied what is not there: a refused read tells nothing about the keys.
+    is_denied_write = code == "AccessDenied" and model.http["method"] not in {"GET", "HEAD"}
+    if code in _BAD_CREDENTIALS or is_denied_write:
+        on_refused(Cause.CREDENTIALS)
+
+
+def _look_at_error(on_refused: OnRefused, *, exception: Exception, **_others: object) -> None:
+    has_none = isinstance(exception, NoCredentialsError | CredentialRetrievalError)
+    if (cause := Cause.CREDENTIALS if has_none else certificate_trouble(exception)) is not None:
+        on_refused(cause)
+
+
+def show_storage_configured(settings: FreeStorageSettings, registry: CollectorRegistry) -> None:
+    """Show SREs whether there is a bucket for clips."""
+    Gauge(
+        "clips_storage_configured",
+        "1 when this process has a bucket for clips (FREE_STORAGE_BUCKET is set), else 0: then no highlight"
+        " becomes a clip.",
+        registry=registry,
+    ).set(settings.free_storage_bucket is not None)
 
 
 async def ensure_buckets(settings: FreeStorageSettings, also: Iterable[str]) -> dict[str, bool]:

@@ -60,9 +60,9 @@ async def dead_letters(settings: KafkaSettings, topic: str, key: bytes | None) -
         ]
 
 
-def new_bus(settings: KafkaSettings, service: str | None = None, **options: float) -> Bus:
+def new_bus(settings: KafkaSettings, service: str | None = None, *, grace_seconds: float = 20) -> Bus:
     name = service or f"test-{uuid.uuid4().hex[:8]}"
-    return Bus(settings, service=name, registry=CollectorRegistry(), **options)
+    return Bus(settings, service=name, registry=CollectorRegistry(), grace_seconds=grace_seconds)
 
 
 @asynccontextmanager

@@ -86,10 +86,13 @@ class TestTooManyDeadLetters:
                 await bus.check_ready() == "highlight-detected is held back: too many dead letters or skips"
             )
             assert value("clips_dead_letters_held_back") > 0
+            assert value("clips_topic_held_back") == 1
+            assert value("clips_dead_letters_total", reason="refused") == 3
             await bus.check_alive()
             repaired = True
             await until(lambda: len(handled) == 5)
             await until(lambda: value("clips_dead_letters_held_back") == 0)
+            assert value("clips_topic_held_back") == 0
             assert await bus.check_ready() is None
         lost = [key for key in keys if await dead_letters(kafka_settings, TOPIC, key.encode())]
         assert sorted(lost) == sorted(set(keys) - handled)

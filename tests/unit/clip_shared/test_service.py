@@ -1,6 +1,7 @@
 """The bootstrap of a service: health, metrics, and errors that callers can read."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -50,6 +51,16 @@ async def test_readiness_is_the_worst_of_its_checks(checks: dict[str, Check], co
     assert response.status_code == code
     assert response.json()["status"] == status
     assert set(response.json()["checks"]) == set(checks)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"), [("?exclude=bus", 200), ("?exclude=bus&exclude=a", 200), ("?exclude=a", 503)]
+)
+async def test_readiness_leaves_out_what_it_is_told_to(asked: str, code: int) -> None:
+    async with client_of(app_with({"a": fine, "bus": down})) as client:
+        response = await client.get(f"/healthz/ready{asked}")
+    assert response.status_code == code
+    assert set(response.json()["checks"]) == {"a", "bus"} - set(re.findall("exclude=([a-z]+)", asked))
 
 
 async def test_a_check_that_hangs_counts_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
