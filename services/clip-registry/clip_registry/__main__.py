@@ -3,23 +3,30 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry import refused_events
+from clip_registry import counts, recovery, refused_events
 from clip_registry.app import NAME, api_document, build
 from clip_registry.database import UnusableDatabase, check_usable, open_engine
 from clip_registry.migrate import migrate as migrate_database
+from clip_registry.outbox import Outbox
 from clip_registry.settings import DatabaseSettings, Settings
+from clip_registry.store import Store
 from clip_shared.errors import ClipsError
 from clip_shared.logs import configure_logs
 from clip_shared.service import serve as serve_app
 from clip_shared.settings import load_settings
 
 cli = typer.Typer(no_args_is_help=True, help="Keeps the life of every clip: its state, its owner, its end.")
+counts_cli = typer.Typer(
+    no_args_is_help=True, help="Counts of clips for the metrics: check and correct them."
+)
 outbox_cli = typer.Typer(no_args_is_help=True, help="Events that Kafka refused: list them, send them again.")
+cli.add_typer(counts_cli, name="counts")
 cli.add_typer(outbox_cli, name="outbox")
 
 Result = TypeVar("Result")
@@ -65,6 +72,78 @@ def migrate(
     typer.echo(f"the schema is at revision {revision}")
 
 
+@cli.command()
+def recover(
+    since: Annotated[
+        datetime, typer.Option(help="A moment (UTC) before the one that the database was restored to.")
+    ],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")
+    ] = False,
+) -> None:
+    """After a restore: bring back from Kafka what became of the clips since the backup.
+
+    Reads clip-created, clip-skipped and clip-lifecycle, which keep 7 days. Run
+    it with the environment of the registry, before a registry or a janitor
+    works on the restored database. Safe to repeat.
+
+    Exits with 0 when every clip is as the topics say; 1 when some are not
+    (they are named), or when the database or Kafka is out.
+    """
+    settings = load_settings(Settings)
+    configure_logs(NAME, settings.log_level)
+    moment = since.replace(tzinfo=since.tzinfo or UTC)
+
+    async def work(engine: AsyncEngine) -> recovery.Tally:
+        store = Store(
+            engine,
+            Outbox(engine, settings, grace_seconds=0),
+            retention=timedelta(days=settings.clip_retention_days),
+            release_delay=timedelta(seconds=settings.release_delay_seconds),
+        )
+        past = await recovery.read_past(settings, moment)
+        bucket = settings.free_storage_bucket
+        return await recovery.Recovery(engine, store, bucket=bucket, apply=yes).recover(past)
+
+    _show_recovery(_on_the_database(work), done=yes)
+
+
+def _show_recovery(tally: recovery.Tally, *, done: bool) -> None:
+    typer.echo(f"{'recovered' if done else 'would recover'}:")
+    typer.echo(f"  clips that were missing      {tally.created}")
+    for name, number in sorted(tally.changes.items()):
+        typer.echo(f"  {name:28} {number}")
+    typer.echo(f"  skipped highlights           {tally.skips}")
+    for gap in tally.gaps:
+        typer.echo(f"not recovered: {gap}", err=True)
+    if not done:
+        typer.echo("repeat with --yes to do it")
+    if tally.gaps:
+        raise typer.Exit(1)
+
+
+@counts_cli.command()
+def check() -> None:
+    """Count every clip, and say where the counts differ. Reads the whole table; nobody waits for it.
+
+    Exits with 0 when they do not; 1 when they do, or the database does not
+    answer.
+    """
+    found = _on_the_database(counts.drift, statement_timeout_seconds=None)
+    for each in found:
+        typer.echo(f"{each.status:12} the counts lack {each.clips:,} clips, {each.bytes:,} bytes")
+    if found:
+        _refuse("correct them with: clip-registry counts repair", exit_code=1)
+    typer.echo("the counts are right")
+
+
+@counts_cli.command()
+def repair() -> None:
+    """Count every clip, and correct the counts. Reads the whole table; nobody waits. Safe to repeat."""
+    corrected = _on_the_database(counts.repair, statement_timeout_seconds=None)
+    typer.echo(f"corrected: {corrected}")
+
+
 @outbox_cli.command("list")
 def list_refused() -> None:
     """Count the events that Kafka refused, by topic (DATABASE_URL says where)."""
@@ -90,14 +169,16 @@ def replay(
     typer.echo(f"put back: {_on_the_database(lambda engine: refused_events.replay(engine, limit=limit))}")
 
 
-def _on_the_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+def _on_the_database(
+    work: Callable[[AsyncEngine], Awaitable[Result]], *, statement_timeout_seconds: float | None = 30
+) -> Result:
     settings = load_settings(DatabaseSettings)
 
     async def run() -> Result:
         engine = open_engine(
             settings.database_url.get_secret_value(),
             pool_size=1,
-            statement_timeout_seconds=30,
+            statement_timeout_seconds=statement_timeout_seconds,
             pooler=settings.database_pooler,
         )
         try:
@@ -108,7 +189,7 @@ def _on_the_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result
     try:
         return asyncio.run(run())
     except ClipsError as error:
-        _refuse(f"cannot reach the outbox: {error}", exit_code=1)
+        _refuse(f"not done: {error}", exit_code=1)
 
 
 def _refuse(why: str, *, exit_code: int) -> NoReturn:

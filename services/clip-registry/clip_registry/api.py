@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
@@ -27,10 +27,12 @@ from clip_shared.registry_api import (
     BatchResults,
     ClipAction,
     ClipRecord,
+    DueClips,
     ExpirationRequest,
     ExpirationResult,
     ExpiryNoticeRequest,
     ExpiryNoticeResult,
+    Moment,
     ObjectKeys,
     PublishRequest,
     RenameRequest,
@@ -216,6 +218,15 @@ _REFUSALS = {
 
 
 def _add_housekeeping(router: APIRouter, store: Store, metrics: Metrics) -> None:
+    @router.get("/expirations", responses=REFUSED)
+    async def due(
+        *,
+        cutoff: Annotated[Moment | None, Query(description="Default and maximum: now.")] = None,
+        detailed: Annotated[bool, Query(description="By day and by account, too: slow for many.")] = False,
+    ) -> DueClips:
+        """What a purge would purge. Nothing is changed."""
+        return await store.due(cutoff, detailed=detailed)
+
     @router.post("/expirations", responses=REFUSED)
     async def expire(request: ExpirationRequest) -> ExpirationResult:
         """Purge what is due. ``more`` with ``expired`` 0: others hold what is left; pause, then ask again."""

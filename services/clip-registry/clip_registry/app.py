@@ -17,7 +17,9 @@ from clip_registry.outbox import Outbox
 from clip_registry.settings import Settings
 from clip_registry.store import Store
 from clip_shared.bus import Bus
+from clip_shared.kafka import watch_connections
 from clip_shared.openapi import document
+from clip_shared.refusals import Refusals, System
 from clip_shared.service import create_api, create_app, metrics_registry
 
 NAME = "clip-registry"
@@ -39,13 +41,22 @@ def build(settings: Settings) -> FastAPI:
     registry = metrics_registry()
     metrics = Metrics(registry)
     grace = settings.shutdown_grace_seconds
-    bus = Bus(settings, service=NAME, registry=registry, grace_seconds=grace * BUS_SHARE)
+    refusals = Refusals(registry, [System.KAFKA, System.DATABASE])
+    bus = Bus(
+        settings,
+        service=NAME,
+        registry=registry,
+        on_refused=refusals.of(System.KAFKA),
+        grace_seconds=grace * BUS_SHARE,
+    )
+    watch_connections(Outbox.CLIENT_ID, refusals.of(System.KAFKA))
     engine, relay_engine = (
         open_engine(
             settings.database_url.get_secret_value(),
             pool_size=size,
             statement_timeout_seconds=settings.database_statement_timeout_seconds,
             pooler=settings.database_pooler,
+            on_refused=refusals.of(System.DATABASE),
         )
         for size in (settings.database_pool_size, Outbox.CONNECTIONS)
     )
@@ -55,6 +66,7 @@ def build(settings: Settings) -> FastAPI:
         grace_seconds=grace * OUTBOX_SHARE,
         listens=settings.database_pooler == "none",
     )
+    metrics.show_connections(engine.pool)
     store = Store(
         engine,
         outbox,
@@ -72,7 +84,7 @@ def build(settings: Settings) -> FastAPI:
             asyncio.create_task(each)
             for each in (
                 keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds),
-                keep_forgetting(engine),
+                keep_forgetting(engine, metrics.forgotten),
             )
         ]
         try:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from clip_registry.database_url import DatabaseUrl
 from clip_shared.errors import PermanentError, TransientError
+from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
 
 log = structlog.get_logger()
 
@@ -32,6 +33,8 @@ READ_ONLY = "25006"
 # Faults of our SQL; but a schema that is not migrated yet, and a right that is not granted yet, end.
 FAULTS = "42"
 PASSING_FAULTS = {"42P01", "42703", "42501"}
+# A lock was not to be had in time, or was the victim of a deadlock.
+LOCKED = {"55P03", "40P01"}
 
 Pooler = Literal["none", "transaction"]
 
@@ -43,8 +46,17 @@ class UnusableDatabase(TransientError):
     """
 
 
+class Locked(TransientError):
+    """Somebody else held what a statement wanted to lock for too long."""
+
+
 def open_engine(
-    url: str, *, pool_size: int, statement_timeout_seconds: float | None, pooler: Pooler = "none"
+    url: str,
+    *,
+    pool_size: int,
+    statement_timeout_seconds: float | None,
+    pooler: Pooler = "none",
+    on_refused: OnRefused = uncounted,
 ) -> AsyncEngine:
     """An engine that connects on first use, and only to a server that takes writes.
 
@@ -55,6 +67,7 @@ def open_engine(
             None: neither is.
         pooler: what stands between us and the server. "transaction": consecutive transactions may meet
             different sessions, so nothing is left in a session: no setting and no prepared statement.
+        on_refused: called when a server refuses our password, or its certificate is not good.
     """
     limits = _limits(statement_timeout_seconds)
     connector = _Connector(
@@ -62,6 +75,7 @@ def open_engine(
         pooled=pooler == "transaction",
         server_settings=limits,
         command_timeout=statement_timeout_seconds and statement_timeout_seconds + CLIENT_MARGIN_SECONDS,
+        on_refused=on_refused,
     )
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -105,8 +119,10 @@ class _Connector:
         pooled: bool,
         server_settings: dict[str, str],
         command_timeout: float | None,
+        on_refused: OnRefused,
     ) -> None:
         self.pooled = pooled
+        self._on_refused = on_refused
         self._hosts = list(url.hosts)
         # Connecting, and the check for a pooler, for each host.
         self.longest_seconds = 2 * url.connect_timeout_seconds * len(url.hosts)
@@ -131,11 +147,18 @@ class _Connector:
                 connection = await self._connect_to(host)
             except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
                 failure = failure or error
+                self._count(error)
             else:
                 self._hosts.sort(key=lambda each: each != host)
                 return connection
         assert failure is not None  # noqa: S101 - there is a host
         raise failure
+
+    def _count(self, error: Exception) -> None:
+        is_refused = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
+        cause = Cause.CREDENTIALS if is_refused else certificate_trouble(error)
+        if cause is not None:
+            self._on_refused(cause)
 
     async def _connect_to(self, host: str) -> asyncpg.Connection:
         try:
@@ -224,6 +247,14 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
+@asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection whose user begins and ends transactions. Raises what :func:`transaction` does."""
+    with _errors_in_our_words():
+        async with engine.connect() as connection:
+            yield connection
+
+
 @contextmanager
 def _errors_in_our_words() -> Iterator[None]:
     try:
@@ -270,8 +301,11 @@ def _is_fault(error: DBAPIError) -> bool:
 
 
 def _in_our_words(error: DBAPIError) -> PermanentError | TransientError:
-    if _sqlstate(error.orig).startswith(DATA_ERRORS):
+    sqlstate = _sqlstate(error.orig)
+    if sqlstate.startswith(DATA_ERRORS):
         return PermanentError(f"the database refused the data: {error.orig}")
+    if sqlstate in LOCKED:
+        return Locked(f"somebody else holds a lock: {error.orig}")
     return TransientError(f"the database failed: {error.orig}")
 
 

@@ -34,10 +34,12 @@ class Outbox:
     """One relay, and the way to write what it relays.
 
     ``engine`` is the relay's own: it holds ``CONNECTIONS`` of its connections for as long as it runs.
+    ``CLIENT_ID`` is the name that Kafka knows it by.
     ``listens``: a session of the database can hear of new events (not behind a pooler of transactions).
     """
 
     CONNECTIONS = 1
+    CLIENT_ID = "clip-registry-outbox"
 
     def __init__(
         self, engine: AsyncEngine, kafka: KafkaSettings, *, grace_seconds: float, listens: bool = True
@@ -65,7 +67,7 @@ class Outbox:
         Raises:
             TransientError: the bus cannot be reached.
         """
-        self._producer = producer(self._kafka, client_id="clip-registry-outbox")
+        self._producer = producer(self._kafka, client_id=self.CLIENT_ID)
         try:
             await self._producer.start()
         except KafkaError as error:

@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import insert
 from clip_registry.domain import LIVING
 from clip_registry.lists import DESCENDING, SORT_FIELDS
 from clip_registry.statements import NOW, clip_columns
-from clip_registry.tables import AVAILABLE, LIVE, PUBLISHED, TO_FORGET, feeds, skipped_highlights
+from clip_registry.tables import AVAILABLE, LIVE, PUBLISHED, TO_FORGET, TO_TRIM, feeds, skipped_highlights
 from clip_registry.tables import generated_clips as clips
 from clip_shared.registry_api import ClipOrder
 
@@ -222,3 +222,5 @@ FORGET_TITLES = (
     .where(_old(clips.c.clip_id, TO_FORGET, clips.c.purged_at < OLD), TO_FORGET)
     .values(title="", offer=null())
 )
+# The whole row, some time after its title: no event of before the purge can come any more, see decision 0044.
+TRIM = delete(clips).where(_old(clips.c.clip_id, TO_TRIM, clips.c.purged_at < OLD), TO_TRIM)

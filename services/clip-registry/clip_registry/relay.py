@@ -15,10 +15,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faststream_outbox.client import AbstractOutboxClient
 from faststream_outbox.message import OutboxInnerMessage as Row
+from opentelemetry.trace import Span, StatusCode
 from sqlalchemy import ARRAY, BigInteger, Double, Uuid, bindparam, cast, func, null, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry.tables import outbox
+from clip_shared import tracing
 from clip_shared.envelope import Record
 from clip_shared.errors import RefusedRecord, TransientError
 from clip_shared.kafka import publishing_error
@@ -230,11 +232,18 @@ class Relay:
         return failures
 
     async def _hand_over(self, record: Record) -> asyncio.Future[Any]:
-        confirmation: asyncio.Future[Any] = await self._producer.send(
-            record.topic, value=record.value, key=record.key, headers=record.headers
-        )
+        span = tracing.sending(record.topic, record.headers)
+        try:
+            confirmation: asyncio.Future[Any] = await self._producer.send(
+                record.topic, value=record.value, key=record.key, headers=record.headers
+            )
+        except BaseException as error:
+            _end(span, error)
+            raise
         # Nobody may be waiting any more when it fails.
-        confirmation.add_done_callback(lambda each: each.cancelled() or each.exception())
+        confirmation.add_done_callback(
+            lambda each: _end(span, None if each.cancelled() else each.exception())
+        )
         return confirmation
 
     async def _settle(
@@ -286,6 +295,13 @@ def record_of(row: Row) -> Record:
         value=row.payload,
         headers=[(name, value.encode()) for name, value in headers.items()],
     )
+
+
+def _end(span: Span, error: BaseException | None) -> None:
+    if error is not None:
+        span.record_exception(error)
+        span.set_status(StatusCode.ERROR)
+    span.end()
 
 
 def _failure_of(confirmation: asyncio.Future[Any] | None) -> Exception | None:

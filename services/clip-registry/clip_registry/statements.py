@@ -60,8 +60,6 @@ from clip_registry.tables import (
     MORTAL,
     expiry_notices,
     metadata,
-    outbox,
-    outbox_dlq,
     share_slugs,
 )
 from clip_registry.tables import generated_clips as clips
@@ -565,24 +563,6 @@ CHANGED_WITHIN = select(clips.c.clip_id).where(
 )
 
 
-# Figures for the metrics.
-
-STATUS_COUNTS = select(clips.c.status, func.count().label("number")).where(LIVE).group_by(clips.c.status)
-OVERDUE = select(func.count()).where(MORTAL, clips.c.expires_at <= NOW)
-# What is due: not what is to leave later. Its age counts from when it was.
-OUTBOX_BACKLOG = select(
-    func.count(),
-    cast(
-        func.coalesce(
-            extract(
-                "epoch", NOW - func.min(func.coalesce(outbox.c.first_attempt_at, outbox.c.next_attempt_at))
-            ),
-            0,
-        ),
-        Double,
-    ),
-).where(or_(outbox.c.attempts_count > 0, outbox.c.next_attempt_at <= NOW))
-OUTBOX_DEAD = select(func.count()).select_from(outbox_dlq)
 # Every column of every table, and no row: fails where the schema is not (yet) what this version needs; and,
 # for the lock that nothing is locked with, where the server takes no writes.
 READINESS = tuple(select(table).limit(0).with_for_update() for table in metadata.sorted_tables)

@@ -19,12 +19,11 @@ from uuid import UUID
 from sqlalchemy import Row, RowMapping, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from clip_registry import announcements
+from clip_registry import announcements, counts, figures
 from clip_registry import statements as sql
 from clip_registry.database import for_queries, reading, transaction
 from clip_registry.domain import (
     LETTING_GO,
-    LIVING,
     Answer,
     Clip,
     Cut,
@@ -38,13 +37,15 @@ from clip_registry.domain import (
     unwatched_at,
 )
 from clip_registry.feeds import Feeds
+from clip_registry.figures import Figures
 from clip_registry.outbox import Outbox
+from clip_registry.preview import preview
 from clip_registry.queries import Queries
 from clip_registry.skips import Skips
 from clip_shared.clip_keys import clip_of
 from clip_shared.errors import PermanentError
 from clip_shared.events import ClipOrigin, Event, PurgeReason, ReleaseReason
-from clip_shared.registry_api import ClipAction, ClipStatus, ExpirationResult, ExpiryNoticeResult
+from clip_shared.registry_api import ClipAction, ClipStatus, DueClips, ExpirationResult, ExpiryNoticeResult
 
 SLUG_BYTES = 16
 _CLIP_FIELDS = tuple(field.name for field in fields(Clip))
@@ -71,17 +72,6 @@ class Recorded:
 
     verdict: Verdict
     clip: Clip
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The state of the store at one moment, for metrics. Ages in seconds."""
-
-    clips: dict[ClipStatus, int]
-    overdue: int
-    outbox_depth: int
-    outbox_age_seconds: float
-    outbox_dead: int
 
 
 class Store:
@@ -157,6 +147,11 @@ class Store:
         values = {**_columns_of(cut), **_marks_of(cut), "offer": offer_of(cut)}
         parameters = {f"cut_{name}": value for name, value in values.items()}
         before, after = await self._transition(connection, sql.JUDGE_CUT, cut.clip_id, parameters)
+        if before is None:  # its row was trimmed this very moment, and perhaps another cut made a new one
+            if created := await self._insert(connection, [cut]):
+                clip = created[cut.clip_id]
+                return Recorded(Verdict.CREATED, clip), [announcements.available(clip, delivery.traceparent)]
+            before, after = await self._transition(connection, sql.JUDGE_CUT, cut.clip_id, parameters)
         if before is None:
             raise PermanentError(f"clip {cut.clip_id} claims an object or a highlight of another clip")
         verdict, clip = judge(before, cut), after or before
@@ -258,6 +253,10 @@ class Store:
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
 
+    async def due(self, cutoff: datetime | None = None, *, detailed: bool = False) -> DueClips:
+        """What an expiration with this cutoff would purge."""
+        return await preview(self._engine, cutoff, detailed=detailed)
+
     async def notify(self, limit: int, since: datetime | None = None) -> ExpiryNoticeResult:
         """Tell accounts what of theirs expires on a day within ``notice_days`` from today.
 
@@ -325,19 +324,9 @@ class Store:
         return {key for key, clip_id in clip_ids.items() if clip_id not in recent}
 
     async def figures(self) -> Figures:
-        """Count for the metrics. Reads an index of the living clips: for a timer, not for a request."""
-        async with transaction(self._engine) as connection:
-            counts = {row.status: row.number for row in await connection.execute(sql.STATUS_COUNTS)}
-            overdue = (await connection.execute(sql.OVERDUE)).scalar_one()
-            depth, age = (await connection.execute(sql.OUTBOX_BACKLOG)).one()
-            dead = (await connection.execute(sql.OUTBOX_DEAD)).scalar_one()
-        return Figures(
-            clips={status: counts.get(status, 0) for status in (*LIVING, ClipStatus.DELETED)},
-            overdue=overdue,
-            outbox_depth=depth,
-            outbox_age_seconds=age,
-            outbox_dead=dead,
-        )
+        """Count for the metrics: for a timer, not for a request. Folds what the triggers counted."""
+        await counts.fold(self._engine)
+        return await figures.count(self._engine)
 
     async def check(self) -> None:
         """Whether the database answers, and has the tables and columns that this version needs."""

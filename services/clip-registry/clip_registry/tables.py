@@ -13,6 +13,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Double,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -27,6 +28,20 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
+
+# The defaults wait for a fifth of the table: of 100 million rows, for weeks of purges.
+VACUUM_OFTEN = {
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_vacuum_insert_scale_factor": 0.01,
+    "autovacuum_analyze_scale_factor": 0.01,
+}
+# Every row is soon deleted: by churn, whatever the size, as for the outbox.
+VACUUM_BY_CHURN = {
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_insert_scale_factor": 0,
+    "autovacuum_vacuum_insert_threshold": 1000,
+}
 
 generated_clips = Table(
     "generated_clips",
@@ -138,6 +153,7 @@ generated_clips = Table(
     CheckConstraint("revision >= 1", name="generated_clips_revision"),
     CheckConstraint("version >= 1", name="generated_clips_version"),
     CheckConstraint("file_size_bytes > 0 AND duration_seconds > 0", name="generated_clips_has_content"),
+    postgresql_with=VACUUM_OFTEN,
 )
 
 _c = generated_clips.c
@@ -146,10 +162,12 @@ _c = generated_clips.c
 # when it sees the constant, not a parameter.
 AVAILABLE = _c.status == literal_column("'available'")
 LIVE = _c.status != literal_column("'purged'")
+PURGED = _c.status == literal_column("'purged'")
 PUBLISHED = _c.status == literal_column("'published'")
-TO_FORGET = and_(
-    _c.status == literal_column("'purged'"), or_(_c.title != literal_column("''"), _c.offer.is_not(None))
-)
+TO_FORGET = and_(PURGED, or_(_c.title != literal_column("''"), _c.offer.is_not(None)))
+# Not all that is purged: whoever looks for titles would be given that index, and read ten days of rows
+# without any first.
+TO_TRIM = and_(PURGED, _c.title == literal_column("''"), _c.offer.is_(None))
 # What has an end: it is purged when that has come.
 MORTAL = _c.status.in_([literal_column("'available'"), literal_column("'deleted'")])
 ENDING = and_(_c.status == literal_column("'published'"), _c.published_until.is_not(None))
@@ -174,6 +192,7 @@ Index(
     postgresql_where=PUBLISHED,
 )
 Index("generated_clips_to_forget", _c.purged_at, postgresql_where=TO_FORGET)
+Index("generated_clips_to_trim", _c.purged_at, postgresql_where=TO_TRIM)
 # An object belongs to at most one clip; a purged clip owns none.
 Index("generated_clips_object", _c.object_key, _c.bucket, unique=True, postgresql_where=LIVE)
 Index("generated_clips_poster", _c.poster_key, _c.bucket, unique=True, postgresql_where=LIVE)
@@ -222,6 +241,26 @@ feeds = Table(
     Column("twitch_account_id", String(64), primary_key=True),
     Column("slug", Text, nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# What triggers count of generated_clips: see clip_registry.counts.
+clip_counts = Table(
+    "clip_counts",
+    metadata,
+    Column("status", Text, primary_key=True),
+    Column("expires_from", DateTime(timezone=True), primary_key=True),
+    Column("clips", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+clip_count_changes = Table(
+    "clip_count_changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("expires_from", DateTime(timezone=True), nullable=False),
+    Column("clips", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    postgresql_with=VACUUM_BY_CHURN,
 )
 
 outbox = make_outbox_table(metadata)

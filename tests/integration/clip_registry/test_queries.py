@@ -7,6 +7,7 @@ from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from clip_registry import figures
 from clip_registry import query_statements as queries
 from clip_registry import statements as sql
 from clip_shared.registry_api import ClipAction, ClipOrder
@@ -37,6 +38,7 @@ SERVED: dict[str, tuple[ClauseElement, str]] = {
     "published clips": (queries.PUBLISHED_CLIPS, "generated_clips_published"),
     "forget skips": (queries.FORGET_SKIPS, "skipped_highlights_age"),
     "forget titles": (queries.FORGET_TITLES, "generated_clips_to_forget"),
+    "trim": (queries.TRIM, "generated_clips_to_trim"),
     "ephemeral": (sql.COUNT_EPHEMERAL, "generated_clips_of_account"),
     "was given out": (sql.WAS_GIVEN_OUT, "share_slugs_pkey"),
     "end publications": (sql.END_PUBLICATIONS, "generated_clips_ending"),
@@ -46,8 +48,8 @@ SERVED: dict[str, tuple[ClauseElement, str]] = {
     "notify": (sql.NOTIFY, "generated_clips_due"),
     "expiring": (sql.EXPIRING, "generated_clips_of_account"),
     "forget notices": (sql.FORGET_NOTICES, "expiry_notices_pkey"),
-    "overdue": (sql.OVERDUE, "generated_clips_due"),
-    "count by status": (sql.STATUS_COUNTS, "generated_clips_live_status"),
+    "just expired": (figures.JUST_EXPIRED, "generated_clips_due"),
+    "first expiry": (figures.FIRST_EXPIRY_SECONDS, "generated_clips_due"),
     "evict": (sql.EVICT_SURPLUS, "generated_clips_of_account"),
     "judge": (sql.JUDGE_CUT, "generated_clips_pkey"),
     **{action: (sql.ACT[action], "generated_clips_pkey") for action in ClipAction},
@@ -62,7 +64,8 @@ INSERT INTO generated_clips (
        expires_at, kept_at, kept_by, published_at, share_slug, published_revision, published_until,
        published_embed, published_downloadable, published_indexable, purged_at, purge_reason,
        highlight_event_id, highlight_detected_at, version, created_at, updated_at)
-SELECT md5(n::text)::uuid, 'hl-' || n, 'account-' || n % 1000, 'vod', 'heuristic', 'title', n % 10, 'clips',
+SELECT md5(n::text)::uuid, 'hl-' || n, 'account-' || n % 1000, 'vod', 'heuristic',
+       CASE WHEN status = 'purged' AND n % 2 = 0 THEN '' ELSE 'title' END, n % 10, 'clips',
        'clips/' || n || '.mp4', 'clips/' || n || '.jpg', 'video/mp4', 1000, 30, '{}',
        'detector', 1, status,
        CASE WHEN status IN ('available', 'purged') THEN now() + (n % 1000 - 5) * interval '10 minutes' END,

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import socket
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -26,9 +26,11 @@ from schemathesis.specs.openapi.checks import (
 
 from clip_registry.app import api_document
 from clip_registry.database import open_engine
+from clip_registry.migrate import migrate
 from clip_registry.store import Delivery
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, TOKEN, registry_app, serving
-from tests.integration.clip_registry.conftest import Database
+from tests.integration.clip_registry.conftest import Database, fresh_database
+from tests.integration.threads import served
 from tests.unit.clip_registry.cuts import a_cut, a_skip
 
 ROOT = Path(__file__).parents[3]
@@ -87,18 +89,12 @@ async def _published(url: str, clip_id: UUID) -> str:
 
 
 @pytest.fixture(scope="module")
-def known(migrated_url: str) -> Iterator[Known]:
-    """The API in a thread and loop of its own: who asks it here blocks."""
-    found: Future[Known] = Future()
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(_serve(migrated_url, found, stop),))
-    thread.start()
-    try:
-        yield found.result(20)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+def known(database_url: str) -> Iterator[Known]:
+    """The API on a database of its own: others leave clips behind, with the same highlights."""
+    with fresh_database(database_url) as url:
+        asyncio.run(migrate(url, wait_seconds=30))
+        with served(partial(_serve, url)) as found:
+            yield found
 
 
 def operations() -> list[Any]:

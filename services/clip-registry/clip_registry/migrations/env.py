@@ -1,8 +1,13 @@
-"""Alembic's entry: migrates over the connection, and within the transaction, that it is handed."""
+"""Alembic's entry: migrates over the connection that it is handed, one transaction for each step."""
 
 from alembic import context
 
 from clip_registry.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

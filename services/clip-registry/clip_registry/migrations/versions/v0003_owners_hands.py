@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from clip_registry.migrations.gentle import build_index, change_rows, check_rows, demand, replace_index
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -80,45 +82,45 @@ def new_columns() -> tuple[sa.Column[Any], ...]:
     )
 
 
+# Until now only detectors asked for cuts, and only expiry ended a clip.
+VALUES = """
+    detector_cut_at = highlight_detected_at, detector_cut_id = highlight_event_id,
+    published_revision = CASE WHEN status = 'published' THEN 1 END,
+    published_embed = CASE WHEN status = 'published' THEN true END,
+    published_downloadable = CASE WHEN status = 'published' THEN false END,
+    published_indexable = CASE WHEN status = 'published' THEN false END,
+    purge_reason = CASE WHEN status = 'purged' THEN 'expired' END"""
+
+
 def upgrade() -> None:
     for column in new_columns():
-        op.add_column(TABLE, column)
-    # Until now only detectors asked for cuts, and only expiry ended a clip.
-    op.execute(
-        """UPDATE generated_clips SET
-            detector_cut_at = highlight_detected_at, detector_cut_id = highlight_event_id,
-            published_revision = CASE WHEN status = 'published' THEN 1 END,
-            published_embed = CASE WHEN status = 'published' THEN true END,
-            published_downloadable = CASE WHEN status = 'published' THEN false END,
-            published_indexable = CASE WHEN status = 'published' THEN false END,
-            purge_reason = CASE WHEN status = 'purged' THEN 'expired' END"""
-    )
+        op.add_column(TABLE, column, if_not_exists=True)
     for name in BEFORE:
-        op.drop_constraint(name, TABLE)
+        op.drop_constraint(name, TABLE, if_exists=True)
     for name, condition in AFTER.items():
-        op.create_check_constraint(name, TABLE, condition)
-    op.drop_index("generated_clips_due", TABLE)
-    op.create_index(
-        "generated_clips_due",
-        TABLE,
-        ["expires_at", "clip_id"],
-        postgresql_where=sa.text("status IN ('available', 'deleted')"),
-    )
-    op.create_index(
-        "generated_clips_ending",
-        TABLE,
-        ["published_until", "clip_id"],
-        postgresql_where=sa.text("status = 'published' AND published_until IS NOT NULL"),
-    )
+        demand(TABLE, name, condition)
     op.create_table(
         "share_slugs",
         sa.Column("share_slug", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("share_slug"),
+        if_not_exists=True,
     )
+    change_rows(TABLE, "clip_id", VALUES, where="detector_cut_at IS NULL")
+    check_rows(TABLE, *AFTER)
     op.execute(
         """INSERT INTO share_slugs (share_slug, created_at)
-            SELECT share_slug, published_at FROM generated_clips WHERE share_slug IS NOT NULL"""
+            SELECT share_slug, published_at FROM generated_clips WHERE share_slug IS NOT NULL
+            ON CONFLICT DO NOTHING"""
+    )
+    build_index(
+        "generated_clips_ending",
+        TABLE,
+        "published_until, clip_id",
+        where="status = 'published' AND published_until IS NOT NULL",
+    )
+    replace_index(
+        "generated_clips_due", TABLE, "expires_at, clip_id", where="status IN ('available', 'deleted')"
     )
 
 

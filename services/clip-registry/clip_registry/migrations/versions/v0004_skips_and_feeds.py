@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from clip_registry.migrations.gentle import build_index
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -22,13 +24,15 @@ def upgrade() -> None:
         sa.Column("highlight_detected_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("skipped_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("stream_highlight_id"),
+        if_not_exists=True,
     )
     op.create_index(
         "skipped_highlights_of_vod",
         "skipped_highlights",
         ["twitch_account_id", "source_vod_id", "highlight_detected_at"],
+        if_not_exists=True,
     )
-    op.create_index("skipped_highlights_age", "skipped_highlights", ["skipped_at"])
+    op.create_index("skipped_highlights_age", "skipped_highlights", ["skipped_at"], if_not_exists=True)
     op.create_table(
         "feeds",
         sa.Column("twitch_account_id", sa.String(length=64), nullable=False),
@@ -36,24 +40,25 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("twitch_account_id"),
         sa.UniqueConstraint("slug"),
+        if_not_exists=True,
     )
-    op.create_index(
+    build_index(
         "generated_clips_of_vod",
         "generated_clips",
-        ["twitch_account_id", "source_vod_id", "highlight_detected_at"],
-        postgresql_include=["status"],
+        "twitch_account_id, source_vod_id, highlight_detected_at",
+        include="status",
     )
-    op.create_index(
+    build_index(
         "generated_clips_published",
         "generated_clips",
-        ["twitch_account_id", "published_at", "clip_id"],
-        postgresql_where=sa.text("status = 'published'"),
+        "twitch_account_id, published_at, clip_id",
+        where="status = 'published'",
     )
-    op.create_index(
+    build_index(
         "generated_clips_to_forget",
         "generated_clips",
-        ["purged_at"],
-        postgresql_where=sa.text("status = 'purged' AND (title != '' OR offer IS NOT NULL)"),
+        "purged_at",
+        where="status = 'purged' AND (title != '' OR offer IS NOT NULL)",
     )
 
 

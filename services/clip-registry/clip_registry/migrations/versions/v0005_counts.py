@@ -1,0 +1,124 @@
+"""Counts of clips that are kept as clips change, and when the table is vacuumed."""
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+# When a clip of this row expires, to ten minutes; "infinity": it does not, or is purged.
+EXPIRES_FROM = (
+    "CASE WHEN status IN ('available', 'deleted')"
+    " THEN date_bin('10 minutes', expires_at, '2000-01-01 00:00:00+00') ELSE 'infinity' END"
+)
+# One function for all four, so that it can be read as a whole. Nothing is written for what counts the same
+# before and after: a title, an offer, a judged cut.
+FUNCTION = f"""
+CREATE OR REPLACE FUNCTION count_generated_clips() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO clip_count_changes (status, expires_from, clips, bytes)
+        SELECT status, {EXPIRES_FROM}, count(*), sum(file_size_bytes) FROM rows_after GROUP BY 1, 2;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO clip_count_changes (status, expires_from, clips, bytes)
+        SELECT status, {EXPIRES_FROM}, -count(*), -sum(file_size_bytes) FROM rows_before GROUP BY 1, 2;
+    ELSIF TG_OP = 'UPDATE' THEN
+        INSERT INTO clip_count_changes (status, expires_from, clips, bytes)
+        SELECT status, expires_from, sum(clips), sum(bytes)
+        FROM (
+            SELECT status, {EXPIRES_FROM} AS expires_from, 1 AS clips, file_size_bytes AS bytes
+            FROM rows_after
+            UNION ALL
+            SELECT status, {EXPIRES_FROM}, -1, -file_size_bytes FROM rows_before
+        ) AS both_rows
+        GROUP BY 1, 2 HAVING sum(clips) <> 0 OR sum(bytes) <> 0;
+    ELSE
+        DELETE FROM clip_count_changes;
+        DELETE FROM clip_counts;
+    END IF;
+    RETURN NULL;
+END
+$$"""  # noqa: S608 - of constants
+TRIGGERS = {
+    "INSERT": "REFERENCING NEW TABLE AS rows_after",
+    "UPDATE": "REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after",
+    "DELETE": "REFERENCING OLD TABLE AS rows_before",
+    "TRUNCATE": "",
+}
+# What is missing from the counts, or too much in them. One statement sees one moment: what is committed
+# later is in neither of the two, and counts itself.
+COUNT_WHAT_IS_THERE = f"""
+INSERT INTO clip_count_changes (status, expires_from, clips, bytes)
+SELECT status, expires_from, sum(clips), sum(bytes)
+FROM (
+    SELECT status, {EXPIRES_FROM} AS expires_from, count(*) AS clips, sum(file_size_bytes) AS bytes
+    FROM generated_clips GROUP BY 1, 2
+    UNION ALL SELECT status, expires_from, -clips, -bytes FROM clip_counts
+    UNION ALL SELECT status, expires_from, -clips, -bytes FROM clip_count_changes
+) AS found
+GROUP BY 1, 2 HAVING sum(clips) <> 0 OR sum(bytes) <> 0"""  # noqa: S608 - of constants
+# The defaults wait for a fifth of the table: at 100 million rows, for three weeks of purges.
+VACUUM = {
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_vacuum_insert_scale_factor": 0.01,
+    "autovacuum_analyze_scale_factor": 0.01,
+}
+# Every change is an insert and a delete: by churn, as the outbox.
+VACUUM_CHANGES = {
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_insert_scale_factor": 0,
+    "autovacuum_vacuum_insert_threshold": 1000,
+}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "clip_counts", *_columns(), sa.PrimaryKeyConstraint("status", "expires_from"), if_not_exists=True
+    )
+    op.create_table(
+        "clip_count_changes",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        *_columns(),
+        sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
+    )
+    _set("generated_clips", VACUUM)
+    _set("clip_count_changes", VACUUM_CHANGES)
+    op.execute(FUNCTION)
+    for event, rows in TRIGGERS.items():
+        op.execute(
+            f"CREATE OR REPLACE TRIGGER count_{event.lower()} AFTER {event} ON generated_clips"
+            f" {rows} FOR EACH STATEMENT EXECUTE FUNCTION count_generated_clips()"
+        )
+    # With the triggers committed, whatever is written from now on counts itself.
+    with op.get_context().autocommit_block():
+        op.execute(COUNT_WHAT_IS_THERE)
+
+
+def _columns() -> tuple[sa.Column[object], ...]:
+    return (
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("expires_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("clips", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+    )
+
+
+def _set(table: str, options: Mapping[str, float]) -> None:
+    values = ", ".join(f"{name} = {value}" for name, value in options.items())
+    op.execute(f"ALTER TABLE {table} SET ({values})")
+
+
+def downgrade() -> None:
+    for event in TRIGGERS:
+        op.execute(f"DROP TRIGGER count_{event.lower()} ON generated_clips")
+    op.execute("DROP FUNCTION count_generated_clips()")
+    op.execute(f"ALTER TABLE generated_clips RESET ({', '.join(VACUUM)})")
+    op.drop_table("clip_count_changes")
+    op.drop_table("clip_counts")
