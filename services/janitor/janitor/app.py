@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import structlog
@@ -10,12 +11,16 @@ from fastapi import FastAPI
 
 from clip_shared.bus import Bus
 from clip_shared.errors import TransientError
+from clip_shared.events import ObjectReleased
+from clip_shared.refusals import OnRefused, Refusals, System, uncounted
+from clip_shared.registry_calls import RegistryCalls
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.storage import READ_TIMEOUT_SECONDS, free_storage_client
+from clip_shared.storage import READ_TIMEOUT_SECONDS, free_storage_client, show_storage_configured
 from janitor import handlers
+from janitor.domain import PurgeLimit
 from janitor.metrics import Metrics
-from janitor.registry_client import HttpRegistry, open_http
-from janitor.settings import Settings, SweepSettings
+from janitor.registry_client import Call, HttpRegistry, open_http
+from janitor.settings import RegistrySettings, Settings, SweepSettings
 from janitor.storage import ClipStorage
 
 log = structlog.get_logger()
@@ -28,12 +33,26 @@ BUS_SHARE = 0.8
 def build(settings: Settings) -> FastAPI:
     """The service, not yet connected to anything."""
     prometheus = metrics_registry()
-    grace = settings.shutdown_grace_seconds * BUS_SHARE
-    bus = Bus(settings, service=NAME, registry=prometheus, grace_seconds=grace)
+    refusals = Refusals(prometheus, [System.KAFKA, System.REGISTRY, System.STORAGE])
+    bus = Bus(
+        settings,
+        service=NAME,
+        registry=prometheus,
+        on_refused=refusals.of(System.KAFKA),
+        grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
+    )
     http = http_of(settings)
-    registry, storage = HttpRegistry(http), storage_of(settings)
-    pace = handlers.Pace(settings.expiration_batch_size, settings.tick_budget_seconds)
-    handlers.subscribe(bus, registry, storage, Metrics(prometheus), pace)
+    registry = HttpRegistry(http, RegistryCalls(prometheus, Call, refusals.of(System.REGISTRY)))
+    storage = storage_of(settings, on_refused=refusals.of(System.STORAGE))
+    show_storage_configured(settings, prometheus)
+    pace = handlers.Pace(
+        settings.expiration_batch_size,
+        settings.tick_budget_seconds,
+        PurgeLimit(settings.purge_limit, settings.purge_limit_percent),
+    )
+    metrics = Metrics(prometheus)
+    handlers.subscribe(bus, registry, storage, metrics, pace)
+    metrics.show_oldest_release(partial(bus.backlog.oldest_event_seconds, ObjectReleased.TOPIC))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -54,12 +73,17 @@ async def _look_at(storage: ClipStorage) -> None:
         log.warning("the storage does not answer", error=repr(error))
 
 
-def http_of(settings: SweepSettings) -> httpx.AsyncClient:
+def http_of(settings: RegistrySettings) -> httpx.AsyncClient:
     """The client for the registry."""
     return open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
 
 
-def storage_of(settings: SweepSettings, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS) -> ClipStorage:
+def storage_of(
+    settings: SweepSettings,
+    *,
+    on_refused: OnRefused = uncounted,
+    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+) -> ClipStorage:
     """The clips' bucket, which may take so long for each answer."""
-    client = free_storage_client(settings, read_timeout_seconds=read_timeout_seconds)
+    client = free_storage_client(settings, on_refused=on_refused, read_timeout_seconds=read_timeout_seconds)
     return ClipStorage(client, settings.free_storage_bucket)

@@ -86,9 +86,29 @@ def plan_deletion(releases: Iterable[Release], bucket: str) -> Plan:
     return Plan(by_key, refused)
 
 
-def is_too_much(orphans: int, examined: int) -> bool:
-    """Whether so many orphans speak of a wrong registry rather than of orphans: more than half."""
-    return 2 * orphans > examined
+def is_too_much(orphans: int, examined: int, limit_percent: float) -> bool:
+    """Whether so many orphans speak of a wrong registry rather than of orphans."""
+    return 100 * orphans > limit_percent * examined
+
+
+class TickEnd(StrEnum):
+    """How a tick ended."""
+
+    FINISHED = "finished"
+    OUT_OF_TIME = "out_of_time"
+    REFUSED = "refused"  # too much was due at once
+
+
+@dataclass(frozen=True)
+class PurgeLimit:
+    """How many clips may be purged at once: any share of up to ``clips``, and ``percent`` of more."""
+
+    clips: int
+    percent: float
+
+    def forbids(self, due: int, ephemeral: int) -> bool:
+        """Whether so many due clips speak of a restored database or a wrong clock rather than of expiry."""
+        return due > self.clips and 100 * due > self.percent * ephemeral
 
 
 @dataclass(frozen=True)

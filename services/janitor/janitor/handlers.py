@@ -11,7 +11,17 @@ import structlog
 from clip_shared.bus import Bus, Rejected
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, ObjectReleased
-from janitor.domain import Plan, Refusal, Release, are_stuck, follow_up, plan_deletion
+from clip_shared.registry_api import DueClips
+from janitor.domain import (
+    Plan,
+    PurgeLimit,
+    Refusal,
+    Release,
+    TickEnd,
+    are_stuck,
+    follow_up,
+    plan_deletion,
+)
 from janitor.metrics import Metrics
 from janitor.registry_client import Registry
 from janitor.storage import MAX_KEYS, ClipStorage
@@ -27,10 +37,11 @@ PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How a tick works: clips per call, and seconds until it hands over."""
+    """How a tick works: clips per call, seconds until it hands over, and what it may purge at once."""
 
     batch_size: int
     budget_seconds: float
+    limit: PurgeLimit
 
 
 def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metrics, pace: Pace) -> None:
@@ -41,11 +52,13 @@ def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metri
     async def daily_tick(event: Event[DailyTick]) -> None:
         started = time.monotonic()
         deadline = started + pace.budget_seconds
-        finished = await expire_due(registry, metrics, pace.batch_size, deadline)
-        finished = finished and await tell_of_expiry(registry, pace.batch_size, deadline)
-        metrics.ticked(time.monotonic() - started, finished=finished)
-        if not finished:
+        due = await registry.due()
+        end = TickEnd.REFUSED if refuses(due, pace.limit, metrics) else TickEnd.FINISHED
+        done = end is TickEnd.REFUSED or await expire_due(registry, metrics, pace.batch_size, deadline, due)
+        if not (done and await tell_of_expiry(registry, pace.batch_size, deadline)):
             await bus.publish(follow_up(event))
+            end = end if end is TickEnd.REFUSED else TickEnd.OUT_OF_TIME
+        metrics.ticked(time.monotonic() - started, end)
 
     @bus.batch_subscriber(ObjectReleased, deadline_seconds=DELETION_DEADLINE_SECONDS, max_records=MAX_KEYS)
     async def objects_released(events: list[Release]) -> list[Rejected[ObjectReleased]]:
@@ -55,23 +68,33 @@ def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metri
         return rejected
 
 
-async def expire_due(registry: Registry, metrics: Metrics, batch_size: int, deadline: float) -> bool:
-    """Purge, batch by batch, what was due at the first call's moment. True: nothing of it is left.
+def refuses(due: DueClips, limit: PurgeLimit, metrics: Metrics) -> bool:
+    """Whether so much is due at once that a person has to look first; and tell whoever watches."""
+    is_refused = limit.forbids(due.due, due.ephemeral)
+    metrics.refused(due.due if is_refused else 0)
+    if is_refused:
+        log.error("too many clips are due at once: nothing is purged", due=due.due, unkept=due.ephemeral)
+    return is_refused
 
-    At ``deadline``, on the monotonic clock, it gives up after the batch at hand.
+
+async def expire_due(
+    registry: Registry, metrics: Metrics, batch_size: int, deadline: float, due: DueClips
+) -> bool:
+    """Purge, batch by batch, what was counted as due. True: nothing of it is left.
+
+    At ``deadline``, on the monotonic clock, it gives up after the batch at hand; and so it does when it has
+    purged as many as were counted: whatever makes clips due at a moment that is past, it is not expiry.
 
     The cutoff stays: what falls due meanwhile is the next tick's, so that a tick comes to an end.
     """
-    cutoff: datetime | None = None
     total = 0
     while True:
-        result = await registry.expire(batch_size, cutoff)
-        cutoff = result.cutoff
+        result = await registry.expire(batch_size, due.cutoff)
         total += result.expired
         metrics.expired(result.expired)
-        out_of_time = time.monotonic() >= deadline
-        if not result.more or out_of_time:
-            log.info("clips expired", expired=total, cutoff=cutoff.isoformat(), more=result.more)
+        is_over = time.monotonic() >= deadline or total > due.due
+        if not result.more or is_over:
+            log.info("clips expired", expired=total, cutoff=due.cutoff.isoformat(), more=result.more)
             return not result.more
         if result.expired == 0:
             await asyncio.sleep(PAUSE_SECONDS)

@@ -5,15 +5,21 @@ from pydantic import AnyHttpUrl, Field, SecretStr
 from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings
 
 
-class SweepSettings(ServiceSettings, FreeStorageSettings):
+class RegistrySettings(ServiceSettings):
+    """Where the registry is."""
+
+    registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
+    registry_token: SecretStr = Field(
+        min_length=16, description="Bearer token of the registry's API: its REGISTRY_JANITOR_TOKEN."
+    )
+
+
+class SweepSettings(RegistrySettings, FreeStorageSettings):
     """What the orphan sweep needs. Without free storage there is nothing to delete: here it is required."""
 
     free_storage_bucket: str = Field(
         min_length=3, max_length=63, description="The clips' bucket; nothing is deleted anywhere else."
     )
-
-    registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
-    registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")
 
     # Clip-created events are kept for 7 days: whatever is older than that is recorded, or never will be.
     sweep_min_age_hours: float = Field(
@@ -23,10 +29,18 @@ class SweepSettings(ServiceSettings, FreeStorageSettings):
         description="Hours for which the orphan sweep leaves an object alone: longer than any job, and than"
         " any backlog of the registry.",
     )
+    # Objects of that age are kept clips for the most part.
+    sweep_limit_percent: float = Field(
+        default=2,
+        ge=0,
+        le=100,
+        description="Orphans in percent of the examined objects above which the sweep deletes none unless"
+        " forced.",
+    )
 
 
-class Settings(SweepSettings, KafkaSettings):
-    """What the service needs."""
+class TickSettings(RegistrySettings):
+    """What a tick needs."""
 
     expiration_batch_size: int = Field(
         default=500,
@@ -34,6 +48,25 @@ class Settings(SweepSettings, KafkaSettings):
         le=5000,
         description="Most clips that one call to the registry purges, or looks at for notices.",
     )
+    purge_limit: int = Field(
+        default=1000,
+        ge=0,
+        description="Due clips up to which a tick purges whatever their share. Above it,"
+        " PURGE_LIMIT_PERCENT decides.",
+    )
+    # With 7 days of retention an eighth is due each day, and after three missed ticks a third.
+    purge_limit_percent: float = Field(
+        default=30,
+        ge=0,
+        le=100,
+        description="Due clips in percent of all unkept ones above which a tick purges none, if they are"
+        " more than PURGE_LIMIT: a restored database or a wrong clock, more likely than expiry.",
+    )
+
+
+class Settings(TickSettings, SweepSettings, KafkaSettings):
+    """What the service needs."""
+
     tick_budget_seconds: float = Field(
         default=300, gt=0, le=3600, description="Seconds after which a tick hands over to a follow-up tick."
     )

@@ -19,7 +19,7 @@ MAX_EXAMPLES = 10
 
 
 class TooManyOrphans(PermanentError):
-    """More than half of what was examined has no clip: more likely, the registry is not this bucket's."""
+    """So much of what was examined has no clip that, more likely, the registry is not this bucket's."""
 
 
 @dataclass
@@ -36,10 +36,9 @@ class Tally:
     examples: list[str] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)
 
-    @property
-    def is_too_much(self) -> bool:
+    def is_too_much(self, limit_percent: float) -> bool:
         """Whether deleting these orphans has to be forced."""
-        return is_too_much(self.orphans, self.examined)
+        return is_too_much(self.orphans, self.examined, limit_percent)
 
 
 Progress = Callable[[Tally], None]
@@ -47,14 +46,24 @@ Progress = Callable[[Tally], None]
 
 
 class Sweep:
-    """A sweep of the objects that were last modified before ``older_than``: of no cut that is under way."""
+    """A sweep of the objects that were last modified before ``older_than``: of no cut that is under way.
+
+    ``limit_percent`` of the examined objects may be orphans; if more are, none is deleted unless forced.
+    """
 
     def __init__(
-        self, storage: ClipStorage, registry: Registry, *, older_than: datetime, progress: Progress
+        self,
+        storage: ClipStorage,
+        registry: Registry,
+        *,
+        older_than: datetime,
+        limit_percent: float,
+        progress: Progress,
     ) -> None:
         self._storage = storage
         self._registry = registry
         self._older_than = older_than
+        self._limit_percent = limit_percent
         self._progress = progress
 
     async def count(self) -> Tally:
@@ -72,21 +81,28 @@ class Sweep:
         """Delete what is (still) an orphan. Ended halfway, it can be done again from the start.
 
         Raises:
-            TooManyOrphans: they are more than half of what was counted, and it is not forced.
+            TooManyOrphans: they are more of what was counted than the limit allows, and it is not forced.
             TransientError: the storage or the registry is out.
         """
         if not force:
-            _refuse_too_many(counted.orphans, counted, deleted=0)
+            self._refuse_too_many(counted.orphans, counted, deleted=0)
         tally = Tally()
         async for orphans in self._orphans(tally):
             if not force:  # what was counted may have changed: so may the registry
-                _refuse_too_many(tally.orphans, counted, deleted=tally.deleted)
+                self._refuse_too_many(tally.orphans, counted, deleted=tally.deleted)
             failures = await self._storage.delete([each.key for each in orphans])
             tally.deleted += len(orphans) - len(failures)
             tally.failed += len(failures)
             _remember(tally, failures)
             self._progress(tally)
         return tally
+
+    def _refuse_too_many(self, orphans: int, counted: Tally, *, deleted: int) -> None:
+        if is_too_much(orphans, counted.examined, self._limit_percent):
+            raise TooManyOrphans(
+                f"{orphans:,} of {counted.examined:,} examined objects have no clip, which is more than"
+                f" {self._limit_percent:g} %; {deleted:,} were deleted"
+            )
 
     async def _orphans(self, tally: Tally) -> AsyncIterator[list[Listed]]:
         """Page by page, the objects that no clip owns."""
@@ -115,14 +131,6 @@ class Sweep:
             self._storage.bucket, [each.key for each in candidates]
         )
         return [each for each in candidates if each.key in unknown]
-
-
-def _refuse_too_many(orphans: int, counted: Tally, *, deleted: int) -> None:
-    if is_too_much(orphans, counted.examined):
-        raise TooManyOrphans(
-            f"{orphans:,} of {counted.examined:,} examined objects have no clip, which is more than half;"
-            f" {deleted:,} were deleted"
-        )
 
 
 def _remember(tally: Tally, failures: dict[str, Failure]) -> None:

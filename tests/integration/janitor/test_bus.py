@@ -16,6 +16,7 @@ from clip_shared.bus import Bus
 from clip_shared.kafka import publish_once
 from clip_shared.settings import KafkaSettings
 from clip_shared.storage import s3_client
+from janitor.domain import PurgeLimit
 from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
 from janitor.storage import ClipStorage
@@ -25,6 +26,7 @@ from tests.unit.janitor.fakes import NOON, FakeRegistry, a_key, a_release, a_tic
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+LIMIT = PurgeLimit(1000, 30)
 pytestmark = pytest.mark.usefixtures("topics")
 
 
@@ -86,7 +88,7 @@ async def test_released_objects_are_deleted_and_what_cannot_be_is_dead_lettered(
     ours = [a_key(str(number)) for number in range(30)]
     await put(s3, bucket, *ours, "vods/stays.mp4")
     foreign, other = a_release(a_key(bucket), "vods"), a_release("vods/stays.mp4", bucket)
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
+    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
         await janitor.bus.publish(foreign)
         await janitor.bus.publish(other)
         for key in [*ours, a_key("absent")]:
@@ -105,7 +107,7 @@ async def test_what_was_released_while_no_janitor_ran_is_deleted_by_the_next(
     await put(s3, bucket, *keys)
     for key in keys:
         await publish_once(kafka_settings, a_release(key, bucket))
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
+    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
         await until(lambda: janitor.value("clips_objects_deleted_total") >= 2)
     assert await keys_in(s3, bucket) == set()
 
@@ -118,7 +120,7 @@ async def test_an_outage_of_the_storage_loses_and_dead_letters_nothing(
     client = s3_client(
         endpoint="http://127.0.0.1:1", region="us-east-1", access_key="x", secret_key="y", max_attempts=1
     )
-    async with janitor_on(kafka_settings, client, bucket, FakeRegistry(), Pace(10, 60)) as janitor:
+    async with janitor_on(kafka_settings, client, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
         for key in ours:
             await janitor.bus.publish(a_release(key, bucket))
         retried = {"topic": "clip-objects-released", "outcome": "retried"}
@@ -135,7 +137,7 @@ async def test_a_tick_goes_on_in_follow_ups_until_nothing_is_left(
     kafka_settings: KafkaSettings, s3: "S3Client", bucket: str
 ) -> None:
     due = [NOON - timedelta(seconds=number) for number in range(25)]
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(*due), Pace(10, 1e-6)) as janitor:
+    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(*due), Pace(10, 1e-6, LIMIT)) as janitor:
         await janitor.bus.publish(a_tick(named=uuid4().hex))
         await until(lambda: janitor.value("clips_expired_total") == 25)
         await until(lambda: janitor.value("clips_tick_seconds_count", end="finished") >= 1)

@@ -124,6 +124,18 @@ async def test_what_is_due_goes_in_batches_up_to_a_frozen_cutoff(world: World) -
     assert await world.left() == 0
 
 
+async def test_what_is_due_is_counted_and_nothing_is_purged(world: World) -> None:
+    before = await world.registry.due()
+    for seconds in (-3600, 1, 5, 86_400 * 30):
+        await world.add(due_seconds_ago=seconds)
+    after = await world.registry.due()
+    assert (after.due - before.due, after.ephemeral - before.ephemeral, after.details) == (3, 4, None)
+    assert await world.left() == 4
+    result = await world.registry.expire(5000, after.cutoff)
+    assert (result.expired, result.cutoff) == (after.due, after.cutoff)
+    assert (await world.registry.due()).due == 0
+
+
 async def test_nobody_can_purge_the_future(world: World) -> None:
     await world.add(due_seconds_ago=-3600)
     result = await world.registry.expire(10, datetime.now(UTC) + timedelta(days=400))

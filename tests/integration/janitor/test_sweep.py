@@ -37,6 +37,8 @@ def environment(addresses: Addresses, bucket: str, real_world: RealWorld) -> dic
         "FREE_STORAGE_SECRET_KEY": addresses.s3_secret_key,
         "REGISTRY_URL": real_world.url,
         "REGISTRY_TOKEN": JANITOR_TOKEN,
+        # Of three objects, one is more than two percent.
+        "SWEEP_LIMIT_PERCENT": "50",
     }
 
 
@@ -100,11 +102,27 @@ async def test_the_wrong_registry_cannot_empty_the_bucket(
     assert "--delete would refuse" in dry.stdout
     refused = await sweep(environment, "--delete")
     assert refused.exit_code == 3
-    assert "more than half" in refused.stderr
+    assert "more than 50 %" in refused.stderr
     assert "--force" in refused.stderr
     assert await keys_in(s3, bucket) == {lost}
     assert (await sweep(environment, "--delete", "--force")).exit_code == 0
     assert await keys_in(s3, bucket) == set()
+
+
+@pytest.mark.usefixtures("in_a_year")
+async def test_unless_told_otherwise_two_percent_is_the_limit(
+    environment: dict[str, str], real_world: RealWorld, s3: "S3Client", bucket: str
+) -> None:
+    del environment["SWEEP_LIMIT_PERCENT"]
+    owned = [await a_recorded_clip(real_world, s3, bucket) for _ in range(24)]
+    lost = orphan()
+    await put(s3, bucket, lost)  # of 49 objects
+    refused = await sweep(environment, "--delete")
+    assert refused.exit_code == 3, refused.output
+    assert "1 of 49 examined objects have no clip, which is more than 2 %; 0 were deleted" in refused.stderr
+    owned.append(await a_recorded_clip(real_world, s3, bucket))
+    assert (await sweep(environment, "--delete")).exit_code == 0
+    assert await keys_in(s3, bucket) == {key for keys in owned for key in keys}
 
 
 @pytest.mark.usefixtures("in_a_year")

@@ -7,7 +7,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason, clip_id_for
-from clip_shared.registry_api import ExpirationResult, ExpiryNoticeResult
+from clip_shared.registry_api import DueClips, ExpirationResult, ExpiryNoticeResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -39,6 +39,11 @@ class FakeRegistry:
             self.due_at.remove(each)
         self.now += timedelta(seconds=1)
         return ExpirationResult(expired=len(free), more=len(due) > len(free), cutoff=until)
+
+    async def due(self, *, detailed: bool = False) -> DueClips:
+        assert not detailed
+        due = [each for each in self.due_at if each <= self.now]
+        return DueClips(due=len(due), ephemeral=len(self.due_at), cutoff=self.now, details=None)
 
     async def notify(self, limit: int, since: datetime | None) -> ExpiryNoticeResult:
         self.notice_calls.append((limit, since))

@@ -4,6 +4,7 @@ import pytest
 
 from janitor.domain import (
     Failure,
+    PurgeLimit,
     Refusal,
     are_stuck,
     follow_up,
@@ -112,5 +113,35 @@ def test_a_follow_up_counts_on_and_keeps_its_id_when_told_twice() -> None:
         (51, 100, True),
     ],
 )
-def test_more_than_half_is_too_much(orphans: int, examined: int, *, too_much: bool) -> None:
-    assert is_too_much(orphans, examined) is too_much
+def test_more_than_half_is_too_much_of_a_limit_of_half(
+    orphans: int, examined: int, *, too_much: bool
+) -> None:
+    assert is_too_much(orphans, examined, 50) is too_much
+
+
+@pytest.mark.parametrize(
+    ("orphans", "examined", "too_much"), [(1, 50, False), (1, 49, True), (20, 1000, False), (21, 1000, True)]
+)
+def test_two_percent(orphans: int, examined: int, *, too_much: bool) -> None:
+    assert is_too_much(orphans, examined, 2) is too_much
+
+
+@pytest.mark.parametrize(
+    ("due", "ephemeral", "forbidden"),
+    [
+        (0, 0, False),
+        (1000, 1000, False),  # few enough, whatever their share
+        (1001, 1001, True),
+        (1001, 3336, True),
+        (1001, 3337, False),  # no more than 30 %
+        (300_000, 1_000_000, False),
+        (300_001, 1_000_000, True),
+    ],
+)
+def test_a_purge_is_forbidden_by_number_and_share(due: int, ephemeral: int, *, forbidden: bool) -> None:
+    assert PurgeLimit(clips=1000, percent=30).forbids(due, ephemeral) is forbidden
+
+
+def test_a_limit_of_nothing_forbids_any_purge_and_one_of_everything_none() -> None:
+    assert PurgeLimit(clips=0, percent=0).forbids(1, 1_000_000)
+    assert not PurgeLimit(clips=0, percent=100).forbids(1_000_000, 1_000_000)

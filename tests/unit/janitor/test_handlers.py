@@ -12,7 +12,7 @@ from clip_shared.bus import Rejected
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import DailyTick, Event, EventData, ObjectReleased
 from janitor import handlers, storage
-from janitor.domain import follow_up
+from janitor.domain import PurgeLimit, follow_up
 from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
 from janitor.storage import ClipStorage
@@ -46,7 +46,14 @@ class FakeBus:
 class Janitor:
     """All of it, on fakes."""
 
-    def __init__(self, *, due: int = 0, batch_size: int = 10, budget_seconds: float = 60) -> None:
+    def __init__(
+        self,
+        *,
+        due: int = 0,
+        batch_size: int = 10,
+        budget_seconds: float = 60,
+        limit: PurgeLimit = PurgeLimit(1000, 30),  # noqa: B008 - immutable
+    ) -> None:
         self.bus = FakeBus()
         self.registry = FakeRegistry(*(NOON - n * SECOND for n in range(due)))
         self.s3 = FakeS3()
@@ -56,7 +63,7 @@ class Janitor:
             self.registry,
             ClipStorage(cast("Any", self.s3), "clips"),
             Metrics(self.prometheus),
-            Pace(batch_size, budget_seconds),
+            Pace(batch_size, budget_seconds, limit),
         )
 
     async def tick(self, event: Event[DailyTick]) -> None:
@@ -92,7 +99,52 @@ async def test_what_falls_due_during_a_tick_is_left_to_the_next() -> None:
     janitor.registry.due_at += later
     await janitor.tick(a_tick())
     assert janitor.registry.due_at == later
-    assert [cutoff for _, cutoff in janitor.registry.calls] == [None, NOON]
+    assert [cutoff for _, cutoff in janitor.registry.calls] == [NOON, NOON]
+
+
+async def test_a_tick_refuses_when_too_much_is_due_at_once_and_tells_accounts_all_the_same() -> None:
+    janitor = Janitor(due=25, limit=PurgeLimit(clips=24, percent=30))
+    janitor.registry.untold = 5
+    await janitor.tick(a_tick())
+    assert (len(janitor.registry.due_at), janitor.registry.calls, janitor.registry.untold) == (25, [], 0)
+    assert janitor.bus.published == []
+    assert janitor.value("clips_tick_refused_due") == 25
+    assert janitor.value("clips_tick_seconds_count", end="refused") == 1
+    assert janitor.value("clips_tick_seconds_count", end="finished") == 0
+    # The next one finds a larger registry: the same number is a smaller share of it.
+    janitor.registry.due_at += [NOON + timedelta(days=1 + n) for n in range(60)]
+    await janitor.tick(a_tick(named="tick-2"))
+    assert len(janitor.registry.due_at) == 60
+    assert janitor.value("clips_tick_refused_due") == 0
+    assert janitor.value("clips_expired_total") == 25
+
+
+async def test_a_tick_out_of_time_after_a_refusal_goes_on_telling() -> None:
+    janitor = Janitor(due=25, budget_seconds=1e-9, limit=PurgeLimit(clips=0, percent=0))
+    janitor.registry.untold = 15
+    await janitor.tick(a_tick())
+    await janitor.tick(janitor.bus.published[-1])
+    assert (janitor.registry.untold, janitor.registry.calls, len(janitor.bus.published)) == (0, [], 1)
+    assert janitor.value("clips_tick_seconds_count", end="refused") == 2
+
+
+async def test_a_tick_stops_when_clips_become_due_that_were_not_counted() -> None:
+    """As when a database is put back to an earlier moment while it purges."""
+    janitor = Janitor(due=15)
+
+    def put_back() -> None:
+        if len(janitor.registry.calls) == 2:
+            janitor.registry.due_at += [NOON - SECOND] * 1000
+
+    janitor.registry.on_call = put_back
+    await janitor.tick(a_tick())
+    assert len(janitor.registry.calls) == 2
+    assert len(janitor.registry.due_at) == 995
+    # The follow-up counts anew.
+    janitor.registry.due_at += [NOON - SECOND] * 6
+    await janitor.tick(janitor.bus.published[0])
+    assert len(janitor.registry.due_at) == 1001
+    assert janitor.value("clips_tick_refused_due") == 1001
 
 
 async def test_out_of_time_a_tick_hands_over() -> None:

@@ -24,6 +24,8 @@ def test_what_is_required_is_enough() -> None:
     settings = Settings()
     assert settings.expiration_batch_size == 500
     assert settings.tick_budget_seconds == 300
+    assert (settings.purge_limit, settings.purge_limit_percent) == (1000, 30)
+    assert settings.sweep_limit_percent == 2
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -42,6 +44,11 @@ def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         ("TICK_BUDGET_SECONDS", "inf"),
         ("SWEEP_MIN_AGE_HOURS", "0"),
         ("SWEEP_MIN_AGE_HOURS", "nan"),
+        ("SWEEP_LIMIT_PERCENT", "101"),
+        ("SWEEP_LIMIT_PERCENT", "nan"),
+        ("PURGE_LIMIT", "-1"),
+        ("PURGE_LIMIT_PERCENT", "nan"),
+        ("PURGE_LIMIT_PERCENT", "100.1"),
         ("REGISTRY_TOKEN", "short"),
     ],
 )

@@ -23,7 +23,7 @@ def key_of(number: int, ending: str = "mp4") -> str:
 class World:
     """A bucket with ``owned`` videos of clips and ``orphans`` of none; all of it is old."""
 
-    def __init__(self, *, owned: int, orphans: int, page_size: int = 1000) -> None:
+    def __init__(self, *, owned: int, orphans: int, page_size: int = 1000, limit_percent: float = 50) -> None:
         self.owned = {key_of(number) for number in range(owned)}
         self.orphans = {key_of(owned + number) for number in range(orphans)}
         self.s3 = FakeS3(*self.owned, *self.orphans)
@@ -35,6 +35,7 @@ class World:
             ClipStorage(cast("Any", self.s3), "clips"),
             self.registry,
             older_than=NOON + HOUR,
+            limit_percent=limit_percent,
             progress=lambda tally: self.seen.append(tally.examined),
         )
 
@@ -53,7 +54,7 @@ async def test_counting_deletes_nothing() -> None:
     assert (tally.examined, tally.orphans, tally.orphan_bytes, tally.deleted) == (5, 2, 20, 0)
     assert set(tally.examples) == world.orphans
     assert world.s3.batches == []
-    assert not tally.is_too_much
+    assert (tally.is_too_much(40), tally.is_too_much(39.9)) == (False, True)
 
 
 async def test_deleting_takes_the_orphans_and_nothing_else() -> None:
@@ -100,9 +101,12 @@ async def test_what_is_not_of_the_cutters_making_is_left_alone() -> None:
     assert [key for asked in world.registry.asked for key in asked if key in strange] == []
 
 
-async def test_more_than_half_is_refused_before_anything_is_deleted() -> None:
-    world = World(owned=4, orphans=5, page_size=1)
-    with pytest.raises(TooManyOrphans, match="5 of 9"):
+@pytest.mark.parametrize(("owned", "orphans", "limit_percent"), [(4, 5, 50), (97, 3, 2), (49, 1, 0)])
+async def test_more_than_the_limit_is_refused_before_anything_is_deleted(
+    owned: int, orphans: int, limit_percent: float
+) -> None:
+    world = World(owned=owned, orphans=orphans, page_size=1, limit_percent=limit_percent)
+    with pytest.raises(TooManyOrphans, match=f"{orphans} of {owned + orphans} .* {limit_percent} %"):
         await world.delete()
     assert world.s3.batches == []
     await world.delete(force=True)
