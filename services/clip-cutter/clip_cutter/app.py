@@ -24,8 +24,9 @@ from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.bus import Bus
 from clip_shared.delivery import DeadLetterLimit
+from clip_shared.refusals import OnRefused, Refusals, System
 from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.storage import free_storage_client
+from clip_shared.storage import free_storage_client, show_storage_configured
 
 # The bus's share of the grace period when the service stops.
 BUS_SHARE = 0.8
@@ -44,16 +45,23 @@ def build(settings: Settings) -> FastAPI:
     prometheus = metrics_registry()
     metrics = Metrics(prometheus)
     programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
+    refusals = Refusals(prometheus, [System.KAFKA, System.STORAGE, System.SOURCE_STORAGE])
     bus = Bus(
-        settings, service=NAME, registry=prometheus, grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE
+        settings,
+        service=NAME,
+        registry=prometheus,
+        on_refused=refusals.of(System.KAFKA),
+        grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
     )
     sources = SourceStorage(
         settings.source_storage_profiles,
         url_seconds=max(settings.job_deadline_seconds, settings.encoding_deadline_seconds)
         + URL_MARGIN_SECONDS,
         on_pulled=metrics.pulled,
+        on_refused=refusals.of(System.SOURCE_STORAGE),
     )
-    clips = _clip_storage(settings)
+    clips = _clip_storage(settings, refusals.of(System.STORAGE))
+    show_storage_configured(settings, prometheus)
     scratch = Scratch(settings.scratch_dir, metrics)
     # Where every clip is re-encoded, no copy waits.
     encodes_all = settings.cut_mode is ModeChoice.EXACT
@@ -148,10 +156,15 @@ def cutter_of(settings: CuttingSettings, ffmpeg: Ffmpeg, *, encodes_video: bool 
     )
 
 
-def _clip_storage(settings: Settings) -> ClipStorage | None:
+def _clip_storage(settings: Settings, on_refused: OnRefused) -> ClipStorage | None:
     if settings.free_storage_bucket is None:
         return None
     prober = free_storage_client(
-        settings, connect_timeout_seconds=1, read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1, max_attempts=1
+        settings,
+        on_refused=on_refused,
+        connect_timeout_seconds=1,
+        read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1,
+        max_attempts=1,
     )
-    return ClipStorage(free_storage_client(settings), settings.free_storage_bucket, prober=prober)
+    client = free_storage_client(settings, on_refused=on_refused)
+    return ClipStorage(client, settings.free_storage_bucket, prober=prober)

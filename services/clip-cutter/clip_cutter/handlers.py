@@ -22,6 +22,7 @@ from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage, StoredClip
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
+from clip_shared import tracing
 from clip_shared.bus import Bus
 from clip_shared.events import EncodingRequested, Event, HighlightDetected, SkipReason
 
@@ -89,7 +90,8 @@ class Highlights:
             return stored
         with self.scratch.job(PATIENCE * self.deadline_seconds) as job:
             began = time.monotonic()
-            cut = await self._cut(event, job)
+            with tracing.span("cut"):
+                cut = await self._cut(event, job)
             stored = await self._save(self.clips, event, cut, job)
         receipt = stored.note.cut_receipt
         fell_back = receipt.fallback_reason is not None
@@ -114,7 +116,8 @@ class Highlights:
         keys = Keys.of(event)
         async with clips.upload(cut.video, keys.video, note_of(event, cut.clip)) as upload:
             try:
-                clip = await self.cutter.verify(cut)
+                with tracing.span("verify"):
+                    clip = await self.cutter.verify(cut)
             except BadClip as error:
                 problem = error
             else:

@@ -1,12 +1,13 @@
 """Every metric that the cutter exports, besides those of the bus and the process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from clip_shared import tracing
 from clip_shared.events import CutMode, SkipReason
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -26,25 +27,32 @@ class Metrics:
     """What SREs see of the cutter."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._in_progress = Gauge("clips_jobs_in_progress", "Highlights being worked on.", registry=registry)
+        self._in_progress = Gauge(
+            "clips_jobs_in_progress", "Highlights that a handler is working on now.", registry=registry
+        )
         self._cut = Histogram(
             "clips_cut_seconds",
-            "Seconds from the start of a job to its stored clip, by mode.",
+            "Time from the start of a job to its stored clip, by how the clip was cut (mode).",
             ["mode"],
             buckets=SECONDS,
             registry=registry,
         )
         self._to_created = Histogram(
             "clips_highlight_to_created_seconds",
-            "Seconds from the detection of a highlight until its clip was announced.",
+            "Time from the detection of a highlight until its clip was announced (clip-created).",
             buckets=(*SECONDS, 1800, 3600, 21600),
             registry=registry,
         )
         self._skipped = Counter(
-            "clips_skipped", "Highlights that became no clip, by reason.", ["reason"], registry=registry
+            "clips_skipped",
+            "Highlights that became no clip, by reason, as announced by the cutter.",
+            ["reason"],
+            registry=registry,
         )
         self._fallbacks = Counter(
-            "clips_cut_fallbacks", "Copies that were not good enough and were re-encoded.", registry=registry
+            "clips_cut_fallbacks",
+            "Clips whose copied video was not good enough, so that it was re-encoded.",
+            registry=registry,
         )
         self._passed_on = Counter(
             "clips_encodings_requested",
@@ -63,11 +71,16 @@ class Metrics:
             registry=registry,
         )
         self._waiting = Gauge(
-            "clips_jobs_waiting_for_disk", "Jobs that wait for scratch space.", registry=registry
+            "clips_jobs_waiting_for_disk", "Jobs that wait for space on the scratch disk.", registry=registry
         )
-        self._free = Gauge(
-            "clips_scratch_free_bytes", "Free scratch space at the latest job.", registry=registry
+        self._longest_wait = Gauge(
+            "clips_disk_wait_seconds",
+            "Time for which the job that has waited longest has been waiting for space on the scratch disk; 0"
+            " when no job waits.",
+            registry=registry,
         )
+        self._free = Gauge("clips_scratch_free_bytes", "Free space of the scratch disk.", registry=registry)
+        self._size = Gauge("clips_scratch_size_bytes", "Size of the scratch disk.", registry=registry)
         for how in Way:
             self._opened.labels(how)
         for mode in CutMode:
@@ -81,7 +94,7 @@ class Metrics:
 
     def stored(self, mode: CutMode, seconds: float, size_bytes: int, *, fell_back: bool) -> None:
         """Note a clip that was cut and put into the clips' bucket."""
-        self._cut.labels(mode).observe(seconds)
+        self._cut.labels(mode).observe(seconds, tracing.exemplar())
         self._stored.inc(size_bytes)
         self._fallbacks.inc(fell_back)
 
@@ -91,7 +104,8 @@ class Metrics:
 
     def created(self, detected_at: datetime) -> None:
         """Note an announced clip."""
-        self._to_created.observe(max(0.0, (datetime.now(UTC) - detected_at).total_seconds()))
+        seconds = max(0.0, (datetime.now(UTC) - detected_at).total_seconds())
+        self._to_created.observe(seconds, tracing.exemplar())
 
     def skipped(self, reason: SkipReason) -> None:
         """Count a highlight that became no clip."""
@@ -115,6 +129,14 @@ class Metrics:
         with self._waiting.track_inprogress():
             yield
 
-    def disk_free(self, size_bytes: int) -> None:
-        """Show the free scratch space."""
-        self._free.set(size_bytes)
+    def show_disk(
+        self,
+        *,
+        free_bytes: Callable[[], float],
+        size_bytes: Callable[[], float],
+        longest_wait_seconds: Callable[[], float],
+    ) -> None:
+        """Show the scratch disk from now on."""
+        self._free.set_function(free_bytes)
+        self._size.set_function(size_bytes)
+        self._longest_wait.set_function(longest_wait_seconds)

@@ -61,6 +61,7 @@ class Scratch:
         self._folder: Path | None = None
         self._give_up: list[Callable[[], None]] = []
         self._reserved: dict[Path, int] = {}  # bytes, by each job's folder
+        self._waiting_since: list[float] = []  # of the monotonic clock, for each job that waits for room
 
     @property
     def root(self) -> Path:
@@ -80,6 +81,11 @@ class Scratch:
             folder = Path(tempfile.mkdtemp(prefix=WORKER, dir=self._root))
             mine = _lock(folder / LOCK)
         self._folder = folder
+        self._metrics.show_disk(
+            free_bytes=self._free,
+            size_bytes=self._disk_bytes,
+            longest_wait_seconds=self.longest_wait_seconds,
+        )
         try:
             yield
         finally:
@@ -118,24 +124,41 @@ class Scratch:
             for give_up in self._give_up:
                 give_up()
         deadline = time.monotonic() + job.patience_seconds
-        with self._metrics.waiting_for_disk():
+        with self._waiting():
             while (free := self._free_bytes(job)) < size_bytes:
                 if time.monotonic() + LOOK_AGAIN_SECONDS > deadline:
                     raise TransientError(f"scratch has {free} bytes free, and a clip needs {size_bytes}")
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
         self._reserved[job.folder] += size_bytes
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        since = time.monotonic()
+        self._waiting_since.append(since)
+        try:
+            with self._metrics.waiting_for_disk():
+                yield
+        finally:
+            self._waiting_since.remove(since)
+
+    def longest_wait_seconds(self) -> float:
+        """Return for how long the job that has waited longest has been waiting for room; 0: none waits."""
+        now = time.monotonic()
+        return max((now - since for since in tuple(self._waiting_since)), default=0.0)
+
     def _free_bytes(self, job: Job) -> int:
         """Return what of the disk a job can have: neither used, nor reserved by others."""
-        free = shutil.disk_usage(self._mine).free
-        self._metrics.disk_free(free)
+        free = self._free()
         others = [(size, folder) for folder, size in self._reserved.items() if folder != job.folder]
         return free - sum(max(size - _size(folder), 0) for size, folder in others)
 
     def _disk_bytes(self) -> int:
         """What the disk holds when it is empty."""
-        usage = shutil.disk_usage(self._mine)
+        usage = shutil.disk_usage(self._root)
         return usage.used + usage.free  # less than the total where a part is root's alone
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._root).free
 
     @property
     def _mine(self) -> Path:

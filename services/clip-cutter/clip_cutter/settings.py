@@ -42,12 +42,16 @@ class SourceProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint: AnyHttpUrl | None = None
-    region: Text = "us-east-1"
-    addressing: Addressing = "path"
-    access_key: Text | None = None
-    secret_key: SecretStr | None = None
-    buckets: Annotated[frozenset[BucketName], Field(min_length=1)]
+    endpoint: AnyHttpUrl | None = Field(default=None, description="S3 endpoint; unset: AWS.")
+    region: Text = Field(default="us-east-1", description="S3 region for signatures.")
+    addressing: Addressing = Field(
+        default="path", description="Place of the bucket's name in URLs, as for FREE_STORAGE_ADDRESSING."
+    )
+    access_key: Text | None = Field(default=None, description="S3 access key; unset: the usual chain of AWS.")
+    secret_key: SecretStr | None = Field(default=None, description="S3 secret key, with the access key.")
+    buckets: Annotated[frozenset[BucketName], Field(min_length=1)] = Field(
+        description="The buckets that highlights may name; any other is refused."
+    )
 
     @model_validator(mode="after")
     def _both_keys_or_neither(self) -> Self:
@@ -141,7 +145,6 @@ class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSetti
     )
     source_storage_profiles: Profiles = Field(
         default_factory=dict,
-        description="Where VODs are, as JSON:"
-        ' {"name": {"buckets": […], "endpoint", "region", "addressing", "access_key", "secret_key"}}.'
-        " Only buckets must be there; the others are as those of FREE_STORAGE_*.",
+        description='Where VODs are, as JSON: {"name": {"buckets": ["vods"], "endpoint": "https://…", …}}.'
+        " Highlights name a profile and one of its buckets.",
     )

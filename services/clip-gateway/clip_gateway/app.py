@@ -17,11 +17,13 @@ from clip_gateway.metrics import Metrics
 from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.registry_client import HttpRegistry, open_http
+from clip_gateway.registry_client import Call, HttpRegistry, open_http
 from clip_gateway.settings import Settings
 from clip_gateway.site import SIGN_IN_PAGE, Site
+from clip_shared.refusals import OnRefused, Refusals, System
+from clip_shared.registry_calls import RegistryCalls
 from clip_shared.service import create_app, metrics_registry
-from clip_shared.storage import free_storage_client
+from clip_shared.storage import free_storage_client, show_storage_configured
 
 NAME = "clip-gateway"
 log = structlog.get_logger()
@@ -33,9 +35,12 @@ def build(settings: Settings) -> FastAPI:
     metrics = Metrics(prometheus)
     registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
     sign_in_http = httpx.AsyncClient()
-    registry = HttpRegistry(registry_http)
-    jwks = _jwks(settings, sign_in_http)
-    presigner = _presigner(settings)
+    refusals = Refusals(prometheus, [System.REGISTRY, System.JWKS])
+    calls = RegistryCalls(prometheus, Call, refusals.of(System.REGISTRY))
+    registry = HttpRegistry(registry_http, calls)
+    jwks = _jwks(settings, sign_in_http, metrics, refusals.of(System.JWKS))
+    presigner = _presigner(settings, metrics)
+    show_storage_configured(settings, prometheus)
     site = _site(settings, presigner)
 
     @asynccontextmanager
@@ -75,11 +80,16 @@ async def _kept_fresh(jwks: Jwks | None) -> AsyncIterator[None]:
         await asyncio.wait([fetching])
 
 
-def _presigner(settings: Settings) -> Presigner:
+def _presigner(settings: Settings, metrics: Metrics) -> Presigner:
     # The host is part of a signature: it must be the one that browsers reach.
     public = settings.free_storage_public_endpoint
     client = free_storage_client(settings, endpoint=str(public) if public else None)
-    return Presigner(client, settings.free_storage_bucket, longest_seconds=settings.presigned_url_seconds)
+    return Presigner(
+        client,
+        settings.free_storage_bucket,
+        longest_seconds=settings.presigned_url_seconds,
+        on_signed=metrics.signed,
+    )
 
 
 def _site(settings: Settings, presigner: Presigner) -> Site:
@@ -95,10 +105,20 @@ def _site(settings: Settings, presigner: Presigner) -> Site:
     )
 
 
-def _jwks(settings: Settings, http: httpx.AsyncClient) -> Jwks | None:
+def _jwks(
+    settings: Settings, http: httpx.AsyncClient, metrics: Metrics, on_refused: OnRefused
+) -> Jwks | None:
     if settings.jwt_algorithm == "HS256":
         return None
-    return Jwks(http, str(settings.jwt_jwks_url), settings.jwt_algorithm)
+    jwks = Jwks(
+        http,
+        str(settings.jwt_jwks_url),
+        settings.jwt_algorithm,
+        on_failed=metrics.keys_not_fetched,
+        on_refused=on_refused,
+    )
+    metrics.show_keys(jwks.age_seconds)
+    return jwks
 
 
 def _sign_in(settings: Settings, site: Site, jwks: Jwks | None) -> SignIn:

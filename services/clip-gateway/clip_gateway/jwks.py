@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import NoReturn
 
 import httpx
@@ -11,6 +12,7 @@ from jwt import PyJWK, PyJWKSet
 
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.errors import TransientError
+from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
 
 log = structlog.get_logger()
 
@@ -21,6 +23,7 @@ REFRESH_SECONDS = 300.0
 LONGEST_SECONDS = 24 * 3600.0
 # The least time between two fetches, whatever tokens arrive. A new key is known at most this late.
 COOLDOWN_SECONDS = 10.0
+_REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 class Jwks:
@@ -36,12 +39,17 @@ class Jwks:
         url: str,
         algorithm: str,
         *,
+        on_failed: Callable[[], None] = lambda: None,
+        on_refused: OnRefused = uncounted,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url
         self._algorithm = algorithm
+        self._on_failed = on_failed
+        self._on_refused = on_refused
         self._clock = clock
+        self._made_at = clock()
         self._one_at_a_time = asyncio.Lock()
         self._keys: dict[str, PyJWK] = {}
         self._fetched_at = float("-inf")
@@ -86,6 +94,10 @@ class Jwks:
             else None
         )
 
+    def age_seconds(self) -> float:
+        """Return the time since the keys were last fetched; since the start where they never were."""
+        return self._clock() - max(self._fetched_at, self._made_at)
+
     def _known(self, key_id: str) -> PyJWK | None:
         return self._keys.get(key_id) if self._clock() - self._fetched_at < LONGEST_SECONDS else None
 
@@ -99,12 +111,18 @@ class Jwks:
                     self._keys = await self._fetch()
             except Exception as error:  # noqa: BLE001 - whatever it was, there are no new keys
                 self._outage = error
+                self._count(error)
                 log.warning("cannot fetch the keys of the sign-in service", error=repr(error))
             else:
                 self._fetched_at = self._clock()
                 self._outage = None
             finally:
                 self._tried_at = self._clock()
+
+    def _count(self, error: Exception) -> None:
+        self._on_failed()
+        if (cause := _refusal_in(error)) is not None:
+            self._on_refused(cause)
 
     async def _fetch(self) -> dict[str, PyJWK]:
         response = (await self._http.get(self._url)).raise_for_status()
@@ -119,3 +137,8 @@ class Jwks:
 
     def _signs(self, key: PyJWK) -> bool:
         return key.algorithm_name == self._algorithm and key.public_key_use in {"sig", None}
+
+
+def _refusal_in(error: Exception) -> Cause | None:
+    is_refusal = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSALS
+    return Cause.CREDENTIALS if is_refusal else certificate_trouble(error)

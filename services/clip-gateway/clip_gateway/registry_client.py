@@ -5,12 +5,14 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import aiohttp
 import structlog
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ValidationError
 
 from clip_gateway.domain import ClipQuery, Refusal, Refused
@@ -30,6 +32,7 @@ from clip_shared.registry_api import (
     VodDetail,
     VodPage,
 )
+from clip_shared.registry_calls import RegistryCalls
 
 log = structlog.get_logger()
 
@@ -150,16 +153,34 @@ def open_http(url: str, token: str) -> RegistryHttp:
     return RegistryHttp(url, token)
 
 
+class Call(StrEnum):
+    """Every call that the gateway makes, as metrics name it."""
+
+    CLIP = "clip"
+    CLIPS = "clips"
+    ACT = "act"
+    BATCH = "batch"
+    USAGE = "usage"
+    VODS = "vods"
+    VOD = "vod"
+    SHARE = "share"
+    FEED_OF = "feed_of"
+    OPEN_FEED = "open_feed"
+    CLOSE_FEED = "close_feed"
+    FEED = "feed"
+
+
 class HttpRegistry:
     """The registry over HTTP. Reads are tried up to three times; writes once, because a person can repeat."""
 
-    def __init__(self, http: RegistryHttp) -> None:
+    def __init__(self, http: RegistryHttp, calls: RegistryCalls | None = None) -> None:
         self._http = http
+        self._calls = calls or RegistryCalls(CollectorRegistry(), Call)
         self._was_reached = False
 
     async def get(self, clip_id: UUID) -> ClipRecord | None:
         """The clip, also a purged or expired one."""
-        response = await self._read(f"/v1/clips/{clip_id}")
+        response = await self._read(Call.CLIP, f"/v1/clips/{clip_id}")
         is_unknown = response.status == HTTPStatus.NOT_FOUND and _is_of_the_registry(response)
         return None if is_unknown else _parse(ClipRecord, response)
 
@@ -169,7 +190,7 @@ class HttpRegistry:
         Raises:
             Refused: the cursor is not one of the registry's.
         """
-        response = await self._read(f"/v1/accounts/{account_id}/clips", _parameters_of(query))
+        response = await self._read(Call.CLIPS, f"/v1/accounts/{account_id}/clips", _parameters_of(query))
         if query.cursor is not None and _is_invalid(response):
             raise Refused(Refusal.BAD_CURSOR)
         return _parse(ClipPage, response)
@@ -181,7 +202,7 @@ class HttpRegistry:
             Refused: unknown or purged, somebody else's, not allowed from the clip's status, or (to publish)
                 too late.
         """
-        response = await self._send("POST", f"/v1/clips/{clip_id}/{action}", json=_body(request))
+        response = await self._send(Call.ACT, "POST", f"/v1/clips/{clip_id}/{action}", json=_body(request))
         _raise_refusal(response)
         has_end = isinstance(request, PublishRequest) and request.until is not None
         if has_end and _is_invalid(response):
@@ -190,15 +211,15 @@ class HttpRegistry:
 
     async def act_on_many(self, request: BatchRequest) -> BatchResults:
         """Do the same to many clips."""
-        return _parse(BatchResults, await self._send("POST", "/v1/batches", json=_body(request)))
+        return _parse(BatchResults, await self._send(Call.BATCH, "POST", "/v1/batches", json=_body(request)))
 
     async def usage_of(self, account_id: str) -> AccountUsage:
         """How many clips and bytes an account has."""
-        return _parse(AccountUsage, await self._read(f"/v1/accounts/{account_id}/usage"))
+        return _parse(AccountUsage, await self._read(Call.USAGE, f"/v1/accounts/{account_id}/usage"))
 
     async def vods_of(self, account_id: str) -> VodPage:
         """The VODs that an account has highlights of."""
-        return _parse(VodPage, await self._read(f"/v1/accounts/{account_id}/vods"))
+        return _parse(VodPage, await self._read(Call.VODS, f"/v1/accounts/{account_id}/vods"))
 
     async def vod_of(self, account_id: str, vod_id: str) -> VodDetail:
         """What became of a VOD's highlights.
@@ -206,7 +227,7 @@ class HttpRegistry:
         Raises:
             Refused: the account has no highlight of it.
         """
-        response = await self._read(f"/v1/accounts/{account_id}/vods/{vod_id}")
+        response = await self._read(Call.VOD, f"/v1/accounts/{account_id}/vods/{vod_id}")
         _raise_refusal(response)
         return _parse(VodDetail, response)
 
@@ -216,23 +237,23 @@ class HttpRegistry:
         Raises:
             Refused: there never was one (UNKNOWN), or there is none any more (UNPUBLISHED).
         """
-        response = await self._read(f"/v1/shares/{slug}")
+        response = await self._read(Call.SHARE, f"/v1/shares/{slug}")
         _raise_refusal(response)
         return _parse(ClipRecord, response)
 
     async def feed_of(self, account_id: str) -> Feed | None:
         """Where an account's published clips can be followed."""
-        response = await self._read(f"/v1/accounts/{account_id}/feed")
+        response = await self._read(Call.FEED_OF, f"/v1/accounts/{account_id}/feed")
         is_off = response.status == HTTPStatus.NOT_FOUND and _is_of_the_registry(response)
         return None if is_off else _parse(Feed, response)
 
     async def open_feed(self, account_id: str) -> Feed:
         """Switch an account's feed on."""
-        return _parse(Feed, await self._send("PUT", f"/v1/accounts/{account_id}/feed"))
+        return _parse(Feed, await self._send(Call.OPEN_FEED, "PUT", f"/v1/accounts/{account_id}/feed"))
 
     async def close_feed(self, account_id: str) -> None:
         """Switch an account's feed off."""
-        response = await self._send("DELETE", f"/v1/accounts/{account_id}/feed")
+        response = await self._send(Call.CLOSE_FEED, "DELETE", f"/v1/accounts/{account_id}/feed")
         if not response.is_success:
             raise TransientError(f"the registry answered {response.status}")
 
@@ -242,7 +263,7 @@ class HttpRegistry:
         Raises:
             Refused: there is no such feed, or not any more.
         """
-        response = await self._read(f"/v1/feeds/{slug}")
+        response = await self._read(Call.FEED, f"/v1/feeds/{slug}")
         _raise_refusal(response)
         return _parse(FeedPage, response)
 
@@ -264,22 +285,24 @@ class HttpRegistry:
         self._was_reached = True
         return None
 
-    async def _read(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Response:
+    async def _read(self, call: Call, path: str, query: Sequence[tuple[str, str]] = ()) -> Response:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 for attempt in range(ATTEMPTS - 1):
                     try:
-                        return await self._send("GET", path, params=query)
+                        return await self._send(call, "GET", path, params=query)
                     except TransientError:
                         longest = FIRST_PAUSE_SECONDS * 2**attempt
                         await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter
-                return await self._send("GET", path, params=query)
+                return await self._send(call, "GET", path, params=query)
         except TimeoutError as error:
             raise TransientError(f"the registry did not answer within {DEADLINE_SECONDS:.0f} s") from error
 
-    async def _send(self, method: str, path: str, **content: Any) -> Response:
+    async def _send(self, call: Call, method: str, path: str, **content: Any) -> Response:
         try:
-            response = await self._http.request(method, path, **content)
+            with self._calls.timed(call) as answered:
+                response = await self._http.request(method, path, **content)
+                answered.status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"the registry cannot be reached: {error!r}") from error
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

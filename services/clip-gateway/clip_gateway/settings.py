@@ -91,7 +91,9 @@ class Settings(ApiSettings, FreeStorageSettings):
     )
 
     registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
-    registry_token: SecretStr = Field(min_length=16, description="Bearer token of the registry's API.")
+    registry_token: SecretStr = Field(
+        min_length=16, description="Bearer token of the registry's API: its REGISTRY_GATEWAY_TOKEN."
+    )
 
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA", "HS256"] = Field(
         default="RS256", description="The one algorithm that sign-in tokens are signed with."

@@ -29,7 +29,7 @@ _CALLS: dict[ClipAction, tuple[Method, str]] = {
 class ClipLinks(BaseModel):
     """What can be fetched now, relative to this host; null: not now."""
 
-    self_: str = Field(serialization_alias="self")
+    self_: str = Field(serialization_alias="self", description="This clip.")
     watch: str | None = Field(description="Redirects to the video; null once expired or deleted.")
     download: str | None = Field(description="Redirects to the video as a file; null as for watch.")
     poster: str | None = Field(description="Redirects to a picture; null as for watch, or without one.")
@@ -52,7 +52,7 @@ class ClipLinks(BaseModel):
 class Call(BaseModel):
     """A request that does something."""
 
-    method: Method
+    method: Method = Field(description="How it is asked for.")
     href: str = Field(description="Relative to this host.")
 
     @classmethod
@@ -65,9 +65,9 @@ class Call(BaseModel):
 class VodWindow(BaseModel):
     """The part of a VOD that a clip shows."""
 
-    id: str
+    id: str = Field(description="The VOD.")
     start_seconds: float = Field(description="From the start of the VOD.")
-    end_seconds: float
+    end_seconds: float = Field(description="From the start of the VOD.")
 
     @classmethod
     def of(cls, clip: ClipRecord) -> Self:
@@ -83,12 +83,12 @@ class VodWindow(BaseModel):
 class OfferView(BaseModel):
     """A newer cut of the same highlight, which did not replace a clip that its owner kept."""
 
-    title: str
-    kind: HighlightKind
-    score: float | None
+    title: str = Field(description="Its title.")
+    kind: HighlightKind = Field(description="How the detector came to it.")
+    score: float | None = Field(description="How good the detector thinks it is.")
     start_seconds: float = Field(description="From the start of the VOD.")
-    end_seconds: float
-    detected_at: AwareDatetime
+    end_seconds: float = Field(description="From the start of the VOD.")
+    detected_at: AwareDatetime = Field(description="When it was detected.")
 
     @classmethod
     def of(cls, offer: CutOffer) -> Self:
@@ -118,31 +118,31 @@ class PublicationView(Publication):
 class ClipView(BaseModel):
     """A clip, as its owner sees it."""
 
-    id: UUID
-    title: str
-    kind: HighlightKind
+    id: UUID = Field(description="The clip. It follows from the highlight, and never changes.")
+    title: str = Field(description="The detector's title, or the owner's.")
+    kind: HighlightKind = Field(description="How the detector came to the highlight.")
     origin: ClipOrigin = Field(description="Who asked for the cut.")
-    status: ClipStatus
+    status: ClipStatus = Field(description="Where it is in its life.")
     expired: bool = Field(description="Its time is up: it can be kept until it is purged, not watched.")
-    score: float | None
-    duration_seconds: float
-    size_bytes: int
+    score: float | None = Field(description="How good the detector thinks it is; higher is better.")
+    duration_seconds: float = Field(description="Length of the video.")
+    size_bytes: int = Field(description="Size of the video.")
     revision: int = Field(description="Counts the videos that the clip has had.")
-    vod: VodWindow
+    vod: VodWindow = Field(description="The part of the VOD that it shows.")
     cut: CutReceipt = Field(description="What was asked of the cutter, and what it did.")
-    created_at: AwareDatetime
+    created_at: AwareDatetime = Field(description="When it became available.")
     expires_at: AwareDatetime | None = Field(
         description="When it expires, or if deleted, when it is due to be purged; null: it stays."
     )
     expires_in_days: int | None = Field(description="Days left until then, rounded up; null: it stays.")
-    kept_at: AwareDatetime | None
+    kept_at: AwareDatetime | None = Field(description="When it was kept; null: it is not kept.")
     kept_by: str | None = Field(description="The account that kept it.")
-    published_at: AwareDatetime | None
+    published_at: AwareDatetime | None = Field(description="When it was published; null: it is not public.")
     share_url: str | None = Field(description="The public page; null unless published.")
     publication: PublicationView | None = Field(description="How it is public; null unless published.")
-    deleted_at: AwareDatetime | None
+    deleted_at: AwareDatetime | None = Field(description="When it was deleted; null: it is not.")
     offer: OfferView | None = Field(description="A newer cut of the same highlight; null: there is none.")
-    links: ClipLinks
+    links: ClipLinks = Field(description="What can be fetched now.")
     actions: dict[ClipAction, Call] = Field(description="What can be done now.")
 
     @classmethod

@@ -24,6 +24,7 @@ from clip_cutter.ffmpeg.input import Input
 from clip_cutter.ffmpeg.posters import FEW, Choice, Frame, read_frames, read_video, spread
 from clip_cutter.ffmpeg.probe import Unintelligible, read_media, read_sketch
 from clip_cutter.ffmpeg.process import Limits
+from clip_shared import tracing
 from clip_shared.errors import ClipsError, TransientError
 
 # What the tests run on, and the image carries. docs/decisions/0025 says how to add a version.
@@ -350,7 +351,8 @@ class Ffmpeg:
     async def _run(self, command: list[str], source: Input, limits: Limits) -> tuple[bytes, Diary]:
         diary = Diary(source)
         try:
-            result = await process.run(command, limits, diary.note, network=source.is_remote)
+            with tracing.span(f"run {Path(command[0]).name}"):
+                result = await process.run(command, limits, diary.note, network=source.is_remote)
         except process.TooMuchOutput as error:
             raise ToolFailed("it has too many parts") from error
         except process.TookTooLong as error:

@@ -21,6 +21,7 @@ from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, Input
 from clip_cutter.settings import SourceProfile
 from clip_shared.errors import ClipsError, PermanentError, TransientError
 from clip_shared.events import SkipReason, SourceObject
+from clip_shared.refusals import OnRefused, uncounted
 from clip_shared.storage import s3_client
 
 if TYPE_CHECKING:
@@ -90,10 +91,15 @@ class SourceStorage:
     """
 
     def __init__(
-        self, profiles: Mapping[str, SourceProfile], *, url_seconds: float, on_pulled: Callable[[int], None]
+        self,
+        profiles: Mapping[str, SourceProfile],
+        *,
+        url_seconds: float,
+        on_pulled: Callable[[int], None],
+        on_refused: OnRefused = uncounted,
     ) -> None:
         self._buckets = {name: profile.buckets for name, profile in profiles.items()}
-        self._clients = {name: _client(profile) for name, profile in profiles.items()}
+        self._clients = {name: _client(profile, on_refused) for name, profile in profiles.items()}
         self._url_seconds = int(url_seconds)
         self._on_pulled = on_pulled
         self._readable: dict[tuple[str, str], str] = {}  # the VOD that each bucket gave us last
@@ -218,8 +224,9 @@ def _authorities() -> str:
     return os.environ.get("AWS_CA_BUNDLE") or str(get_cert_path(verify=True))
 
 
-def _client(profile: SourceProfile) -> "S3Client":
+def _client(profile: SourceProfile, on_refused: OnRefused) -> "S3Client":
     return s3_client(
+        on_refused=on_refused,
         endpoint=str(profile.endpoint) if profile.endpoint else None,
         region=profile.region,
         access_key=profile.access_key,

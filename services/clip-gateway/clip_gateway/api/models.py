@@ -89,7 +89,7 @@ class ClipList(BaseModel):
 class ClipChanges(BaseModel):
     """What of a clip its owner can change."""
 
-    title: NewTitle
+    title: NewTitle = Field(description="The new title.")
 
 
 class PublishOptions(BaseModel):
@@ -107,8 +107,8 @@ class PublishOptions(BaseModel):
 class Batch(BaseModel):
     """The same for many clips."""
 
-    action: BatchAction
-    ids: list[UUID] = Field(min_length=1, max_length=MAX_BATCH)
+    action: BatchAction = Field(description="What is done to each of them.")
+    ids: list[UUID] = Field(min_length=1, max_length=MAX_BATCH, description="The clips.")
 
 
 class BatchItem(BaseModel):

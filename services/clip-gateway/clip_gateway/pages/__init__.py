@@ -6,11 +6,17 @@ from fastapi.middleware.gzip import GZipMiddleware
 from clip_gateway.html.rendering import Renderer
 from clip_gateway.pages import actions, errors, gallery, player, sign_in
 from clip_gateway.parts import Parts
+from clip_shared import tracing
 
 
 def create(parts: Parts) -> FastAPI:
     """The application of everything for people that needs a sign-in. Its errors are pages."""
-    app = FastAPI(title="clip-gateway pages", openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="clip-gateway pages",
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry=tracing.of_api(exclude="/static/"),
+    )
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     renderer = Renderer(parts.site)
     app.mount("/static", renderer.static_files())

@@ -65,6 +65,7 @@ def _add_actions(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
         async def act(
             request: Request, clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
         ) -> Response:
+            """Do it to one clip: a form."""
             return await hands.act(request, caller, clip_id, action)
 
     add(f"{CLIP}/keep", ClipAction.KEEP)
@@ -81,6 +82,7 @@ def _add_batch(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
     async def act_on_many(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> Response:
+        """Do the same to many clips: a form."""
         return await hands.act_on_many(request, caller)
 
 

@@ -45,6 +45,7 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
 
     @router.get("/")
     async def show(request: Request, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> Response:
+        """The gallery of the caller's clips."""
         filters = Filters.of(request.query_params)
         done = Done.of(request.query_params.multi_items())
         try:

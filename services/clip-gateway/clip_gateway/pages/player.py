@@ -34,6 +34,7 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
     async def show(
         request: Request, clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]
     ) -> Response:
+        """The page of one clip, with its player."""
         record = owned(await parts.registry.get(clip_id), caller.account_id)
         clip = ClipView.of(record, parts.site)
         return renderer.page(

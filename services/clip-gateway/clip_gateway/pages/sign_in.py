@@ -24,6 +24,7 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
 def _add_sign_out(router: APIRouter, parts: Parts) -> None:
     @router.post("/sign-out", dependencies=[Depends(parts.sign_in.own_page)])
     async def sign_out() -> Response:
+        """Sign out: the cookie is removed."""
         response = _see(parts.site.logout_url or FIRST_PAGE)
         parts.sign_in.cookie.forget(response)
         return response

@@ -10,6 +10,7 @@ from clip_gateway.html.rendering import Renderer
 from clip_gateway.parts import Parts
 from clip_gateway.public import errors, feeds, media, oembed, shares
 from clip_gateway.public.visits import Visits
+from clip_shared import tracing
 
 # Whatever begins with one of these is answered by this application.
 PATHS = ("/s/", "/e/", "/m/", "/f/", "/oembed")
@@ -17,7 +18,12 @@ PATHS = ("/s/", "/e/", "/m/", "/f/", "/oembed")
 
 def create(parts: Parts) -> FastAPI:
     """The application of everything that needs no sign-in. Its errors are pages of its own."""
-    app = FastAPI(title="clip-gateway public pages", openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="clip-gateway public pages",
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry=tracing.of_api(),
+    )
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     renderer = Renderer(parts.site)
     app.include_router(_router(parts, renderer))

@@ -31,11 +31,13 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
 
     @router.get("/f/{slug}.atom")
     async def atom(request: Request, slug: str) -> Response:
+        """A feed of an account's published clips (Atom)."""
         body = renderer.text(request, "feed.xml", feed=await feed_of(slug), video_type=VIDEO_TYPE)
         return cached(request, _NOT_IN_XML.sub("", body), ATOM, _HEADERS)
 
     @router.get("/f/{slug}.json")
     async def json_feed(request: Request, slug: str) -> Response:
+        """A feed of an account's published clips (JSON Feed 1.1)."""
         feed = await feed_of(slug)
         # The same title and contents as in the other format, in the reader's language.
         title = renderer.text(request, "feed-title.txt")

@@ -30,6 +30,7 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
     async def video(
         request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
     ) -> Response:
+        """Redirect to a URL of the video that works for at most a minute."""
         _require(revision, clip)
         return media.redirect(request, clip, View.WATCH)
 
@@ -37,11 +38,13 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
     async def poster(
         request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
     ) -> Response:
+        """Redirect to a URL of the still picture that works for at most a minute."""
         _require(revision, clip)
         return media.redirect(request, clip, View.POSTER)
 
     @router.get("/s/{slug}/download")
     async def download(request: Request, clip: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
+        """Redirect to the video as a file, where visitors may download it."""
         if not publication_of(clip, datetime.now(UTC)).downloadable:
             raise Refused(Refusal.UNKNOWN)
         return media.redirect(request, clip, View.DOWNLOAD)

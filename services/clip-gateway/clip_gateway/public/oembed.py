@@ -57,6 +57,7 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
         maxheight: Annotated[int | None, Query(ge=1)] = None,
         format: str = "json",  # noqa: A002 - the standard's name
     ) -> Response:
+        """What a site needs to embed a published clip (oEmbed 1.0, JSON)."""
         if format != "json":
             raise HTTPException(HTTPStatus.NOT_IMPLEMENTED)
         record = await visits.shared(_slug_of(url, site))

@@ -25,6 +25,7 @@ def create_router(parts: Parts, renderer: Renderer, visits: Visits) -> APIRouter
 
     @router.get("/s/{slug}")
     async def show(request: Request, record: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
+        """The page of a published clip, with what chats need for a preview."""
         clip = PublicClip.of(record, site, datetime.now(UTC))
         oembed_url = discovery_url(site, clip)
         shown = {"frame": FRAME, "oembed_url": oembed_url, "url_seconds": media.LONGEST_SECONDS}
@@ -33,6 +34,7 @@ def create_router(parts: Parts, renderer: Renderer, visits: Visits) -> APIRouter
 
     @router.get("/e/{slug}")
     async def embed(request: Request, record: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
+        """The player that other sites may embed."""
         clip = PublicClip.of(record, site, datetime.now(UTC))
         if clip.embed_url is None:
             raise Refused(Refusal.UNKNOWN)
