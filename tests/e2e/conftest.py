@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from local_stack.servers import Addresses
-from local_stack.stack import LocalStack, temporary_stack
+from local_stack.stack import SERVICE_VARIABLES, LocalStack, temporary_stack
 from local_stack.vod import generate_vod
+from tests.collector import Collector, running_collector
 from tests.e2e.platform import Platform
 
 
@@ -67,10 +68,18 @@ def embedding_site() -> Iterator[EmbeddingSite]:
 
 
 @pytest.fixture(scope="package")
-def stack(addresses: Addresses, embedding_site: EmbeddingSite) -> Iterator[LocalStack]:
-    """The four services on the servers of this run."""
-    gateway = {"EMBED_ORIGINS": embedding_site.allowed}
-    with temporary_stack(addresses=addresses, settings={"clip-gateway": gateway}) as stack:
+def collector() -> Iterator[Collector]:
+    """Where the traces of the stack go."""
+    with running_collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def stack(addresses: Addresses, embedding_site: EmbeddingSite, collector: Collector) -> Iterator[LocalStack]:
+    """The four services on the servers of this run. They are traced."""
+    settings = {name: {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} for name in SERVICE_VARIABLES}
+    settings["clip-gateway"]["EMBED_ORIGINS"] = embedding_site.allowed
+    with temporary_stack(addresses=addresses, settings=settings) as stack:
         yield stack
 
 

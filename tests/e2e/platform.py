@@ -69,7 +69,9 @@ class Platform:
             topic, value, key=key.encode() if key else None, headers=encoded, partition=partition
         )
 
-    async def detect(self, *, partition: int | None = None, **changes: Any) -> uuid.UUID:
+    async def detect(
+        self, *, partition: int | None = None, traceparent: str | None = None, **changes: Any
+    ) -> uuid.UUID:
         """Publish a highlight, as the detector does. Returns the id of the clip that it will become."""
         highlight = {
             "stream_highlight_id": uuid.uuid4().hex,
@@ -88,6 +90,7 @@ class Platform:
             "ce_type": "highlight.detected.v1",
             "ce_source": "detector",
             "content-type": "application/json",
+            **({"traceparent": traceparent} if traceparent else {}),
         }
         key = highlight["stream_highlight_id"]
         body = json.dumps(highlight).encode()

@@ -1,0 +1,1 @@
+"""Pictures of what the dashboards show, made without Grafana: ``make dashboard-pictures``."""
