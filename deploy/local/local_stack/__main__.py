@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from aiokafka.errors import KafkaError
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,8 +24,10 @@ from clip_shared.events import DailyTick, Event, HighlightDetected, HighlightKin
 from local_stack import supervisor
 from local_stack.client import SOURCE, Client, Outcome, new_id
 from local_stack.demo import Wish, run_demo
+from local_stack.figures import read_figures
 from local_stack.journey import STREAMER
 from local_stack.kafka_jars import BrokerUnavailable, bring_broker
+from local_stack.monitoring import MonitoringUnavailable, Programs
 from local_stack.ports import LOOPBACK
 from local_stack.sample import fill
 from local_stack.signals import leave_on_signals
@@ -59,11 +62,19 @@ def commands(
 
 
 @cli.command()
-def up(context: typer.Context) -> None:
+def up(
+    context: typer.Context,
+    *,
+    monitored: Annotated[bool, typer.Option(help="With Prometheus and Alertmanager, from PATH.")] = False,
+) -> None:
     """Start the whole system in the background; returns when it is ready."""
     state: State = context.obj
+    if monitored:
+        _find_monitoring()
     _bring_broker()
     running = supervisor.find_running(state)
+    if running and monitored and not running.monitored:
+        raise _failed("it runs already, without Prometheus. First: make down")
     if running and running.ready:
         out.print(f"It runs already, as process {running.pid}.\n")
         _show(state)
@@ -75,7 +86,9 @@ def up(context: typer.Context) -> None:
     started = time.monotonic()
     try:
         with out.status("Starting PostgreSQL, S3, Apache Kafka and the four services …"):
-            supervisor.launch(state, lambda line: out.print(f"[green]✓[/] {escape(line)}"))
+            supervisor.launch(
+                state, lambda line: out.print(f"[green]✓[/] {escape(line)}"), monitored=monitored
+            )
     except supervisor.NotStarted as error:
         raise _failed(str(error)) from error
     out.print(f"\n[bold green]Clips is up[/], after {time.monotonic() - started:.1f} s.\n")
@@ -204,11 +217,25 @@ def demo(
     raise typer.Exit(0 if run_demo(out, Wish(vod, start, end, retention)) else 1)
 
 
+@cli.command()
+def figures(context: typer.Context) -> None:
+    """Ask Prometheus what the dashboards would show now. Needs a stack with monitoring."""
+    client = _client(context.obj)
+    if (prometheus := _monitoring(client).get("Prometheus")) is None:
+        raise _failed("Prometheus does not run beside it. First: make down, make up MONITORING=1")
+    with _explained():
+        for title, panels in read_figures(prometheus).items():
+            table = Table("", "now", title=f"[bold]{escape(title)}[/]", title_justify="left", box=None)
+            for panel in panels:
+                table.add_row(escape(panel.title), escape(panel.now))
+            out.print(table, "")
+
+
 @cli.command(hidden=True)
-def supervise(context: typer.Context) -> None:
+def supervise(context: typer.Context, *, monitored: bool = False) -> None:
     """Run the stack in the foreground until a signal comes. ``up`` starts this in the background."""
     try:
-        supervisor.supervise(context.obj.folder)
+        supervisor.supervise(context.obj.folder, monitored=monitored)
     except supervisor.NotStarted as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -239,6 +266,14 @@ def _client(state: State) -> Client:
     return Client.of_file(state.env_file)
 
 
+def _find_monitoring() -> None:
+    try:
+        Programs.find()
+    except MonitoringUnavailable as error:
+        Console(stderr=True, highlight=False).print(escape(str(error)), soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
 def _bring_broker() -> None:
     def show(done: int, jars: int) -> None:
         shown.update(f"Fetching Apache Kafka, once: {done} of {jars} jars …")
@@ -261,6 +296,15 @@ def _urls(client: Client, kind: str) -> Mapping[str, str]:
     return {name: client.environment[f"{prefix}_{kind}"] for name, prefix in SERVICE_VARIABLES.items()}
 
 
+def _monitoring(client: Client) -> Mapping[str, str]:
+    variables = {"Prometheus": "PROMETHEUS_URL", "Alertmanager": "ALERTMANAGER_URL"}
+    return {
+        name: client.environment[variable]
+        for name, variable in variables.items()
+        if variable in client.environment
+    }
+
+
 def _show(state: State) -> None:
     client = _client(state)
     table = Table(box=None, show_header=False)
@@ -269,12 +313,18 @@ def _show(state: State) -> None:
         "Kafka": client.environment["KAFKA_BOOTSTRAP_SERVERS"],
         "PostgreSQL": client.environment["DATABASE_URL"].rpartition("@")[2],
         "S3": client.environment["FREE_STORAGE_ENDPOINT"],
+        **_monitoring(client),
         "keys and all": str(state.env_file),
         "logs": str(state.logs),
     }
     for name, where in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(where))
     out.print(table)
+    figures_hint = (
+        "  make figures                                       what the dashboards show\n"
+        if _monitoring(client)
+        else ""
+    )
     out.print(
         f"\n[bold]In a browser:[/] {_gateway(client)}/\n"
         f"Sign in as {STREAMER}; no password is asked for.\n"
@@ -283,6 +333,7 @@ def _show(state: State) -> None:
         "  make highlight VOD=recording.mp4 START=10 END=20   cut a clip\n"
         "  make token ACCOUNT=streamer-1                      sign in as its streamer\n"
         "  make tick                                          purge what is due\n"
+        f"{figures_hint}"
         "  make down                                          stop it"
     )
 
@@ -298,7 +349,7 @@ def _explained() -> Iterator[None]:
         raise _failed(str(error)) from error
     except TimeoutError as error:
         raise _failed("no answer in time; the logs of the services may say why") from error
-    except (KafkaError, BotoCoreError, ClientError, OSError) as error:
+    except (KafkaError, BotoCoreError, ClientError, httpx.HTTPError, OSError) as error:
         raise _failed(f"the stack does not answer: {error}; is it up? make up") from error
 
 

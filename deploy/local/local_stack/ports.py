@@ -5,6 +5,7 @@ port is *held* by a UDP socket on the same number: the servers speak TCP, so bot
 other stack on the machine sees the hold, and the kernel drops it when this process dies, however it dies.
 """
 
+import http.client
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -92,6 +93,21 @@ def lacks_listener(port: int) -> str | None:
     except OSError as error:
         return f"port {port}: {error}"
     return None
+
+
+def lacks_success(url: str) -> str | None:
+    """None when ``http://host:port/path`` answers with 200, else what it, or nobody, answers."""
+    address, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
+    finally:
+        connection.close()
+    return None if answer.status == http.client.OK else body
 
 
 def _hold(port: int) -> socket.socket:

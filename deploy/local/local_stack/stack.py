@@ -1,6 +1,5 @@
 """The whole of Clips on one machine: three servers, topics, schema, four services."""
 
-import http.client
 import json
 import sys
 import time
@@ -8,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Self
 
-from local_stack.ports import LOOPBACK
+from local_stack.monitoring import Monitoring
+from local_stack.ports import LOOPBACK, lacks_success
 from local_stack.process import Process, start_together, stop_together
 from local_stack.seaweedfs import BUCKETS
 from local_stack.servers import Addresses, Servers
@@ -105,8 +105,12 @@ class LocalStack:
         site: where it lives; on a temporary one nothing is left of it.
         settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
         addresses: servers that run already; None: servers of its own.
+        monitored: whether Prometheus and Alertmanager run beside it.
         progress: told of each step of the start.
         runner: a module that runs the services' modules, in place of Python itself.
+
+    Raises:
+        MonitoringUnavailable: it should be monitored, and the programs are not on PATH.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class LocalStack:
         *,
         settings: ServiceSettings | None = None,
         addresses: Addresses | None = None,
+        monitored: bool = False,
         progress: Progress = lambda _what, _seconds: None,
         runner: str | None = None,
     ) -> None:
@@ -140,6 +145,9 @@ class LocalStack:
             )
             for name, its_ports in ports.items()
         }
+        self.monitoring = Monitoring(site, self.targets) if monitored else None
+        if self.monitoring:
+            self.environment |= self.monitoring.environment
 
     def __enter__(self) -> Self:
         self.start()
@@ -171,7 +179,16 @@ class LocalStack:
     @property
     def processes(self) -> tuple[Process, ...]:
         """Everything that runs: servers first."""
-        return (*(self.servers.processes if self.servers else ()), *self.services.values())
+        return (
+            *(self.servers.processes if self.servers else ()),
+            *self.services.values(),
+            *(self.monitoring.processes if self.monitoring else ()),
+        )
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Where each service shows its metrics, by its name."""
+        return {name: service.operations_url for name, service in self.services.items()}
 
     def start(self) -> None:
         """Start everything, in order; nothing is left running when something cannot start.
@@ -183,12 +200,16 @@ class LocalStack:
             self._step("PostgreSQL, S3 and Apache Kafka run", self._start_servers)
             self._step("topics and database schema are there", self._prepare)
             self._step("all four services are ready", lambda: start_together(tuple(self.services.values())))
+            if self.monitoring:
+                self._step("Prometheus and Alertmanager run", self.monitoring.start)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop everything: the services first, which still finish what they do."""
+        """Stop everything: the services before the servers, for they still finish what they do."""
+        if self.monitoring:
+            self.monitoring.stop()
         stop_together(tuple(self.services.values()))
         if self.servers:
             self.servers.stop()
@@ -231,25 +252,22 @@ def temporary_stack(
     *,
     settings: ServiceSettings | None = None,
     addresses: Addresses | None = None,
+    monitored: bool = False,
     progress: Progress = lambda _what, _seconds: None,
 ) -> Iterator[LocalStack]:
     """A stack of one's own, of which nothing is left in the end. The arguments are LocalStack's."""
-    with Site() as site, LocalStack(site, settings=settings, addresses=addresses, progress=progress) as stack:
+    with (
+        Site() as site,
+        LocalStack(
+            site, settings=settings, addresses=addresses, monitored=monitored, progress=progress
+        ) as stack,
+    ):
         yield stack
 
 
 def lacks_readiness(url: str) -> str | None:
     """None when the service with this operations URL is ready, else what it, or nobody, answers."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
-    try:
-        connection.request("GET", "/healthz/ready")
-        answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return str(error)
-    finally:
-        connection.close()
-    return None if answer.status == http.client.OK else body
+    return lacks_success(f"{url}/healthz/ready")
 
 
 def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePorts]) -> dict[str, str]:

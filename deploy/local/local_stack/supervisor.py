@@ -38,6 +38,7 @@ class Running:
 
     pid: int
     ready: bool
+    monitored: bool
 
 
 def find_running(state: State) -> Running | None:
@@ -47,17 +48,21 @@ def find_running(state: State) -> Running | None:
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            is_it = process.cmdline()[-len(_arguments(state)) :] == _arguments(state)
-            if is_it and process.status() != psutil.STATUS_ZOMBIE:
-                return Running(process.pid, state.env_file.exists())
+            command = process.cmdline()
+            for monitored in (False, True):
+                arguments = _arguments(state, monitored=monitored)
+                is_it = command[-len(arguments) :] == arguments
+                if is_it and process.status() != psutil.STATUS_ZOMBIE:
+                    return Running(process.pid, state.env_file.exists(), monitored)
     return None
 
 
-def _arguments(state: State) -> list[str]:
-    return ["-m", "local_stack", "--state", str(state.folder), "supervise"]
+def _arguments(state: State, *, monitored: bool) -> list[str]:
+    watched = ["--monitored"] if monitored else []
+    return ["-m", "local_stack", "--state", str(state.folder), "supervise", *watched]
 
 
-def launch(state: State, progress: Callable[[str], None]) -> None:
+def launch(state: State, progress: Callable[[str], None], *, monitored: bool = False) -> None:
     """Start the stack in the background, and return when it is ready.
 
     Raises:
@@ -70,7 +75,7 @@ def launch(state: State, progress: Callable[[str], None]) -> None:
     with state.log("supervisor").open("a") as output, state.log("supervisor").open() as log:
         log.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very package
-            [sys.executable, *_arguments(state)],
+            [sys.executable, *_arguments(state, monitored=monitored)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -119,7 +124,7 @@ def stop(state: State) -> bool:
     return running is not None
 
 
-def supervise(folder: Path) -> NoReturn:
+def supervise(folder: Path, *, monitored: bool = False) -> NoReturn:
     """Run the stack of a folder until a signal ends it; what dies meanwhile is started again.
 
     Raises:
@@ -131,7 +136,7 @@ def supervise(folder: Path) -> NoReturn:
         # Of one that was killed, together with its guardian.
         state.sweep(remove=False)
         try:
-            _run(folder)
+            _run(folder, monitored=monitored)
         except (ProcessFailed, NoFreePort, OSError) as error:
             raise NotStarted(str(error)) from error
 
@@ -147,8 +152,8 @@ def _claimed(state: State) -> IO[str]:
     return lock
 
 
-def _run(folder: Path) -> NoReturn:
-    with Site(folder) as site, LocalStack(site, progress=_tell_step) as stack:
+def _run(folder: Path, *, monitored: bool) -> NoReturn:
+    with Site(folder) as site, LocalStack(site, monitored=monitored, progress=_tell_step) as stack:
         write_private(site.state.env_file, write_env(stack.environment))
         while True:
             time.sleep(_WATCH_SECONDS)

@@ -1,10 +1,12 @@
 """The demo tells the truth: it ends well on a recording, and badly, with the reason, on anything else."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.deployment import ROOT
 
 from local_stack.demo import Wish, run_demo
 from local_stack.vod import generate_vod
@@ -15,6 +17,15 @@ def tell(wish: Wish) -> tuple[bool, str]:
     return run_demo(Console(file=said, width=200), wish), said.getvalue()
 
 
+def told_by_the_readme() -> list[str]:
+    return re.findall(r"^✓.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def plain(line: str) -> str:
+    """A line of the demo without what is another each time: times, sizes, names of files."""
+    return re.sub(r"vods/\S+|[\d.]+", "", line).replace(" ", "")
+
+
 def test_the_main_job_on_a_transport_stream(tmp_path: Path) -> None:
     vod = tmp_path / "vod.ts"
     generate_vod(vod, seconds=20, b_frames=2)
@@ -23,6 +34,8 @@ def test_the_main_job_on_a_transport_stream(tmp_path: Path) -> None:
     assert said.count("first frame identical to the recording's") == 2
     assert "404 from the gateway, its object is gone" in said
     assert "still plays, byte for byte" in said
+    lines = {plain(line) for line in said.splitlines()}
+    assert [line for line in told_by_the_readme() if plain(line) not in lines] == []
     assert list(tmp_path.iterdir()) == [vod]
 
 

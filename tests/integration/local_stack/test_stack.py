@@ -12,10 +12,22 @@ import psutil
 import pytest
 
 from local_stack.client import Client
+from local_stack.monitoring import MonitoringUnavailable, Programs
 from local_stack.ports import lacks_listener
 from local_stack.sample import MOMENTS, SCENE_SECONDS
 from local_stack.state import State
 from local_stack.supervisor import find_running
+
+
+def _has_monitoring() -> bool:
+    try:
+        Programs.find()
+    except MonitoringUnavailable:
+        return False
+    return True
+
+
+MONITORING = _has_monitoring()
 
 
 def local_stack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +49,7 @@ def test_up_use_and_down(tmp_path: Path) -> None:
 
 
 def _use(folder: Path) -> None:
-    started = local_stack(folder, "up")
+    started = local_stack(folder, "up", *(["--monitored"] if MONITORING else []))
     assert started.returncode == 0, started.stderr
     assert "all four services are ready" in started.stdout
     client = Client.of_file(folder / "stack.env")
@@ -55,7 +67,17 @@ def _use(folder: Path) -> None:
     assert local_stack(folder, "tick").returncode == 0
 
     _sample(folder, client)
+    if MONITORING:
+        _look_at_figures(folder)
     _kill(folder, client)
+
+
+def _look_at_figures(folder: Path) -> None:
+    """What the dashboards show is there without Grafana."""
+    figures = local_stack(folder, "figures")
+    assert figures.returncode == 0, figures.stderr
+    assert "Clips: product" in figures.stdout
+    assert "Processes down" in figures.stdout
 
 
 def _sample(folder: Path, client: Client) -> None:
@@ -107,7 +129,16 @@ def test_up_says_why_not(tmp_path: Path) -> None:
     assert find_running(State(tmp_path)) is None
 
 
-@pytest.mark.parametrize("command", ["token", "tick", "status"])
+def test_up_says_how_to_get_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    failed = local_stack(tmp_path / "state", "up", "--monitored")
+    assert failed.returncode == 2
+    assert "Prometheus is not on PATH" in failed.stderr
+    assert "apt-get install" in failed.stderr
+    assert not (tmp_path / "state" / "stack.env").exists()
+
+
+@pytest.mark.parametrize("command", ["token", "tick", "status", "figures"])
 def test_commands_say_that_it_is_not_up(tmp_path: Path, command: str) -> None:
     answer = local_stack(tmp_path, command)
     assert answer.returncode == 1
