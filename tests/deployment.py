@@ -1,5 +1,6 @@
-"""docker-compose.yml and the Dockerfile, read the way their tools read them."""
+"""docker-compose.yml and the Dockerfile, read the way their tools read them, and the services' settings."""
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -95,6 +98,21 @@ def references() -> dict[str, set[str]]:
         for inner in REFERENCE.finditer(argument or ""):
             found.setdefault(inner[2] or inner[3], set()).add("")
     return found
+
+
+def settings_of(service: str) -> type[BaseSettings]:
+    """The settings of a service."""
+    found: type[BaseSettings] = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
+    return found
+
+
+def names_of(settings: type[BaseSettings]) -> set[str]:
+    """The environment variables that a settings class reads."""
+    names: set[str] = set()
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        names |= {str(each) for each in alias.choices} if isinstance(alias, AliasChoices) else {name}
+    return {name.upper() for name in names}
 
 
 def _walk(node: Any, change: Callable[[str], str]) -> Any:

@@ -1,7 +1,11 @@
 """Keys that stand in no setting of ours: boto3's own chain signs, on a real server."""
 
+import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,7 +37,38 @@ def in_a_profile(monkeypatch: pytest.MonkeyPatch, addresses: Addresses, tmp_path
     monkeypatch.setenv("AWS_PROFILE", "clips")
 
 
-@pytest.fixture(params=["in_the_environment", "in_a_profile"])
+@pytest.fixture
+def of_the_pods_identity(
+    monkeypatch: pytest.MonkeyPatch, addresses: Addresses, tmp_path: Path
+) -> Iterator[None]:
+    """What EKS Pod Identity gives a pod: a token, and an agent that makes keys of it."""
+    token = tmp_path / "token"
+    token.write_text("the pod's token")
+    keys = {
+        "AccessKeyId": addresses.s3_access_key,
+        "SecretAccessKey": addresses.s3_secret_key,
+        "Token": "",  # the S3 server of the tests has lasting keys only
+        "Expiration": "2099-01-01T00:00:00Z",
+    }
+
+    class Agent(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["Authorization"] == token.read_text()
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps(keys if known else {}).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
+        threading.Thread(target=agent.serve_forever).start()
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{agent.server_port}/keys")
+        yield
+        agent.shutdown()
+
+
+@pytest.fixture(params=["in_the_environment", "in_a_profile", "of_the_pods_identity"])
 def chain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
     request.getfixturevalue(request.param)
     use(monkeypatch, endpoint=addresses.s3_endpoint_url)

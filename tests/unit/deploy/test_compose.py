@@ -1,6 +1,5 @@
 """docker-compose.yml: valid, pinned, without secrets, and understood by the programs that it starts."""
 
-import importlib
 import re
 from importlib.metadata import entry_points
 from typing import Any
@@ -9,8 +8,6 @@ import pytest
 import yaml
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
-from pydantic import AliasChoices
-from pydantic_settings import BaseSettings
 from tests.deployment import (
     COMPOSE,
     ENVIRONMENT,
@@ -22,8 +19,10 @@ from tests.deployment import (
     command_of,
     compose,
     environment_of,
+    names_of,
     references,
     services,
+    settings_of,
     stages,
 )
 
@@ -52,20 +51,6 @@ HELD = {
 MEBIBYTES = {"m": 1, "g": 1024}
 # Three times what streaming platforms take.
 RICH_BITS_PER_SECOND = 30_000_000
-
-
-def settings_of(service: str) -> type[BaseSettings]:
-    found: type[BaseSettings] = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
-    return found
-
-
-def names_of(settings: type[BaseSettings]) -> set[str]:
-    """The environment variables that a settings class reads."""
-    names: set[str] = set()
-    for name, field in settings.model_fields.items():
-        alias = field.validation_alias
-        names |= {str(each) for each in alias.choices} if isinstance(alias, AliasChoices) else {name}
-    return {name.upper() for name in names}
 
 
 def test_follows_the_compose_specification() -> None:
@@ -291,6 +276,8 @@ class TestNetworks:
             "clip-gateway": ["8080:8080"],
             "seaweedfs": ["127.0.0.1:8333:8333"],
             "prometheus": ["127.0.0.1:9090:9090"],
+            "alertmanager": ["127.0.0.1:9093:9093"],
+            "grafana": ["127.0.0.1:3000:3000"],
         }
 
     def test_only_s3_leaves_the_storage_server(self) -> None:
