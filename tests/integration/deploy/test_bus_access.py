@@ -32,6 +32,7 @@ from clip_shared.envelope import Record
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.events import EVENT_TYPES, Event, HighlightDetected
 from clip_shared.kafka import client_security
+from clip_shared.refusals import Cause
 from clip_shared.settings import KafkaSettings
 from clip_shared.topics import TOPICS, Topic, create_topics
 from local_stack.kafka_jars import bring_jars, find_java
@@ -237,6 +238,11 @@ async def test_nobody_signs_in_with_another_password(bootstrap_servers: str) -> 
     with pytest.raises(KafkaError):
         async with producer(wrong):
             pass
+    causes: list[Cause] = []
+    bus = Bus(wrong, service="another", registry=CollectorRegistry(), on_refused=causes.append)
+    with pytest.raises(TransientError):
+        await bus.start()
+    assert set(causes) == {Cause.CREDENTIALS}
 
 
 async def test_nobody_comes_in_unsigned(bootstrap_servers: str) -> None:

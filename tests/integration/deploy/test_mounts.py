@@ -18,7 +18,7 @@ MOUNTS = {
 }
 # Who writes there, and the folders that images keep open; others are root's, as the runtime makes them.
 OWN_USER = final_stage().only("USER").partition(":")[0]
-USERS = {"kafka": "1000", "postgres": "999", "prometheus": "65534", "seaweedfs": "1000"}
+USERS = {"grafana": "472", "kafka": "1000", "postgres": "999", "prometheus": "65534", "seaweedfs": "1000"}
 OWN_FOLDERS = {
     place: mode
     for run in stages()["clip-cutter"].all("RUN")

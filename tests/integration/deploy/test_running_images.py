@@ -1,13 +1,9 @@
 """The images themselves: built, and run with what docker-compose.yml says, on the local stack's servers.
 
-``TEST_IMAGES`` names the engine, docker or podman; without, these tests are skipped. ``TEST_IMAGES_BUILD`` is
-more options for its build command, where a package index of one's own needs them, for example.
+``TEST_IMAGES`` names the engine, docker or podman; without, these tests are skipped.
 """
 
 import asyncio
-import os
-import shlex
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +13,12 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import make_url
-from tests.deployment import OWN, ROOT, environment_of, services
+from tests.deployment import OWN, environment_of, final_stage, services
+from tests.integration.deploy.engine import ENGINE, build_options, engine
 
 from local_stack.ports import Ports
 from local_stack.servers import Addresses
 
-ENGINE = os.environ.get("TEST_IMAGES")
 CONTAINERS = services()
 START_SECONDS = 90
 STOP_SECONDS = 60
@@ -34,20 +30,13 @@ pytestmark = [
 ]
 
 
-def engine(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [str(ENGINE), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
-
-
 @pytest.fixture(scope="module")
-def images() -> None:
+def images(tmp_path_factory: pytest.TempPathFactory) -> None:
+    options = build_options(tmp_path_factory.mktemp("base"))
     for name in OWN:
         build = CONTAINERS[name]["build"]
         engine(
-            *("build", *shlex.split(os.environ.get("TEST_IMAGES_BUILD", ""))),
+            *("build", *options),
             *("--build-arg", f"SERVICE={build['args']['SERVICE']}", "--file", build["dockerfile"]),
             *("--tag", CONTAINERS[name]["image"], build["context"]),
         )
@@ -57,13 +46,11 @@ def options_of(service: dict[str, Any]) -> list[str]:
     """What the file says about a container, as options of the engine."""
     limits = service["deploy"]["resources"]["limits"]
     return [
-        *("--read-only", "--init", "--network=host"),
+        *("--read-only", "--network=host"),
+        *(["--init"] if service["init"] else []),
         *(f"--cap-drop={name}" for name in service["cap_drop"]),
-        *(
-            "--security-opt=no-new-privileges",
-            f"--memory={limits['memory']}",
-            f"--pids-limit={limits['pids']}",
-        ),
+        *(f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]),
+        *(f"--memory={limits['memory']}", f"--pids-limit={limits['pids']}", f"--cpus={limits['cpus']}"),
         *(f"--tmpfs={mount}" for mount in service["tmpfs"]),
     ]
 
@@ -143,6 +130,7 @@ def run_all(here: dict[str, str]) -> None:
             container = stack.enter_context(running(name, environment | mine))
             started[name] = (container, mine["OPERATIONS_PORT"])
             wait_until_healthy(name, *started[name])
+            assert_locked_in(container)
         for name, (container, port) in reversed(started.items()):
             assert stopped(container) == 0, name
             # What the first start left behind is not in the way of the second.
@@ -155,3 +143,17 @@ def stopped(container: str) -> int:
     """Ask a container to end in order, and return its exit code."""
     engine("stop", f"--time={STOP_SECONDS}", container)
     return int(engine("inspect", "--format={{.State.ExitCode}}", container).stdout)
+
+
+def assert_locked_in(container: str) -> None:
+    """Nobody is root in there, and nothing but the folders in memory can be written."""
+    assert (
+        engine("exec", container, "id", "-u").stdout.strip() == final_stage().only("USER").partition(":")[0]
+    )
+    refused = engine("exec", container, "touch", "/app/new", check=False)
+    assert refused.returncode != 0
+    assert "Read-only file system" in refused.stderr
+    engine("exec", container, "touch", "/tmp/new")  # noqa: S108 - in the container
+    status = engine("exec", container, "cat", "/proc/1/status").stdout
+    assert "CapEff:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
