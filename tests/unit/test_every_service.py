@@ -111,7 +111,9 @@ def test_an_import_needs_no_settings_and_opens_no_connection(service: str) -> No
         "import socket\n"
         "def refuse(*_): raise RuntimeError('connected at import')\n"
         "socket.socket.connect = refuse\n"
-        f"import {service}.app, {service}.__main__"
+        f"import sys, {service}.app, {service}.__main__\n"
+        # Tracing is off unless it is turned on, and costs no memory then.
+        "assert 'opentelemetry.sdk' not in sys.modules"
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(

@@ -320,7 +320,12 @@ async def test_head_is_answered_as_get_without_a_body(
     assert "location" not in head.headers or head.headers["location"] != get.headers["location"]
     assert (await guest.head("/v1/clips/x")).status_code == 404
     assert (await guest.head(path)).status_code == 401
-    labels = [s.labels for m in prometheus.collect() for s in m.samples if s.name.endswith("seconds_count")]
+    labels = [
+        s.labels
+        for m in prometheus.collect()
+        for s in m.samples
+        if s.name == "clips_gateway_request_seconds_count"
+    ]
     assert {each["method"] for each in labels} == {"GET", "HEAD"}
     assert "unmatched" not in {each["route"] for each in labels if each["status"] != "404"}
 

@@ -11,6 +11,7 @@ from clip_gateway import jwks
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.jwks import COOLDOWN_SECONDS, LONGEST_SECONDS, Jwks
 from clip_shared.errors import TransientError
+from clip_shared.refusals import Cause
 from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.tokens import EC_KEY, ED_KEY, KEY, OTHER_KEY, PrivateKey
 
@@ -54,6 +55,35 @@ async def test_a_key_is_fetched_once(server: Server) -> None:
     keys = await asyncio.gather(*(server.jwks.key_for("key-1") for _ in range(50)))
     assert {key.key_id for key in keys} == {"key-1"}
     assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "causes"),
+    [(httpx.Response(403), [Cause.CREDENTIALS]), (httpx.Response(500), []), (httpx.ConnectError("away"), [])],
+)
+async def test_failed_fetches_are_counted_and_keys_age(
+    server: Server, answer: Any, causes: list[Cause]
+) -> None:
+    failures: list[None] = []
+    refused: list[Cause] = []
+    http = httpx.AsyncClient(transport=httpx.MockTransport(server._serve))
+    keys = Jwks(
+        http,
+        "https://sign-in.example/keys",
+        "RS256",
+        on_failed=lambda: failures.append(None),
+        on_refused=refused.append,
+        clock=lambda: server.now,
+    )
+    server.now += 7
+    assert keys.age_seconds() == 7
+    await keys.key_for("key-1")
+    assert (keys.age_seconds(), failures) == (0, [])
+    server.now += COOLDOWN_SECONDS
+    server.answer = answer
+    with pytest.raises((Refused, TransientError)):
+        await keys.key_for("key-2")
+    assert (keys.age_seconds(), len(failures), refused) == (COOLDOWN_SECONDS, 1, causes)
 
 
 async def test_a_flood_of_unknown_keys_makes_one_request(server: Server) -> None:
