@@ -160,7 +160,8 @@ def _publish(about: About, results: Results) -> None:
 
 
 async def _measure(size: Size, results: Results, note: Callable[[], None]) -> None:
-    with temporary_stack() as stack:
+    # All clips are due at once.
+    with temporary_stack(settings={"janitor": {"PURGE_LIMIT_PERCENT": "100"}}) as stack:
         idle = tuple(each for each in stack.services.values() if each is not stack.registry)
         await asyncio.to_thread(stop_together, idle)
         objects = Objects(stack)

@@ -155,7 +155,9 @@ class Run:
         storage = ClipStorage(self._system.s3, environment["FREE_STORAGE_BUCKET"])
         async with open_http(environment["REGISTRY_URL"], environment["REGISTRY_JANITOR_TOKEN"]) as http:
             older_than = datetime.now(UTC) + timedelta(minutes=1)
-            sweep = Sweep(storage, HttpRegistry(http), older_than=older_than, progress=lambda _: None)
+            sweep = Sweep(
+                storage, HttpRegistry(http), older_than=older_than, limit_percent=50, progress=lambda _: None
+            )
             with suppress(TooManyOrphans):  # they are left for the checker to find
                 tally = await sweep.delete(await sweep.count(), force=False)
                 self._totals.swept += tally.deleted

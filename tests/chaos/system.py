@@ -142,6 +142,8 @@ class System:
             "GIVE_UP_AFTER_SECONDS": str(GIVE_UP_SECONDS),
             # Small, so that a purge has many edges.
             "EXPIRATION_BATCH_SIZE": "3",
+            # Nearly all that nobody kept is due whenever a tick comes.
+            "PURGE_LIMIT_PERCENT": "100",
             "FFMPEG_THREADS": "1",
         }
 

@@ -89,6 +89,12 @@ def test_what_a_killed_worker_left_is_removed_and_its_ffmpeg_ended(root: Path) -
     assert [path.name for path in root.iterdir()] == ["lock"]
 
 
+def sample(registry: CollectorRegistry, name: str) -> float:
+    value = registry.get_sample_value(name)
+    assert value is not None
+    return value
+
+
 async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_cutter.scratch.LOOK_AGAIN_SECONDS", 0.05)
     registry = CollectorRegistry()
@@ -99,14 +105,19 @@ async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch)
         usage = type(real)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(real.total, real.used, free.pop(0)))
         await job.reserve(1000)
+        free[:] = [10_000] * 100
         assert registry.get_sample_value("clips_scratch_free_bytes") == 10_000
+        assert registry.get_sample_value("clips_scratch_size_bytes") == real.used + 10_000
+        assert registry.get_sample_value("clips_disk_wait_seconds") == 0
         free[:] = [10] * 100
         waiting = asyncio.create_task(replace(job, patience_seconds=0.2).reserve(1000))
         await asyncio.sleep(0.01)
         assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 1
+        assert 0 < sample(registry, "clips_disk_wait_seconds") < 60
         with pytest.raises(TransientError, match="10 bytes free"):
             await waiting
     assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 0
+    assert registry.get_sample_value("clips_disk_wait_seconds") == 0
 
 
 async def test_what_is_larger_than_the_whole_disk_is_not_waited_for(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -30,6 +30,7 @@ from tests.integration.clip_gateway.conftest import (
     serving,
 )
 from tests.integration.clip_registry.conftest import Database
+from tests.integration.threads import served
 from tests.unit.clip_gateway.tokens import hs256
 
 Document = dict[str, Any]
@@ -82,18 +83,8 @@ async def _serve(database_url: str, urls: Future[Urls], stop: asyncio.Event) -> 
 @pytest.fixture(scope="module")
 def urls(registry_database_url: str) -> Iterator[Urls]:
     """Gateway and registry in a thread and loop of their own: who asks here blocks."""
-    found: Future[Urls] = Future()
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(
-        target=loop.run_until_complete, args=(_serve(registry_database_url, found, stop),)
-    )
-    thread.start()
-    try:
-        yield found.result(20)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with served(partial(_serve, registry_database_url)) as found:
+        yield found
 
 
 def _cursor(moment: str) -> str:

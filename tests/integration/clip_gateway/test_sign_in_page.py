@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,10 +73,18 @@ async def gateway() -> AsyncIterator[Gateway]:
         yield gateway
 
 
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with running_browser(tmp_path / "home") as browser:
+@pytest.fixture(scope="module")
+async def one_browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    async with running_browser(tmp_path_factory.mktemp("home")) as browser:
         yield browser
+
+
+@pytest.fixture
+async def browser(one_browser: Browser) -> AsyncIterator[Browser]:
+    """A browser that knows nobody: each test opens contexts of its own, and none outlives it."""
+    yield one_browser
+    for context in one_browser.contexts:
+        await context.close()
 
 
 async def sign_in(page: Page, gateway: Gateway, path: str = "/") -> None:
