@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 
 OPENAPI := docs/reference/openapi
-PACKAGES := shared $(wildcard services/*) deploy/local
+PACKAGES := shared $(wildcard services/*) deploy/local deploy/grafana
 
 ##@ Start here
 
@@ -37,8 +37,8 @@ demo: $(READY) ## The main job end to end on real video [VOD=path START=seconds 
 	@$(BIN)/local-stack demo $(if $(VOD),--vod "$(VOD)") $(if $(START),--start $(START)) $(if $(END),--end $(END))
 
 .PHONY: up
-up: $(READY) ## Start the whole system in the background; says where everything is
-	@$(BIN)/local-stack up
+up: $(READY) ## Start the whole system in the background; says where everything is [MONITORING=1]
+	@$(BIN)/local-stack up $(if $(MONITORING),--monitored)
 
 .PHONY: down
 down: $(READY) ## Stop it and leave nothing running
@@ -55,6 +55,10 @@ highlight: $(READY) ## Publish a highlight of a recording: VOD=path START=second
 .PHONY: sample
 sample: $(READY) ## Fill a streamer's gallery with clips of generated VODs [ACCOUNT=id]
 	@$(BIN)/local-stack sample $(if $(ACCOUNT),--account "$(ACCOUNT)")
+
+.PHONY: figures
+figures: $(READY) ## What the dashboards would show now (needs make up MONITORING=1)
+	@$(BIN)/local-stack figures
 
 .PHONY: tick
 tick: $(READY) ## Send the daily tick: what is due is purged
@@ -75,19 +79,28 @@ env: ## Write .env for docker compose, with new secrets; one that is there stays
 ##@ Quality
 
 .PHONY: lint
-lint: $(READY) ## ruff, mypy strict, import-linter, deptry, generated documents
+lint: $(READY) ## ruff, mypy strict, import-linter, deptry, hadolint, licences, generated documents
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(PACKAGES) tests
 	@$(BIN)/lint-imports
 	@for package in $(PACKAGES); do (cd $$package && $(CURDIR)/$(BIN)/deptry .); done
+	@$(BIN)/hadolint deploy/docker/Dockerfile
+	@$(BIN)/python -m tests.supply_chain licences --quiet
 	@$(BIN)/clip-shared schemas check
+	@$(BIN)/python -m tests.chart --check
+	@$(BIN)/python -m clips_dashboards check
 	@$(BIN)/clip-gateway openapi | diff $(OPENAPI)/clip-gateway.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
 	@$(BIN)/clip-registry openapi | diff $(OPENAPI)/clip-registry.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
+	@$(BIN)/python -m tests.reference --check
 
 .PHONY: screenshots
 screenshots: $(READY) ## Take the pictures of docs/screenshots anew (needs Chromium)
 	@$(BIN)/python -m tests.screenshots
+
+.PHONY: dashboard-pictures
+dashboard-pictures: $(BENCH_READY) ## Draw docs/dashboards anew, from a Prometheus beside a load of eight minutes [ARGS="--minutes 3"]
+	@$(BIN)/python -m tests.dashboards $(ARGS)
 
 .PHONY: messages
 messages: $(READY) ## Bring the translations of the pages up to date with the templates
@@ -99,8 +112,8 @@ format: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: $(READY) ## All tests, two files at a time, on local stacks of their own [ARGS="-k name"]
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+test: $(READY) ## All tests, two files at a time, on local stacks of their own [ARGS="-k name" WORKERS=n]
+	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(READY) ## The tests that start no process
@@ -110,9 +123,13 @@ test-unit: $(READY) ## The tests that start no process
 test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
+.PHONY: test-helm
+test-helm: $(READY) ## Install the Helm chart into a real Kubernetes API server (needs Go and etcd; builds it once, 10 minutes)
+	@TEST_HELM=1 $(BIN)/pytest tests/kubernetes -s $(ARGS)
+
 .PHONY: test-images
-test-images: $(READY) ## Build the images, and run each with compose's options on the local stack [ENGINE=docker|podman]
-	@TEST_IMAGES=$(or $(ENGINE),docker) $(BIN)/pytest tests/integration/deploy/test_running_images.py $(ARGS)
+test-images: $(READY) ## Build the images, and run each with compose's options on the local stack [ENGINE=docker|podman BASE=debian]
+	@TEST_IMAGES=$(or $(ENGINE),docker) TEST_IMAGES_BASE=$(BASE) $(BIN)/pytest tests/integration/deploy/test_running_images.py $(ARGS)
 
 .PHONY: chaos
 chaos: $(READY) ## Hurt the running system, heal it, check that nothing is lost [ROUNDS=n HOURS=h SEED=n]
@@ -144,11 +161,38 @@ $(BENCH_READY): requirements/bench.lock $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bench.lock
 	@touch $@
 
+##@ What the images consist of
+
+.PHONY: sbom
+sbom: $(READY) ## A bill of materials of each image, in CycloneDX [FOLDER=.local/sbom]
+	@$(BIN)/python -m tests.supply_chain sbom $(or $(FOLDER),.local/sbom)
+
+.PHONY: licences
+licences: $(READY) ## What the images ship, and under which licences
+	@$(BIN)/python -m tests.supply_chain licences
+
+.PHONY: audit
+audit: $(READY) ## Known vulnerabilities: exit 0 none, 1 some, 2 could not ask [OSV=all.zip, without the network]
+	@# Not through make's own exit code, which is 2 for any failure.
+	@$(BIN)/python -m tests.supply_chain audit $(if $(OSV),--osv "$(OSV)")
+
 ##@ Maintenance
+
+.PHONY: docs
+docs: schemas openapi ## Regenerate every document that is written from the code (make lint compares them)
+	@$(BIN)/python -m tests.reference
 
 .PHONY: schemas
 schemas: $(READY) ## Regenerate the JSON Schemas and the AsyncAPI document
 	@$(BIN)/clip-shared schemas write
+
+.PHONY: dashboards
+dashboards: $(READY) ## Regenerate the Grafana dashboards
+	@$(BIN)/python -m clips_dashboards write
+
+.PHONY: chart-schema
+chart-schema: $(READY) ## Bring the settings in the Helm chart's values schema up to date
+	@$(BIN)/python -m tests.chart
 
 .PHONY: openapi
 openapi: $(READY) ## Regenerate the OpenAPI documents of the APIs
