@@ -123,10 +123,6 @@ test-unit: $(READY) ## The tests that start no process
 test-containers: $(READY) ## Integration tests on containers of Kafka, PostgreSQL and SeaweedFS (needs a Docker engine)
 	@TEST_CONTAINERS=1 $(BIN)/pytest tests/integration $(ARGS)
 
-.PHONY: test-operations
-test-operations: $(READY) ## A restore from a backup, and Prometheus asked every query (not yet steady under load)
-	@TEST_OPERATIONS=1 $(BIN)/pytest tests/e2e/test_monitoring.py tests/integration/operations $(ARGS)
-
 .PHONY: test-helm
 test-helm: $(READY) ## Install the Helm chart into a real Kubernetes API server (needs Go and etcd; builds it once, 10 minutes)
 	@TEST_HELM=1 $(BIN)/pytest tests/kubernetes -s $(ARGS)
