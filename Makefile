@@ -95,11 +95,11 @@ lint: $(READY) ## ruff, mypy strict, import-linter, deptry, hadolint, licences, 
 	@$(BIN)/python -m tests.reference --check
 
 .PHONY: screenshots
-screenshots: $(READY) ## Take the pictures of docs/screenshots anew (needs Chromium)
+screenshots: $(READY) ## Take the pictures of docs/screenshots again (needs Chromium)
 	@$(BIN)/python -m tests.screenshots
 
 .PHONY: dashboard-pictures
-dashboard-pictures: $(BENCH_READY) ## Draw docs/dashboards anew, from a Prometheus beside a load of eight minutes [ARGS="--minutes 3"]
+dashboard-pictures: $(BENCH_READY) ## Draw docs/dashboards again, from a Prometheus beside a load of eight minutes [ARGS="--minutes 3"]
 	@$(BIN)/python -m tests.dashboards $(ARGS)
 
 .PHONY: messages
@@ -204,7 +204,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-v
 	--no-emit-package clip-shared --custom-compile-command "make lock"
 
 .PHONY: lock
-lock: ## Pin every dependency anew, with hashes and without index addresses
+lock: ## Pin every dependency again, with hashes and without index addresses
 	@test -x $(BIN)/uv || $(MAKE) setup
 	@$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(PACKAGES)) -o requirements/dev.lock
 	@$(COMPILE) --group bench -c requirements/dev.lock -o requirements/bench.lock
@@ -216,7 +216,7 @@ lock: ## Pin every dependency anew, with hashes and without index addresses
 	    -o requirements/$$service.lock; done
 
 .PHONY: lock-kafka
-lock-kafka: $(READY) ## Pin the jars of Apache Kafka anew, with checksums
+lock-kafka: $(READY) ## Pin the jars of Apache Kafka again, with checksums
 	@$(BIN)/python -m local_stack.kafka_jars
 
 .PHONY: clean

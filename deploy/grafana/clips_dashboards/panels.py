@@ -1,5 +1,6 @@
 """What a dashboard is made of: panels that say what they show and which runbook to open."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -32,7 +33,7 @@ class Unit(Enum):
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(ABC):
     """One panel.
 
     Args:
@@ -59,8 +60,9 @@ class Panel:
             builder = builder.with_target(self._target(chr(ord("A") + number), legend, expression))
         return builder
 
+    @abstractmethod
     def _look(self) -> "Builder":
-        raise NotImplementedError
+        """Return the SDK's builder for this kind of panel, with its looks set."""
 
     def _target(self, name: str, legend: str, expression: str) -> prometheus.Dataquery:
         return prometheus.Dataquery().ref_id(name).expr(expression).legend_format(legend).range()

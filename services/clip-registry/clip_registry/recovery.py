@@ -5,7 +5,7 @@ purge. Changes of a clip are applied in the order of their versions, and each ro
 the bus knows. What is there already is left alone: a recovery may begin too early, and may be repeated.
 
 No change is announced again. A cut is: under the same event id and version as the first time. Clips that were
-made since the backup get a whole retention anew.
+made since the backup get a new, whole retention.
 """
 
 from collections import defaultdict

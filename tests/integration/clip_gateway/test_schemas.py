@@ -13,14 +13,8 @@ from uuid import UUID
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from clip_gateway import app as gateway_app
 from clip_registry.database import open_engine
@@ -30,24 +24,11 @@ from tests.integration.clip_gateway.conftest import (
     serving,
 )
 from tests.integration.clip_registry.conftest import Database
+from tests.integration.documented import BOUNDED, CHECKS
 from tests.integration.threads import served
 from tests.unit.clip_gateway.tokens import hs256
 
 Document = dict[str, Any]
-
-CHECKS = [
-    not_a_server_error,
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-]
-BOUNDED = settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 class Urls(NamedTuple):

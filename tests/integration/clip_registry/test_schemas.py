@@ -15,14 +15,7 @@ from uuid import UUID
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from hypothesis import given
 
 from clip_registry.app import api_document
 from clip_registry.database import open_engine
@@ -30,24 +23,11 @@ from clip_registry.migrate import migrate
 from clip_registry.store import Delivery
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, TOKEN, registry_app, serving
 from tests.integration.clip_registry.conftest import Database, fresh_database
+from tests.integration.documented import BOUNDED, CHECKS
 from tests.integration.threads import served
 from tests.unit.clip_registry.cuts import a_cut, a_skip
 
 ROOT = Path(__file__).parents[3]
-CHECKS = [
-    not_a_server_error,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-]
-BOUNDED = settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 DOCUMENT = api_document()
 FOR_THE_JANITOR = ("/v1/expir", "/v1/objects")
 

@@ -1,53 +1,28 @@
 """Errors as pages: what happened, in words, and what can be done."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
-from starlette.exceptions import HTTPException
 
 from clip_gateway.domain import Refusal, Refused
+from clip_gateway.html import error_handlers
+from clip_gateway.html.error_handlers import RETRY_AFTER_SECONDS, retry_after
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.parts import Parts
 from clip_gateway.site import FIRST_PAGE, Site, own_path
-from clip_shared.errors import TransientError
-from clip_shared.problems import allowed_methods
 
 log = structlog.get_logger()
 
-RETRY_AFTER_SECONDS = 5
 _SIGN_IN = {Refusal.NOT_SIGNED_IN, Refusal.INVALID_TOKEN, Refusal.EXPIRED_TOKEN}
 
 
 def install(app: FastAPI, parts: Parts, renderer: Renderer) -> None:
     """Answer every error with a page; a guest is sent to sign in."""
-    pages = _ErrorPages(parts, renderer)
-
-    @app.exception_handler(Refused)
-    async def on_refused(request: Request, refused: Refused) -> Response:
-        return pages.refused(request, refused)
-
-    @app.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(allowed_methods(request))
-        return pages.error(request, HTTPStatus(error.status_code), headers=headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid(request: Request, _error: RequestValidationError) -> Response:
-        return pages.error(request, HTTPStatus.UNPROCESSABLE_ENTITY)
-
-    @app.exception_handler(TransientError)
-    async def on_outage(request: Request, _error: TransientError) -> Response:
-        return pages.outage(request)
-
-    @app.exception_handler(Exception)
-    async def on_defect(request: Request, _error: Exception) -> Response:
-        return pages.error(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+    error_handlers.install(app, _ErrorPages(parts, renderer), invalid=HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 class _ErrorPages:
@@ -65,9 +40,8 @@ class _ErrorPages:
             target = self._site.login_address(_page_of(request, self._site))
             if target:
                 return RedirectResponse(target, HTTPStatus.SEE_OTHER, headers=NO_STORE)
-        wait = refused.retry_after_seconds
-        headers = {} if wait is None else {"Retry-After": str(wait)}
-        return self.error(request, _STATUS[refused.reason], reason=refused.reason, headers=headers)
+        status = _STATUS[refused.reason]
+        return self.error(request, status, reason=refused.reason, headers=retry_after(refused))
 
     def error(
         self,
@@ -75,7 +49,7 @@ class _ErrorPages:
         status: HTTPStatus,
         *,
         reason: Refusal | None = None,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         page = _page_of(request, self._site)
         login = self._site.login_address(page)
