@@ -11,7 +11,7 @@ made since the backup get a new, whole retention.
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +58,8 @@ _CHANGES: tuple[type[ClipLifecycle], ...] = (
     *(ClipDeleted, ClipRestored, ClipRenamed, ClipPurged),
 )
 TOPICS = (ClipCreated.TOPIC, ClipSkipped.TOPIC, ClipLifecycle.TOPIC)
+# Cuts have the cutter's time, changes that of the database: a cut may look later than what it brought about.
+CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass
@@ -66,6 +68,19 @@ class History:
 
     cuts: list[Event[ClipCreated]] = field(default_factory=list)
     changes: dict[int, Change] = field(default_factory=dict)
+
+    def refused_before(self, change: Change) -> list[Event[ClipCreated]]:
+        """Take out the cuts that the clip refused for its status, which this change ends.
+
+        They are those of before it, but for as many as later changes still need: a cut that was sent before
+        the change may have been judged after it.
+        """
+        before = [cut for cut in self.cuts if cut.time <= change.time]
+        later = [each for number, each in self.changes.items() if number > change.data.version]
+        needed = sum(map(_brings_a_video, later)) - (len(self.cuts) - len(before))
+        refused = before[: len(before) - max(0, needed)]
+        self.cuts = [cut for cut in self.cuts if cut not in refused]
+        return refused
 
 
 @dataclass
@@ -163,22 +178,25 @@ class Recovery:
 
     async def _bring_to(self, clip_id: UUID, history: History, change: Change) -> bool:
         """Bring a clip to the version of a change. False: there is no clip to be brought there."""
-        if isinstance(change.data, ClipAvailable):
-            await self._record_until(clip_id, history, change)
+        if _ends_refusals(change):
+            await self._record(history.refused_before(change))
         clip = await self._store.get(clip_id)
+        if _brings_a_video(change, clip):
+            clip = await self._record_until(clip, history, change)
         if clip is None:
             return False
         if clip.version < change.data.version:
             await self._change(clip, change)
         return True
 
-    async def _record_until(self, clip_id: UUID, history: History, change: Change) -> None:
-        """Record the cut that a clip became available with, and those before it."""
-        while history.cuts and history.cuts[0].time <= change.time:
+    async def _record_until(self, clip: Clip | None, history: History, change: Change) -> Clip | None:
+        """Record the cut that brought a change about, and those before it. Returns the clip after it."""
+        while history.cuts and history.cuts[0].time <= change.time + CLOCKS_DIFFER:
             await self._record([history.cuts.pop(0)])
-            clip = await self._store.get(clip_id)
+            clip = await self._store.get(change.data.clip_id)
             if clip is not None and clip.version >= change.data.version:
-                return
+                break
+        return clip
 
     async def _record(self, cuts: list[Event[ClipCreated]]) -> None:
         for cut in cuts:
@@ -201,16 +219,33 @@ class Recovery:
                 await connection.execute(insert(share_slugs).values(given_out).on_conflict_do_nothing())
 
 
+def _brings_a_video(change: Change, clip: Clip | None = None) -> bool:
+    """Whether a cut brought a change about: the clip became available, or, deleted, it got another video."""
+    if isinstance(change.data, ClipDeleted):
+        return clip is not None and clip.status is ClipStatus.DELETED
+    return isinstance(change.data, ClipAvailable) and not _is_eviction(change.data, change.time)
+
+
+def _is_eviction(change: ClipAvailable, at: datetime) -> bool:
+    return change.expires_at is not None and change.expires_at <= at
+
+
+def _ends_refusals(change: Change) -> bool:
+    """Whether a clip takes cuts of the detector from this change on, which it refused before."""
+    is_restored = isinstance(change.data, ClipRestored) and change.data.status == ClipStatus.AVAILABLE
+    return is_restored or isinstance(change.data, ClipUnkept)
+
+
 def after(clip: Clip, change: Change) -> Mapping[str, Any]:
     """The columns that a change sets, given the clip before it."""
     return _AFTER[change.data.TYPE](clip, change.data, change.time)
 
 
-def _available(clip: Clip, change: ClipAvailable, _: datetime) -> Mapping[str, Any]:
-    # No cut brought it about: the clip was evicted.
+def _available(clip: Clip, change: ClipAvailable, at: datetime) -> Mapping[str, Any]:
     if clip.status is not ClipStatus.AVAILABLE or change.expires_at is None:
         return {}
-    return {"expires_at": change.expires_at, "purge_reason": PurgeReason.EVICTED}
+    evicted = {"purge_reason": PurgeReason.EVICTED} if _is_eviction(change, at) else {}
+    return {"expires_at": change.expires_at, **evicted}
 
 
 def _kept(_clip: Clip, change: ClipKept, _: datetime) -> Mapping[str, Any]:
