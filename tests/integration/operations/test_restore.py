@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +14,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from clip_registry.database import open_engine
 from clip_registry.domain import Cut
-from clip_registry.migrate import migrate
 from clip_shared.envelope import to_record
 from clip_shared.events import ClipOrigin
 from clip_shared.settings import KafkaSettings
-from tests.integration.clip_registry.conftest import Database, fresh_database
+from tests.integration.clip_registry.conftest import Database
 from tests.integration.clip_registry.test_service import a_service, publish
 from tests.pages import DOCS, named_block
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
@@ -29,20 +27,6 @@ pytestmark = pytest.mark.usefixtures("topics", "a_second_of_its_own")
 
 # Two moments are the database's own, each time: of the recording, and of the expiry that counts from it.
 OF_THE_RECORDING = {"created_at", "updated_at", "expires_at"}
-
-
-@pytest.fixture
-def own_url(database_url: str) -> Iterator[str]:
-    with fresh_database(database_url) as url:
-        asyncio.run(migrate(url, wait_seconds=5))
-        yield url
-
-
-@pytest.fixture
-async def own(own_url: str) -> AsyncIterator[Database]:
-    engine = open_engine(own_url, pool_size=4, statement_timeout_seconds=10)
-    yield Database(own_url, engine)
-    await engine.dispose()
 
 
 @pytest.fixture
