@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 
 OPENAPI := docs/reference/openapi
-PACKAGES := shared $(wildcard services/*) deploy/local deploy/grafana
+PACKAGES := shared $(wildcard services/*) tools
 
 ##@ Start here
 
@@ -217,7 +217,7 @@ lock: ## Pin every dependency again, with hashes and without index addresses
 
 .PHONY: lock-kafka
 lock-kafka: $(READY) ## Pin the jars of Apache Kafka again, with checksums
-	@$(BIN)/python -m local_stack.kafka_jars
+	@$(BIN)/python -m local_stack.servers.kafka_jars
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the local stack's state

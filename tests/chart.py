@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from helm_python import Chart
 
-from tests.deployment import ROOT, names_of, settings_of
+from tests.support.deployment import ROOT, names_of, settings_of
 
 CHART = ROOT / "deploy" / "helm" / "clips"
 SCHEMA = CHART / "values.schema.json"

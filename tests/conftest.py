@@ -18,14 +18,14 @@ import pytest
 from hypothesis import settings
 from playwright.async_api import Page
 
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.admin import create_topics
+from clip_shared.bus.settings import KafkaSettings
 from clip_shared.storage import s3_client
-from clip_shared.topics import create_topics
-from local_stack.kafka_jars import BrokerUnavailable, bring_broker
-from local_stack.servers import Addresses, temporary_servers
+from local_stack.servers.kafka_jars import BrokerUnavailable, bring_broker
+from local_stack.servers.servers import Addresses, temporary_servers
 from local_stack.stack import SESSION_SECONDS
-from tests.browser import running_browser
-from tests.containers import container_servers
+from tests.support.browser import running_browser
+from tests.support.containers import container_servers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

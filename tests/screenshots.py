@@ -12,10 +12,10 @@ import httpx
 import typer
 from playwright.async_api import Browser, Page, ViewportSize
 
-from local_stack import sample
 from local_stack.client import Client
+from local_stack.demo import sample
 from local_stack.stack import LocalStack, temporary_stack
-from tests.browser import running_browser
+from tests.support.browser import running_browser
 
 ACCOUNT = "streamer-1"
 FOLDER = Path("docs/screenshots")

@@ -10,25 +10,18 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from clip_shared import dlq, schemas, skips
-from clip_shared.acls import create_acls
-from clip_shared.dead_letter import DLQ_SUFFIX
+from clip_shared.bus import dlq, skips
+from clip_shared.bus.acls import create_acls
+from clip_shared.bus.admin import correct, create_topics, differences, grow, growths
+from clip_shared.bus.clients import publish_once
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts import schemas
+from clip_shared.contracts.events import DailyTick, Event, HighlightDetected, SkipReason
+from clip_shared.contracts.topics import DLQ_SUFFIX, TOPICS, types_of, with_partitions
+from clip_shared.contracts.topics import Topic as TopicConfig
 from clip_shared.errors import ClipsError, PermanentError
-from clip_shared.events import DailyTick, Event, HighlightDetected, SkipReason
-from clip_shared.kafka import publish_once
-from clip_shared.settings import FreeStorageSettings, KafkaSettings, load_settings
-from clip_shared.storage import ensure_buckets
-from clip_shared.topics import (
-    TOPICS,
-    correct,
-    create_topics,
-    differences,
-    grow,
-    growths,
-    types_of,
-    with_partitions,
-)
-from clip_shared.topics import Topic as TopicConfig
+from clip_shared.settings import load_settings
+from clip_shared.storage import FreeStorageSettings, ensure_buckets
 
 cli = typer.Typer(
     no_args_is_help=True,

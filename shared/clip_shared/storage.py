@@ -5,21 +5,73 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
 from prometheus_client import CollectorRegistry, Gauge
+from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
-from clip_shared.settings import Addressing, FreeStorageSettings
+from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble, uncounted
+from clip_shared.settings import EnvironmentSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 READ_TIMEOUT_SECONDS = 20.0
+
+Addressing = Literal["path", "virtual"]
+"""Where the bucket's name stands in the URLs of an S3 server: in the path, or before the server's name."""
+
+
+class FreeStorageSettings(EnvironmentSettings):
+    """The platform's own bucket for clips. Without FREE_STORAGE_BUCKET, storage is not configured."""
+
+    free_storage_endpoint: AnyHttpUrl | None = Field(
+        default=None, description="S3 endpoint, as services reach it; unset: AWS."
+    )
+    free_storage_public_endpoint: AnyHttpUrl | None = Field(
+        default=None, description="S3 endpoint as browsers reach it; unset: the same."
+    )
+    free_storage_region: str = Field(
+        default="us-east-1", min_length=1, description="S3 region for signatures."
+    )
+    free_storage_addressing: Addressing = Field(
+        default="path",
+        description="Place of the bucket's name in URLs: path (server/bucket) or virtual (bucket.server).",
+    )
+    free_storage_bucket: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=63,
+        description="The clips' bucket; unset: storage is not configured.",
+    )
+    free_storage_access_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="S3 access key; unset: the usual chain of AWS signs (environment, profile, workload"
+        " identity, instance metadata).",
+    )
+    free_storage_secret_key: SecretStr | None = Field(
+        default=None, min_length=1, description="S3 secret key, together with the access key."
+    )
+
+    @model_validator(mode="after")
+    def _whole_or_absent(self) -> Self:
+        require_both_keys("FREE_STORAGE", self.free_storage_access_key, self.free_storage_secret_key)
+        if self.free_storage_bucket is None and (
+            self.free_storage_endpoint or self.free_storage_public_endpoint or self.free_storage_access_key
+        ):
+            raise ValueError("free storage is half configured: FREE_STORAGE_BUCKET is missing")
+        return self
+
+
+def require_both_keys(name: str, access_key: str | None, secret_key: SecretStr | None) -> None:
+    """Raise ValueError where one of a pair of S3 keys is given without the other."""
+    if (access_key is None) != (secret_key is None):
+        raise ValueError(f"{name}: an access key and a secret key go together, or neither is set")
 
 
 class Patience(TypedDict, total=False):

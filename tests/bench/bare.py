@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_cutter.domain.policy import Window
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 
 # MPEG-TS has no index: a seek lands late, and a clip begins without video unless reading begins earlier.
 LEADS = {".ts": 6.0}

@@ -12,8 +12,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 
-from clip_shared.settings import FreeStorageSettings
-from clip_shared.storage import free_storage_client
+from clip_shared.storage import FreeStorageSettings, free_storage_client
 
 READY = "/ready"
 

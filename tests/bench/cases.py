@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 
 PICTURES = ("720p60", "1080p60")
 SHORT, LONG, STREAM, FLASH = "10 min", "6 h", "10 min MPEG-TS", "10 min FLV"

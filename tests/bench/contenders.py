@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
 from clip_cutter.domain.policy import Window
-from clip_shared.envelope import from_record, to_record
-from clip_shared.events import (
+from clip_shared.bus.envelope import from_record, to_record
+from clip_shared.contracts.events import (
     ClipCreated,
     ClipSkipped,
     CutMode,
@@ -26,10 +26,10 @@ from clip_shared.events import (
     HighlightKind,
     SourceObject,
 )
-from local_stack.servers import Addresses
-from local_stack.site import Site
+from local_stack.processes.ffmpeg import find_tools
+from local_stack.processes.workspace import Site
+from local_stack.servers.servers import Addresses
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, LocalStack
-from local_stack.tools import find_tools
 from tests.bench import traced
 from tests.bench.bare import BareFfmpeg
 from tests.bench.report import Run

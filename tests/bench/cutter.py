@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clip_cutter.domain.policy import Window
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.admin import create_topics
+from clip_shared.bus.settings import KafkaSettings
 from clip_shared.storage import s3_client
-from clip_shared.topics import create_topics
-from local_stack.servers import temporary_servers
+from local_stack.servers.servers import temporary_servers
 from local_stack.stack import SOURCE_BUCKET
 from tests.bench import report, traced
 from tests.bench.cases import FRAGMENTED, SOURCE_SECONDS, SUFFIXES, Case, full, quick

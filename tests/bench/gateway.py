@@ -21,8 +21,8 @@ import typer
 import uvloop
 
 from local_stack.client import Client
-from local_stack.ports import Ports
-from local_stack.process import stop_together
+from local_stack.processes.ports import Ports
+from local_stack.processes.process import stop_together
 from local_stack.stack import LocalStack, temporary_stack
 from tests.bench import bare_gateway
 from tests.bench.load import Answers, Load, request

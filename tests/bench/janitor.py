@@ -17,8 +17,8 @@ import psutil
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
-from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason
-from local_stack.process import stop_together
+from clip_shared.contracts.events import DailyTick, Event, ObjectReleased, ReleaseReason
+from local_stack.processes.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, temporary_stack
 from tests.bench.objects import Objects, StoredClip
 from tests.bench.platform import Platform

@@ -8,8 +8,8 @@ from typing import Any, Self
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from clip_shared.envelope import to_record
-from clip_shared.events import ClipLifecycle, Event
+from clip_shared.bus.envelope import to_record
+from clip_shared.contracts.events import ClipLifecycle, Event
 from local_stack.stack import LocalStack
 
 

@@ -16,7 +16,7 @@ from clip_registry import statements as sql
 from clip_registry.migrate import migrate
 from clip_registry.queries import MAX_VODS
 from clip_registry.query_statements import USAGE, VODS, list_clips
-from clip_shared.registry_api import ClipOrder, ClipStatus
+from clip_shared.contracts.registry_api import ClipOrder, ClipStatus
 from tests.bench.run import Spread, say
 from tests.integration.clip_registry.conftest import fresh_database
 from tests.integration.clip_registry.test_queries import SERVED, generic_plan

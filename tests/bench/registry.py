@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from clip_shared.events import (
+from clip_shared.contracts.events import (
     ClipCreated,
     CutMode,
     CutReceipt,
@@ -36,7 +36,7 @@ from clip_shared.events import (
     clip_id_for,
 )
 from local_stack.client import Client
-from local_stack.process import stop_together
+from local_stack.processes.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, SOURCE_PROFILE, LocalStack, temporary_stack
 from tests.bench import bare_loop, queries
 from tests.bench.platform import Platform

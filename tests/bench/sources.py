@@ -9,7 +9,7 @@ MP4 it is a recording that was broken off: fragments of a second each, and nowhe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

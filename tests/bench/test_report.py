@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 from tests.bench.cases import FRAGMENTED, LONG, SHORT, Case, full
 from tests.bench.report import (
     BARE,

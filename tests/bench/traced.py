@@ -30,7 +30,7 @@ from botocore.client import BaseClient
 FILE = "BENCH_TRACE"
 ROOT = "Highlights.handle"
 SHORTEST_SECONDS = 0.0005  # shorter steps are left out
-ALSO = ("clip_shared.bus",)  # modules whose coroutines are timed too
+ALSO = ("clip_shared.bus.bus",)  # modules whose coroutines are timed too
 
 
 @dataclass(frozen=True)

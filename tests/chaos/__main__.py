@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from local_stack.kafka_jars import BrokerUnavailable, bring_broker
+from local_stack.servers.kafka_jars import BrokerUnavailable, bring_broker
 from tests.chaos.plan import ROUNDS_PER_DECK
 from tests.chaos.report import Totals
 from tests.chaos.rounds import run

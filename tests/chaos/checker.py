@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import RefusedRecord, RepeatedDeath
-from clip_shared.events import clip_id_for
 from tests.chaos.ledger import Ledger
 from tests.chaos.observe import Message, Row, Snapshot
 from tests.chaos.plan import Fate, Flaw, Send

@@ -58,7 +58,7 @@ FAILPOINTS = (
     Failpoint("clip-cutter", "after_parts", "clip_cutter.uploads:InParts._complete", after=False),
     Failpoint("clip-cutter", "between_uploads", "clip_cutter.storage:ClipStorage.put_poster"),
     Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:Upload.finish"),
-    Failpoint("clip-cutter", "after_publish", "clip_shared.bus:Bus.publish"),
+    Failpoint("clip-cutter", "after_publish", "clip_shared.bus.bus:Bus.publish"),
     Failpoint("clip-cutter", "before_ack", _COMMIT, after=False),
     Failpoint("clip-registry", "before_commit", "clip_registry.outbox:Outbox.write"),
     Failpoint("clip-registry", "after_commit_of_cuts", "clip_registry.store:Store.record"),

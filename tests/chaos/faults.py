@@ -13,7 +13,7 @@ from pathlib import Path
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from clip_shared.fetching import UnreadableRecord
+from clip_shared.bus.fetching import UnreadableRecord
 from local_stack.stack import SOURCE_BUCKET
 from tests.chaos.load import NEVER_ANSWERED_VOD, Platform, detection_time
 from tests.chaos.observe import read_topic

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from tests.chaos.plan import BELOW_HANDLERS, Send
 
 KEEPING = {"keep", "publish", "unpublish"}

@@ -20,12 +20,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 
-from clip_shared.events import clip_id_for
-from clip_shared.topics import TOPICS
+from clip_shared.contracts.events import clip_id_for
+from clip_shared.contracts.topics import TOPICS
 from local_stack.client import Client
+from local_stack.demo.vod import generate_vod
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
-from local_stack.tools import find_tools, run_tool
-from local_stack.vod import generate_vod
 from tests.chaos.ledger import LETTING_GO, Ledger
 from tests.chaos.plan import (
     EXTRA_EVERY_SECONDS,
@@ -40,7 +40,7 @@ from tests.chaos.plan import (
     neighbours,
 )
 from tests.chaos.system import System
-from tests.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
+from tests.support.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
 
 VOD_SECONDS = 20
 AGAIN_SECONDS = 0.3

@@ -15,8 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from clip_registry import refused_events
 from clip_registry.database import open_engine
-from clip_shared import fetching
-from clip_shared.topics import TOPICS
+from clip_shared.bus import fetching
+from clip_shared.contracts.topics import TOPICS
 from local_stack.stack import CLIPS_BUCKET
 from tests.chaos.system import System
 

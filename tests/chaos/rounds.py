@@ -12,9 +12,9 @@ import asyncpg
 import typer
 from aiokafka.errors import KafkaError
 
-from clip_shared.delivery import LONGEST_PAUSE_SECONDS
-from clip_shared.dlq import replay
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.delivery.middleware import LONGEST_PAUSE_SECONDS
+from clip_shared.bus.dlq import replay
+from clip_shared.bus.settings import KafkaSettings
 from janitor.registry_client import HttpRegistry, open_http
 from janitor.storage import ClipStorage
 from janitor.sweep import Sweep, TooManyOrphans

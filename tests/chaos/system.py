@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import httpx
 
 from clip_shared.storage import s3_client
-from local_stack.process import Process, ProcessFailed
-from local_stack.servers import Addresses, Servers
-from local_stack.site import Site
+from local_stack.processes.process import Process, ProcessFailed
+from local_stack.processes.workspace import Site
+from local_stack.servers.servers import Addresses, Servers
 from local_stack.stack import LocalStack, Service, ServicePorts, lacks_readiness
 from tests.chaos.failpoints import ARMED
 from tests.chaos.s3_proxy import S3Proxy
-from tests.foreign import limit_records
+from tests.support.foreign import limit_records
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

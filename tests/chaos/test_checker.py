@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from tests.chaos.checker import Violation, check, re_encoded, refused
 from tests.chaos.ledger import Ledger, Told
 from tests.chaos.observe import Message, Partition, Row, Snapshot

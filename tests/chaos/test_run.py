@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from local_stack.stack import CLIPS_BUCKET
 from tests.chaos.checker import Violation, check
 from tests.chaos.observe import take

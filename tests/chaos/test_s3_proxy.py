@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from clip_shared.storage import s3_client
-from local_stack.ports import Ports
-from local_stack.servers import Addresses
+from local_stack.processes.ports import Ports
+from local_stack.servers.servers import Addresses
 from tests.chaos.s3_proxy import PAGE, S3Proxy, Trouble
 
 if TYPE_CHECKING:

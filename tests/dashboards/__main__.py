@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from local_stack.demo.sample import MOMENTS, generate_scenes
 from local_stack.figures import dashboards
-from local_stack.sample import MOMENTS, generate_scenes
 from local_stack.stack import LocalStack, temporary_stack
 from tests.dashboards.draw import draw
 from tests.dashboards.load import live

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import httpx
 
-from local_stack.process import Process
-from local_stack.sample import MOMENTS, SCENE_SECONDS
+from local_stack.demo.sample import MOMENTS, SCENE_SECONDS
+from local_stack.processes.process import Process
 from tests.e2e.platform import Platform
 
 DICE = random.Random(12)  # noqa: S311 - chance, not a secret

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import pytest_asyncio
 
-from local_stack.servers import Addresses
+from local_stack.demo.vod import generate_vod
+from local_stack.servers.servers import Addresses
 from local_stack.stack import SERVICE_VARIABLES, LocalStack, temporary_stack
-from local_stack.vod import generate_vod
-from tests.collector import Collector, running_collector
 from tests.e2e.platform import Platform
+from tests.support.collector import Collector, running_collector
 
 
 class _Embedding(BaseHTTPRequestHandler):

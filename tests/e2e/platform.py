@@ -13,7 +13,7 @@ import httpx
 import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from clip_shared.storage import s3_client
 from local_stack.stack import (
     CLIPS_BUCKET,

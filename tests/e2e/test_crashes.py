@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from local_stack.process import Process
+from local_stack.processes.process import Process
 from local_stack.stack import LocalStack
 from tests.e2e.platform import Platform, until
 

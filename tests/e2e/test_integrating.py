@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clip_shared.events import clip_id_for
-from tests import programs
+from clip_shared.contracts.events import clip_id_for
 from tests.e2e.platform import Platform
+from tests.support import programs
 
 # A compiler is fetched and Java is started, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from local_stack.tools import find_tools, run_tool
-from local_stack.vod import COLUMNS, FRAMES_PER_SECOND, ROWS, read_frame_number
+from local_stack.demo.vod import COLUMNS, FRAMES_PER_SECOND, ROWS, read_frame_number
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.e2e.platform import Platform, until
 
 

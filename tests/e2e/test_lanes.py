@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from clip_cutter.app import ENCODING_NICENESS
-from clip_shared.events import ClipCreated
+from clip_shared.contracts.events import ClipCreated
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
-from local_stack.tools import find_tools, run_tool
 from tests.e2e.platform import Platform, until
 
 PARTITION = 0

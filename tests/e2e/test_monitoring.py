@@ -9,10 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack.monitoring import Monitoring, MonitoringUnavailable, Programs
-from local_stack.site import Site
+from local_stack.processes.workspace import Site
+from local_stack.servers.monitoring import Monitoring, MonitoringUnavailable, Programs
 from tests.e2e.platform import Platform, until
-from tests.monitoring import Query, measured, panel_queries, rule_queries
+from tests.support.monitoring import Query, measured, panel_queries, rule_queries
 
 SCRAPE_SECONDS = 1
 RATE_INTERVAL = "1m"

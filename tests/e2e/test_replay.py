@@ -7,7 +7,7 @@ import uuid
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from tests.e2e.platform import Platform, until
 
 

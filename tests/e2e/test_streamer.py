@@ -14,9 +14,9 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from local_stack.stack import CLIPS_BUCKET
-from tests.browser import running_browser
 from tests.e2e.conftest import EmbeddingSite
 from tests.e2e.platform import Platform, until
+from tests.support.browser import running_browser
 
 PATIENCE_MS = 20_000
 PHONE = {"width": 390, "height": 844}

@@ -2,8 +2,8 @@
 
 import uuid
 
-from tests.collector import Collector, Received
 from tests.e2e.platform import Platform, until
+from tests.support.collector import Collector, Received
 
 WAY = [
     ("clip-cutter", "process highlight-detected"),

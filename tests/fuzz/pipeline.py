@@ -19,9 +19,9 @@ from clip_cutter.scratch import Job, Scratch
 from clip_cutter.settings import CuttingSettings
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source import LocalFile
-from clip_shared.events import TrackFate
-from clip_shared.service import metrics_registry
-from local_stack.tools import find_tools
+from clip_shared.contracts.events import TrackFate
+from clip_shared.http.operations import metrics_registry
+from local_stack.processes.ffmpeg import find_tools
 from tests.fuzz.mutations import Input
 from tests.fuzz.readers import check_tracks
 from tests.fuzz.seeds import SECONDS, Seed

@@ -13,7 +13,7 @@ import pytest
 
 from clip_cutter.containers.model import NotPlain
 from clip_cutter.cutter import Clip
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 from tests.fuzz.__main__ import Target, try_target
 from tests.fuzz.mutations import GENERAL, STRUCTURED, Input, mutate
 from tests.fuzz.pipeline import AnotherMoment, check_moment

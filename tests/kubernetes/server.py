@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_stack.ports import LOOPBACK, lacks_success
-from local_stack.process import Process
-from local_stack.site import Site
+from local_stack.processes.ports import LOOPBACK, lacks_success
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
 
 VERSION = "1.37.2"
 SOURCE = Path(__file__).with_name("kube-apiserver")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from clip_shared.clip_keys import poster_key, video_key
-from clip_shared.events import (
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import (
     ClipAvailable,
     ClipCreated,
     ClipDeleted,

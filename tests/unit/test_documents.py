@@ -6,18 +6,18 @@ from functools import cache
 import pytest
 
 from clip_registry.domain import TRANSITIONS
-from clip_shared.registry_api import ClipStatus
-from local_stack.kafka_jars import KAFKA_VERSION
-from tests import programs
-from tests.deployment import ROOT
-from tests.documents import Page, every_page, living_pages
+from clip_shared.contracts.registry_api import ClipStatus
+from local_stack.servers.kafka_jars import KAFKA_VERSION
 from tests.reference.commands import every_command
 from tests.reference.settings import SERVICES
+from tests.support import programs
+from tests.support.deployment import ROOT
+from tests.support.documents import Page, every_page, living_pages
 
 PROGRAM_CALL = re.compile(
     r"(?:^|[\s|(])(clip-(?:shared|cutter|registry|gateway)|janitor) (?!janitor )([a-z]+)(?: ([a-z]+))?"
 )
-FOLDERS = ("deploy/", "docs/", "requirements/", "services/", "shared/", "tests/")
+FOLDERS = ("deploy/", "docs/", "requirements/", "services/", "shared/", "tests/", "tools/")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]")
 README_LINES = 120
 FOREIGN_WORDS = {"ACK_FIRST"}  # FastStream's
@@ -80,7 +80,13 @@ def _metric_stem(name: str) -> str:
 
 @cache
 def _source() -> str:
-    patterns = ("services/**/*.py", "shared/**/*.py", "deploy/**/*.py", "deploy/**/*.yml", "deploy/**/*.toml")
+    patterns = (
+        "services/**/*.py",
+        "shared/**/*.py",
+        "tools/**/*.py",
+        "deploy/**/*.yml",
+        "tools/pyproject.toml",
+    )
     return "\n".join(path.read_text() for each in patterns for path in ROOT.glob(each))
 
 
@@ -88,7 +94,14 @@ def _source() -> str:
 def _known_words() -> set[str]:
     """Every word in capitals that code, compose, the Makefile or the tests know."""
     settings = {field.upper() for settings in SERVICES.values() for field in settings.model_fields}
-    patterns = ("docker-compose.yml", ".env.example", "Makefile", "deploy/**/*", "services/**/*.py")
+    patterns = (
+        "docker-compose.yml",
+        ".env.example",
+        "Makefile",
+        "deploy/**/*",
+        "tools/**/*.py",
+        "services/**/*.py",
+    )
     files = [path for each in (*patterns, "shared/**/*.py", "tests/**/*.py") for path in ROOT.glob(each)]
     texts = [path.read_text(errors="replace") for path in files if path.is_file()]
     return settings | FOREIGN_WORDS | {word for text in texts for word in VARIABLE.findall(text)}
@@ -123,7 +136,7 @@ def test_the_glossary_has_every_status_in_its_order() -> None:
 
 
 def test_the_java_programs_name_the_jars_that_they_are_run_with() -> None:
-    jars = (ROOT / "deploy/local/local_stack/apache_kafka.sha256").read_text()
+    jars = (ROOT / "tools/local_stack/servers/apache_kafka.sha256").read_text()
     named = re.findall(r"`([\w.]+:[\w-]+:[\d.]+)`", programs.PAGE.read_text())
     assert f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}" in named
     assert all(each in jars for each in named)

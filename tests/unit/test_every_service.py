@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from faststream import AckPolicy
 
-from clip_shared.bus import Bus
+from clip_shared.bus.bus import Bus
 
 SERVICES = ("clip_cutter", "clip_registry", "clip_gateway", "janitor")
 SUBSCRIBED = {

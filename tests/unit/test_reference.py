@@ -7,17 +7,17 @@ import jsonschema
 import pytest
 from pydantic import AliasChoices
 
-from clip_shared.dead_letter import dead_letter_of
-from clip_shared.events import EVENT_TYPES, EventData
-from clip_shared.schemas import schema_of
-from clip_shared.topics import TOPICS
-from tests.deployment import ROOT
-from tests.records import consumed
+from clip_shared.bus.delivery.dead_letters import dead_letter_of
+from clip_shared.contracts.events import EVENT_TYPES, EventData
+from clip_shared.contracts.schemas import schema_of
+from clip_shared.contracts.topics import TOPICS
 from tests.reference.__main__ import FOLDER, PAGES
 from tests.reference.commands import every_command
 from tests.reference.event_examples import EXAMPLES
 from tests.reference.events import NOTES
 from tests.reference.settings import SERVICES
+from tests.support.deployment import ROOT
+from tests.support.records import consumed
 
 MIB = 1024 * 1024
 

@@ -18,10 +18,10 @@ from clip_cutter.metrics import Metrics
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import CuttingSettings, Settings
 from clip_cutter.vods.source import LocalFile
+from clip_shared.contracts.events import CutReceipt
 from clip_shared.errors import ClipsError
-from clip_shared.events import CutReceipt
-from clip_shared.service import metrics_registry
-from clip_shared.service import serve as serve_app
+from clip_shared.http.operations import metrics_registry
+from clip_shared.http.service import serve as serve_app
 from clip_shared.settings import load_settings
 
 cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into clips.")

@@ -8,8 +8,8 @@ from clip_cutter.containers.model import Kind
 from clip_cutter.cutter import Clip
 from clip_cutter.domain.policy import Skipped, Window
 from clip_cutter.storage import MAX_REASON, Note, StoredClip
-from clip_shared.clip_keys import poster_key, video_key
-from clip_shared.events import (
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import (
     ClipCreated,
     ClipOrigin,
     ClipSkipped,

@@ -22,10 +22,10 @@ from clip_cutter.storage import ClipStorage
 from clip_cutter.vods.index_cache import IndexCache
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
-from clip_shared.bus import Bus
-from clip_shared.delivery import DeadLetterLimit
-from clip_shared.refusals import OnRefused, Refusals, System
-from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.refused_connections import OnRefused, Refusals, System
 from clip_shared.storage import free_storage_client, show_storage_configured
 
 # The bus's share of the grace period when the service stops.

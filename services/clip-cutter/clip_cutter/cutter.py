@@ -25,7 +25,7 @@ from clip_cutter.ffmpeg.commands import Encoding
 from clip_cutter.ffmpeg.run import Ffmpeg, ToolFailed
 from clip_cutter.scratch import Job
 from clip_cutter.threads import in_thread
-from clip_shared.events import CutMode, TrackFate
+from clip_shared.contracts.events import CutMode, TrackFate
 
 log = structlog.get_logger()
 

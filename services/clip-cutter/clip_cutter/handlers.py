@@ -23,8 +23,8 @@ from clip_cutter.storage import ClipStorage, StoredClip
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared import tracing
-from clip_shared.bus import Bus
-from clip_shared.events import EncodingRequested, Event, HighlightDetected, SkipReason
+from clip_shared.bus.bus import Bus
+from clip_shared.contracts.events import EncodingRequested, Event, HighlightDetected, SkipReason
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from clip_shared import tracing
-from clip_shared.events import CutMode, SkipReason
+from clip_shared.contracts.events import CutMode, SkipReason
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 

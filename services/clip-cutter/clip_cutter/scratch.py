@@ -22,8 +22,8 @@ import structlog
 
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.metrics import Metrics
+from clip_shared.contracts.events import SkipReason
 from clip_shared.errors import TransientError
-from clip_shared.events import SkipReason
 
 log = structlog.get_logger()
 

@@ -19,15 +19,11 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from clip_cutter.domain.plan import ModeChoice
-from clip_shared.events import BucketName, Identifier
-from clip_shared.settings import (
-    Addressing,
-    EnvironmentSettings,
-    FreeStorageSettings,
-    KafkaSettings,
-    ServiceSettings,
-    require_both_keys,
-)
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import BucketName, Identifier
+from clip_shared.http.settings import ServiceSettings
+from clip_shared.settings import EnvironmentSettings
+from clip_shared.storage import Addressing, FreeStorageSettings, require_both_keys
 
 MEBIBYTE = 1024 * 1024
 

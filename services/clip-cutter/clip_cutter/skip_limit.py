@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from clip_cutter.announcements import Highlight
 from clip_cutter.domain.policy import Skipped
-from clip_shared.delivery import DeadLetterLimit
+from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.contracts.events import SkipReason
 from clip_shared.errors import HeldBack
-from clip_shared.events import SkipReason
 
 SUSPICIOUS = frozenset({SkipReason.SOURCE_MISSING, SkipReason.SOURCE_UNREADABLE})
 REMEMBERED = 1000  # VODs and highlights: a redelivery counts once

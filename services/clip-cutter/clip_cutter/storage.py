@@ -18,7 +18,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, Field, ValidationError
 
 from clip_cutter.uploads import Target, Transfer, begin, outage
-from clip_shared.events import Contract, CutReceipt, HighlightKind, Identifier, PositiveSeconds, Score, Title
+from clip_shared.contracts.events import (
+    Contract,
+    CutReceipt,
+    HighlightKind,
+    Identifier,
+    PositiveSeconds,
+    Score,
+    Title,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

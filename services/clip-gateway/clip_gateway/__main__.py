@@ -6,7 +6,7 @@ import typer
 
 from clip_gateway.app import NAME, api_document, build
 from clip_gateway.settings import Settings
-from clip_shared.service import serve as serve_app
+from clip_shared.http.service import serve as serve_app
 
 cli = typer.Typer(
     no_args_is_help=True,

@@ -20,9 +20,9 @@ from clip_gateway.rate_limits import RateLimits
 from clip_gateway.registry_client import Call, HttpRegistry, open_http
 from clip_gateway.settings import Settings
 from clip_gateway.site import SIGN_IN_PAGE, Site
-from clip_shared.refusals import OnRefused, Refusals, System
-from clip_shared.registry_calls import RegistryCalls
-from clip_shared.service import create_app, metrics_registry
+from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.refused_connections import OnRefused, Refusals, System
 from clip_shared.storage import free_storage_client, show_storage_configured
 
 NAME = "clip-gateway"

@@ -11,7 +11,7 @@ from jwt import PyJWK
 from pydantic import TypeAdapter, ValidationError
 
 from clip_gateway.domain import Refusal, Refused
-from clip_shared.events import Identifier
+from clip_shared.contracts.events import Identifier
 
 # Clocks of the sign-in service and of this machine may differ by this much (`exp`, `nbf` and `iat`).
 LEEWAY_SECONDS = 60

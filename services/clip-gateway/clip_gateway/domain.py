@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
 
-from clip_shared.clip_keys import account_of
+from clip_shared.contracts.clip_keys import account_of
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 from clip_shared.errors import ClipsError
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 
 DAY_SECONDS = 24 * 60 * 60
 

@@ -8,7 +8,7 @@ from clip_gateway.bodies import BodyLimit
 from clip_gateway.headers import SecurityHeaders
 from clip_gateway.metrics import RequestTimer
 from clip_gateway.parts import Parts
-from clip_shared.head import AnswerHead
+from clip_shared.http.head import AnswerHead
 
 # Whatever begins with one of these is answered by the JSON API, with problems; the rest by pages.
 API_PATHS = ("/v1/", "/docs", "/openapi.json")

@@ -12,7 +12,7 @@ from jwt import PyJWK, PyJWKSet
 
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.errors import TransientError
-from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
+from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble, uncounted
 
 log = structlog.get_logger()
 

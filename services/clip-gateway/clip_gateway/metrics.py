@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clip_gateway.domain import Refusal, View
 from clip_shared import tracing
-from clip_shared.registry_api import ClipAction
+from clip_shared.contracts.registry_api import ClipAction
 
 
 class Metrics:

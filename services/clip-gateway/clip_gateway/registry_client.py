@@ -16,9 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ValidationError
 
 from clip_gateway.domain import ClipQuery, Refusal, Refused
-from clip_shared.errors import TransientError
-from clip_shared.problems import ProblemResponse
-from clip_shared.registry_api import (
+from clip_shared.contracts.registry_api import (
     AccountUsage,
     Actor,
     BatchRequest,
@@ -32,7 +30,9 @@ from clip_shared.registry_api import (
     VodDetail,
     VodPage,
 )
-from clip_shared.registry_calls import RegistryCalls
+from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.errors import TransientError
+from clip_shared.http.problems import ProblemResponse
 
 log = structlog.get_logger()
 

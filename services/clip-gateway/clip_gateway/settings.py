@@ -15,7 +15,8 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from clip_shared.settings import ApiSettings, FreeStorageSettings
+from clip_shared.http.settings import ApiSettings
+from clip_shared.storage import FreeStorageSettings
 
 # RFC 7518 §3.2: an HS256 key must be at least as long as the hash.
 SHORTEST_SECRET_BYTES = 32

@@ -11,8 +11,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from clip_gateway.domain import actions_of, days_left, is_expired, is_watchable
 from clip_gateway.site import Site
-from clip_shared.events import ClipOrigin, CutReceipt, HighlightKind
-from clip_shared.registry_api import ClipAction, ClipRecord, ClipStatus, CutOffer, Publication
+from clip_shared.contracts.events import ClipOrigin, CutReceipt, HighlightKind
+from clip_shared.contracts.registry_api import ClipAction, ClipRecord, ClipStatus, CutOffer, Publication
 
 Method = Literal["POST", "PATCH", "DELETE"]
 _CALLS: dict[ClipAction, tuple[Method, str]] = {

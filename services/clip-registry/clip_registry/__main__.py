@@ -17,8 +17,8 @@ from clip_registry.outbox import Outbox
 from clip_registry.settings import DatabaseSettings, Settings
 from clip_registry.store import Store
 from clip_shared.errors import ClipsError
+from clip_shared.http.service import serve as serve_app
 from clip_shared.logs import configure_logs
-from clip_shared.service import serve as serve_app
 from clip_shared.settings import load_settings
 
 cli = typer.Typer(no_args_is_help=True, help="Keeps the life of every clip: its state, its owner, its end.")

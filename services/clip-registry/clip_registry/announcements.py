@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from clip_registry.domain import Clip, StoredKey
-from clip_shared.clip_keys import account_of
-from clip_shared.events import (
+from clip_shared.contracts.clip_keys import account_of
+from clip_shared.contracts.events import (
     ClipAvailable,
     ClipDeleted,
     ClipExpiring,
@@ -29,7 +29,7 @@ from clip_shared.events import (
     ReleaseReason,
     event_id,
 )
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 SOURCE = "clip-registry"
 

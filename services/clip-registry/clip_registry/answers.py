@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from clip_shared.openapi import Responses, errors
+from clip_shared.http.openapi import Responses, errors
 
 
 def refusals(*own: HTTPStatus) -> Responses:

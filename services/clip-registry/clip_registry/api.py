@@ -1,4 +1,4 @@
-"""The internal HTTP API, for the gateway and the janitor. Models: :mod:`clip_shared.registry_api`."""
+"""The internal HTTP API, as :mod:`clip_shared.contracts.registry_api` describes it."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -18,8 +18,7 @@ from clip_registry.metrics import Metrics
 from clip_registry.queries_api import REFUSED, REFUSED_OR_UNKNOWN, SLUG, add_feeds, add_queries
 from clip_registry.records import record_of
 from clip_registry.store import Store
-from clip_shared.problems import Problem
-from clip_shared.registry_api import (
+from clip_shared.contracts.registry_api import (
     Actor,
     BatchOutcome,
     BatchRequest,
@@ -38,6 +37,7 @@ from clip_shared.registry_api import (
     RenameRequest,
     UnknownObjects,
 )
+from clip_shared.http.problems import Problem
 
 OF_ACTION = refusals(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 

@@ -16,11 +16,12 @@ from clip_registry.metrics import Metrics, keep_counting
 from clip_registry.outbox import Outbox
 from clip_registry.settings import Settings
 from clip_registry.store import Store
-from clip_shared.bus import Bus
-from clip_shared.kafka import watch_connections
-from clip_shared.openapi import document
-from clip_shared.refusals import Refusals, System
-from clip_shared.service import create_api, create_app, metrics_registry
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.clients import watch_connections
+from clip_shared.http.api import create_api
+from clip_shared.http.openapi import document
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.refused_connections import Refusals, System
 
 NAME = "clip-registry"
 INFO = {

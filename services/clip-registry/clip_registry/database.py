@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from clip_registry.database_url import DatabaseUrl
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.refusals import Cause, OnRefused, certificate_trouble, uncounted
+from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble, uncounted
 
 log = structlog.get_logger()
 

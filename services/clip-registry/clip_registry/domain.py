@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from clip_shared.events import ClipOrigin, PurgeReason
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.events import ClipOrigin, PurgeReason
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 LIVING = (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED)
 
@@ -214,7 +214,7 @@ def _revives(clip: Clip, cut: Cut) -> bool:
 
 
 def offer_of(cut: Cut) -> dict[str, Any]:
-    """What a clip remembers of a cut that it did not become: a :class:`clip_shared.registry_api.CutOffer`."""
+    """Return what a clip remembers of a newer cut that it did not take, in the shape of ``CutOffer``."""
     return {
         "kind": cut.kind,
         "title": cut.title,

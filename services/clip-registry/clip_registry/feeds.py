@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from clip_registry import query_statements as sql
 from clip_registry.database import for_queries, reading, transaction
 from clip_registry.records import record_of
-from clip_shared.registry_api import Feed, FeedPage
+from clip_shared.contracts.registry_api import Feed, FeedPage
 
 SLUG_BYTES = 16
 MAX_CLIPS = 50

@@ -13,7 +13,7 @@ from clip_registry.database import transaction
 from clip_registry.domain import LIVING
 from clip_registry.tables import MORTAL, outbox, outbox_dlq
 from clip_registry.tables import generated_clips as clips
-from clip_shared.registry_api import ClipStatus
+from clip_shared.contracts.registry_api import ClipStatus
 
 DAYS = 7
 COUNTED = (*LIVING, ClipStatus.DELETED)

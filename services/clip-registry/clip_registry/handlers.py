@@ -5,10 +5,10 @@ import structlog
 from clip_registry.domain import Cut, Skip, Verdict
 from clip_registry.metrics import Metrics
 from clip_registry.store import Delivery, Recorded, Store
-from clip_shared.bus import Bus, Rejected
-from clip_shared.clip_keys import poster_key, video_key
+from clip_shared.bus.bus import Bus, Rejected
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import ClipCreated, ClipOrigin, ClipSkipped, Event, clip_id_for
 from clip_shared.errors import InvalidEvent, PermanentError
-from clip_shared.events import ClipCreated, ClipOrigin, ClipSkipped, Event, clip_id_for
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from clip_registry.domain import LIVING
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipOrder, ClipRecord, ClipStatus
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipOrder, ClipRecord, ClipStatus
 
 SortValue = datetime | float | None
 NO_VALUE = "-"

@@ -12,9 +12,9 @@ from clip_registry.figures import Figures
 from clip_registry.forgetting import Forgotten
 from clip_registry.store import Recorded, Store
 from clip_shared import tracing
+from clip_shared.contracts.events import SkipReason
+from clip_shared.contracts.registry_api import ClipAction, ExpirationResult, ExpiryNoticeResult
 from clip_shared.errors import TransientError
-from clip_shared.events import SkipReason
-from clip_shared.registry_api import ClipAction, ExpirationResult, ExpiryNoticeResult
 
 log = structlog.get_logger()
 

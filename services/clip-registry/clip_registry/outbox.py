@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import tables
 from clip_registry.relay import CHANNEL, KEY_HEADER, Relay
-from clip_shared.envelope import to_record
+from clip_shared.bus.clients import producer
+from clip_shared.bus.envelope import to_record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipLifecycle, Event, ObjectReleased
 from clip_shared.errors import TransientError
-from clip_shared.events import ClipLifecycle, Event, ObjectReleased
-from clip_shared.kafka import producer
-from clip_shared.settings import KafkaSettings
 
 TOPICS = (ClipLifecycle.TOPIC, ObjectReleased.TOPIC)
 # Not the library's way to insert: it writes one topic and one moment at a time.

@@ -7,7 +7,7 @@ from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry.database import transaction
-from clip_shared.registry_api import DueClips, DueDetails, DueOfAccount, DueOnDay
+from clip_shared.contracts.registry_api import DueClips, DueDetails, DueOfAccount, DueOnDay
 
 LARGEST = 20
 # Reads the rows of all that is due, from everywhere in the table.

@@ -14,7 +14,7 @@ from clip_registry.database import for_queries, reading
 from clip_registry.domain import LIVING
 from clip_registry.lists import ClipFilter, Place
 from clip_registry.records import record_of
-from clip_shared.registry_api import (
+from clip_shared.contracts.registry_api import (
     AccountUsage,
     ClipOrder,
     ClipRecord,

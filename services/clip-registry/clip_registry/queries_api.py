@@ -1,4 +1,4 @@
-"""The queries of the internal HTTP API, for the gateway. Models: :mod:`clip_shared.registry_api`."""
+"""The queries of the internal HTTP API. Models: :mod:`clip_shared.contracts.registry_api`."""
 
 import re
 from http import HTTPStatus
@@ -11,9 +11,8 @@ from clip_registry.domain import LIVING
 from clip_registry.feeds import Feeds
 from clip_registry.lists import BadCursor, ClipFilter, Place, cursor_after, place_of
 from clip_registry.queries import Queries
-from clip_shared.events import HighlightKind, Identifier
-from clip_shared.problems import Problem
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import HighlightKind, Identifier
+from clip_shared.contracts.registry_api import (
     AccountUsage,
     ClipOrder,
     ClipPage,
@@ -23,6 +22,7 @@ from clip_shared.registry_api import (
     VodDetail,
     VodPage,
 )
+from clip_shared.http.problems import Problem
 
 MAX_PAGE = 200
 DEFAULT_PAGE = 50

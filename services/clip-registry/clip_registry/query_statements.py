@@ -39,7 +39,7 @@ from clip_registry.lists import DESCENDING, SORT_FIELDS
 from clip_registry.statements import NOW, clip_columns
 from clip_registry.tables import AVAILABLE, LIVE, PUBLISHED, TO_FORGET, TO_TRIM, feeds, skipped_highlights
 from clip_registry.tables import generated_clips as clips
-from clip_shared.registry_api import ClipOrder
+from clip_shared.contracts.registry_api import ClipOrder
 
 ACCOUNT: ColumnElement[str] = bindparam("account", type_=Text)
 LIMIT: ColumnElement[int] = bindparam("limit", type_=Integer)

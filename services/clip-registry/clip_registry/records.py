@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from clip_shared.registry_api import ClipRecord, ClipStatus
+from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 
 _FIELDS = tuple(name for name in ClipRecord.model_fields if name != "publication")
 # What a deleted clip would be again if it were restored is not what it is.

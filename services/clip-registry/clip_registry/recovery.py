@@ -27,9 +27,10 @@ from clip_registry.statements import UNDELETED, UNPUBLISHED
 from clip_registry.store import Store
 from clip_registry.tables import generated_clips as clips
 from clip_registry.tables import share_slugs
-from clip_shared.envelope import from_record
-from clip_shared.errors import InvalidEvent, PermanentError
-from clip_shared.events import (
+from clip_shared.bus.envelope import from_record
+from clip_shared.bus.log_reader import LogReader, log_reader
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import (
     ClipAvailable,
     ClipCreated,
     ClipDeleted,
@@ -46,9 +47,8 @@ from clip_shared.events import (
     EventData,
     PurgeReason,
 )
-from clip_shared.log_reader import LogReader, log_reader
-from clip_shared.registry_api import ClipStatus
-from clip_shared.settings import KafkaSettings
+from clip_shared.contracts.registry_api import ClipStatus
+from clip_shared.errors import InvalidEvent, PermanentError
 
 log = structlog.get_logger()
 

@@ -21,9 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry.tables import outbox
 from clip_shared import tracing
-from clip_shared.envelope import Record
+from clip_shared.bus.clients import publishing_error
+from clip_shared.bus.envelope import Record
 from clip_shared.errors import RefusedRecord, TransientError
-from clip_shared.kafka import publishing_error
 
 log = structlog.get_logger()
 

@@ -6,7 +6,8 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_valid
 
 from clip_registry.database import Pooler
 from clip_registry.database_url import DatabaseUrl
-from clip_shared.settings import ApiSettings, KafkaSettings, ServiceSettings
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.http.settings import ApiSettings, ServiceSettings
 
 LONGEST_RETENTION_DAYS = 36_500
 

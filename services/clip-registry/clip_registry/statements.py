@@ -63,8 +63,8 @@ from clip_registry.tables import (
     share_slugs,
 )
 from clip_registry.tables import generated_clips as clips
-from clip_shared.events import MAX_EXPIRING_CLIP_IDS, ClipOrigin, PurgeReason
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.events import MAX_EXPIRING_CLIP_IDS, ClipOrigin, PurgeReason
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 Columns = Any  # a FROM clause's columns by name: SQLAlchemy types them no further
 

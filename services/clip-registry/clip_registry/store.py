@@ -42,10 +42,16 @@ from clip_registry.outbox import Outbox
 from clip_registry.preview import preview
 from clip_registry.queries import Queries
 from clip_registry.skips import Skips
-from clip_shared.clip_keys import clip_of
+from clip_shared.contracts.clip_keys import clip_of
+from clip_shared.contracts.events import ClipOrigin, Event, PurgeReason, ReleaseReason
+from clip_shared.contracts.registry_api import (
+    ClipAction,
+    ClipStatus,
+    DueClips,
+    ExpirationResult,
+    ExpiryNoticeResult,
+)
 from clip_shared.errors import PermanentError
-from clip_shared.events import ClipOrigin, Event, PurgeReason, ReleaseReason
-from clip_shared.registry_api import ClipAction, ClipStatus, DueClips, ExpirationResult, ExpiryNoticeResult
 
 SLUG_BYTES = 16
 _CLIP_FIELDS = tuple(field.name for field in fields(Clip))

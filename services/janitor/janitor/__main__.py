@@ -12,7 +12,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from clip_shared.errors import ClipsError
-from clip_shared.service import serve as serve_app
+from clip_shared.http.service import serve as serve_app
 from clip_shared.settings import load_settings
 from janitor import report
 from janitor.app import NAME, build, http_of, storage_of

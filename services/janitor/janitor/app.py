@@ -9,12 +9,12 @@ import httpx
 import structlog
 from fastapi import FastAPI
 
-from clip_shared.bus import Bus
+from clip_shared.bus.bus import Bus
+from clip_shared.contracts.events import ObjectReleased
+from clip_shared.contracts.registry_calls import RegistryCalls
 from clip_shared.errors import TransientError
-from clip_shared.events import ObjectReleased
-from clip_shared.refusals import OnRefused, Refusals, System, uncounted
-from clip_shared.registry_calls import RegistryCalls
-from clip_shared.service import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
+from clip_shared.refused_connections import OnRefused, Refusals, System, uncounted
 from clip_shared.storage import READ_TIMEOUT_SECONDS, free_storage_client, show_storage_configured
 from janitor import handlers
 from janitor.domain import PurgeLimit

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
-from clip_shared.clip_keys import is_clip_key
-from clip_shared.events import DailyTick, Event, ObjectReleased, event_id
+from clip_shared.contracts.clip_keys import is_clip_key
+from clip_shared.contracts.events import DailyTick, Event, ObjectReleased, event_id
 
 SOURCE = "janitor"
 CLIPS_PREFIX = "clips/"

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clip_shared.bus import Bus, Rejected
+from clip_shared.bus.bus import Bus, Rejected
+from clip_shared.contracts.events import DailyTick, Event, ObjectReleased
+from clip_shared.contracts.registry_api import DueClips
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import DailyTick, Event, ObjectReleased
-from clip_shared.registry_api import DueClips
 from janitor.domain import (
     Plan,
     PurgeLimit,

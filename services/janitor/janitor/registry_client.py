@@ -12,9 +12,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from clip_shared.errors import TransientError
-from clip_shared.events import Contract
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import Contract
+from clip_shared.contracts.registry_api import (
     DueClips,
     ExpirationRequest,
     ExpirationResult,
@@ -23,7 +22,8 @@ from clip_shared.registry_api import (
     ObjectKeys,
     UnknownObjects,
 )
-from clip_shared.registry_calls import RegistryCalls
+from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.errors import TransientError
 
 log = structlog.get_logger()
 

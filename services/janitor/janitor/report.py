@@ -6,7 +6,7 @@ from datetime import UTC
 
 import typer
 
-from clip_shared.registry_api import DueClips
+from clip_shared.contracts.registry_api import DueClips
 from janitor.domain import PurgeLimit
 from janitor.sweep import Progress, Tally
 

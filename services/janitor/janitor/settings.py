@@ -2,7 +2,9 @@
 
 from pydantic import AnyHttpUrl, Field, SecretStr
 
-from clip_shared.settings import FreeStorageSettings, KafkaSettings, ServiceSettings
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.http.settings import ServiceSettings
+from clip_shared.storage import FreeStorageSettings
 
 
 class RegistrySettings(ServiceSettings):

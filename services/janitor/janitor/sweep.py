@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from clip_shared.clip_keys import is_clip_key
+from clip_shared.contracts.clip_keys import is_clip_key
 from clip_shared.errors import PermanentError
 from janitor.domain import CLIPS_PREFIX, Failure, is_too_much
 from janitor.registry_client import Registry

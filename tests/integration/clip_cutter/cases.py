@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from clip_shared.events import SkipReason, TrackFate
+from clip_shared.contracts.events import SkipReason, TrackFate
 from tests.integration.clip_cutter.judge import Beep, Content, Picture, Seam
 
 FOLDER = Path(__file__).parents[2] / "cases"

@@ -28,9 +28,9 @@ from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile, Source
 from clip_cutter.vods.source_storage import SourceStorage
-from clip_shared.events import CutReceipt, SourceObject
-from local_stack.servers import Addresses
-from local_stack.tools import find_tools
+from clip_shared.contracts.events import CutReceipt, SourceObject
+from local_stack.processes.ffmpeg import find_tools
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
 from tests.integration.clip_cutter.remote import RemoteFile
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.judge import Beep, Content, Picture
 
 WIDTH, HEIGHT = 192, 108

@@ -9,14 +9,14 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from clip_cutter.cutter import Clip
-from clip_shared.events import CutMode
-from tests.browser import running_browser
+from clip_shared.contracts.events import CutMode
 from tests.integration.clip_cutter.cases import CASES, bar_problems
 from tests.integration.clip_cutter.conftest import CutBy, Cutting
 from tests.integration.clip_cutter.judge import Content, playing_problems
 from tests.integration.clip_cutter.media import BITS, BOX, Seen
 from tests.integration.clip_cutter.player import Played, play
 from tests.integration.clip_cutter.showings import PLAYED, Showing, content_of, path_of
+from tests.support.browser import running_browser
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

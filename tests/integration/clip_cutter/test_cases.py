@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clip_cutter.cutter import Clip
-from clip_shared.events import CutMode, CutReceipt, TrackFate, TrackReceipt
+from clip_shared.contracts.events import CutMode, CutReceipt, TrackFate, TrackReceipt
 from tests.integration.clip_cutter.cases import (
     CLIPS,
     PICTURE_SECONDS,

@@ -6,7 +6,7 @@ from pathlib import Path
 from clip_cutter.containers.mp4.index import open_movie
 from clip_cutter.cutter import Clip
 from clip_cutter.ffmpeg.run import Ffmpeg
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 from tests.integration.clip_cutter.media import Seen
 
 Vod = Callable[[str], Seen]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from clip_cutter.cutter import Clip
-from clip_shared.events import CutMode
-from local_stack.servers import Addresses
+from clip_shared.contracts.events import CutMode
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.conftest import WAYS, Cutting
 from tests.integration.clip_cutter.media import Seen, ffmpeg
 

@@ -10,7 +10,7 @@ import pytest
 from clip_cutter.containers.flv import Flv
 from clip_cutter.containers.line import Line, Segment
 from clip_cutter.containers.model import Kind, NotPlain, Track
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.media import Seen, h264, record
 
 CASES = Path(__file__).parents[2] / "cases"

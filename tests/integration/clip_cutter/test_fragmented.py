@@ -14,7 +14,7 @@ from clip_cutter.ffmpeg.input import Input
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.fragmented import FragmentedMp4, open_fragmented
 from clip_cutter.vods.source import LocalFile
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.media import SAMPLE_RATE, h264, record, remux
 
 FLAGS = {

@@ -24,9 +24,8 @@ from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage, StoredVod
-from clip_shared.delivery import DeadLetterLimit
-from clip_shared.errors import HeldBack, PermanentError, TransientError
-from clip_shared.events import (
+from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.contracts.events import (
     ClipCreated,
     ClipSkipped,
     CutMode,
@@ -37,8 +36,9 @@ from clip_shared.events import (
     SourceObject,
     clip_id_for,
 )
+from clip_shared.errors import HeldBack, PermanentError, TransientError
 from clip_shared.storage import s3_client
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.conftest import POLICY
 from tests.integration.clip_cutter.media import Seen
 

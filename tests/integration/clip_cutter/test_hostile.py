@@ -16,8 +16,8 @@ from clip_cutter.settings import SourceProfile
 from clip_cutter.vods import source_storage
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
+from clip_shared.contracts.events import SkipReason, SourceObject
 from clip_shared.errors import TransientError
-from clip_shared.events import SkipReason, SourceObject
 from tests.integration.clip_cutter import hostile
 from tests.integration.clip_cutter.conftest import Cutting
 from tests.integration.clip_cutter.hostile import HUNDRED_HOURS, Vod

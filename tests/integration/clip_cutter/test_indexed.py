@@ -21,7 +21,7 @@ from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.index_cache import IndexCache
 from clip_cutter.vods.indexed import IndexedMp4, open_indexed
 from clip_cutter.vods.source import LocalFile
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.long_vod import LOOP_SECONDS, LongVod, record_loop
 from tests.integration.clip_cutter.media import Seen, cut_out, ffmpeg, h264, record, remux
 from tests.unit.clip_cutter.vods.sources import MemorySource

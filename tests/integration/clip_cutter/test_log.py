@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_cutter.domain.policy import Skipped
-from clip_shared.events import SkipReason
+from clip_shared.contracts.events import SkipReason
 from tests.integration.clip_cutter.conftest import Cutting
 from tests.integration.clip_cutter.media import Seen, remux
 from tests.integration.clip_cutter.web import Web, running_web

@@ -13,7 +13,7 @@ from clip_cutter.scratch import Job
 from clip_cutter.settings import SourceProfile
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
-from clip_shared.events import CutMode, SourceObject
+from clip_shared.contracts.events import CutMode, SourceObject
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.long_vod import LOOP_SECONDS, LongVod, record_loop
 from tests.integration.clip_cutter.media import Seen

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from playwright.async_api import Page
 
-from clip_shared.events import CutMode
+from clip_shared.contracts.events import CutMode
 from tests.integration.clip_cutter.conftest import WAYS, CutBy
 from tests.integration.clip_cutter.media import SAMPLE_RATE, Seen, ffmpeg, remux
 from tests.integration.clip_cutter.player import play

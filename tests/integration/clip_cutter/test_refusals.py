@@ -14,8 +14,8 @@ from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.settings import SourceProfile
 from clip_cutter.vods.source_storage import SourceRefused, SourceStorage
+from clip_shared.contracts.events import SkipReason, SourceObject
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import SkipReason, SourceObject
 
 VOD = SourceObject(profile="archive", bucket="vods", key="vod.mp4")
 OTHER = SourceObject(profile="archive", bucket="vods", key="other.mp4")

@@ -13,7 +13,7 @@ from clip_cutter.ffmpeg.run import Ffmpeg, Programs
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile
-from clip_shared.events import SkipReason
+from clip_shared.contracts.events import SkipReason
 from tests.integration.clip_cutter.conftest import LIMITS
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
 

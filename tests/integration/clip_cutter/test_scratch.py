@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.metrics import Metrics
 from clip_cutter.scratch import MEBIBYTE, Scratch
+from clip_shared.contracts.events import SkipReason
 from clip_shared.errors import TransientError
-from clip_shared.events import SkipReason
 from tests.integration.clip_cutter.conftest import PATIENCE_SECONDS
 from tests.integration.clip_cutter.disk import small_disk
 

@@ -19,8 +19,8 @@ from clip_cutter.settings import SourceProfile
 from clip_cutter.vods import source_storage
 from clip_cutter.vods.latest import KEPT, Vods
 from clip_cutter.vods.source_storage import SourceStorage, StoredVod
+from clip_shared.contracts.events import CutMode, SourceObject
 from clip_shared.errors import TransientError
-from clip_shared.events import CutMode, SourceObject
 from tests.integration.clip_cutter.conftest import POLICY
 from tests.integration.clip_cutter.media import Seen, h264, record, remux
 from tests.integration.clip_cutter.web import Web, running_web

@@ -11,7 +11,7 @@ from clip_cutter.containers import avc
 from clip_cutter.containers.clock import Clock
 from clip_cutter.containers.model import Kind, Sample, Track
 from clip_cutter.containers.mpegts import TransportStream
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.media import Seen, ffmpeg, h264, record, remux
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -20,9 +20,9 @@ from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile
+from clip_shared.contracts.events import CutMode, SkipReason
 from clip_shared.errors import TransientError
-from clip_shared.events import CutMode, SkipReason
-from local_stack.tools import ToolFailed
+from local_stack.processes.ffmpeg import ToolFailed
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.media import Seen, h264, record

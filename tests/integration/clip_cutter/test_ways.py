@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_shared.events import TrackFate
+from clip_shared.contracts.events import TrackFate
 from tests.integration.clip_cutter.conftest import WAYS, CutBy, Result
 from tests.integration.clip_cutter.media import Seen, ffmpeg
 from tests.integration.clip_cutter.showings import SHOWINGS, Showing, VodOf, path_of

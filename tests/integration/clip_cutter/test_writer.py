@@ -14,7 +14,7 @@ from clip_cutter.containers.mp4.writer import Unwritable, write
 from clip_cutter.domain import plan as rules
 from clip_cutter.domain.plan import Fitted
 from clip_cutter.domain.policy import Window
-from local_stack.tools import find_tools, run_tool
+from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.media import Seen
 
 Vod = Callable[[str], Seen]

@@ -23,9 +23,9 @@ from clip_registry.database import open_engine
 from clip_registry.metrics import Metrics
 from clip_registry.migrate import migrate
 from clip_registry.store import Delivery, Store
-from clip_shared.events import HighlightKind, PurgeReason, SkipReason
-from clip_shared.registry_api import ClipStatus, SkippedHighlight
-from clip_shared.service import create_api
+from clip_shared.contracts.events import HighlightKind, PurgeReason, SkipReason
+from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
+from clip_shared.http.api import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.unit.clip_gateway.fakes import NOON, FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET

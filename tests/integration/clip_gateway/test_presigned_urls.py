@@ -18,7 +18,7 @@ from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
 from clip_registry.store import Delivery
 from clip_shared.storage import s3_client
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings, serving
 from tests.unit.clip_gateway.tokens import hs256
 from tests.unit.clip_registry.cuts import a_cut

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from clip_gateway.domain import ClipQuery, Refusal, Refused
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import (
     Actor,
     BatchOutcome,
     BatchRequest,

@@ -17,9 +17,9 @@ from clip_gateway import edge
 from clip_gateway.app import build
 from clip_gateway.parts import Parts
 from clip_gateway.site import own_path
-from clip_shared.registry_api import ClipRecord, ClipStatus
-from tests.browser import PLAIN_HOST, running_browser
+from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from tests.integration.clip_gateway.conftest import gateway_settings, serving
+from tests.support.browser import PLAIN_HOST, running_browser
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.test_site import LURES
 

@@ -18,7 +18,7 @@ from clip_registry.domain import Clip
 from clip_registry.migrate import migrate
 from clip_registry.outbox import Outbox
 from clip_registry.store import Store
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.settings import KafkaSettings
 
 RETENTION = timedelta(days=7)
 

@@ -18,9 +18,9 @@ from clip_registry.database import open_engine
 from clip_registry.domain import Clip
 from clip_registry.metrics import Metrics
 from clip_registry.store import Delivery, Store
-from clip_shared.events import clip_id_for
-from clip_shared.registry_api import ClipAction, ClipPage, ClipRecord, ExpirationResult
-from clip_shared.service import create_api
+from clip_shared.contracts.events import clip_id_for
+from clip_shared.contracts.registry_api import ClipAction, ClipPage, ClipRecord, ExpirationResult
+from clip_shared.http.api import create_api
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, a_cut, a_skip, a_wish
 

@@ -12,8 +12,8 @@ import pytest
 from clip_registry.domain import Answer, Cut, Verdict
 from clip_registry.lists import ClipFilter
 from clip_registry.store import Delivery, Store
-from clip_shared.events import clip_id_for
-from clip_shared.registry_api import ClipAction, ClipOrder, ClipStatus
+from clip_shared.contracts.events import clip_id_for
+from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
 

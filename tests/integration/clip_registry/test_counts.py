@@ -14,8 +14,8 @@ from clip_registry.counts import Drift
 from clip_registry.domain import Answer, Verdict
 from clip_registry.forgetting import forget
 from clip_registry.store import Delivery, Store
-from clip_shared.events import ClipOrigin, clip_id_for
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.events import ClipOrigin, clip_id_for
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
 

@@ -29,14 +29,14 @@ from clip_registry.domain import Answer
 from clip_registry.handlers import delivery_of
 from clip_registry.migrate import migrate
 from clip_registry.store import Delivery
+from clip_shared.contracts.events import Event
+from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import Event
-from clip_shared.registry_api import ClipAction
-from local_stack.ports import LOOPBACK
-from local_stack.postgres import Postgres
-from local_stack.privileges import unprivileged_user
-from local_stack.process import Process
-from local_stack.site import Site
+from local_stack.processes.ports import LOOPBACK
+from local_stack.processes.privileges import unprivileged_user
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
+from local_stack.servers.postgres import Postgres
 from tests.integration.clip_registry.conftest import Database, free_port
 from tests.unit.clip_registry.cuts import a_created_event, a_cut, a_wish
 from tests.unit.clip_registry.test_handlers import Parts

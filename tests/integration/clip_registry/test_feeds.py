@@ -6,7 +6,7 @@ from uuid import UUID
 
 from clip_registry.feeds import MAX_CLIPS
 from clip_registry.store import Delivery, Store
-from clip_shared.registry_api import ClipAction
+from clip_shared.contracts.registry_api import ClipAction
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_cut, a_wish
 

@@ -10,8 +10,8 @@ from clip_registry import forgetting
 from clip_registry.database import open_engine, transaction
 from clip_registry.forgetting import Forgotten, forget, keep_forgetting
 from clip_registry.store import Delivery, Store
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import NOON, a_cut, a_skip, a_wish
 

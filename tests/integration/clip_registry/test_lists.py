@@ -10,8 +10,8 @@ import pytest
 from clip_registry.domain import LIVING
 from clip_registry.lists import ClipFilter, cursor_after, place_of
 from clip_registry.store import Delivery, Store
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_cut, a_wish
 

@@ -29,8 +29,8 @@ from hypothesis.stateful import (
 from clip_registry.database import open_engine
 from clip_registry.domain import Answer, Cut, CutPosition, StoredKey, Verdict, Wish
 from clip_registry.store import Delivery, Store
-from clip_shared.events import ClipOrigin
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.events import ClipOrigin
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_cut, a_wish
 

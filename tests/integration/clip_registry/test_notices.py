@@ -8,9 +8,9 @@ import pytest
 
 from clip_registry.domain import Clip
 from clip_registry.store import Delivery, Store
-from clip_shared import events
-from clip_shared.events import ClipExpiring
-from clip_shared.registry_api import ClipAction, ExpiryNoticeResult
+from clip_shared.contracts import events
+from clip_shared.contracts.events import ClipExpiring
+from clip_shared.contracts.registry_api import ClipAction, ExpiryNoticeResult
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_cut, a_wish
 

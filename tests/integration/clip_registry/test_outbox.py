@@ -20,10 +20,10 @@ from clip_registry import relay
 from clip_registry.database import open_engine
 from clip_registry.outbox import Outbox
 from clip_registry.store import Delivery, Store
-from clip_shared.envelope import Record
+from clip_shared.bus.envelope import Record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import ClipAction
-from clip_shared.settings import KafkaSettings
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
 

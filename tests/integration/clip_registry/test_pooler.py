@@ -21,11 +21,11 @@ from clip_registry.lists import ClipFilter
 from clip_registry.migrate import migrate
 from clip_registry.outbox import Outbox
 from clip_registry.store import Delivery, Store
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import ClipAction, ClipOrder, ClipStatus
-from clip_shared.settings import KafkaSettings
-from local_stack.privileges import unprivileged_user
-from local_stack.process import Process
+from local_stack.processes.privileges import unprivileged_user
+from local_stack.processes.process import Process
 from tests.integration.clip_registry.conftest import RETENTION, Database, free_port
 from tests.integration.clip_registry.test_outbox import FakeProducer, empty, eventually
 from tests.unit.clip_registry.cuts import a_cut, a_wish

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from clip_registry import figures
 from clip_registry import query_statements as queries
 from clip_registry import statements as sql
-from clip_shared.registry_api import ClipAction, ClipOrder
+from clip_shared.contracts.registry_api import ClipAction, ClipOrder
 from tests.integration.clip_registry.conftest import Database
 
 SERVED: dict[str, tuple[ClauseElement, str]] = {

@@ -7,14 +7,14 @@ from uuid import UUID
 
 from clip_registry.domain import Clip, Cut
 from clip_registry.recovery import History, Past, Recovery
-from clip_shared.events import (
+from clip_shared.contracts.events import (
     ClipAvailable,
     ClipKept,
     ClipLifecycle,
     ClipUnkept,
     Event,
 )
-from clip_shared.registry_api import ClipStatus
+from clip_shared.contracts.registry_api import ClipStatus
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer
 
 from clip_registry.app import build
 from clip_registry.settings import Settings
-from clip_shared.envelope import Record, to_record
-from clip_shared.events import ClipSkipped, Event, HighlightKind, SkipReason
-from clip_shared.kafka import producer
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.clients import producer
+from clip_shared.bus.envelope import Record, to_record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipSkipped, Event, HighlightKind, SkipReason
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 

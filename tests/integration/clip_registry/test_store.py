@@ -22,9 +22,9 @@ from clip_registry.domain import (
     offer_of,
 )
 from clip_registry.store import Delivery, Recorded, Store
+from clip_shared.contracts.events import ClipOrigin, PurgeReason, clip_id_for
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from clip_shared.errors import PermanentError
-from clip_shared.events import ClipOrigin, PurgeReason, clip_id_for
-from clip_shared.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import RETENTION, Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
 

@@ -7,8 +7,8 @@ import pytest
 
 from clip_registry.domain import Clip
 from clip_registry.store import Delivery, Store
-from clip_shared.events import HighlightKind, SkipReason
-from clip_shared.registry_api import ClipAction, SkippedHighlight, VodSummary
+from clip_shared.contracts.events import HighlightKind, SkipReason
+from clip_shared.contracts.registry_api import ClipAction, SkippedHighlight, VodSummary
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_skip, a_wish
 

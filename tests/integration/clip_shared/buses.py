@@ -10,10 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Bus
-from clip_shared.events import Event, HighlightDetected
-from clip_shared.log_reader import log_reader
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.log_reader import log_reader
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import Event, HighlightDetected
 
 
 def highlight(title: str, highlight_id: str) -> Event[HighlightDetected]:

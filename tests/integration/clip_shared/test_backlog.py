@@ -6,10 +6,10 @@ import uuid
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Bus
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import Event, HighlightDetected
 from clip_shared.errors import TransientError
-from clip_shared.events import Event, HighlightDetected
-from clip_shared.settings import KafkaSettings
 from tests.integration.clip_shared.buses import highlight, running, skip_to_end, until
 
 pytestmark = pytest.mark.usefixtures("topics")
@@ -35,7 +35,7 @@ def oldest(registry: CollectorRegistry) -> float:
 async def test_what_waits_is_counted_until_it_is_handled(
     kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_shared.delivery.LOOK_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr("clip_shared.bus.delivery.middleware.LOOK_AGAIN_SECONDS", 0.2)
     service, registry, go_on = f"test-{uuid.uuid4().hex[:8]}", CollectorRegistry(), asyncio.Event()
     await skip_to_end(kafka_settings, service, TOPIC)
     bus, key = Bus(kafka_settings, service=service, registry=registry), uuid.uuid4().hex

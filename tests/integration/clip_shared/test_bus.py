@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
-from clip_shared.bus import CANCEL_SECONDS, CLOSE_SECONDS, Bus, Rejected
-from clip_shared.deaths import MARK_SECONDS
-from clip_shared.envelope import Record, to_record
+from clip_shared.bus.admin import create_topics
+from clip_shared.bus.bus import CANCEL_SECONDS, CLOSE_SECONDS, Bus, Rejected
+from clip_shared.bus.delivery.crash_marks import MARK_SECONDS
+from clip_shared.bus.envelope import Record, to_record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
-from clip_shared.settings import KafkaSettings
-from clip_shared.topics import create_topics
-from local_stack.apache_kafka import ApacheKafka
-from local_stack.site import Site
+from local_stack.processes.workspace import Site
+from local_stack.servers.apache_kafka import ApacheKafka
 from tests.integration.clip_shared.buses import (
     admin_of,
     dead_letters,
@@ -245,7 +245,7 @@ async def test_a_stuck_handler_is_seen(settings: KafkaSettings, monkeypatch: pyt
             except asyncio.CancelledError:
                 continue
 
-    monkeypatch.setattr("clip_shared.bus._longest_seconds", lambda deadline: deadline)
+    monkeypatch.setattr("clip_shared.bus.bus._longest_seconds", lambda deadline: deadline)
     async with running(bus):
         await bus.publish(Event.new(DailyTick(), source="test"))
         await asyncio.wait_for(entered.wait(), 20)

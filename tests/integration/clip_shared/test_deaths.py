@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_shared.events import Event, ObjectReleased, ReleaseReason
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import Event, ObjectReleased, ReleaseReason
 from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, skip_to_end
 
 pytestmark = pytest.mark.usefixtures("topics")
@@ -20,8 +20,8 @@ PROGRAM = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from clip_shared.bus import Bus
-from clip_shared.events import HighlightDetected, ObjectReleased
+from clip_shared.bus.bus import Bus
+from clip_shared.contracts.events import HighlightDetected, ObjectReleased
 from clip_shared.settings import KafkaSettings
 
 service, topic, diary = sys.argv[1], sys.argv[2], Path(sys.argv[3])

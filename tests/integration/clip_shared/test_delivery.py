@@ -6,11 +6,11 @@ import uuid
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Bus
-from clip_shared.deaths import Mark
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.delivery.crash_marks import Mark
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import Event, HighlightDetected
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import Event, HighlightDetected
-from clip_shared.settings import KafkaSettings
 from tests.integration.clip_shared.buses import (
     committed,
     dead_letters,
@@ -33,7 +33,7 @@ def service() -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_shared.delivery.LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("clip_shared.bus.delivery.middleware.LONGEST_PAUSE_SECONDS", 0.2)
 
 
 @pytest.mark.usefixtures("quick")

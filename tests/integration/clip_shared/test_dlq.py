@@ -12,17 +12,17 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from typer.testing import CliRunner
 
-from clip_shared import dlq
 from clip_shared.__main__ import cli
-from clip_shared.dead_letter import dead_letter_of
-from clip_shared.envelope import Record, from_record, identity_of
+from clip_shared.bus import dlq
+from clip_shared.bus.delivery.dead_letters import dead_letter_of
+from clip_shared.bus.envelope import Record, from_record, identity_of
+from clip_shared.bus.log_reader import log_reader
+from clip_shared.bus.resend import sender
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipSkipped, DailyTick, Event, HighlightDetected
 from clip_shared.errors import PermanentError
-from clip_shared.events import ClipSkipped, DailyTick, Event, HighlightDetected
-from clip_shared.log_reader import log_reader
-from clip_shared.resend import sender
-from clip_shared.settings import KafkaSettings
 from tests.integration.clip_shared.buses import admin_of, highlight, new_bus, running, skip_to_end, until
-from tests.records import consumed
+from tests.support.records import consumed
 
 pytestmark = pytest.mark.usefixtures("topics")
 

@@ -13,15 +13,14 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, NotEnoughReplicasError
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Bus, Rejected
-from clip_shared.envelope import Record, to_record
+from clip_shared.bus.admin import create_topics
+from clip_shared.bus.bus import Bus, Rejected
+from clip_shared.bus.envelope import Record, to_record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import DailyTick, Event, HighlightDetected
 from clip_shared.errors import PermanentError, RefusedRecord, TransientError
-from clip_shared.events import DailyTick, Event, HighlightDetected
-from clip_shared.settings import KafkaSettings
-from clip_shared.topics import create_topics
-from local_stack.apache_kafka import ApacheKafka
-from local_stack.site import Site
-from tests.foreign import BAD_NAME, Librdkafka, limit_records, send_crafted
+from local_stack.processes.workspace import Site
+from local_stack.servers.apache_kafka import ApacheKafka
 from tests.integration.clip_shared.buses import (
     admin_of,
     dead_letters,
@@ -31,6 +30,7 @@ from tests.integration.clip_shared.buses import (
     skip_to_end,
     until,
 )
+from tests.support.foreign import BAD_NAME, Librdkafka, limit_records, send_crafted
 
 pytestmark = pytest.mark.usefixtures("topics")
 
@@ -44,7 +44,7 @@ def service() -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_shared.delivery.LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("clip_shared.bus.delivery.middleware.LONGEST_PAUSE_SECONDS", 0.2)
 
 
 def send_in_transactions(foreign: Librdkafka, ends: Mapping[str, Event[HighlightDetected]]) -> None:
@@ -323,7 +323,7 @@ class TestFrozenBroker:
     @pytest.mark.usefixtures("quick")
     async def test_a_job_that_publishes_to_it_is_not_too_slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It was: at the second time its deadline dead-lettered a good highlight."""
-        monkeypatch.setattr("clip_shared.bus.PUBLISH_SECONDS", 1.0)
+        monkeypatch.setattr("clip_shared.bus.bus.PUBLISH_SECONDS", 1.0)
         attempts, done, key = 0, asyncio.Event(), uuid.uuid4().hex
         with Site() as site, ApacheKafka(site) as broker:
             settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
@@ -356,7 +356,7 @@ class TestWhatIsSeenOfIt:
     async def test_a_consumer_that_stands_still(
         self, kafka_settings: KafkaSettings, service: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("clip_shared.delivery.STANDSTILL_SECONDS", 1.0)
+        monkeypatch.setattr("clip_shared.bus.delivery.middleware.STANDSTILL_SECONDS", 1.0)
         await skip_to_end(kafka_settings, service, TOPIC)
         bus, key, titles = new_bus(kafka_settings, service), uuid.uuid4().hex, list[str]()
 
@@ -384,7 +384,7 @@ class TestWhatIsSeenOfIt:
         self, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A restart helps against neither too few replicas nor a right that is missing."""
-        monkeypatch.setattr("clip_shared.bus.STUCK_SECONDS", 0.0)
+        monkeypatch.setattr("clip_shared.bus.bus.STUCK_SECONDS", 0.0)
         bus = new_bus(kafka_settings)
 
         async def refuse(*_: object, **__: object) -> None:
@@ -401,7 +401,7 @@ class TestWhatIsSeenOfIt:
     async def test_a_join_that_hangs(
         self, kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("clip_shared.bus.JOIN_SECONDS", 0.5)
+        monkeypatch.setattr("clip_shared.bus.bus.JOIN_SECONDS", 0.5)
         bus = new_bus(kafka_settings)
 
         async def hang() -> None:
@@ -418,7 +418,7 @@ class TestWhatIsSeenOfIt:
     async def test_an_old_retry(
         self, kafka_settings: KafkaSettings, service: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("clip_shared.delivery.OLD_RETRY_SECONDS", 0.5)
+        monkeypatch.setattr("clip_shared.bus.delivery.middleware.OLD_RETRY_SECONDS", 0.5)
         await skip_to_end(kafka_settings, service, TOPIC)
         prometheus = CollectorRegistry()
         bus, key, repaired = (
@@ -448,7 +448,7 @@ class TestWhatIsSeenOfIt:
     async def test_a_client_that_does_nothing_but_fail_while_kafka_answers(
         self, kafka_settings: KafkaSettings, service: str, trouble: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("clip_shared.bus.STUCK_SECONDS", 0.2)
+        monkeypatch.setattr("clip_shared.bus.bus.STUCK_SECONDS", 0.2)
         bus = new_bus(kafka_settings, service)
 
         @bus.subscriber(DailyTick, deadline_seconds=5)

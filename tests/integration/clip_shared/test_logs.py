@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from clip_shared.events import DailyTick, Event
-from clip_shared.kafka import publish_once
-from clip_shared.settings import KafkaSettings
-from local_stack.ports import LOOPBACK, Ports
+from clip_shared.bus.clients import publish_once
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import DailyTick, Event
+from local_stack.processes.ports import LOOPBACK, Ports
 
 SERVICE = """
 import asyncio, threading, warnings
-from clip_shared.bus import Bus
-from clip_shared.events import DailyTick
-from clip_shared.service import create_app, metrics_registry, serve
+from clip_shared.bus.bus import Bus
+from clip_shared.contracts.events import DailyTick
+from clip_shared.http.service import create_app, metrics_registry, serve
 from clip_shared.settings import KafkaSettings, ServiceSettings
 
 class Settings(ServiceSettings, KafkaSettings):

@@ -20,13 +20,13 @@ from prometheus_client import CollectorRegistry
 
 from clip_gateway.jwks import Jwks
 from clip_gateway.registry_client import Call, HttpRegistry, open_http
-from clip_shared.bus import Bus
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.registry_calls import RegistryCalls
 from clip_shared.errors import TransientError
-from clip_shared.refusals import Cause, OnRefused, Refusals, System, certificate_trouble
-from clip_shared.registry_calls import RegistryCalls
-from clip_shared.settings import KafkaSettings
+from clip_shared.refused_connections import Cause, OnRefused, Refusals, System, certificate_trouble
 from clip_shared.storage import s3_client
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 
 Ask = Callable[[int, OnRefused], Awaitable[Any]]
 

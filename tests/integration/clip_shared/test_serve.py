@@ -16,12 +16,12 @@ import httpx
 import psutil
 import pytest
 
-from local_stack.ports import LOOPBACK, Ports
+from local_stack.processes.ports import LOOPBACK, Ports
 
 PROGRAM = """
 import sys
-from clip_shared.bus import Bus
-from clip_shared.service import create_app, metrics_registry, serve
+from clip_shared.bus.bus import Bus
+from clip_shared.http.service import create_app, metrics_registry, serve
 from clip_shared.settings import KafkaSettings, ServiceSettings
 
 class Settings(ServiceSettings, KafkaSettings):
@@ -51,12 +51,12 @@ def launch(folder: Path, source: str = PROGRAM, **environment: str) -> subproces
 API_PROGRAM = """
 import asyncio
 import gc
-import clip_shared.connections
+import clip_shared.http.connections
 from fastapi import Request
-from clip_shared.service import create_api, create_app, metrics_registry, serve
+from clip_shared.http.service import create_api, create_app, metrics_registry, serve
 from clip_shared.settings import ApiSettings
 
-clip_shared.connections.RECEIVE_SECONDS = 1.5
+clip_shared.http.connections.RECEIVE_SECONDS = 1.5
 
 api = create_api("test-serve")
 

@@ -8,12 +8,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from typer.testing import CliRunner
 
-from clip_shared import skips
 from clip_shared.__main__ import cli
-from clip_shared.envelope import from_record, identity_of, to_record
-from clip_shared.events import ClipSkipped, Event, HighlightDetected, SkipReason
-from clip_shared.log_reader import log_reader
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus import skips
+from clip_shared.bus.envelope import from_record, identity_of, to_record
+from clip_shared.bus.log_reader import log_reader
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipSkipped, Event, HighlightDetected, SkipReason
 from tests.integration.clip_shared.buses import highlight
 
 pytestmark = pytest.mark.usefixtures("topics")

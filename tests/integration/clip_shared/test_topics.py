@@ -12,24 +12,14 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
-from clip_shared import topics
 from clip_shared.__main__ import cli
+from clip_shared.bus import admin as topics
+from clip_shared.bus.admin import Difference, Growth, correct, create_topics, differences, grow, growths
+from clip_shared.bus.log_reader import log_reader
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import HighlightDetected
+from clip_shared.contracts.topics import DEALT_WITH, TOPICS, Topic, with_partitions
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import HighlightDetected
-from clip_shared.log_reader import log_reader
-from clip_shared.settings import KafkaSettings
-from clip_shared.topics import (
-    TOPICS,
-    Difference,
-    Growth,
-    Topic,
-    correct,
-    create_topics,
-    differences,
-    grow,
-    growths,
-    with_partitions,
-)
 from tests.integration.clip_shared.buses import admin_of
 
 DETECTED = next(each for each in TOPICS if each.name == HighlightDetected.TOPIC)
@@ -206,5 +196,5 @@ def test_three_replicas_need_two_in_sync() -> None:
 
 def test_notes_of_dead_letters_outlive_the_letters() -> None:
     letters = [each for each in TOPICS if each.name.endswith(".dlq")]
-    assert all(each.retention_days < topics.DEALT_WITH.retention_days for each in letters)
+    assert all(each.retention_days < DEALT_WITH.retention_days for each in letters)
     assert all(int(each.configs_of(1)["max.message.bytes"]) >= 2 * 1024 * 1024 for each in letters)

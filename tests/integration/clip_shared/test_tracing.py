@@ -14,20 +14,31 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from clip_shared import trace_export, tracing
-from clip_shared.bus import Rejected
+from clip_shared.bus.bus import Rejected
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipSkipped, Event, HighlightDetected, SkipReason
 from clip_shared.errors import PermanentError
-from clip_shared.events import ClipSkipped, Event, HighlightDetected, SkipReason
-from clip_shared.settings import KafkaSettings
 from clip_shared.trace_export import exporting
-from local_stack.ports import LOOPBACK, Ports
-from tests.collector import running_collector
+from local_stack.processes.ports import LOOPBACK, Ports
 from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, running, skip_to_end, until
 from tests.integration.clip_shared.test_serve import launch
-from tests.spans import CAUSE, SPAN, TRACE, Message, Spans, id_of, linked_by, parent_of, recorded, trace_of
+from tests.support.collector import running_collector
+from tests.support.spans import (
+    CAUSE,
+    SPAN,
+    TRACE,
+    Message,
+    Spans,
+    id_of,
+    linked_by,
+    parent_of,
+    recorded,
+    trace_of,
+)
 
 PROGRAM = """
 import logging
-from clip_shared.service import create_api, create_app, metrics_registry, serve
+from clip_shared.http.service import create_api, create_app, metrics_registry, serve
 from clip_shared.settings import ApiSettings
 
 def build(_settings):

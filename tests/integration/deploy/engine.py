@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.deployment import ROOT, stages
+from tests.support.deployment import ROOT, stages
 
 ENGINE = os.environ.get("TEST_IMAGES")
 STAND_IN = "localhost/clips-base:debian"

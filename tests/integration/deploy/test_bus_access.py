@@ -22,23 +22,24 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import DeleteAclsRequest
 from prometheus_client import CollectorRegistry
-from tests.deployment import ENVIRONMENT, command_of, environment_of, services
 from tests.integration.clip_shared.buses import until
+from tests.support.deployment import ENVIRONMENT, command_of, environment_of, services
 
-from clip_shared.acls import ACCESS, ALLOW, Access, Operation, Pattern, Resource, create_acls
-from clip_shared.bus import Bus
-from clip_shared.dead_letter import DLQ_SUFFIX
-from clip_shared.envelope import Record
+from clip_shared.bus.acls import ALLOW, Operation, Pattern, Resource, create_acls
+from clip_shared.bus.admin import create_topics
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.clients import client_security
+from clip_shared.bus.envelope import Record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.access import ACCESS, Access
+from clip_shared.contracts.events import EVENT_TYPES, Event, HighlightDetected
+from clip_shared.contracts.topics import DLQ_SUFFIX, TOPICS, Topic
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import EVENT_TYPES, Event, HighlightDetected
-from clip_shared.kafka import client_security
-from clip_shared.refusals import Cause
-from clip_shared.settings import KafkaSettings
-from clip_shared.topics import TOPICS, Topic, create_topics
-from local_stack.kafka_jars import bring_jars, find_java
-from local_stack.ports import LOOPBACK, lacks_listener
-from local_stack.process import Process
-from local_stack.site import Site
+from clip_shared.refused_connections import Cause
+from local_stack.processes.ports import LOOPBACK, lacks_listener
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
+from local_stack.servers.kafka_jars import bring_jars, find_java
 
 CONTAINERS = services()
 PROGRAMS = Path(sys.executable).parent
@@ -295,7 +296,7 @@ async def test_a_right_to_read_that_is_withdrawn_is_seen(cutter: Bus, bootstrap_
 async def test_a_service_without_it_is_not_ready_and_joins_when_it_may(
     cutter: Bus, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_shared.bus.REJOIN_SECONDS", 0.5)
+    monkeypatch.setattr("clip_shared.bus.bus.REJOIN_SECONDS", 0.5)
     admin = settings_of("admin", bootstrap_servers)
     await withdraw(admin, "clip-cutter", HighlightDetected.TOPIC)
     await cutter.start()

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.deployment import ROOT, SECRETS, services
+from tests.support.deployment import ROOT, SECRETS, services
 
 ENOUGH_HEX_DIGITS = 64
 

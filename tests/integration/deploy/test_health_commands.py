@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from sqlalchemy import make_url
-from tests.deployment import OWN, environment_of, services
+from tests.support.deployment import OWN, environment_of, services
 
-from clip_shared.service import create_app, metrics_registry
-from local_stack.servers import Addresses
+from clip_shared.http.operations import create_app, metrics_registry
+from local_stack.servers.servers import Addresses
 
 CONTAINERS = services()
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.deployment import OWN, ROOT
+from tests.support.deployment import OWN, ROOT
 
 PROGRAMS = Path(sys.executable).parent
 IMPORT_EVERYTHING = """

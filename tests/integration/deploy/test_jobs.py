@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy import make_url
-from tests.deployment import ENVIRONMENT, command_of, environment_of, services
+from tests.support.deployment import ENVIRONMENT, command_of, environment_of, services
 
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from tests.monitoring import ALERT_TESTS, ALERTMANAGER, DASHBOARDS, PROMETHEUS, RULES
+from tests.support.monitoring import ALERT_TESTS, ALERTMANAGER, DASHBOARDS, PROMETHEUS, RULES
 
 from clips_dashboards.__main__ import render
 

@@ -7,7 +7,7 @@ import sys
 
 import pydantic_core._pydantic_core
 import pytest
-from tests.deployment import final_stage, services, stages
+from tests.support.deployment import final_stage, services, stages
 
 DOCKER = "noexec,nosuid,nodev"
 # The options of every mount, by "container:place".

@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import make_url
-from tests.deployment import OWN, environment_of, final_stage, services
 from tests.integration.deploy.engine import ENGINE, build_options, engine
+from tests.support.deployment import OWN, environment_of, final_stage, services
 
-from local_stack.ports import Ports
-from local_stack.servers import Addresses
+from local_stack.processes.ports import Ports
+from local_stack.servers.servers import Addresses
 
 CONTAINERS = services()
 START_SECONDS = 90

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from tests.deployment import ENVIRONMENT, ROOT, command_of, environment_of, services
+from tests.support.deployment import ENVIRONMENT, ROOT, command_of, environment_of, services
 
 from clip_shared.storage import s3_client
-from local_stack.ports import LOOPBACK, TWIN_OFFSET
-from local_stack.process import Process
-from local_stack.site import Site
+from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Bus
-from clip_shared.kafka import publish_once
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.bus import Bus
+from clip_shared.bus.clients import publish_once
+from clip_shared.bus.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from janitor.domain import PurgeLimit
 from janitor.handlers import Pace, subscribe

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from clip_shared.contracts.registry_api import ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import ClipStatus
 from janitor.registry_client import HttpRegistry, Registry, open_http
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
 from tests.unit.janitor.fakes import FakeRegistry

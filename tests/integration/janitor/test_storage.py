@@ -10,7 +10,7 @@ from clip_shared.storage import s3_client
 from janitor.app import build
 from janitor.settings import Settings
 from janitor.storage import ClipStorage
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 from tests.integration.janitor.conftest import keys_in, put
 
 if TYPE_CHECKING:

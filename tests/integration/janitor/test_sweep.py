@@ -15,10 +15,10 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from clip_registry.store import Delivery
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.events import clip_id_for
 from janitor import __main__ as command
 from janitor import storage
-from local_stack.servers import Addresses
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
 from tests.integration.janitor.conftest import keys_in, put
 from tests.unit.clip_registry.cuts import a_cut

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from local_stack.apache_kafka import ApacheKafka
-from local_stack.ports import LOOPBACK
-from local_stack.site import Site
+from local_stack.processes.ports import LOOPBACK
+from local_stack.processes.workspace import Site
+from local_stack.servers.apache_kafka import ApacheKafka
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
-from local_stack.demo import Wish, run_demo
-from local_stack.vod import generate_vod
+from local_stack.demo.demo import Wish, run_demo
+from local_stack.demo.vod import generate_vod
 
 
 def tell(wish: Wish) -> tuple[bool, str]:

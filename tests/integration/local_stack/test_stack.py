@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from local_stack.client import Client
-from local_stack.monitoring import MonitoringUnavailable, Programs
-from local_stack.ports import lacks_listener
-from local_stack.sample import MOMENTS, SCENE_SECONDS
-from local_stack.state import State
+from local_stack.demo.sample import MOMENTS, SCENE_SECONDS
+from local_stack.processes.ports import lacks_listener
+from local_stack.processes.state import State
+from local_stack.servers.monitoring import MonitoringUnavailable, Programs
 from local_stack.supervisor import find_running
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.tools import ToolFailed, find_tools, run_tool
-from local_stack.vod import COLUMNS, ROWS, generate_vod, read_frame_number
+from local_stack.demo.vod import COLUMNS, ROWS, generate_vod, read_frame_number
+from local_stack.processes.ffmpeg import ToolFailed, find_tools, run_tool
 
 
 @pytest.mark.parametrize(("suffix", "b_frames"), [(".mp4", 0), (".mkv", 2), (".ts", 2), (".flv", 0)])

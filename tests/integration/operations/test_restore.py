@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from clip_registry.domain import Cut
-from clip_shared.envelope import to_record
-from clip_shared.events import ClipOrigin
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.envelope import to_record
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.events import ClipOrigin
 from tests.integration.clip_registry.conftest import Database
 from tests.integration.clip_registry.test_service import a_service, publish
-from tests.pages import DOCS, named_block
+from tests.support.pages import DOCS, named_block
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 
 pytestmark = pytest.mark.usefixtures("topics", "a_second_of_its_own")

@@ -17,12 +17,11 @@ import pytest
 
 from clip_registry import counts
 from clip_registry.domain import Cut
-from clip_shared.envelope import to_record
-from clip_shared.settings import KafkaSettings
-from local_stack.ports import LOOPBACK
-from local_stack.process import Process
-from local_stack.site import Site
-from tests.deployment import ROOT
+from clip_shared.bus.envelope import to_record
+from clip_shared.bus.settings import KafkaSettings
+from local_stack.processes.ports import LOOPBACK
+from local_stack.processes.process import Process
+from local_stack.processes.workspace import Site
 from tests.integration.clip_registry.conftest import Database
 from tests.integration.clip_registry.test_service import (
     GATEWAY_TOKEN,
@@ -31,6 +30,7 @@ from tests.integration.clip_registry.test_service import (
     publish,
     signed,
 )
+from tests.support.deployment import ROOT
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 
 pytestmark = pytest.mark.usefixtures("topics")

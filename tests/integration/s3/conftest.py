@@ -12,16 +12,15 @@ from clip_cutter.storage import ClipStorage as CutterStorage
 from clip_cutter.storage import Note, StoredClip
 from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
+from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind
 from clip_shared.errors import TransientError
-from clip_shared.events import CutMode, CutReceipt, HighlightKind
-from clip_shared.settings import FreeStorageSettings
-from clip_shared.storage import free_storage_client
+from clip_shared.storage import FreeStorageSettings, free_storage_client
 from janitor.app import storage_of
 from janitor.settings import Settings as JanitorSettings
 from janitor.storage import ClipStorage as JanitorStorage
-from local_stack.servers import Addresses
-from local_stack.site import Site
-from tests.s3proxy import S3Proxy
+from local_stack.processes.workspace import Site
+from local_stack.servers.servers import Addresses
+from tests.support.s3proxy import S3Proxy
 
 # Only the local stack's S3 server takes the bucket in the host's name, and lets its users be changed.
 IS_FOREIGN = "TEST_CONTAINERS" in os.environ or "TEST_S3_ENDPOINT_URL" in os.environ

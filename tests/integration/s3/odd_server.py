@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from local_stack.ports import LOOPBACK
+from local_stack.processes.ports import LOOPBACK
 
 HTML = "html"
 # What a parser of XML takes for an answer, if an empty one.

@@ -12,11 +12,10 @@ import pytest
 
 from clip_cutter.settings import SourceProfile
 from clip_cutter.vods.source_storage import SourceStorage
+from clip_shared.contracts.events import SourceObject
 from clip_shared.errors import PermanentError
-from clip_shared.events import SourceObject
-from clip_shared.settings import FreeStorageSettings
-from clip_shared.storage import ensure_buckets, free_storage_client
-from local_stack.servers import Addresses
+from clip_shared.storage import FreeStorageSettings, ensure_buckets, free_storage_client
+from local_stack.servers.servers import Addresses
 from tests.integration.s3.conftest import EVERYBODY, Services, use
 
 

@@ -14,11 +14,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from clip_cutter.uploads import LARGE_BYTES, InParts
-from clip_shared.clip_keys import poster_key, video_key
-from clip_shared.events import clip_id_for
-from clip_shared.settings import FreeStorageSettings
-from clip_shared.storage import free_storage_client
-from local_stack.servers import Addresses
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import clip_id_for
+from clip_shared.storage import FreeStorageSettings, free_storage_client
+from local_stack.servers.servers import Addresses
 from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from clip_shared.clip_keys import poster_key, video_key
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import TransientError
-from clip_shared.events import clip_id_for
-from local_stack.seaweedfs import DOMAIN
-from local_stack.servers import Addresses
+from local_stack.servers.seaweedfs import DOMAIN
+from local_stack.servers.servers import Addresses
 from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
 
 

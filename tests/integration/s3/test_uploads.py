@@ -13,11 +13,10 @@ import pytest
 from clip_cutter import uploads
 from clip_cutter.storage import ClipStorage
 from clip_cutter.uploads import InParts
-from clip_shared.clip_keys import poster_key, video_key
+from clip_shared.contracts.clip_keys import poster_key, video_key
+from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import TransientError
-from clip_shared.events import clip_id_for
-from clip_shared.settings import FreeStorageSettings
-from clip_shared.storage import free_storage_client
+from clip_shared.storage import FreeStorageSettings, free_storage_client
 from tests.integration.s3.conftest import NOTE, Services
 from tests.integration.s3.odd_server import HTML, OddS3, odd_server
 

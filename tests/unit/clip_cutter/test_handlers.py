@@ -19,10 +19,9 @@ from clip_cutter.handlers import Highlights
 from clip_cutter.metrics import Metrics
 from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import Note, StoredClip
-from clip_shared.delivery import DeadLetterLimit
-from clip_shared.envelope import from_record, to_record
-from clip_shared.errors import TransientError
-from clip_shared.events import (
+from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.bus.envelope import from_record, to_record
+from clip_shared.contracts.events import (
     ClipCreated,
     ClipOrigin,
     ClipSkipped,
@@ -35,7 +34,8 @@ from clip_shared.events import (
     SourceObject,
     TrackFate,
 )
-from tests.records import consumed
+from clip_shared.errors import TransientError
+from tests.support.records import consumed
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 OPEN_GOP = "it begins within an open group of pictures"

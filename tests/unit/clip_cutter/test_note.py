@@ -15,7 +15,7 @@ from clip_cutter.cutter import Clip
 from clip_cutter.domain.plan import Fate
 from clip_cutter.domain.policy import Window
 from clip_cutter.storage import MAX_NOTE_BYTES, MAX_REASON, Note
-from clip_shared.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
+from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
 
 LONG = 1234567.123456
 RECEIPT = CutReceipt(

@@ -10,7 +10,7 @@ from clip_cutter.containers.model import Damage, Excerpt, Format, Kind, Sample, 
 from clip_cutter.domain import plan as rules
 from clip_cutter.domain.plan import OPEN_GOP, Fitted, ModeChoice, Plan
 from clip_cutter.domain.policy import Skipped, Window
-from clip_shared.events import CutMode, SkipReason, TrackFate
+from clip_shared.contracts.events import CutMode, SkipReason, TrackFate
 
 H264 = Format("h264", b"avc1", width=192, height=108, is_web=True)
 AAC = Format("aac", b"mp4a", rate=48_000, channels=2, is_web=True)

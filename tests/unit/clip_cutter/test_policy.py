@@ -12,7 +12,7 @@ from clip_cutter.domain.policy import (
     clock,
     place_window,
 )
-from clip_shared.events import SkipReason
+from clip_shared.contracts.events import SkipReason
 
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=3)
 seconds = st.floats(-1e7, 1e7)

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from clip_gateway.domain import ClipQuery, Refusal, Refused
-from clip_shared.events import ClipOrigin, CutMode, CutReceipt, HighlightKind, PurgeReason
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import ClipOrigin, CutMode, CutReceipt, HighlightKind, PurgeReason
+from clip_shared.contracts.registry_api import (
     AccountUsage,
     Actor,
     BatchOutcome,

@@ -25,7 +25,7 @@ from clip_gateway.metrics import Metrics
 from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_shared.registry_api import ClipRecord, ClipStatus
+from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.conftest import COOKIE, SITE

@@ -12,9 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from clip_gateway.domain import ClipQuery
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipStatus
 from tests.unit.clip_gateway.conftest import COOKIE
 from tests.unit.clip_gateway.fakes import NOON, FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import hs256

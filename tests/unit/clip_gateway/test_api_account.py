@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from clip_shared.events import HighlightKind, SkipReason
-from clip_shared.registry_api import ClipStatus, SkippedHighlight
+from clip_shared.contracts.events import HighlightKind, SkipReason
+from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from tests.unit.clip_gateway.fakes import DAY, NOON, FakeRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_shared.registry_api import ClipStatus
+from clip_shared.contracts.registry_api import ClipStatus
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 

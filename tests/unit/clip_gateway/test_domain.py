@@ -26,7 +26,7 @@ from clip_gateway.domain import (
     split_owned,
     watchable,
 )
-from clip_shared.registry_api import (
+from clip_shared.contracts.registry_api import (
     Actor,
     ClipAction,
     ClipRecord,

@@ -14,7 +14,7 @@ from clip_gateway.bodies import LARGEST_BODY_BYTES, BodyLimit
 from clip_gateway.headers import SecurityHeaders
 from clip_gateway.parts import Parts
 from clip_gateway.rate_limits import RateLimits
-from clip_shared.service import create_api
+from clip_shared.http.api import create_api
 from tests.unit.clip_gateway.conftest import SITE
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 

@@ -8,9 +8,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from clip_shared.errors import TransientError
-from clip_shared.events import HighlightKind, SkipReason
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import HighlightKind, SkipReason
+from clip_shared.contracts.registry_api import (
     BatchOutcome,
     BatchResult,
     BatchResults,
@@ -21,6 +20,7 @@ from clip_shared.registry_api import (
     CutOffer,
     SkippedHighlight,
 )
+from clip_shared.errors import TransientError
 from tests.unit.clip_gateway.conftest import COOKIE
 from tests.unit.clip_gateway.fakes import DAY, NOON, FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import hs256

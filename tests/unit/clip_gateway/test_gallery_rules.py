@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from clip_gateway.pages.filters import PAGE_SIZE, Filters
 from clip_gateway.pages.returning import Done
 from clip_gateway.pages.usage import UsageBar
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import AccountUsage, ClipAction, ClipOrder, ClipStatus, StatusUsage
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import AccountUsage, ClipAction, ClipOrder, ClipStatus, StatusUsage
 
 FILTERS = st.builds(
     Filters,

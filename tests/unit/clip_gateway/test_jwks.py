@@ -11,7 +11,7 @@ from clip_gateway import jwks
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.jwks import COOLDOWN_SECONDS, LONGEST_SECONDS, Jwks
 from clip_shared.errors import TransientError
-from clip_shared.refusals import Cause
+from clip_shared.refused_connections import Cause
 from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.tokens import EC_KEY, ED_KEY, KEY, OTHER_KEY, PrivateKey
 

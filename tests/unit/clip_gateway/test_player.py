@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 from clip_gateway import edge
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.parts import Parts
+from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
+from clip_shared.contracts.registry_api import ClipStatus, CutOffer
 from clip_shared.errors import TransientError
-from clip_shared.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
-from clip_shared.registry_api import ClipStatus, CutOffer
 from tests.unit.clip_gateway.conftest import COOKIE
 from tests.unit.clip_gateway.fakes import DAY, NOON, RECEIPT, FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import hs256

@@ -8,8 +8,7 @@ import pytest
 
 from clip_gateway.domain import Presentation, Refusal, Refused, attachment
 from clip_gateway.presign import Presigner
-from clip_shared.settings import Addressing
-from clip_shared.storage import s3_client
+from clip_shared.storage import Addressing, s3_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,8 +18,8 @@ from clip_gateway import edge
 from clip_gateway.parts import Parts
 from clip_gateway.public.model import LARGEST_PREVIEW_BYTES
 from clip_gateway.rate_limits import RateLimits
+from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from tests.unit.clip_gateway.conftest import SITE
 from tests.unit.clip_gateway.fakes import PUBLICATION, FakeRegistry, a_clip
 

@@ -14,9 +14,8 @@ from aiohttp.test_utils import RawTestServer
 from clip_gateway import registry_client
 from clip_gateway.domain import ClipQuery, Refusal, Refused
 from clip_gateway.registry_client import ATTEMPTS, HttpRegistry, open_http
-from clip_shared.errors import TransientError
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import (
     Actor,
     ClipAction,
     ClipOrder,
@@ -24,6 +23,7 @@ from clip_shared.registry_api import (
     PublishRequest,
     RenameRequest,
 )
+from clip_shared.errors import TransientError
 from tests.unit.clip_gateway.fakes import a_clip
 
 CLIP = a_clip()

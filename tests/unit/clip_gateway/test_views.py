@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from clip_gateway.views import ClipView
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipRecord, ClipStatus, CutOffer
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, CutOffer
 from tests.unit.clip_gateway.conftest import SITE
 from tests.unit.clip_gateway.fakes import DAY, NOON, PUBLICATION, a_clip
 

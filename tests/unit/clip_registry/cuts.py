@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clip_registry.domain import Clip, Cut, PublicationOptions, Skip, Wish
-from clip_shared.events import (
+from clip_shared.contracts.events import (
     ClipCreated,
     ClipOrigin,
     CutMode,
@@ -17,7 +17,7 @@ from clip_shared.events import (
     StoredObject,
     clip_id_for,
 )
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -21,8 +21,8 @@ from clip_registry.domain import (
     offer_of,
     released_by_cut,
 )
-from clip_shared.events import ClipOrigin, PurgeReason
-from clip_shared.registry_api import ClipAction, ClipStatus, CutOffer
+from clip_shared.contracts.events import ClipOrigin, PurgeReason
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus, CutOffer
 from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_clip, a_cut, a_wish
 
 LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]

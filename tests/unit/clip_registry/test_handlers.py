@@ -12,9 +12,16 @@ from clip_registry.domain import Skip, Verdict
 from clip_registry.handlers import delivery_of
 from clip_registry.metrics import Metrics
 from clip_registry.store import Delivery, Recorded
-from clip_shared.bus import Rejected
+from clip_shared.bus.bus import Rejected
+from clip_shared.contracts.events import (
+    ClipCreated,
+    ClipSkipped,
+    Event,
+    HighlightKind,
+    PosterObject,
+    SkipReason,
+)
 from clip_shared.errors import InvalidEvent, PermanentError, TransientError
-from clip_shared.events import ClipCreated, ClipSkipped, Event, HighlightKind, PosterObject, SkipReason
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_created_event, a_cut, a_skip
 
 CutsHandler = Callable[[list[Event[ClipCreated]]], Awaitable[list[Rejected[ClipCreated]]]]

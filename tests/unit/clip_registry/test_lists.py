@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_registry.lists import BadCursor, Place, cursor_after, place_of
-from clip_shared.registry_api import ClipOrder
+from clip_shared.contracts.registry_api import ClipOrder
 from tests.unit.clip_gateway.fakes import a_clip
 
 MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001

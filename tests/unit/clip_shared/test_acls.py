@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
-from clip_shared.acls import ACCESS, Access, Acl, Operation, Pattern, Resource, acls_of
-from clip_shared.topics import TOPICS, types_of
+from clip_shared.bus.acls import Acl, Operation, Pattern, Resource, acls_of
+from clip_shared.contracts.access import ACCESS, Access
+from clip_shared.contracts.topics import TOPICS, types_of
 
 TOPIC_NAMES = {topic.name for topic in TOPICS}
 

@@ -2,8 +2,8 @@ from uuid import UUID
 
 import pytest
 
-from clip_shared.clip_keys import account_of, clip_of, is_clip_key, poster_key, video_key
-from clip_shared.events import clip_id_for
+from clip_shared.contracts.clip_keys import account_of, clip_of, is_clip_key, poster_key, video_key
+from clip_shared.contracts.events import clip_id_for
 
 CLIP = clip_id_for("highlight-1")
 

@@ -5,12 +5,12 @@ import hashlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.records import consumed
+from tests.support.records import consumed
 
-from clip_shared.dead_letter import MAX_LETTER_BYTES, dead_letter_of
-from clip_shared.dlq import DeadLetter
-from clip_shared.envelope import Record
-from clip_shared.fetching import UnreadableRecord
+from clip_shared.bus.delivery.dead_letters import MAX_LETTER_BYTES, dead_letter_of
+from clip_shared.bus.dlq import DeadLetter
+from clip_shared.bus.envelope import Record
+from clip_shared.bus.fetching import UnreadableRecord
 
 MIB = 1024 * 1024
 

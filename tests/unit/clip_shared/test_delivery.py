@@ -6,11 +6,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 
-from clip_shared.deaths import Mark
-from clip_shared.delivery import DeadLetterLimit
-from clip_shared.partitions import Partitions
-from clip_shared.retries import Retries
-from clip_shared.trouble import SAME_TROUBLE_SECONDS, Trouble
+from clip_shared.bus.delivery.crash_marks import Mark
+from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.bus.delivery.retries import Retries
+from clip_shared.bus.partitions import Partitions
+from clip_shared.failure_streak import SAME_TROUBLE_SECONDS, Trouble
 
 
 def test_retries_of_partitions_that_are_not_ours_are_forgotten() -> None:
@@ -36,7 +36,7 @@ def test_what_somebody_else_is_done_with_is_forgotten() -> None:
 
 def test_a_trouble_is_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("clip_shared.trouble.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("clip_shared.failure_streak.time.monotonic", lambda: now[0])
     trouble = Trouble()
     assert trouble.seconds() == 0
     for moment in (0.0, 50.0, 100.0):
@@ -62,7 +62,7 @@ class TestAloneSeconds:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now = [0.0]
-        monkeypatch.setattr("clip_shared.retries.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("clip_shared.bus.delivery.retries.time.monotonic", lambda: now[0])
         return now
 
     def test_it_grows_while_others_succeed(self, clock: list[float]) -> None:
@@ -119,7 +119,7 @@ async def test_what_waits_and_what_has_no_position_is_counted() -> None:
 
 def test_the_limit_is_one_of_each_topic_and_slides(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 4.0, 4.0, 9.9, 9.9, 10.0, 10.0, 13.9])
-    monkeypatch.setattr("clip_shared.delivery.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("clip_shared.bus.delivery.middleware.time.monotonic", lambda: next(clock))
     limit = DeadLetterLimit(2, window_seconds=10)
     for _ in range(2):
         assert limit.allows("a")

@@ -10,11 +10,11 @@ import pytest
 from aiokafka import ConsumerRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.records import consumed
+from tests.support.records import consumed
 
-from clip_shared.envelope import copied_headers, from_record, identity_of, to_record
+from clip_shared.bus.envelope import copied_headers, from_record, identity_of, to_record
+from clip_shared.contracts.events import ClipCreated, DailyTick, Event, EventData, HighlightDetected
 from clip_shared.errors import InvalidEvent
-from clip_shared.events import ClipCreated, DailyTick, Event, EventData, HighlightDetected
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999

@@ -10,8 +10,8 @@ from aiokafka.codec import snappy_encode
 from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from clip_shared import fetching
-from clip_shared.fetching import MAX_BATCH_BYTES, MAX_DAMAGED_FETCHES, Unreadable, UnreadableRecord
+from clip_shared.bus import fetching
+from clip_shared.bus.fetching import MAX_BATCH_BYTES, MAX_DAMAGED_FETCHES, Unreadable, UnreadableRecord
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 PACK: dict[str, tuple[int, Any]] = {

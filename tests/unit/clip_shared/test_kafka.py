@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from faststream.kafka.security import parse_security
 
-from clip_shared.kafka import client_security, consumer_security
-from clip_shared.settings import KafkaSettings
+from clip_shared.bus.clients import client_security, consumer_security
+from clip_shared.bus.settings import KafkaSettings
 
 
 def settings(protocol: str, **more: Any) -> KafkaSettings:

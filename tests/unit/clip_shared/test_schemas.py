@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from clip_shared import schemas
-from clip_shared.events import EVENT_TYPES, HighlightDetected
-from clip_shared.topics import TOPICS, types_of
+from clip_shared.contracts import schemas
+from clip_shared.contracts.events import EVENT_TYPES, HighlightDetected
+from clip_shared.contracts.topics import TOPICS, types_of
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "schemas"
 

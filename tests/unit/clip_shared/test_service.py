@@ -10,10 +10,11 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from clip_shared import service
 from clip_shared.errors import TransientError
-from clip_shared.problems import Problem
-from clip_shared.service import Check, create_api, create_app, metrics_registry
+from clip_shared.http import operations
+from clip_shared.http.api import create_api
+from clip_shared.http.operations import Check, create_app, metrics_registry
+from clip_shared.http.problems import Problem
 
 
 async def fine() -> None:
@@ -64,7 +65,7 @@ async def test_readiness_leaves_out_what_it_is_told_to(asked: str, code: int) ->
 
 
 async def test_a_check_that_hangs_counts_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "CHECK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(operations, "CHECK_TIMEOUT_SECONDS", 0.05)
 
     async def hang() -> None:
         await asyncio.sleep(60)

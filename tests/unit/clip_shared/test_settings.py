@@ -2,13 +2,10 @@
 
 import pytest
 
-from clip_shared.settings import (
-    ApiSettings,
-    FreeStorageSettings,
-    KafkaSettings,
-    ServiceSettings,
-    load_settings,
-)
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.http.settings import ApiSettings, ServiceSettings
+from clip_shared.settings import load_settings
+from clip_shared.storage import FreeStorageSettings
 
 
 class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings):

@@ -8,12 +8,24 @@ from fastapi import FastAPI
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from prometheus_client import Histogram
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from tests.spans import CAUSE, SPAN, TRACE, Message, Spans, id_of, linked_by, parent_of, recorded, trace_of
+from tests.support.spans import (
+    CAUSE,
+    SPAN,
+    TRACE,
+    Message,
+    Spans,
+    id_of,
+    linked_by,
+    parent_of,
+    recorded,
+    trace_of,
+)
 
 from clip_shared import tracing
-from clip_shared.envelope import to_record
-from clip_shared.events import DailyTick, Event
-from clip_shared.service import create_api, create_app, metrics_registry
+from clip_shared.bus.envelope import to_record
+from clip_shared.contracts.events import DailyTick, Event
+from clip_shared.http.api import create_api
+from clip_shared.http.operations import create_app, metrics_registry
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 

@@ -34,16 +34,16 @@ from tests.chart import (
     secrets_named,
     settings_for_values,
 )
-from tests.deployment import OWN, ROOT, command_of, names_of, services, settings_of
+from tests.support.deployment import OWN, ROOT, command_of, names_of, services, settings_of
 
 from clip_gateway.app import build as build_gateway
 from clip_gateway.settings import Settings as GatewaySettings
 from clip_registry.app import build as build_registry
 from clip_registry.settings import DatabaseSettings
 from clip_registry.settings import Settings as RegistrySettings
-from clip_shared.acls import ACCESS
-from clip_shared.settings import KafkaSettings
-from clip_shared.topics import TOPICS
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.access import ACCESS
+from clip_shared.contracts.topics import TOPICS
 from janitor.settings import SweepSettings
 
 EVERY = pytest.mark.parametrize("values", VALUES)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
-from tests.deployment import (
+from tests.support.deployment import (
     COMPOSE,
     ENVIRONMENT,
     JOBS,
@@ -26,7 +26,7 @@ from tests.deployment import (
     stages,
 )
 
-from clip_shared.acls import ACCESS
+from clip_shared.contracts.access import ACCESS
 
 SECONDS = {"s": 1, "m": 60}
 CONTAINERS = services()

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 import yaml
-from tests.deployment import OWN, ROOT, final_stage, stages
+from tests.support.deployment import OWN, ROOT, final_stage, stages
 
 BASE_IMAGE = re.compile(r"[a-z]+:\d+\.\d+\.\d+-[a-z-]+")
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.monitoring import ALERT_TESTS, DASHBOARDS, RULES, alerts, names_in, panels, rule_queries, rules
+from tests.support.monitoring import (
+    ALERT_TESTS,
+    DASHBOARDS,
+    RULES,
+    alerts,
+    names_in,
+    panels,
+    rule_queries,
+    rules,
+)
 
 SCREEN_ROWS = 27
 """A row of Grafana's grid is 38 pixels high: so many fit on a screen of 1080."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.deployment import ROOT
-from tests.pages import DOCS, blocks
+from tests.support.deployment import ROOT
+from tests.support.pages import DOCS, blocks
 
 RUNBOOKS = DOCS / "runbooks"
 PAGES = sorted(each for each in RUNBOOKS.glob("*.md") if each.name != "README.md")

@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from clip_shared.events import DailyTick, Event, ObjectReleased, ReleaseReason, clip_id_for
-from clip_shared.registry_api import DueClips, ExpirationResult, ExpiryNoticeResult
+from clip_shared.contracts.events import DailyTick, Event, ObjectReleased, ReleaseReason, clip_id_for
+from clip_shared.contracts.registry_api import DueClips, ExpirationResult, ExpiryNoticeResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_shared.bus import Rejected
+from clip_shared.bus.bus import Rejected
+from clip_shared.contracts.events import DailyTick, Event, EventData, ObjectReleased
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.events import DailyTick, Event, EventData, ObjectReleased
 from janitor import handlers, storage
 from janitor.domain import PurgeLimit, follow_up
 from janitor.handlers import Pace, subscribe

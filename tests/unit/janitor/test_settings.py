@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from clip_shared.topics import DAY_SECONDS, TOPICS
+from clip_shared.contracts.topics import DAY_SECONDS, TOPICS
 from janitor.settings import Settings, SweepSettings
 
 REQUIRED = {

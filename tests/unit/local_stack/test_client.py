@@ -9,8 +9,8 @@ import jwt
 import pytest
 from aiokafka import ConsumerRecord
 
-from clip_shared.envelope import to_record
-from clip_shared.events import ClipAvailable, ClipSkipped, Event, HighlightKind, SkipReason
+from clip_shared.bus.envelope import to_record
+from clip_shared.contracts.events import ClipAvailable, ClipSkipped, Event, HighlightKind, SkipReason
 from local_stack.client import Client, Outcome, read_env, read_outcome, write_env
 
 NOW = datetime.now(UTC)

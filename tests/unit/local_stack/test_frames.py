@@ -1,4 +1,4 @@
-from local_stack.frames import SIMILAR, SMALL, Frame, find, shown_at
+from local_stack.demo.frames import SIMILAR, SMALL, Frame, find, shown_at
 
 PIXELS = SMALL[0] * SMALL[1]
 

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from tests.deployment import services
+from tests.support.deployment import services
 
 import local_stack
-from local_stack.kafka_jars import KAFKA_VERSION
+from local_stack.servers.kafka_jars import KAFKA_VERSION
 
-LOCKED = (Path(local_stack.__file__).parent / "apache_kafka.sha256").read_text()
+LOCKED = (Path(local_stack.__file__).parent / "servers" / "apache_kafka.sha256").read_text()
 
 
 def test_the_broker_is_the_one_of_the_containers() -> None:

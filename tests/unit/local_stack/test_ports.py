@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from local_stack.ports import LOOPBACK, TWIN_OFFSET, NoFreePort, Ports, lacks_listener
+from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET, NoFreePort, Ports, lacks_listener
 
 
 def test_no_two_stacks_get_the_same_port() -> None:
@@ -40,7 +40,7 @@ def test_the_twin_is_held_too() -> None:
 
 
 def test_says_so_when_no_port_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local_stack.ports.ATTEMPTS", 0)
+    monkeypatch.setattr("local_stack.processes.ports.ATTEMPTS", 0)
     with Ports() as ports, pytest.raises(NoFreePort, match="kafka"):
         ports.claim("kafka")
 

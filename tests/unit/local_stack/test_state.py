@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.site import Site
-from local_stack.state import MARKER, State, read_json, write_private
+from local_stack.processes.state import MARKER, State, read_json, write_private
+from local_stack.processes.workspace import Site
 
 
 def test_a_child_inherits_no_setting_and_no_proxy_of_the_user(

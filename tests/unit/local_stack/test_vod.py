@@ -1,6 +1,6 @@
 import pytest
 
-from local_stack.vod import COLUMNS, ROWS, _draw, read_frame_number
+from local_stack.demo.vod import COLUMNS, ROWS, _draw, read_frame_number
 
 
 def grey(frame: bytes) -> bytes:

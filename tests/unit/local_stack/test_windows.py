@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_stack.windows import SHORTEST_SECONDS, BadWindow, Window, choose_windows, retention_seconds
+from local_stack.demo.windows import SHORTEST_SECONDS, BadWindow, Window, choose_windows, retention_seconds
 
 
 def test_what_is_asked_for_is_cut() -> None:

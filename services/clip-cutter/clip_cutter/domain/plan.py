@@ -15,7 +15,7 @@ from statistics import median
 from clip_cutter.containers.model import Excerpt, Format, Kind, Sample, Track
 from clip_cutter.domain.media import MAX_PIXELS
 from clip_cutter.domain.policy import Window, clock, no_video, too_short, unreadable
-from clip_shared.events import CutMode, TrackFate
+from clip_shared.contracts.events import CutMode, TrackFate
 
 MP4_VIDEO = frozenset({"h264", "hevc", "av1", "vp9"})
 

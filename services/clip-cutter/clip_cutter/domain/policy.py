@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from clip_shared.events import SkipReason
+from clip_shared.contracts.events import SkipReason
 
 LATEST_SECONDS = 35_999_999
 MEBIBYTE = 1024 * 1024

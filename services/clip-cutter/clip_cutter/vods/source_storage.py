@@ -19,9 +19,9 @@ from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped, unreadable
 from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, Input
 from clip_cutter.settings import SourceProfile
+from clip_shared.contracts.events import SkipReason, SourceObject
 from clip_shared.errors import ClipsError, PermanentError, TransientError
-from clip_shared.events import SkipReason, SourceObject
-from clip_shared.refusals import OnRefused, uncounted
+from clip_shared.refused_connections import OnRefused, uncounted
 from clip_shared.storage import s3_client
 
 if TYPE_CHECKING:

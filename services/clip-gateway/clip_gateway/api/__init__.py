@@ -6,8 +6,8 @@ from fastapi import FastAPI
 
 from clip_gateway.api import account, actions, clips, docs, refusals
 from clip_gateway.parts import Parts
-from clip_shared.openapi import errors
-from clip_shared.service import create_api
+from clip_shared.http.api import create_api
+from clip_shared.http.openapi import errors
 
 
 def create(parts: Parts) -> FastAPI:

@@ -11,7 +11,7 @@ from clip_gateway.api.private import private_router
 from clip_gateway.auth import Caller
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.parts import Parts
-from clip_shared.openapi import errors
+from clip_shared.http.openapi import errors
 
 _VOD_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 

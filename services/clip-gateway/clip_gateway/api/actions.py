@@ -13,8 +13,7 @@ from clip_gateway.auth import Caller
 from clip_gateway.domain import owned
 from clip_gateway.parts import Parts
 from clip_gateway.views import ClipView
-from clip_shared.openapi import errors
-from clip_shared.registry_api import (
+from clip_shared.contracts.registry_api import (
     Actor,
     BatchOutcome,
     BatchRequest,
@@ -22,6 +21,7 @@ from clip_shared.registry_api import (
     PublishRequest,
     RenameRequest,
 )
+from clip_shared.http.openapi import errors
 
 log = structlog.get_logger()
 

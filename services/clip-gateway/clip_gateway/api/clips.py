@@ -14,8 +14,8 @@ from clip_gateway.auth import Caller
 from clip_gateway.domain import View, owned, present, split_owned, watchable
 from clip_gateway.parts import Parts
 from clip_gateway.views import ClipView
-from clip_shared.head import is_head
-from clip_shared.openapi import Responses, errors
+from clip_shared.http.head import is_head
+from clip_shared.http.openapi import Responses, errors
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from clip_gateway.api.examples import EXAMPLES
-from clip_shared.openapi import document
+from clip_shared.http.openapi import document
 
 TITLE = "Clips"
 ABOUT = """\

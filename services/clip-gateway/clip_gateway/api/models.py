@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 from clip_gateway.domain import ClipQuery, owned_or_none
 from clip_gateway.site import Site
 from clip_gateway.views import ClipView
-from clip_shared.events import HighlightKind, Identifier, SkipReason, Time, Title
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import HighlightKind, Identifier, SkipReason, Time, Title
+from clip_shared.contracts.registry_api import (
     MAX_BATCH,
     AccountUsage,
     BatchOutcome,

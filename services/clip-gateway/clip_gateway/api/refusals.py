@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.metrics import Metrics
-from clip_shared.problems import Problem, ProblemResponse, respond
+from clip_shared.http.problems import Problem, ProblemResponse, respond
 
 log = structlog.get_logger()
 

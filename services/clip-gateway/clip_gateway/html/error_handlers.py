@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from clip_gateway.domain import Refused
 from clip_shared.errors import TransientError
-from clip_shared.problems import allowed_methods
+from clip_shared.http.problems import allowed_methods
 
 RETRY_AFTER_SECONDS = 5
 

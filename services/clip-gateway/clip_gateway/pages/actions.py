@@ -26,9 +26,8 @@ from clip_gateway.pages.returning import Done
 from clip_gateway.pages.usage import UsageBar
 from clip_gateway.parts import Parts
 from clip_gateway.site import FIRST_PAGE, own_path
-from clip_shared.errors import TransientError
-from clip_shared.events import Title
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import Title
+from clip_shared.contracts.registry_api import (
     MAX_BATCH,
     Actor,
     BatchOutcome,
@@ -38,6 +37,7 @@ from clip_shared.registry_api import (
     PublishRequest,
     RenameRequest,
 )
+from clip_shared.errors import TransientError
 
 log = structlog.get_logger()
 

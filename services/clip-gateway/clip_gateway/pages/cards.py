@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from clip_gateway.domain import Refused, View, present
 from clip_gateway.parts import Parts
 from clip_gateway.views import ClipView
-from clip_shared.registry_api import ClipRecord
+from clip_shared.contracts.registry_api import ClipRecord
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from clip_gateway.domain import ClipQuery
-from clip_shared.events import HighlightKind
-from clip_shared.registry_api import ClipOrder, ClipStatus
+from clip_shared.contracts.events import HighlightKind
+from clip_shared.contracts.registry_api import ClipOrder, ClipStatus
 
 PAGE_SIZE = 24  # full rows of two, three and four
 LONGEST_TITLE = 200

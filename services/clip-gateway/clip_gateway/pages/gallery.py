@@ -20,8 +20,8 @@ from clip_gateway.pages.returning import Done
 from clip_gateway.pages.usage import UsageBar
 from clip_gateway.parts import Parts
 from clip_gateway.registry_client import Registry
-from clip_shared.events import SkipReason
-from clip_shared.registry_api import (
+from clip_shared.contracts.events import SkipReason
+from clip_shared.contracts.registry_api import (
     MAX_BATCH,
     AccountUsage,
     ClipAction,

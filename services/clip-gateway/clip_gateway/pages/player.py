@@ -12,7 +12,7 @@ from clip_gateway.html.rendering import Renderer
 from clip_gateway.pages.returning import Done
 from clip_gateway.parts import Parts
 from clip_gateway.views import ClipView
-from clip_shared.registry_api import ClipAction, ClipStatus
+from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 # What a clip is after an action: a page that is loaded again later must not say what no longer holds.
 _RESULTS = {

@@ -9,7 +9,7 @@ from typing import Self
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-from clip_shared.registry_api import MAX_BATCH, ClipAction
+from clip_shared.contracts.registry_api import MAX_BATCH, ClipAction
 
 _OURS = {"done", "count", "failed", "clip"}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from clip_gateway.domain import days_left, is_expired
-from clip_shared.registry_api import AccountUsage, ClipStatus, StatusUsage
+from clip_shared.contracts.registry_api import AccountUsage, ClipStatus, StatusUsage
 
 _ORDER = (ClipStatus.PUBLISHED, ClipStatus.KEPT, ClipStatus.AVAILABLE)
 _NONE = StatusUsage(clips=0, bytes=0)

@@ -13,8 +13,8 @@ from clip_gateway.parts import Parts
 from clip_gateway.public.answers import NOINDEX, indexing
 from clip_gateway.public.model import publication_of
 from clip_gateway.public.visits import Visits
-from clip_shared.head import is_head
-from clip_shared.registry_api import ClipRecord
+from clip_shared.contracts.registry_api import ClipRecord
+from clip_shared.http.head import is_head
 
 # What was handed out before a clip is unpublished works this much longer.
 LONGEST_SECONDS = 60.0

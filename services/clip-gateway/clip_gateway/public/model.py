@@ -11,7 +11,7 @@ from typing import Self
 
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.site import Site
-from clip_shared.registry_api import ClipRecord, ClipStatus, FeedPage, Publication
+from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, FeedPage, Publication
 
 VIDEO_TYPE = "video/mp4"
 # Chat clients show no preview of a larger video, or a broken one.

@@ -13,7 +13,7 @@ from clip_gateway.public.answers import NOINDEX, cached, framing, indexing
 from clip_gateway.public.model import PublicClip
 from clip_gateway.public.oembed import FRAME, discovery_url
 from clip_gateway.public.visits import Visits
-from clip_shared.registry_api import ClipRecord
+from clip_shared.contracts.registry_api import ClipRecord
 
 HTML = "text/html"
 

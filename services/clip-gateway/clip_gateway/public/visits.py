@@ -8,7 +8,7 @@ from fastapi import Request
 from clip_gateway.domain import Refusal, Refused
 from clip_gateway.parts import Parts
 from clip_gateway.public.model import publication_of
-from clip_shared.registry_api import ClipRecord
+from clip_shared.contracts.registry_api import ClipRecord
 
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 

@@ -19,8 +19,8 @@ from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
 from clip_gateway.site import Site
-from clip_shared.registry_api import ClipRecord
-from local_stack.servers import Addresses
+from clip_shared.contracts.registry_api import ClipRecord
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.media import ffmpeg, h264, record
 from tests.integration.clip_gateway.conftest import serving
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip

@@ -11,12 +11,12 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
+from clip_shared.contracts.events import HighlightKind, SkipReason
+from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.errors import TransientError
-from clip_shared.events import HighlightKind, SkipReason
-from clip_shared.registry_api import ClipStatus, SkippedHighlight
-from local_stack.servers import Addresses
-from tests.browser import running_browser
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.pages.stage import Media, Stage, make_media, staged
+from tests.support.browser import running_browser
 from tests.unit.clip_gateway.fakes import DAY, NOON
 
 if TYPE_CHECKING:

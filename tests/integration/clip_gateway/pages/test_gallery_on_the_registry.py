@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from clip_gateway.app import build
-from clip_shared.registry_api import ClipStatus
+from clip_shared.contracts.registry_api import ClipStatus
 from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings
 from tests.unit.clip_gateway.tokens import hs256
 

@@ -19,12 +19,12 @@ from clip_gateway.parts import Parts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
 from clip_gateway.site import Site
-from clip_shared.registry_api import ClipRecord
+from clip_shared.contracts.registry_api import ClipRecord
 from clip_shared.storage import s3_client
-from local_stack.servers import Addresses
-from tests.browser import running_browser
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.media import ffmpeg
 from tests.integration.clip_gateway.conftest import serving
+from tests.support.browser import running_browser
 from tests.unit.clip_gateway.fakes import FakeRegistry
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
 

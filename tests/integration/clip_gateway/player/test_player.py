@@ -7,8 +7,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, Request, expect
 
+from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from tests.integration.clip_gateway.player.conftest import (
     COOKIE,
     FRAMES_PER_SECOND,

@@ -9,8 +9,8 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Frame, Page, expect
 
 from clip_gateway.public import media as public_media
+from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord
 from clip_shared.errors import TransientError
-from clip_shared.registry_api import Actor, ClipAction, ClipRecord
 from tests.integration.clip_gateway.public.conftest import SECONDS, TITLE, Media, World
 from tests.unit.clip_gateway.fakes import FakeRegistry
 

@@ -10,8 +10,8 @@ import pytest
 from clip_gateway import edge
 from clip_gateway.registry_client import Registry
 from clip_gateway.site import Site
-from clip_shared.registry_api import Actor, ClipAction, PublishRequest
-from local_stack.servers import Addresses
+from clip_shared.contracts.registry_api import Actor, ClipAction, PublishRequest
+from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import RealWorld
 from tests.integration.clip_gateway.public.conftest import parts_of
 

@@ -1,0 +1,1 @@
+"""Kafka: consuming and publishing events, delivery, and the tools for operators."""

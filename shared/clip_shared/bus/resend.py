@@ -1,0 +1,38 @@
+"""Send a record once more, from a command."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+from clip_shared.bus.clients import producer
+from clip_shared.bus.envelope import copied_headers
+from clip_shared.bus.settings import KafkaSettings
+
+
+@asynccontextmanager
+async def sender(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A connected producer. Raises aiokafka's own errors."""
+    connected = producer(settings, client_id="clip-shared")
+    try:
+        await connected.start()
+        yield connected
+    finally:
+        await connected.stop()
+
+
+async def send_copy(through: AIOKafkaProducer, record: ConsumerRecord) -> None:
+    """Send a copy of a record to the topic and, if that exists, the partition where it stood.
+
+    It has the identity and the time of the original, see :func:`clip_shared.bus.envelope.copied_headers`. Its
+    own timestamp is the present: with the old one, its topic's retention could remove it before anybody reads
+    it. Returns once the bus has confirmed it.
+    """
+    partitions = await through.partitions_for(record.topic)
+    await through.send_and_wait(
+        record.topic,
+        key=record.key,
+        value=record.value,
+        headers=copied_headers(record),
+        partition=record.partition if record.partition in partitions else None,
+    )

@@ -1,0 +1,31 @@
+"""Who reads and writes which topics."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Access:
+    """The topics that a user reads and writes."""
+
+    user: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+ACCESS = (
+    Access("platform", reads=("clip-lifecycle",), writes=("highlight-detected",)),
+    # What has to be re-encoded, it sends to itself: see docs/decisions/0031.
+    Access(
+        "clip-cutter",
+        reads=("highlight-detected", "highlight-encodings"),
+        writes=("highlight-encodings", "clip-created", "clip-skipped"),
+    ),
+    Access(
+        "clip-registry",
+        reads=("clip-created", "clip-skipped"),
+        writes=("clip-lifecycle", "clip-objects-released"),
+    ),
+    # A tick that runs out of time sends the next one.
+    Access("janitor", reads=("daily-tick", "clip-objects-released"), writes=("daily-tick",)),
+    Access("scheduler", writes=("daily-tick",)),
+)

@@ -1,0 +1,1 @@
+"""What tests share: browsers, containers, documents, servers that are not ours."""

@@ -1,0 +1,180 @@
+"""docker-compose.yml and the Dockerfile, read the way their tools read them, and the services' settings."""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
+
+OWN = ("clip-cutter", "clip-registry", "clip-gateway", "janitor")
+JOBS = ("topics", "migrate", "buckets")
+# Without these nothing starts. They are whatever the environment says: none has a default.
+SECRETS = {
+    "REGISTRY_GATEWAY_TOKEN",
+    "REGISTRY_JANITOR_TOKEN",
+    "POSTGRES_PASSWORD",
+    "KAFKA_ADMIN_PASSWORD",
+    "KAFKA_PLATFORM_PASSWORD",
+    "KAFKA_CUTTER_PASSWORD",
+    "KAFKA_REGISTRY_PASSWORD",
+    "KAFKA_JANITOR_PASSWORD",
+    "KAFKA_SCHEDULER_PASSWORD",
+    "FREE_STORAGE_ADMIN_SECRET_KEY",
+    "FREE_STORAGE_CUTTER_SECRET_KEY",
+    "FREE_STORAGE_GATEWAY_SECRET_KEY",
+    "FREE_STORAGE_JANITOR_SECRET_KEY",
+    "SOURCE_STORAGE_SECRET_KEY",
+    "JWT_SECRET",
+}
+ENVIRONMENT = {name: f"{name.lower()}-{'0' * 32}" for name in SECRETS} | {
+    "JWT_ISSUER": "https://sign-in.example.com",
+    "JWT_AUDIENCE": "clips",
+}
+
+# The Compose specification's interpolation, as far as the file uses it: $$, $NAME, ${NAME}, ${NAME:-default},
+# ${NAME:?message}, ${NAME?message}; a default may hold another $NAME.
+REFERENCE = re.compile(r"\$(?:(\$)|([A-Z0-9_]+)|\{([A-Z0-9_]+)(?:(:?[?-])([^}]*))?\})")
+
+
+class MissingVariable(Exception):
+    """What ``docker compose`` refuses to start without."""
+
+
+def raw_compose() -> dict[str, Any]:
+    """The file with its references unresolved."""
+    document: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return document
+
+
+def compose(environment: Mapping[str, str] = ENVIRONMENT) -> dict[str, Any]:
+    """The file as ``docker compose`` sees it in an environment.
+
+    Raises:
+        MissingVariable: a variable that must be set is not.
+    """
+    document: dict[str, Any] = _walk(raw_compose(), lambda text: interpolate(text, environment))
+    return document
+
+
+def services(environment: Mapping[str, str] = ENVIRONMENT) -> dict[str, dict[str, Any]]:
+    """Every container of the file, by name."""
+    found: dict[str, dict[str, Any]] = compose(environment)["services"]
+    return found
+
+
+def interpolate(text: str, environment: Mapping[str, str]) -> str:
+    """Resolve a value's references."""
+
+    def value(match: re.Match[str]) -> str:
+        escaped, bare, name, operator, argument = match.groups()
+        if escaped:
+            return "$"
+        found = environment.get(bare or name)
+        if operator in {":-", ":?"}:
+            found = found or None
+        if found is None and operator in {"?", ":?"}:
+            raise MissingVariable(name)
+        return found if found is not None else interpolate(argument or "", environment)
+
+    return REFERENCE.sub(value, text)
+
+
+def references() -> dict[str, set[str]]:
+    """Every variable of the file with the operators that follow it ("" for none)."""
+    found: dict[str, set[str]] = {}
+    for match in REFERENCE.finditer(COMPOSE.read_text()):
+        _, bare, name, operator, argument = match.groups()
+        if bare or name:
+            found.setdefault(bare or name, set()).add(operator or "")
+        for inner in REFERENCE.finditer(argument or ""):
+            found.setdefault(inner[2] or inner[3], set()).add("")
+    return found
+
+
+def settings_of(service: str) -> type[BaseSettings]:
+    """The settings of a service."""
+    found: type[BaseSettings] = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
+    return found
+
+
+def names_of(settings: type[BaseSettings]) -> set[str]:
+    """The environment variables that a settings class reads."""
+    names: set[str] = set()
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        names |= {str(each) for each in alias.choices} if isinstance(alias, AliasChoices) else {name}
+    return {name.upper() for name in names}
+
+
+def _walk(node: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _walk(value, change) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_walk(value, change) for value in node]
+    return change(node) if isinstance(node, str) else node
+
+
+def environment_of(service: dict[str, Any]) -> dict[str, str]:
+    """The environment that a container gets."""
+    return {name: str(value) for name, value in service.get("environment", {}).items()}
+
+
+def command_of(service: dict[str, Any]) -> list[str]:
+    """What a container of our own runs: its entrypoint, or its image's, and its command."""
+    if "entrypoint" in service:
+        return [*service["entrypoint"], *service.get("command", [])]
+    stage = stages()[service["build"]["args"]["SERVICE"]]
+    command = service.get("command") or yaml.safe_load(final_stage().only("CMD"))
+    return [*yaml.safe_load(stage.only("ENTRYPOINT")), *command]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the Dockerfile: what it starts from, its name, its instructions."""
+
+    base: str
+    name: str
+    instructions: list[tuple[str, str]]
+
+    def all(self, instruction: str) -> list[str]:
+        """The arguments of every such instruction."""
+        return [value for keyword, value in self.instructions if keyword == instruction]
+
+    def only(self, instruction: str) -> str:
+        """The arguments of the one such instruction."""
+        (value,) = self.all(instruction)
+        return value
+
+
+def stages() -> dict[str, Stage]:
+    """The Dockerfile's stages by name; the last, which has none, under the empty name."""
+    found: dict[str, Stage] = {}
+    stage: Stage | None = None
+    for keyword, value in _instructions():
+        if keyword == "FROM":
+            base, _, name = value.partition(" AS ")
+            stage = found[name] = Stage(base, name, [])
+        elif stage is not None:
+            stage.instructions.append((keyword, value))
+    return found
+
+
+def final_stage() -> Stage:
+    """The stage that becomes the image."""
+    return stages()[""]
+
+
+def _instructions() -> Iterator[tuple[str, str]]:
+    lines = (line for line in DOCKERFILE.read_text().splitlines() if line and not line.startswith("#"))
+    for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+        keyword, _, value = line.partition(" ")
+        yield keyword, value

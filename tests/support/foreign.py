@@ -1,0 +1,121 @@
+"""Producers that nobody here wrote, records that no library of ours makes, and a broker that refuses some."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
+from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public by its documentation
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
+
+from clip_shared.bus.envelope import Record
+
+ANSWER_SECONDS = 20.0
+LARGEST = "max.message.bytes"
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Librdkafka:
+    """librdkafka's producer. Its methods block."""
+
+    def __init__(self, bootstrap_servers: str, **options: str | int) -> None:
+        """``options`` as librdkafka names them, with ``_`` in place of ``.``."""
+        named = {name.replace("_", "."): value for name, value in options.items()}
+        # Quiet about brokers that are down, as they are meant to be in some tests.
+        self.raw = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0, **named})
+
+    def send(self, record: Record, *, partition: int = -1, value: bytes | None = None) -> None:
+        """Hand a record over, with another value where one is given."""
+        self.raw.produce(
+            record.topic,
+            key=record.key,
+            value=record.value if value is None else value,
+            headers=cast("Any", list(record.headers)),
+            partition=partition,
+        )
+
+    def flush(self) -> None:
+        """Wait until the broker has everything."""
+        assert self.raw.flush(ANSWER_SECONDS) == 0
+
+    def deliver(
+        self, topic: str, value: bytes, *, key: bytes | None, headers: Headers, partition: int = -1
+    ) -> tuple[int, int]:
+        """Send a record, and wait for the broker.
+
+        Returns:
+            its partition and offset.
+
+        Raises:
+            KafkaException: the broker did not confirm it.
+        """
+        ends: list[tuple[Any, Message]] = []
+        self.raw.produce(
+            topic,
+            key=key,
+            value=value,
+            headers=cast("Any", list(headers)),
+            partition=partition,
+            on_delivery=lambda error, message: ends.append((error, message)),
+        )
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not ends and time.monotonic() < deadline:
+            self.raw.poll(0.1)
+        if not ends or ends[0][0] is not None:
+            raise KafkaException(ends[0][0] if ends else None)
+        message = ends[0][1]
+        return cast("int", message.partition()), cast("int", message.offset())
+
+
+BAD_NAME = "BADNAME"  # in place of a header's name: it becomes one that is not UTF-8
+
+
+async def send_crafted(
+    producer: AIOKafkaProducer,
+    topic: str,
+    records: Sequence[tuple[bytes | None, bytes, Headers]],
+    *,
+    partition: int = 0,
+    timestamp: int | None = None,
+) -> int:
+    """Send records (key, value, headers) as one batch that no client library makes.
+
+    A header with the name :data:`BAD_NAME` gets one that is not UTF-8. ``timestamp``: of all of them, in
+    milliseconds; any number.
+
+    Returns:
+        the offset of the first.
+
+    Raises:
+        KafkaError: the broker did not confirm it.
+    """
+    batch = producer.create_batch()
+    for key, value, headers in records:
+        appended = batch.append(key=key, value=value, timestamp=timestamp, headers=list(headers))
+        assert appended is not None, "the batch is full"
+    batch.close()
+    data = bytearray(batch._build())
+    data[:] = data.replace(BAD_NAME.encode(), b"BAD\xff\xfe\xfd\xfc")
+    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+    batch._buffer = data
+    sent = await (await producer.send_batch(batch, topic, partition=partition))
+    return cast("int", sent.offset)
+
+
+def limit_records(bootstrap_servers: str, topic: str, size: int) -> int:
+    """Have the broker refuse larger records of a topic, in bytes; the limit that it had is returned."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    kind = ConfigResource.Type.TOPIC
+    (found,) = admin.describe_configs([ConfigResource(kind, topic)]).values()
+    before = int(found.result(ANSWER_SECONDS)[LARGEST].value)
+    change = ConfigEntry(LARGEST, str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(kind, topic, incremental_configs=[change])
+    (done,) = admin.incremental_alter_configs([resource]).values()
+    done.result(ANSWER_SECONDS)
+    return before

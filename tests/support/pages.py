@@ -1,0 +1,21 @@
+"""The commands that pages of docs/ show, for tests that run them."""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+_BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: Path) -> list[str]:
+    """Every block of shell commands on a page."""
+    return _BLOCK.findall(page.read_text())
+
+
+def named_block(page: Path, name: str) -> str:
+    """The block of shell commands that follows ``<!-- run: name -->`` on a page."""
+    _, mark, rest = page.read_text().partition(f"<!-- run: {name} -->")
+    found = _BLOCK.search(rest)
+    if not mark or found is None:
+        raise LookupError(f"{page.name} has no commands named {name}")
+    return found.group(1)

@@ -1,0 +1,176 @@
+"""What a person or a program does with a running stack: sign in, send a recording, publish, and wait."""
+
+import hashlib
+import shlex
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import jwt
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from botocore.exceptions import ClientError
+
+from clip_shared.bus.envelope import from_record, to_record
+from clip_shared.contracts.events import (
+    ClipAvailable,
+    ClipCreated,
+    ClipSkipped,
+    EncodingRequested,
+    Event,
+    HighlightDetected,
+    SourceObject,
+)
+from clip_shared.errors import InvalidEvent
+from clip_shared.storage import s3_client
+from local_stack.stack import SOURCE_BUCKET, SOURCE_PROFILE
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SOURCE = "local-stack"
+# Wherever a highlight can get stuck on its way to a clip.
+_DEAD_LETTERS = (
+    f"{HighlightDetected.TOPIC}.dlq",
+    f"{EncodingRequested.TOPIC}.dlq",
+    f"{ClipCreated.TOPIC}.dlq",
+    f"{ClipSkipped.TOPIC}.dlq",
+)
+_OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, *_DEAD_LETTERS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a highlight: a clip, or (``reason``) why not."""
+
+    stream_highlight_id: str
+    reason: str | None = None
+
+
+class Client:
+    """A stack's client.
+
+    ``environment`` is that of the stack: :attr:`local_stack.stack.LocalStack.environment`, or ``stack.env``.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+
+    @classmethod
+    def of_file(cls, env_file: Path) -> "Client":
+        """The client of the stack that wrote this ``stack.env``."""
+        return cls(read_env(env_file.read_text()))
+
+    def token(self, account_id: str, *, lifetime: timedelta = timedelta(days=1)) -> str:
+        """A sign-in token for an account."""
+        claims = {
+            "sub": account_id,
+            "iss": self.environment["JWT_ISSUER"],
+            "aud": self.environment["JWT_AUDIENCE"],
+            "exp": datetime.now(UTC) + lifetime,
+        }
+        return jwt.encode(claims, self.environment["JWT_SECRET"], algorithm=self.environment["JWT_ALGORITHM"])
+
+    def gateway(self, account_id: str | None = None) -> httpx.Client:
+        """An HTTP client of the gateway, signed in as an account (None: a guest). It follows no redirect."""
+        headers = {"Authorization": f"Bearer {self.token(account_id)}"} if account_id else {}
+        return httpx.Client(
+            base_url=self.environment["GATEWAY_URL"], headers=headers, timeout=30, trust_env=False
+        )
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """An S3 client with the stack's keys, good for both buckets."""
+        return s3_client(
+            endpoint=self.environment["FREE_STORAGE_ENDPOINT"],
+            region=self.environment["FREE_STORAGE_REGION"],
+            access_key=self.environment["FREE_STORAGE_ACCESS_KEY"],
+            secret_key=self.environment["FREE_STORAGE_SECRET_KEY"],
+        )
+
+    def upload(self, recording: Path) -> SourceObject:
+        """Put a recording into the source bucket, unless this very file is there already."""
+        facts = recording.stat()
+        identity = f"{recording.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
+        key = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}/{recording.name}"
+        if self.stored_bytes(SOURCE_BUCKET, key) != facts.st_size:
+            self.s3.upload_file(str(recording), SOURCE_BUCKET, key)
+        return SourceObject(profile=SOURCE_PROFILE, bucket=SOURCE_BUCKET, key=key)
+
+    def stored_bytes(self, bucket: str, key: str) -> int | None:
+        """The size of an object; None where there is none."""
+        try:
+            return self.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    async def publish(self, *events: Event[Any]) -> None:
+        """Send events to their topics; returns when the broker has acknowledged all of them."""
+        async with AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all") as producer:
+            for event in events:
+                record = to_record(event)
+                await producer.send_and_wait(
+                    record.topic, value=record.value, key=record.key, headers=record.headers
+                )
+
+    @asynccontextmanager
+    async def outcomes(self) -> AsyncIterator[AsyncIterator[Outcome]]:
+        """What becomes of highlights that are published from now on, in any order."""
+        consumer = AIOKafkaConsumer(*_OUTCOME_TOPICS, bootstrap_servers=self._brokers)
+        async with consumer:
+            await consumer.seek_to_end()
+            # Asked for, because seeking alone takes place with the first fetch.
+            for partition in consumer.assignment():
+                await consumer.position(partition)
+            yield _read_outcomes(consumer)
+
+    @property
+    def _brokers(self) -> str:
+        return self.environment["KAFKA_BOOTSTRAP_SERVERS"]
+
+
+def new_id() -> str:
+    """An id that nothing else has."""
+    return uuid.uuid4().hex
+
+
+def read_env(text: str) -> dict[str, str]:
+    """The variables of a ``stack.env``."""
+    return dict(part.split("=", 1) for line in text.splitlines() for part in shlex.split(line, comments=True))
+
+
+def write_env(environment: Mapping[str, str]) -> str:
+    """A ``stack.env``: what a shell can source, and :func:`read_env` reads back."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[Outcome]:
+    async for record in consumer:
+        outcome = read_outcome(record)
+        if outcome is not None:
+            yield outcome
+
+
+def read_outcome(record: ConsumerRecord) -> Outcome | None:
+    """What a record says about a highlight; None: nothing."""
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    if record.topic in _DEAD_LETTERS:
+        return Outcome((record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused"))
+    try:
+        if headers.get("ce_type") == ClipAvailable.TYPE:
+            available = from_record(ClipAvailable, record)
+            return Outcome(available.data.stream_highlight_id)
+        if record.topic == ClipSkipped.TOPIC:
+            skipped = from_record(ClipSkipped, record)
+            return Outcome(skipped.data.stream_highlight_id, skipped.data.message)
+    except InvalidEvent:
+        # Not for us to judge: somebody sent it by hand.
+        return None
+    return None

@@ -1,0 +1,1 @@
+"""The demo: a VOD, highlights in it, and a check of the clips."""

@@ -1,0 +1,160 @@
+"""A few clips for a streamer, so that there is something to look at: generated VODs, and highlights of them.
+
+The pictures are plain colours that flow, because nothing else can be made without a file or a font.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clip_shared.contracts.events import Event, HighlightDetected, HighlightKind, SourceObject
+from local_stack.client import SOURCE, Client, Outcome, new_id
+from local_stack.processes.ffmpeg import find_tools, run_tool
+
+SCENE_SECONDS = 12
+_CUT_SECONDS = 600
+# Drawn small and scaled up, which takes a tenth of the time and looks the same.
+_DRAWN, _SIZE, _FRAMES_PER_SECOND = "320x180", "1280x720", 25
+# What a scene looks like: the shape of its colours, and the colours.
+_SCENES = {
+    "vod-monday": [
+        ("spiral", "0x0b1d3a", "0x2f7fd1", "0x9ad7ff"),
+        ("radial", "0x2b0f1f", "0xc2394d", "0xffb26b"),
+        ("linear", "0x0c2a1e", "0x2f9e68", "0xd3f3c0"),
+        ("circular", "0x1d1238", "0x6b4bd6", "0xf0b4ff"),
+    ],
+    "vod-thursday": [
+        ("linear", "0x3a2308", "0xe08a1e", "0xffe6a8"),
+        ("spiral", "0x0f2430", "0x1aa3a8", "0xe3fff4"),
+        ("radial", "0x1b1b2f", "0x4f5d95", "0xf5c6aa"),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A highlight to be: where in its VOD, and what the detector says of it."""
+
+    start: float
+    end: float
+    title: str
+    score: float
+    kind: HighlightKind = HighlightKind.REFINED
+    clipable: bool = True
+
+
+MOMENTS = {
+    "vod-monday": [
+        Moment(1.5, 11, "Clutch 1v4 in the last round", 0.96),
+        Moment(13, 22.5, "The boss falls at the ninth attempt", 0.91),
+        Moment(25, 31, "A jump that nobody in chat believed", 0.74, HighlightKind.HEURISTIC),
+        Moment(37, 47.5, "Chat chooses the ending", 0.58, HighlightKind.HEURISTIC),
+        Moment(26, 26.4, "Blink and you miss it", 0.31, HighlightKind.HEURISTIC),
+        Moment(600, 620, "After the credits", 0.42),
+    ],
+    "vod-thursday": [
+        Moment(2, 9, "First win of the season", 0.88),
+        Moment(13.25, 23, "Grandmother joins the stream", 0.99),
+        Moment(25, 35.5, "Speedrun: a second faster than ever", 0.83),
+        Moment(14, 18, "The song that we may not show", 0.66, clipable=False),
+    ],
+}
+"""By VOD. Three of them become no clip: too short, outside the VOD, not to be clipped."""
+
+
+def generate_scenes(path: Path, vod: str) -> None:
+    """Write the VOD with this name: H.264 and AAC in MP4, a scene after the other, each with its own tone.
+
+    Raises:
+        ToolFailed: ffmpeg could not make it.
+    """
+    scenes = _SCENES[vod]
+    inputs = [option for number, scene in enumerate(scenes) for option in _inputs(number, *scene)]
+    streams = "".join(f"[{2 * number}:v][{2 * number + 1}:a]" for number in range(len(scenes)))
+    run_tool(
+        find_tools().ffmpeg,
+        [
+            *("-hide_banner", "-loglevel", "error", "-y", *inputs),
+            *(
+                "-filter_complex",
+                f"{streams}concat=n={len(scenes)}:v=1:a=1[v][a]",
+                "-map",
+                "[v]",
+                "-map",
+                "[a]",
+            ),
+            *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"),
+            *(
+                "-g",
+                str(2 * _FRAMES_PER_SECOND),
+                "-c:a",
+                "aac",
+                "-b:a",
+                "96k",
+                "-movflags",
+                "+faststart",
+                path,
+            ),
+        ],
+    )
+
+
+def _inputs(number: int, shape: str, *colours: str) -> Iterator[str]:
+    named = ":".join(f"c{index}={colour}" for index, colour in enumerate(colours))
+    look = f"type={shape}:nb_colors={len(colours)}:{named}:speed=0.02:seed={number + 1}"
+    lasts = f"duration={SCENE_SECONDS}"
+    yield from ("-f", "lavfi", "-i", f"gradients=size={_DRAWN}:rate={_FRAMES_PER_SECOND}:{lasts}:{look}")
+    tone = f"sine=frequency={220 + 60 * number}:sample_rate=48000:{lasts},volume=0.1"
+    yield from ("-f", "lavfi", "-i", tone)
+
+
+def fill(client: Client, account: str, folder: Path) -> dict[str, Outcome]:
+    """Make the VODs in a folder, publish their highlights as an account's, and wait for what becomes of them.
+
+    Returns:
+        the outcome of each highlight, by its title.
+
+    Raises:
+        ToolFailed: ffmpeg could not make a VOD.
+        TimeoutError: the services did not answer within ten minutes.
+    """
+    events = [event for vod in MOMENTS for event in _highlights(client, account, folder, vod)]
+    return asyncio.run(_follow(client, events))
+
+
+def _highlights(client: Client, account: str, folder: Path, vod: str) -> Iterator[Event[HighlightDetected]]:
+    file = folder / f"{vod}.mp4"
+    if not file.exists():
+        generate_scenes(file, vod)
+    source = client.upload(file)
+    for rank, moment in enumerate(sorted(MOMENTS[vod], key=lambda each: -each.score), start=1):
+        yield Event.new(_highlight(account, vod, source, moment, rank), source=SOURCE)
+
+
+def _highlight(account: str, vod: str, source: SourceObject, moment: Moment, rank: int) -> HighlightDetected:
+    return HighlightDetected(
+        stream_highlight_id=new_id(),
+        twitch_account_id=account,
+        source_vod_id=vod,
+        source=source,
+        start_seconds=moment.start,
+        end_seconds=moment.end,
+        kind=moment.kind,
+        title=moment.title,
+        score=moment.score,
+        rank=rank,
+        is_clipable=moment.clipable,
+    )
+
+
+async def _follow(client: Client, events: list[Event[HighlightDetected]]) -> dict[str, Outcome]:
+    titles = {event.data.stream_highlight_id: event.data.title for event in events}
+    found: dict[str, Outcome] = {}
+    async with client.outcomes() as outcomes, asyncio.timeout(_CUT_SECONDS):
+        await client.publish(*events)
+        while len(found) < len(titles):
+            outcome = await anext(outcomes)
+            if outcome.stream_highlight_id in titles:
+                found[titles[outcome.stream_highlight_id]] = outcome
+    return found

@@ -1,0 +1,1 @@
+"""Child processes, their ports, their files, and how they end."""

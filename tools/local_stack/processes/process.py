@@ -1,0 +1,268 @@
+"""Child processes that never outlive this one.
+
+A child runs in a session of its own (so that a signal reaches all of it, and Ctrl-C in the terminal none of
+it), writes to a log file, and is told by the kernel when its parent dies, even by SIGKILL.
+"""
+
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Self
+
+from local_stack.processes.privileges import become
+
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.03
+_TAIL_LINES = 15
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+# The kernel sends the parent-death signal when the *thread* that forked ends. Callers' threads come and go,
+# so one thread that lives until the interpreter exits forks every child.
+_SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+
+
+class ProcessFailed(Exception):
+    """A child died, or was not ready in time. The message ends with the tail of its log."""
+
+
+class Process:
+    """One supervised child: ``start``, ``stop``, ``kill``, and ``start`` again.
+
+    Args:
+        name: what people call it.
+        command: the program and its arguments.
+        log: the file that its output is appended to.
+        environment: all of its environment; nothing is inherited.
+        lacks: what it still lacks to do its job (None: it is ready); asked again and again while it starts.
+        user: whom to run it as (None: as ourselves).
+        stop_signal: what asks it to end in order.
+        death_signal: what it gets when this process dies.
+        start_seconds, stop_seconds: how long either may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        lacks: Callable[[], str | None] = lambda: None,
+        user: pwd.struct_passwd | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        death_signal: signal.Signals = signal.SIGKILL,
+        start_seconds: float = 60,
+        stop_seconds: float = 15,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [str(part) for part in command]
+        self._environment = dict(environment)
+        self._lacks = lacks
+        self._user = user
+        self._stop_signal = stop_signal
+        self._death_signal = death_signal
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs, else None."""
+        return self._child.pid if self._child and self._child.poll() is None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there (it may not be ready yet)."""
+        return self.pid is not None
+
+    def start(self) -> None:
+        """Launch, and return when it is ready.
+
+        Raises:
+            ProcessFailed: it died, or was not ready in time (then it has been killed).
+        """
+        self.launch()
+        self.wait_ready()
+
+    def prepare(self) -> None:
+        """Do what has to be done before each launch. For subclasses."""
+
+    def launch(self) -> None:
+        """Launch without waiting for readiness, so that several can start side by side."""
+        if self.running:
+            return
+        self.prepare()
+        self._spawn()
+
+    def wait_ready(self) -> None:
+        """Return when the launched process is ready.
+
+        Raises:
+            ProcessFailed: it died, or was not ready in time (then it has been killed).
+        """
+        deadline = time.monotonic() + self._start_seconds
+        while True:
+            # Before the question: an answer by somebody else in a dead child's place counts for nothing.
+            if not self.running:
+                raise self._failure(f"{self.name} ended with {self._outcome()} before it was ready")
+            lacking = self._lacks()
+            if lacking is None:
+                return
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._failure(f"{self.name} was not ready within {self._start_seconds:g} s: {lacking}")
+            time.sleep(_POLL_SECONDS)
+
+    def run(self) -> None:
+        """Run a command that ends by itself.
+
+        Raises:
+            ProcessFailed: it failed, or took longer than ``start_seconds`` (then it has been killed).
+        """
+        try:
+            self.launch()
+            self.wait_done()
+        finally:
+            self.kill()
+
+    def wait_done(self) -> None:
+        """Return when the launched command has ended well; raises as :meth:`run` does."""
+        if not self._ended_within(self._start_seconds):
+            self.kill()
+            raise self._failure(f"{self.name} took longer than {self._start_seconds:g} s")
+        if self._child is not None and self._child.returncode != 0:
+            raise self._failure(f"{self.name} ended with {self._outcome()}")
+
+    def terminate(self) -> None:
+        """Ask it to end in order, and return at once."""
+        self._signal(self._stop_signal)
+
+    def stop(self) -> None:
+        """End it in order; by force when it takes too long. Nothing of it is left."""
+        self.terminate()
+        self._ended_within(self._stop_seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once with SIGKILL, with everything that it started in its own process group."""
+        self._signal(signal.SIGKILL)
+        if self._child is not None:
+            self._child.wait()
+            # Its id may soon be somebody else's.
+            self._child = None
+
+    def tail(self) -> str:
+        """The last lines that it wrote since it was launched."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return b"\n".join(log.read().splitlines()[-_TAIL_LINES:]).decode(errors="replace")
+
+    def _spawn(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
+            spawned = _SPAWNER.submit(self._popen, log)
+            try:
+                spawned.result()
+            except BaseException:
+                # Interrupted: a child that nobody knows of could not be stopped.
+                wait([spawned])
+                raise
+
+    def _popen(self, log: IO[bytes]) -> None:
+        self._child = subprocess.Popen(  # noqa: S603 - the command is this package's own
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_between_fork_and_exec(self._user, self._death_signal),  # noqa: PLW1509 - see there
+        )
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            # The group may outlive its first process, so it is signalled even when that one is gone.
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
+
+    def _ended_within(self, seconds: float) -> bool:
+        if self._child is None:
+            return True
+        try:
+            self._child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _outcome(self) -> str:
+        code = self._child.poll() if self._child else None
+        if code is not None and code < 0:
+            return signal.Signals(-code).name
+        return f"exit code {code}"
+
+    def _failure(self, what: str) -> ProcessFailed:
+        tail = self.tail()
+        return ProcessFailed(
+            f"{what}\nThe end of {self.log}:\n{tail}" if tail else f"{what}\nIt wrote no log."
+        )
+
+
+def start_together(processes: Sequence[Process]) -> None:
+    """Start processes side by side; when one fails, or this is interrupted, stop them all."""
+    try:
+        for process in processes:
+            process.launch()
+        for process in processes:
+            process.wait_ready()
+    except BaseException:
+        stop_together(processes)
+        raise
+
+
+def stop_together(processes: Sequence[Process]) -> None:
+    """Stop processes side by side, by force those that take too long."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.stop()
+
+
+def _between_fork_and_exec(
+    user: pwd.struct_passwd | None, death_signal: signal.Signals
+) -> Callable[[], None]:
+    """What the child does before it becomes its program.
+
+    Other threads' locks stay locked for ever in a forked child: only system calls here.
+    """
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if user is not None:
+            become(user)
+        if sys.platform == "linux":
+            # After the change of user, which clears it.
+            _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the signal was set
+            os._exit(1)
+
+    return prepare

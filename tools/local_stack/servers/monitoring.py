@@ -1,0 +1,170 @@
+"""Prometheus and Alertmanager beside a stack, with the rules and the route of production.
+
+They come in no wheel: they are those on PATH. Rules and route are read from folders beside this package's.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from local_stack.processes.ports import LOOPBACK, lacks_success
+from local_stack.processes.process import Process, start_together, stop_together
+from local_stack.processes.workspace import Site
+
+SCRAPE_SECONDS = 5
+_DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+_RULES = _DEPLOY / "prometheus" / "rules"
+_ROUTE = _DEPLOY / "alertmanager" / "alertmanager.yml"
+# Debian's package names the program after itself.
+_ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")
+
+
+class MonitoringUnavailable(Exception):
+    """Prometheus or Alertmanager is not on PATH. The message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where the two programs are."""
+
+    prometheus: str
+    alertmanager: str
+
+    @classmethod
+    def find(cls) -> Self:
+        """Find both on PATH.
+
+        Raises:
+            MonitoringUnavailable: one of them is not there.
+        """
+        prometheus = shutil.which("prometheus")
+        alertmanager = next(filter(None, map(shutil.which, _ALERTMANAGER)), None)
+        if prometheus is None or alertmanager is None:
+            missing = "Prometheus" if prometheus is None else "Alertmanager"
+            raise MonitoringUnavailable(
+                f"{missing} is not on PATH. On Debian and Ubuntu:\n"
+                "  apt-get install --no-install-recommends prometheus prometheus-alertmanager\n"
+                "Elsewhere, put the programs of https://prometheus.io/download/ on PATH."
+            )
+        return cls(prometheus, alertmanager)
+
+
+class Monitoring:
+    """Prometheus, which scrapes the services, and Alertmanager, which it tells of alerts. A context manager.
+
+    Args:
+        site: where they live.
+        targets: where each service shows its metrics (``http://host:port``), by the name of the service.
+        scrape_seconds: how often they are read, and rules evaluated.
+
+    Raises:
+        MonitoringUnavailable: one of the programs is not on PATH.
+    """
+
+    def __init__(
+        self, site: Site, targets: Mapping[str, str], *, scrape_seconds: float = SCRAPE_SECONDS
+    ) -> None:
+        programs = Programs.find()
+        self.alertmanager = _Alertmanager(site, programs.alertmanager)
+        self.prometheus = _Prometheus(
+            site, programs.prometheus, _configuration(targets, self.alertmanager.address, scrape_seconds)
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Both."""
+        return self.alertmanager, self.prometheus
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What stack.env says of them."""
+        return {"PROMETHEUS_URL": self.prometheus.url, "ALERTMANAGER_URL": self.alertmanager.url}
+
+    def start(self) -> None:
+        """Start both; neither is left running when one cannot start.
+
+        Raises:
+            ProcessFailed: one died, or was not ready in time.
+        """
+        start_together(self.processes)
+
+    def stop(self) -> None:
+        """Stop both."""
+        stop_together(self.processes)
+
+
+class _Server(Process):
+    """A program that listens on a loopback port, and says on /-/ready whether it is ready."""
+
+    def __init__(self, site: Site, name: str, program: str, *options: str) -> None:
+        self.address = f"{LOOPBACK}:{site.ports.claim(name)}"
+        self.url = f"http://{self.address}"
+        self.folder = site.state.folder / name
+        super().__init__(
+            name,
+            [program, f"--web.listen-address={self.address}", "--log.level=warn", *options],
+            log=site.state.log(name),
+            environment=site.state.environment(),
+            lacks=lambda: lacks_success(f"{self.url}/-/ready"),
+        )
+
+    def prepare(self) -> None:
+        """Make its folder."""
+        self.folder.mkdir(exist_ok=True)
+
+
+class _Alertmanager(_Server):
+    def __init__(self, site: Site, program: str) -> None:
+        super().__init__(
+            site,
+            "alertmanager",
+            program,
+            f"--config.file={_ROUTE}",
+            f"--storage.path={site.state.folder / 'alertmanager'}",
+            # One alone: without this it opens a port for others.
+            "--cluster.listen-address=",
+        )
+
+
+class _Prometheus(_Server):
+    def __init__(self, site: Site, program: str, configuration: Mapping[str, Any]) -> None:
+        folder = site.state.folder / "prometheus"
+        self._configuration = configuration
+        self._file = folder / "prometheus.yml"
+        super().__init__(
+            site,
+            "prometheus",
+            program,
+            f"--config.file={self._file}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--enable-feature=exemplar-storage",
+        )
+
+    def prepare(self) -> None:
+        """Write its configuration. JSON is YAML."""
+        super().prepare()
+        self._file.write_text(json.dumps(self._configuration, indent=2) + "\n")
+
+
+def _configuration(targets: Mapping[str, str], alertmanager: str, scrape_seconds: float) -> dict[str, Any]:
+    every = f"{round(scrape_seconds * 1000)}ms"
+    return {
+        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+        "rule_files": [str(_RULES / "*.yml")],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        # The job is the service's name, as in deploy/prometheus/prometheus.yml.
+        "scrape_configs": [
+            {"job_name": name, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+            for name, url in targets.items()
+        ],
+    }

@@ -1,0 +1,85 @@
+"""The three servers that the services need, started and stopped as one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from local_stack.processes.process import Process, start_together, stop_together
+from local_stack.processes.workspace import Site
+from local_stack.servers.apache_kafka import ApacheKafka
+from local_stack.servers.postgres import Postgres
+from local_stack.servers.seaweedfs import REGION, SeaweedFS
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers are and how to sign in. They may be anybody's: a test's, a container's."""
+
+    kafka_bootstrap_servers: str
+    database_url: str
+    s3_endpoint_url: str
+    s3_access_key: str
+    s3_secret_key: str
+    s3_region: str = REGION
+
+
+class Servers:
+    """Kafka broker, PostgreSQL and S3 on one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.kafka = ApacheKafka(site)
+        self.postgres = Postgres(site)
+        self.s3 = SeaweedFS(site)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All three. PostgreSQL comes last: the others start up while it makes its cluster."""
+        return self.s3, self.kafka, self.postgres
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where clients find them."""
+        return Addresses(
+            kafka_bootstrap_servers=self.kafka.bootstrap_servers,
+            database_url=self.postgres.url,
+            s3_endpoint_url=self.s3.endpoint_url,
+            s3_access_key=self.s3.access_key,
+            s3_secret_key=self.s3.secret_key,
+        )
+
+    def start(self) -> None:
+        """Start all three side by side; none is left running when one cannot start.
+
+        Raises:
+            ProcessFailed: one died, or was not ready in time.
+        """
+        self._site.save()
+        start_together(self.processes)
+
+    def stop(self) -> None:
+        """Stop all three. On a temporary site, those whose data nobody will read are not waited for."""
+        if self._site.temporary:
+            self.s3.kill()
+            self.kafka.kill()
+        stop_together(self.processes)
+
+    def kill(self) -> None:
+        """End all three at once with SIGKILL."""
+        for process in self.processes:
+            process.kill()
+
+
+@contextmanager
+def temporary_servers() -> Iterator[Servers]:
+    """Servers of one's own, of which nothing is left in the end."""
+    with Site() as site, Servers(site) as servers:
+        yield servers
