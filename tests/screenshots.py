@@ -30,7 +30,7 @@ Scheme = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
-class Look:
+class Viewer:
     """How somebody looks at pages."""
 
     name: str
@@ -41,7 +41,7 @@ class Look:
 
 DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 LOOKS = [
-    Look(f"{device}-{scheme}", viewport, scheme, device == "phone")
+    Viewer(f"{device}-{scheme}", viewport, scheme, device == "phone")
     for device, viewport in (("desktop", DESKTOP), ("phone", PHONE))
     for scheme in ("light", "dark")
 ]
@@ -88,7 +88,7 @@ async def _take_all(stack: LocalStack, paths: dict[str, str], folder: Path, home
 
 
 @asynccontextmanager
-async def _signed_in(browser: Browser, look: Look, url: str) -> AsyncIterator[Page]:
+async def _signed_in(browser: Browser, look: Viewer, url: str) -> AsyncIterator[Page]:
     context = await browser.new_context(
         viewport=look.viewport,
         color_scheme=look.scheme,

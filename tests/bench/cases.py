@@ -13,7 +13,7 @@ SUFFIXES = {SHORT: ".mp4", LONG: ".mp4", STREAM: ".ts", FLASH: ".flv", FRAGMENTE
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """One clip. ``rounds``: how often it is cut; ``moviepy``: in how many of them by MoviePy too.
 
     ``first``: each time as the first of its recording, of which the cutter then knows nothing. ``far``: its
@@ -52,39 +52,39 @@ LONG_EXACT_ROUNDS = {60: 1, 120: 1}
 MOVIEPY_ROUNDS = {("720p60", 30): 1}
 
 
-def full(*, moviepy: bool, every: bool) -> list[Case]:
+def full(*, moviepy: bool, every: bool) -> list[BenchmarkCase]:
     """The ordinary run; with ``every`` also the re-encodes that take minutes each."""
     return [*_copies(moviepy=moviepy), *_exacts(LONG_EXACT_ROUNDS if every else {})]
 
 
-def _copies(*, moviepy: bool) -> Iterator[Case]:
+def _copies(*, moviepy: bool) -> Iterator[BenchmarkCase]:
     for picture in PICTURES:
         for seconds in (1, 10, 30, 60, 120):
             also = MOVIEPY_ROUNDS.get((picture, seconds), 0) if moviepy else 0
-            yield Case(CutMode.COPY, picture, SHORT, seconds, COPY_ROUNDS, also)
+            yield BenchmarkCase(CutMode.COPY, picture, SHORT, seconds, COPY_ROUNDS, also)
             # The length of its index is what a long recording costs, and that has no picture size.
             if picture == PICTURES[0]:
-                yield Case(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
+                yield BenchmarkCase(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
     for source in (STREAM, FLASH):
-        yield Case(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS)
+        yield BenchmarkCase(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS)
     for source in (SHORT, LONG, STREAM, FLASH):
-        yield Case(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS, first=True)
-    yield Case(CutMode.COPY, PICTURES[0], FRAGMENTED, 30, COPY_ROUNDS, first=True, far=True)
+        yield BenchmarkCase(CutMode.COPY, PICTURES[0], source, 30, COPY_ROUNDS, first=True)
+    yield BenchmarkCase(CutMode.COPY, PICTURES[0], FRAGMENTED, 30, COPY_ROUNDS, first=True, far=True)
 
 
-def _exacts(also: dict[int, int]) -> Iterator[Case]:
+def _exacts(also: dict[int, int]) -> Iterator[BenchmarkCase]:
     for picture, lengths in EXACT_ROUNDS.items():
         for seconds, times in (lengths | also).items():
-            yield Case(CutMode.EXACT, picture, SHORT, seconds, times)
+            yield BenchmarkCase(CutMode.EXACT, picture, SHORT, seconds, times)
 
 
-def quick(*, moviepy: bool) -> list[Case]:
+def quick(*, moviepy: bool) -> list[BenchmarkCase]:
     """A smoke run of less than a minute, whose figures mean nothing."""
     return [
-        Case(CutMode.COPY, "720p60", SHORT, 1, rounds=2, moviepy=int(moviepy)),
-        Case(CutMode.COPY, "720p60", SHORT, 30, rounds=2),
-        Case(CutMode.COPY, "720p60", SHORT, 30, rounds=2, first=True),
-        Case(CutMode.COPY, "720p60", STREAM, 30, rounds=2),
-        Case(CutMode.COPY, "720p60", FLASH, 30, rounds=2),
-        Case(CutMode.EXACT, "720p60", SHORT, 1, rounds=2),
+        BenchmarkCase(CutMode.COPY, "720p60", SHORT, 1, rounds=2, moviepy=int(moviepy)),
+        BenchmarkCase(CutMode.COPY, "720p60", SHORT, 30, rounds=2),
+        BenchmarkCase(CutMode.COPY, "720p60", SHORT, 30, rounds=2, first=True),
+        BenchmarkCase(CutMode.COPY, "720p60", STREAM, 30, rounds=2),
+        BenchmarkCase(CutMode.COPY, "720p60", FLASH, 30, rounds=2),
+        BenchmarkCase(CutMode.EXACT, "720p60", SHORT, 1, rounds=2),
     ]

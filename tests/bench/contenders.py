@@ -27,12 +27,12 @@ from clip_shared.contracts.events import (
     SourceObject,
 )
 from local_stack.processes.ffmpeg import find_tools
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, LocalStack
 from tests.bench import traced
 from tests.bench.bare import BareFfmpeg
-from tests.bench.report import Run
+from tests.bench.report import CutRun
 from tests.bench.usage import cores, cpu_seconds, own_cpu_seconds, peak_rss_bytes, reset_peak
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ CUT_MODES = {CutMode.COPY: "auto", CutMode.EXACT: "exact"}
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipToCut:
     """What is to be cut: a window of an object in the source bucket, and how."""
 
     key: str
@@ -61,7 +61,7 @@ class NoClip(Exception):
     """The cutter made no clip, or cut it in another way than the benchmark is about."""
 
 
-class Cutter:
+class CutterProcess:
     """The clip-cutter as a process of its own, behind the bus."""
 
     def __init__(self, stack: LocalStack) -> None:
@@ -88,10 +88,12 @@ class Cutter:
             "SOURCE_STORAGE_PROFILES": _profiles(addresses, counted, far),
             **({traced.FILE: str(trace)} if trace else {}),
         }
-        with Site() as site:
+        with Workspace() as workspace:
             runner = traced.__name__ if trace else None
-            stack = LocalStack(site, addresses=addresses, settings={"clip-cutter": settings}, runner=runner)
-            site.save()
+            stack = LocalStack(
+                workspace, addresses=addresses, settings={"clip-cutter": settings}, runner=runner
+            )
+            workspace.save()
             with stack.cutter:
                 cutter = cls(stack)
                 async with cutter._http, cutter._producer, cutter._listening():
@@ -108,7 +110,7 @@ class Cutter:
         finally:
             await self._outcomes.stop()
 
-    async def cut(self, clip: Clip, *, profile: str = DIRECT) -> tuple[Run, int]:
+    async def cut(self, clip: ClipToCut, *, profile: str = DIRECT) -> tuple[CutRun, int]:
         """Publish a highlight and wait for its clip. Returns the run, and the bytes that were stored.
 
         Times are the service's own: from the event's arrival, or its time, to the acknowledged clip-created.
@@ -130,7 +132,7 @@ class Cutter:
         cpu = cpu_seconds(pid) - cpu
         after = await self._settled(before)
         published, consumed = (now - then for now, then in zip(after, before, strict=True))
-        return Run(consumed, cpu, published, peak_rss_bytes(pid)), created.object.size_bytes
+        return CutRun(consumed, cpu, published, peak_rss_bytes(pid)), created.object.size_bytes
 
     async def _outcome_of(self, highlight_id: str) -> ClipCreated:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -173,7 +175,7 @@ def _profiles(addresses: Addresses, counted: str, far: str) -> str:
     return json.dumps({name: {"endpoint": endpoint, **keys} for name, endpoint in endpoints.items()})
 
 
-def _highlight(clip: Clip, profile: str) -> HighlightDetected:
+def _highlight(clip: ClipToCut, profile: str) -> HighlightDetected:
     return HighlightDetected(
         stream_highlight_id=uuid.uuid4().hex,
         twitch_account_id="streamer-1",
@@ -194,27 +196,27 @@ class Rivals:
         self._output = folder / "clip.mp4"
         self._ffmpeg = BareFfmpeg(find_tools().ffmpeg, self._output, cores())
 
-    def command(self, clip: Clip) -> list[str]:
+    def command(self, clip: ClipToCut) -> list[str]:
         """The command that cuts a clip, over a presigned URL."""
         return self._ffmpeg.command(self._url(clip), Path(clip.key).suffix, clip.window, clip.mode)
 
-    async def bare(self, command: list[str]) -> Run:
+    async def bare(self, command: list[str]) -> CutRun:
         """Run ffmpeg, upload what it wrote."""
         return await asyncio.to_thread(self._timed, lambda: _run_quietly(command))
 
-    async def moviepy(self, clip: Clip) -> Run:
+    async def moviepy(self, clip: ClipToCut) -> CutRun:
         """Cut with MoviePy as its manual does, upload what it wrote. Its import is not counted."""
         return await asyncio.to_thread(self._timed, _moviepy_job(self._url(clip), clip.window, self._output))
 
-    def _url(self, clip: Clip) -> str:
+    def _url(self, clip: ClipToCut) -> str:
         place = {"Bucket": SOURCE_BUCKET, "Key": clip.key}
         return self._s3.generate_presigned_url("get_object", Params=place, ExpiresIn=URL_SECONDS)
 
-    def _timed(self, cut: Callable[[], None]) -> Run:
+    def _timed(self, cut: Callable[[], None]) -> CutRun:
         cpu, started = own_cpu_seconds(), time.monotonic()
         cut()
         self._s3.upload_file(str(self._output), CLIPS_BUCKET, f"bench/{uuid.uuid4().hex}.mp4")
-        run = Run(time.monotonic() - started, own_cpu_seconds() - cpu)
+        run = CutRun(time.monotonic() - started, own_cpu_seconds() - cpu)
         self._output.unlink()
         return run
 

@@ -22,11 +22,11 @@ from clip_shared.storage import s3_client
 from local_stack.servers.servers import temporary_servers
 from local_stack.stack import SOURCE_BUCKET
 from tests.bench import report, traced
-from tests.bench.cases import FRAGMENTED, SOURCE_SECONDS, SUFFIXES, Case, full, quick
-from tests.bench.contenders import COUNTED, DIRECT, FAR, NEW, Clip, Cutter, Rivals
+from tests.bench.cases import FRAGMENTED, SOURCE_SECONDS, SUFFIXES, BenchmarkCase, full, quick
+from tests.bench.contenders import COUNTED, DIRECT, FAR, NEW, ClipToCut, CutterProcess, Rivals
 from tests.bench.plot import draw
 from tests.bench.proxy import CountingProxy
-from tests.bench.report import BARE, CUTTER, MOVIEPY, Result, Run, Traffic
+from tests.bench.report import BARE, CUTTER, MOVIEPY, CaseFigures, CutRun, Traffic
 from tests.bench.run import FIGURES, About, publish, say, targets_table
 from tests.bench.sources import LOOP_SECONDS, encode_loop, lengthen, move_to_storage
 from tests.bench.targets import targets
@@ -40,19 +40,19 @@ FAR_SECONDS = 0.02  # a request to a storage that is far away takes so much long
 
 
 @dataclass
-class Entry:
+class CaseInProgress:
     """A case on its way: what to cut, bare ffmpeg's command for it, and what has been measured."""
 
-    case: Case
-    clip: Clip
+    case: BenchmarkCase
+    clip: ClipToCut
     command: list[str]
     traffic: Traffic
     profile: str = ""
-    runs: dict[str, list[Run]] = field(default_factory=lambda: {CUTTER: [], BARE: [], MOVIEPY: []})
+    runs: dict[str, list[CutRun]] = field(default_factory=lambda: {CUTTER: [], BARE: [], MOVIEPY: []})
 
-    def result(self) -> Result:
+    def result(self) -> CaseFigures:
         """What was measured."""
-        return Result(self.case, self.runs, self.traffic)
+        return CaseFigures(self.case, self.runs, self.traffic)
 
 
 def main(
@@ -80,7 +80,7 @@ def main(
     cases = [replace(case, rounds=rounds or case.rounds) for case in cases if only in case.name]
     if not cases:
         raise typer.BadParameter(f"no clip has {only!r} in its name", param_hint="--only")
-    entries: list[Entry] = []
+    entries: list[CaseInProgress] = []
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             asyncio.run(_measure(cases, Path(folder), entries, profile=profile))
@@ -96,7 +96,9 @@ def main(
             draw(results, FIGURES / "cutter.png")
 
 
-async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry], *, profile: bool) -> None:
+async def _measure(
+    cases: Sequence[BenchmarkCase], folder: Path, entries: list[CaseInProgress], *, profile: bool
+) -> None:
     with temporary_servers() as servers:
         addresses = servers.addresses
         bus = KafkaSettings(kafka_bootstrap_servers=addresses.kafka_bootstrap_servers)
@@ -117,17 +119,17 @@ async def _measure(cases: Sequence[Case], folder: Path, entries: list[Entry], *,
         for mode, group in groupby(cases, key=lambda case: case.mode):
             async with proxies[0].running(), proxies[1].running():
                 endpoints = proxies[0].endpoint, proxies[1].endpoint
-                async with Cutter.running(addresses, *endpoints, mode) as cutter:
+                async with CutterProcess.running(addresses, *endpoints, mode) as cutter:
                     these = [await _prepare(case, cutter, rivals, proxies[0]) for case in group]
                     entries += these
                     await _run_rounds(these, cutter, rivals)
                 for entry in these if profile else ():
                     trace = folder / "trace"
-                    async with Cutter.running(addresses, *endpoints, mode, trace=trace) as cutter:
+                    async with CutterProcess.running(addresses, *endpoints, mode, trace=trace) as cutter:
                         await _profile(entry, cutter, trace)
 
 
-async def _profile(entry: Entry, cutter: Cutter, trace: Path) -> None:
+async def _profile(entry: CaseInProgress, cutter: CutterProcess, trace: Path) -> None:
     """Cut a clip as often as before, under stopwatches."""
     say(f"under stopwatches: {entry.case.name}")
     await cutter.cut(_opening(entry.clip))  # everything has been loaded
@@ -139,7 +141,7 @@ async def _profile(entry: Entry, cutter: Cutter, trace: Path) -> None:
     entry.profile = traced.profile(trace)
 
 
-def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
+def _store_sources(cases: Sequence[BenchmarkCase], s3: "S3Client", folder: Path) -> None:
     for picture in sorted({case.picture for case in cases}):
         loop = encode_loop(folder, picture)
         for source in sorted({case.source for case in cases if case.picture == picture}):
@@ -150,14 +152,16 @@ def _store_sources(cases: Sequence[Case], s3: "S3Client", folder: Path) -> None:
         loop.unlink()
 
 
-async def _run_rounds(entries: Sequence[Entry], cutter: Cutter, rivals: Rivals) -> None:
+async def _run_rounds(entries: Sequence[CaseInProgress], cutter: CutterProcess, rivals: Rivals) -> None:
     for number in range(max(entry.case.rounds for entry in entries)):
         for entry in entries:
             if number < entry.case.rounds:
                 await _round(entry, number, cutter, rivals)
 
 
-async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingProxy) -> Entry:
+async def _prepare(
+    case: BenchmarkCase, cutter: CutterProcess, rivals: Rivals, proxy: CountingProxy
+) -> CaseInProgress:
     """Warm up, and count what is read: what opens a recording is not in it."""
     say(f"warming up: {case.name}")
     clip = _clip(case)
@@ -166,13 +170,13 @@ async def _prepare(case: Case, cutter: Cutter, rivals: Rivals, proxy: CountingPr
     proxy.pulled_bytes = 0
     _, stored_bytes = await cutter.cut(clip, profile=COUNTED)
     traffic = Traffic(proxy.pulled_bytes, stored_bytes)
-    return Entry(case, clip, rivals.command(clip), traffic)
+    return CaseInProgress(case, clip, rivals.command(clip), traffic)
 
 
-async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> None:
+async def _round(entry: CaseInProgress, number: int, cutter: CutterProcess, rivals: Rivals) -> None:
     if not entry.case.first:  # it knows the latest few recordings, and should know this one
         await cutter.cut(_opening(entry.clip))
-    taken: dict[str, Run] = {}
+    taken: dict[str, CutRun] = {}
     for name in (CUTTER, BARE) if number % 2 == 0 else (BARE, CUTTER):
         if name == CUTTER:
             taken[name], _ = await cutter.cut(entry.clip, profile=_profile_of(entry.case, number))
@@ -186,20 +190,20 @@ async def _round(entry: Entry, number: int, cutter: Cutter, rivals: Rivals) -> N
     say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
 
 
-def _profile_of(case: Case, number: int) -> str:
+def _profile_of(case: BenchmarkCase, number: int) -> str:
     """Return by which profile a clip is cut in a round."""
     if case.far:
         return FAR[number]
     return NEW[number] if case.first else DIRECT
 
 
-def _clip(case: Case) -> Clip:
+def _clip(case: BenchmarkCase) -> ClipToCut:
     middle = SOURCE_SECONDS[case.source] * START_SHARE // LOOP_SECONDS * LOOP_SECONDS
     start = middle + START_OFFSET
-    return Clip(_key(*case.vod), Window(start, start + case.seconds), case.mode)
+    return ClipToCut(_key(*case.vod), Window(start, start + case.seconds), case.mode)
 
 
-def _opening(clip: Clip) -> Clip:
+def _opening(clip: ClipToCut) -> ClipToCut:
     """The shortest clip of the same recording."""
     return replace(clip, window=Window(clip.window.start, clip.window.start + 1))
 

@@ -32,8 +32,8 @@ from tests.bench.run import (
     FIGURES,
     ROOT,
     About,
+    Bound,
     Spread,
-    Target,
     publish,
     running,
     say,
@@ -57,7 +57,7 @@ SETTINGS = {"clip-gateway": {"PRESIGNS_PER_MINUTE": "100000"}}
 
 
 @dataclass(frozen=True)
-class Size:
+class GatewayLoad:
     """How much is measured: rounds of ``seconds`` for each kind, then ``paced_seconds`` at half the rate."""
 
     rows: int
@@ -67,12 +67,12 @@ class Size:
     paced_seconds: float
 
 
-FULL = Size(rows=LARGE, rounds=5, seconds=4, warm_up_seconds=1, paced_seconds=10)
-QUICK = Size(rows=20_000, rounds=2, seconds=1, warm_up_seconds=0.5, paced_seconds=2)
+FULL = GatewayLoad(rows=LARGE, rounds=5, seconds=4, warm_up_seconds=1, paced_seconds=10)
+QUICK = GatewayLoad(rows=20_000, rounds=2, seconds=1, warm_up_seconds=0.5, paced_seconds=2)
 
 
 @dataclass(frozen=True)
-class Run:
+class GatewayRun:
     """Requests per second on one process, and CPU seconds of it and of the registry for each request."""
 
     rate: float
@@ -81,15 +81,15 @@ class Run:
 
 
 @dataclass
-class Results:
+class GatewayFigures:
     """All that was measured, as far as it got: the n-th runs of all kinds are neighbours."""
 
     rows: int = 0
-    runs: dict[str, list[Run]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    runs: dict[str, list[GatewayRun]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     paces: dict[str, float] = field(default_factory=dict)
     paced: dict[str, list[float]] = field(default_factory=dict)
 
-    def of(self, kind: str, figure: Callable[[Run], float]) -> Spread | None:
+    def of(self, kind: str, figure: Callable[[GatewayRun], float]) -> Spread | None:
         """A figure of a kind, over the rounds."""
         return Spread.of(figure(run) for run in self.runs[kind])
 
@@ -105,7 +105,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerUnderLoad:
     """Where requests of a kind go, whose CPU time they take, and what they are."""
 
     port: int
@@ -122,7 +122,7 @@ def main(
 ) -> None:
     """Measure the gateway against a bare application that presigns, side by side."""
     size = QUICK if smoke else FULL
-    about, results = About("gateway"), Results(rows=size.rows)
+    about, results = About("gateway"), GatewayFigures(rows=size.rows)
 
     def note() -> None:
         if results.runs[KEEP] and not smoke:
@@ -138,7 +138,7 @@ def main(
         note()
 
 
-def _publish(about: About, results: Results) -> None:
+def _publish(about: About, results: GatewayFigures) -> None:
     publish(about, summary(about, results), _as_dict(results))
     from tests.bench.service_plots import draw_gateway  # noqa: PLC0415 - installed for benchmarks only
 
@@ -149,7 +149,9 @@ def _publish(about: About, results: Results) -> None:
     )
 
 
-async def _measure(stack: LocalStack, size: Size, results: Results, note: Callable[[], None]) -> None:
+async def _measure(
+    stack: LocalStack, size: GatewayLoad, results: GatewayFigures, note: Callable[[], None]
+) -> None:
     url = stack.environment["DATABASE_URL"]
     say(f"loading {size.rows:,} clips")
     await fill(url, size.rows)
@@ -159,9 +161,9 @@ async def _measure(stack: LocalStack, size: Size, results: Results, note: Callab
             requests = await _requests(stack)
             give_own_core(gateway, bare)  # they take turns
             servers = {
-                kind: Server(port, gateway, registry, requests[kind])
+                kind: ServerUnderLoad(port, gateway, registry, requests[kind])
                 if kind != BARE
-                else Server(bare_port, bare, None, requests[WATCH])
+                else ServerUnderLoad(bare_port, bare, None, requests[WATCH])
                 for kind in KINDS
             }
             for number in range(size.rounds):
@@ -179,23 +181,23 @@ async def _measure(stack: LocalStack, size: Size, results: Results, note: Callab
                 note()
 
 
-async def _as_many(kind: str, server: Server, size: Size) -> Run:
+async def _as_many(kind: str, server: ServerUnderLoad, size: GatewayLoad) -> GatewayRun:
     async with Load(server.port, CONNECTIONS) as load:
         await load.as_many(server.requests, size.warm_up_seconds)
         own, registry = _cpu(server)
         answers = _checked(kind, await load.as_many(server.requests, size.seconds))
         own_later, registry_later = _cpu(server)
     count = len(answers.seconds)
-    return Run(answers.rate, (own_later - own) / count, (registry_later - registry) / count)
+    return GatewayRun(answers.rate, (own_later - own) / count, (registry_later - registry) / count)
 
 
-async def _at_pace(kind: str, server: Server, pace: float, seconds: float) -> Answers:
+async def _at_pace(kind: str, server: ServerUnderLoad, pace: float, seconds: float) -> Answers:
     async with Load(server.port, CONNECTIONS) as load:
         await load.at_pace(server.requests, pace, seconds / 10)
         return _checked(kind, await load.at_pace(server.requests, pace, seconds))
 
 
-def _cpu(server: Server) -> tuple[float, float]:
+def _cpu(server: ServerUnderLoad) -> tuple[float, float]:
     return cpu_seconds(server.process), cpu_seconds(server.registry) if server.registry else 0.0
 
 
@@ -253,11 +255,11 @@ def _wait_ready(url: str) -> None:
             return
 
 
-def _told(results: Results) -> str:
+def _told(results: GatewayFigures) -> str:
     return ", ".join(f"{kind} {runs[-1].rate:.0f}/s" for kind, runs in results.runs.items() if runs)
 
 
-def summary(about: About, results: Results) -> str:
+def summary(about: About, results: GatewayFigures) -> str:
     """What stands in the documentation."""
     parts = [about.sentence()]
     if results.runs[KEEP]:
@@ -267,7 +269,7 @@ def summary(about: About, results: Results) -> str:
     return "\n\n".join([*parts, targets_table(targets(results))])
 
 
-def _rates(results: Results) -> str:
+def _rates(results: GatewayFigures) -> str:
     return table(
         ("as many as it answers", "requests/s", "÷ bare (least, most)", "CPU µs", "registry's CPU µs"),
         *(
@@ -283,7 +285,7 @@ def _rates(results: Results) -> str:
     )
 
 
-def _latencies(results: Results) -> str:
+def _latencies(results: GatewayFigures) -> str:
     return table(
         ("at half of that", "requests/s", "requests", "p50", "p99", "most"),
         *(
@@ -299,23 +301,23 @@ def _latencies(results: Results) -> str:
     )
 
 
-def targets(results: Results) -> list[Target]:
+def targets(results: GatewayFigures) -> list[Bound]:
     """What was promised."""
     watch = results.ratio(WATCH)
     return [
-        Target(
+        Bound(
             "watch, requests per second and process ÷ bare presigning",
             0.4,
             watch.median if watch else None,
             at_least=True,
             before=0.1,
         ),
-        Target("watch at half load, p99 in ms", 25, results.p99(WATCH)),
-        Target(f"list at half load and {results.rows:,} rows, p99 in ms", 50, results.p99(LIST)),
+        Bound("watch at half load, p99 in ms", 25, results.p99(WATCH)),
+        Bound(f"list at half load and {results.rows:,} rows, p99 in ms", 50, results.p99(LIST)),
     ]
 
 
-def _as_dict(results: Results) -> dict[str, Any]:
+def _as_dict(results: GatewayFigures) -> dict[str, Any]:
     return {
         "rows": results.rows,
         "connections": CONNECTIONS,

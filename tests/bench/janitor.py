@@ -20,13 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from clip_shared.contracts.events import DailyTick, Event, ObjectReleased, ReleaseReason
 from local_stack.processes.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, temporary_stack
-from tests.bench.objects import Objects, StoredClip
-from tests.bench.platform import Platform
+from tests.bench.objects import Objects, SeededClip
+from tests.bench.platform import BenchmarkPlatform
 from tests.bench.run import (
     FIGURES,
     About,
+    Bound,
     Spread,
-    Target,
     mebibytes,
     publish,
     running,
@@ -53,7 +53,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS each(clip_id,
 
 
 @dataclass(frozen=True)
-class Size:
+class JanitorLoad:
     """How much is measured: ``turns`` of so many objects for each contender, then a purge of ``clips``."""
 
     turns: int
@@ -61,12 +61,12 @@ class Size:
     clips: int
 
 
-QUICK = Size(turns=1, objects=1_500, clips=500)
+QUICK = JanitorLoad(turns=1, objects=1_500, clips=500)
 TURNS, OBJECTS = 3, 10_000
 
 
 @dataclass(frozen=True)
-class Sample:
+class PurgeProgress:
     """One look at the purge: seconds since the tick, what is left, and resident bytes by process."""
 
     seconds: float
@@ -76,7 +76,7 @@ class Sample:
 
 
 @dataclass
-class Results:
+class JanitorFigures:
     """What was measured, as far as it got: objects per second, and the looks at the purge of ``clips``.
 
     ``turns``: by the janitor and by the bare loop next to it. ``objects_found``: listed after the purge.
@@ -85,7 +85,7 @@ class Results:
     clips: int
     turns: list[tuple[float, float]] = field(default_factory=list)
     halves: list[float] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[PurgeProgress] = field(default_factory=list)
     objects_found: int | None = None
 
     @property
@@ -93,7 +93,7 @@ class Results:
         """The janitor's deletion of what is released over the bare loop's, turn by turn."""
         return Spread.of(ours / bare for ours, bare in self.turns)
 
-    def seconds_until(self, done: Callable[[Sample], bool]) -> float | None:
+    def seconds_until(self, done: Callable[[PurgeProgress], bool]) -> float | None:
         """When the purge was so far."""
         return next((sample.seconds for sample in self.samples if done(sample)), None)
 
@@ -120,7 +120,7 @@ class Results:
         return max(last) / max(before) if before else None
 
 
-def _is_done(sample: Sample) -> bool:
+def _is_done(sample: PurgeProgress) -> bool:
     return sample.clips_left == 0 and sample.objects_left == 0
 
 
@@ -132,8 +132,8 @@ def main(
     clips: Annotated[int, typer.Option(min=1000, help="How many clips to purge.")] = 100_000,
 ) -> None:
     """Measure a purge against a bare loop of DeleteObjects over as many objects."""
-    size = QUICK if smoke else Size(TURNS, OBJECTS, clips)
-    about, results = About("janitor"), Results(size.clips)
+    size = QUICK if smoke else JanitorLoad(TURNS, OBJECTS, clips)
+    about, results = About("janitor"), JanitorFigures(size.clips)
 
     def note() -> None:
         if results.turns and not smoke:
@@ -146,7 +146,7 @@ def main(
         note()
 
 
-def _publish(about: About, results: Results) -> None:
+def _publish(about: About, results: JanitorFigures) -> None:
     publish(about, summary(about, results), _as_dict(results))
     if results.samples:
         names = results.samples[0].memory
@@ -159,13 +159,13 @@ def _publish(about: About, results: Results) -> None:
         )
 
 
-async def _measure(size: Size, results: Results, note: Callable[[], None]) -> None:
+async def _measure(size: JanitorLoad, results: JanitorFigures, note: Callable[[], None]) -> None:
     # All clips are due at once.
     with temporary_stack(settings={"janitor": {"PURGE_LIMIT_PERCENT": "100"}}) as stack:
         idle = tuple(each for each in stack.services.values() if each is not stack.registry)
         await asyncio.to_thread(stop_together, idle)
         objects = Objects(stack)
-        async with Platform.running(stack) as platform:
+        async with BenchmarkPlatform.running(stack) as platform:
             for number in range(size.turns):
                 await _turn(platform, objects, size.objects, results, janitor_first=number % 2 == 0)
                 ours, bare = results.turns[-1]
@@ -184,13 +184,18 @@ async def _measure(size: Size, results: Results, note: Callable[[], None]) -> No
             say(f"listing an emptied bucket: {time.monotonic() - started:.1f} s")
 
 
-async def _store(objects: Objects, number: int, group: str) -> list[StoredClip]:
+async def _store(objects: Objects, number: int, group: str) -> list[SeededClip]:
     say(f"storing {number:,} objects")
     return await asyncio.to_thread(objects.store, number, group)
 
 
 async def _turn(
-    platform: Platform, objects: Objects, number: int, results: Results, *, janitor_first: bool
+    platform: BenchmarkPlatform,
+    objects: Objects,
+    number: int,
+    results: JanitorFigures,
+    *,
+    janitor_first: bool,
 ) -> None:
     """The janitor and the bare loop delete as many objects each."""
     ours, bare = await _store(objects, number, "ours"), await _store(objects, number, "bare")
@@ -202,16 +207,16 @@ async def _turn(
         results.turns.append((await _by_janitor(platform, ours), other))
 
 
-async def _bare(objects: Objects, clips: Sequence[StoredClip]) -> float:
+async def _bare(objects: Objects, clips: Sequence[SeededClip]) -> float:
     return len(clips) / await asyncio.to_thread(objects.delete, [clip.key for clip in clips])
 
 
-async def _half(objects: Objects, clips: Sequence[StoredClip], results: Results) -> None:
+async def _half(objects: Objects, clips: Sequence[SeededClip], results: JanitorFigures) -> None:
     results.halves.append(await _bare(objects, clips))
     say(f"bare loop: {results.halves[-1]:.0f} objects/s")
 
 
-async def _by_janitor(platform: Platform, clips: Sequence[StoredClip]) -> float:
+async def _by_janitor(platform: BenchmarkPlatform, clips: Sequence[SeededClip]) -> float:
     """Objects per second, from the first batch's end to the last's."""
     await platform.publish([_released(clip) for clip in clips])
     async with running(platform.stack.janitor, ready=False), _deletions(platform) as deleted:
@@ -230,7 +235,7 @@ async def _until(deleted: Callable[[], Awaitable[int]], number: int) -> int:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _purge(platform: Platform, due: Sequence[StoredClip], results: Results) -> None:
+async def _purge(platform: BenchmarkPlatform, due: Sequence[SeededClip], results: JanitorFigures) -> None:
     """From the tick until nothing is left, with a look at it every second."""
     await platform.database.execute("TRUNCATE generated_clips, outbox")
     columns = ([clip.clip_id for clip in due], [clip.account for clip in due], [clip.key for clip in due])
@@ -245,7 +250,7 @@ async def _purge(platform: Platform, due: Sequence[StoredClip], results: Results
                 left = await platform.database.fetchval(
                     "SELECT count(*) FROM generated_clips WHERE status = 'available'"
                 )
-                sample = Sample(
+                sample = PurgeProgress(
                     objects_left=len(due) - await deleted(),
                     clips_left=left,
                     memory={name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()},
@@ -257,7 +262,7 @@ async def _purge(platform: Platform, due: Sequence[StoredClip], results: Results
 
 
 @asynccontextmanager
-async def _deletions(platform: Platform) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+async def _deletions(platform: BenchmarkPlatform) -> AsyncIterator[Callable[[], Awaitable[int]]]:
     """Asks the janitor how many objects it has deleted since it started."""
     url = platform.stack.janitor.operations_url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
@@ -276,19 +281,19 @@ async def _deletions(platform: Platform) -> AsyncIterator[Callable[[], Awaitable
         yield deleted
 
 
-def _released(clip: StoredClip) -> Event[ObjectReleased]:
+def _released(clip: SeededClip) -> Event[ObjectReleased]:
     data = ObjectReleased(
         bucket=CLIPS_BUCKET, object_key=clip.key, reason=ReleaseReason.PURGED, clip_id=clip.clip_id
     )
     return Event.new(data, source="bench")
 
 
-def summary(about: About, results: Results) -> str:
+def summary(about: About, results: JanitorFigures) -> str:
     """What stands in the documentation."""
     return "\n\n".join([about.sentence(), _rates(results), _memory(results), targets_table(targets(results))])
 
 
-def _rates(results: Results) -> str:
+def _rates(results: JanitorFigures) -> str:
     rows = [
         (
             "deleting what is released",
@@ -310,7 +315,7 @@ def _rates(results: Results) -> str:
     return table(("objects per second", "janitor", "bare loop", "ratio (least, most)"), *rows)
 
 
-def _memory(results: Results) -> str:
+def _memory(results: JanitorFigures) -> str:
     names = results.samples[0].memory if results.samples else {}
     sizes = {name: [sample.memory[name] for sample in results.samples] for name in names}
     rows = table(
@@ -335,21 +340,21 @@ def _memory(results: Results) -> str:
     )
 
 
-def targets(results: Results) -> list[Target]:
+def targets(results: JanitorFigures) -> list[Bound]:
     """What was promised."""
     deleting = results.deleting.median if results.deleting else None
     whole = results.whole.median if results.whole else None
     names = results.samples[0].memory if results.samples else ()
     growth = [found for name in names if (found := results.growth(name)) is not None]
     return [
-        Target("deleting what is released, janitor ÷ bare loop", 0.8, deleting, at_least=True),
-        Target("the whole purge ÷ the bare loop's deleting alone", 0.8, whole, at_least=True),
-        Target("memory, last quarter of the purge ÷ before", 1.05, max(growth, default=None)),
-        Target("objects left", 0, results.objects_found),
+        Bound("deleting what is released, janitor ÷ bare loop", 0.8, deleting, at_least=True),
+        Bound("the whole purge ÷ the bare loop's deleting alone", 0.8, whole, at_least=True),
+        Bound("memory, last quarter of the purge ÷ before", 1.05, max(growth, default=None)),
+        Bound("objects left", 0, results.objects_found),
     ]
 
 
-def _as_dict(results: Results) -> dict[str, Any]:
+def _as_dict(results: JanitorFigures) -> dict[str, Any]:
     return {
         "clips": results.clips,
         "turns": [{"janitor": ours, "bare": bare} for ours, bare in results.turns],

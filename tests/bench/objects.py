@@ -22,7 +22,7 @@ ACCOUNTS = 200
 
 
 @dataclass(frozen=True)
-class StoredClip:
+class SeededClip:
     """A clip's object, named as the cutter names it."""
 
     clip_id: uuid.UUID
@@ -44,7 +44,7 @@ class Objects:
         )
         self._connections = threading.local()
 
-    def store(self, number: int, group: str) -> list[StoredClip]:
+    def store(self, number: int, group: str) -> list[SeededClip]:
         """Put so many objects, of accounts of a group."""
         clips = [_clip(f"{group}-{place % ACCOUNTS}") for place in range(number)]
         with ThreadPoolExecutor(WRITERS) as writers:
@@ -56,7 +56,7 @@ class Objects:
                 raise
         return clips
 
-    def _put(self, clip: StoredClip) -> None:
+    def _put(self, clip: SeededClip) -> None:
         # Presigned, over a plain connection: boto3's own client takes twice the time for it.
         place = {"Bucket": CLIPS_BUCKET, "Key": clip.key}
         url = urlsplit(self.client.generate_presigned_url("put_object", Params=place, ExpiresIn=3600))
@@ -90,6 +90,6 @@ class Objects:
                 yield each["Key"]
 
 
-def _clip(account: str) -> StoredClip:
+def _clip(account: str) -> SeededClip:
     clip_id = uuid.uuid4()
-    return StoredClip(clip_id, account, f"clips/{account}/{clip_id}/{uuid.uuid4()}.mp4")
+    return SeededClip(clip_id, account, f"clips/{account}/{clip_id}/{uuid.uuid4()}.mp4")

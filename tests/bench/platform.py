@@ -13,7 +13,7 @@ from clip_shared.contracts.events import ClipLifecycle, Event
 from local_stack.stack import LocalStack
 
 
-class Platform:
+class BenchmarkPlatform:
     """The bus and the database, as the benchmark itself uses them."""
 
     def __init__(self, stack: LocalStack, database: Any) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from tests.bench.cases import LONG, SHORT, Case
-from tests.bench.report import BARE, CUTTER, MOVIEPY, Result
+from tests.bench.cases import LONG, SHORT, BenchmarkCase
+from tests.bench.report import BARE, CUTTER, MOVIEPY, CaseFigures
 
 COLOURS = {CUTTER: "#2f6fe0", BARE: "#7a808c", MOVIEPY: "#e08a00"}
 NAMES = {CUTTER: "the cutter's whole job", BARE: "bare ffmpeg + upload", MOVIEPY: "MoviePy + upload"}
 LENGTHS = (1, 10, 30, 60, 120)
 
 
-def draw(results: Sequence[Result], path: Path) -> None:
+def draw(results: Sequence[CaseFigures], path: Path) -> None:
     """Seconds by the clip's length, a panel for each mode and picture; dashed: from the long recording."""
     panels = sorted({(str(result.case.mode), result.case.picture) for result in results})
     figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
@@ -33,13 +33,13 @@ def draw(results: Sequence[Result], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _belongs(case: Case, mode: str, picture: str) -> bool:
+def _belongs(case: BenchmarkCase, mode: str, picture: str) -> bool:
     return (
         (str(case.mode), case.picture) == (mode, picture) and case.source in {SHORT, LONG} and not case.first
     )
 
 
-def _draw_panel(axes: Any, results: Sequence[Result]) -> None:
+def _draw_panel(axes: Any, results: Sequence[CaseFigures]) -> None:
     for contender, colour in COLOURS.items():
         for source in sorted({result.case.source for result in results}):
             found = [each for each in results if each.case.source == source and each.runs[contender]]

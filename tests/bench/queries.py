@@ -71,7 +71,7 @@ LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
 
 
 @dataclass(frozen=True)
-class Kind:
+class TimedStatement:
     """A query: the statement, the parameters for a clip, and the share of runs that it gets."""
 
     statement: ClauseElement
@@ -88,25 +88,27 @@ def _listed(order: ClipOrder, *filters: str, goes_on: bool = False) -> Any:
 
 
 KINDS = {
-    "get": Kind(sql.GET, lambda clip: {"clip_id": clip.clip_id}),
-    "list": Kind(_listed(ClipOrder.NEWEST), _page),
-    "list, next page": Kind(
+    "get": TimedStatement(sql.GET, lambda clip: {"clip_id": clip.clip_id}),
+    "list": TimedStatement(_listed(ClipOrder.NEWEST), _page),
+    "list, next page": TimedStatement(
         _listed(ClipOrder.NEWEST, goes_on=True),
         lambda clip: {**_page(clip), "clip_id": clip.clip_id, "value": clip.created_at},
     ),
-    "list by expiry": Kind(_listed(ClipOrder.EXPIRING), _page),
-    "list by title": Kind(_listed(ClipOrder.BEST, "title"), lambda clip: {**_page(clip), "title": "SAVE"}),
-    "usage": Kind(USAGE, lambda clip: {"account": clip.account}),
-    "vods": Kind(VODS, lambda clip: {"account": clip.account, "limit": MAX_VODS}),
-    f"expire {EXPIRED_AT_ONCE}": Kind(
+    "list by expiry": TimedStatement(_listed(ClipOrder.EXPIRING), _page),
+    "list by title": TimedStatement(
+        _listed(ClipOrder.BEST, "title"), lambda clip: {**_page(clip), "title": "SAVE"}
+    ),
+    "usage": TimedStatement(USAGE, lambda clip: {"account": clip.account}),
+    "vods": TimedStatement(VODS, lambda clip: {"account": clip.account, "limit": MAX_VODS}),
+    f"expire {EXPIRED_AT_ONCE}": TimedStatement(
         sql.EXPIRE, lambda _: {"limit": EXPIRED_AT_ONCE, "cutoff": None}, share=0.04
     ),
-    "is more due": Kind(sql.STILL_DUE, lambda _: {"cutoff": None}),
+    "is more due": TimedStatement(sql.STILL_DUE, lambda _: {"cutoff": None}),
 }
 
 
 @dataclass
-class Query:
+class QueryTiming:
     """How long a query takes in seconds, by the number of rows; the n-th runs of both are neighbours."""
 
     name: str
@@ -131,14 +133,14 @@ class Query:
 
 
 @dataclass
-class Queries:
+class QueryTimings:
     """What was measured, and which of all served queries read the whole large table.
 
     ``rows``: how many each table has; a smoke run's large one is smaller.
     """
 
     rows: dict[int, int] = field(default_factory=lambda: {SMALL: SMALL, LARGE: LARGE})
-    queries: list[Query] = field(default_factory=list)
+    queries: list[QueryTiming] = field(default_factory=list)
     sequential: list[str] | None = None
 
 
@@ -148,18 +150,18 @@ def _medians(seconds: Sequence[float]) -> list[float]:
     return [each.median for each in found if each is not None]
 
 
-def measure(server_url: str, results: Queries, *, large: int, runs: int) -> None:
+def measure(server_url: str, results: QueryTimings, *, large: int, runs: int) -> None:
     """Load both tables, in databases of their own, and run the queries ``runs`` times on each, in turns."""
     with fresh_database(server_url) as small_url, fresh_database(server_url) as large_url:
         asyncio.run(_measure({SMALL: small_url, LARGE: large_url}, results, large=large, runs=runs))
 
 
-async def _measure(urls: dict[int, str], results: Queries, *, large: int, runs: int) -> None:
+async def _measure(urls: dict[int, str], results: QueryTimings, *, large: int, runs: int) -> None:
     results.rows[LARGE] = large
     async with _loaded(urls[SMALL], SMALL) as first, _loaded(urls[LARGE], large) as second:
         connections = {SMALL: first, LARGE: second}
         for name, kind in KINDS.items():
-            query = Query(name)
+            query = QueryTiming(name)
             results.queries.append(query)
             await _run(query, kind, connections, max(2, int(runs * kind.share)))
         results.sequential = [
@@ -195,7 +197,9 @@ async def _loaded(url: str, rows: int) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-async def _run(query: Query, kind: Kind, connections: dict[int, AsyncConnection], runs: int) -> None:
+async def _run(
+    query: QueryTiming, kind: TimedStatement, connections: dict[int, AsyncConnection], runs: int
+) -> None:
     say(f"{query.name}: {runs} times on each table")
     warm_up = max(2, runs // 10)
     clips = {

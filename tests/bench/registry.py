@@ -39,14 +39,14 @@ from local_stack.client import Client
 from local_stack.processes.process import stop_together
 from local_stack.stack import CLIPS_BUCKET, SOURCE_BUCKET, SOURCE_PROFILE, LocalStack, temporary_stack
 from tests.bench import bare_loop, queries
-from tests.bench.platform import Platform
-from tests.bench.queries import LARGE, SMALL, Queries, Query
+from tests.bench.platform import BenchmarkPlatform
+from tests.bench.queries import LARGE, SMALL, QueryTiming, QueryTimings
 from tests.bench.run import (
     FIGURES,
     ROOT,
     About,
+    Bound,
     Spread,
-    Target,
     publish,
     running,
     say,
@@ -64,7 +64,7 @@ VOD, VOD_SECONDS = "vod.mp4", 600
 
 
 @dataclass(frozen=True)
-class Size:
+class RegistryLoad:
     """How much is measured. ``paces``: clip-created events per second, each for ``pace_seconds``; then comes
     a highlight each second for ``highlight_seconds``.
     """
@@ -78,14 +78,16 @@ class Size:
     runs: int
 
 
-FULL = Size(
+FULL = RegistryLoad(
     events=20_000, rounds=5, paces=(10, 100), pace_seconds=30, highlight_seconds=120, large=LARGE, runs=1000
 )
-QUICK = Size(events=500, rounds=2, paces=(20,), pace_seconds=3, highlight_seconds=3, large=20_000, runs=20)
+QUICK = RegistryLoad(
+    events=500, rounds=2, paces=(20,), pace_seconds=3, highlight_seconds=3, large=20_000, runs=20
+)
 
 
 @dataclass(frozen=True)
-class Run:
+class RegistryRun:
     """The registry's way through a backlog: events per second into the store, out of the outbox, and from
     the first event in to the last one out; CPU seconds of the process for each event.
     """
@@ -105,14 +107,14 @@ class Bare:
 
 
 @dataclass
-class Results:
+class RegistryFigures:
     """All that was measured, as far as it got. ``latencies``: seconds, by what came and how often."""
 
-    rounds: list[tuple[Run, Bare]] = field(default_factory=list)
+    rounds: list[tuple[RegistryRun, Bare]] = field(default_factory=list)
     latencies: dict[str, list[float]] = field(default_factory=dict)
-    queries: Queries = field(default_factory=Queries)
+    queries: QueryTimings = field(default_factory=QueryTimings)
 
-    def ours(self, figure: Callable[[Run], float]) -> Spread | None:
+    def ours(self, figure: Callable[[RegistryRun], float]) -> Spread | None:
         """A figure of the registry, over the rounds."""
         return Spread.of(figure(run) for run, _ in self.rounds)
 
@@ -120,7 +122,7 @@ class Results:
         """A figure of the bare loop."""
         return Spread.of(figure(bare) for _, bare in self.rounds)
 
-    def ratio(self, figure: Callable[[Run], float]) -> Spread | None:
+    def ratio(self, figure: Callable[[RegistryRun], float]) -> Spread | None:
         """A rate of the registry over the bare loop's, round by round."""
         return Spread.of(figure(run) / bare.stored for run, bare in self.rounds)
 
@@ -132,7 +134,7 @@ def main(
     ] = False,
 ) -> None:
     """Measure the registry against a bare loop of the same client libraries, side by side."""
-    about, results, size = About("registry"), Results(), QUICK if smoke else FULL
+    about, results, size = About("registry"), RegistryFigures(), QUICK if smoke else FULL
 
     def note() -> None:
         if results.rounds and not smoke:
@@ -149,7 +151,7 @@ def main(
         note()
 
 
-def _publish(about: About, results: Results) -> None:
+def _publish(about: About, results: RegistryFigures) -> None:
     publish(about, summary(about, results), _as_dict(results))
     from tests.bench.service_plots import draw_registry  # noqa: PLC0415 - installed for benchmarks only
 
@@ -163,8 +165,10 @@ def _publish(about: About, results: Results) -> None:
         (FIGURES / "registry-plans.txt").write_text("\n\n".join(plans) + "\n")
 
 
-async def _measure_events(stack: LocalStack, size: Size, results: Results, note: Callable[[], None]) -> None:
-    async with Platform.running(stack) as platform:
+async def _measure_events(
+    stack: LocalStack, size: RegistryLoad, results: RegistryFigures, note: Callable[[], None]
+) -> None:
+    async with BenchmarkPlatform.running(stack) as platform:
         await platform.database.execute(bare_loop.CREATE_TABLE)
         for number in range(size.rounds):
             await _round(platform, size.events, results, registry_first=number % 2 == 0)
@@ -188,7 +192,9 @@ async def _measure_events(stack: LocalStack, size: Size, results: Results, note:
                 note()
 
 
-async def _round(platform: Platform, events: int, results: Results, *, registry_first: bool) -> None:
+async def _round(
+    platform: BenchmarkPlatform, events: int, results: RegistryFigures, *, registry_first: bool
+) -> None:
     """Both work through the same backlog, each on its own."""
     await platform.database.execute(f"TRUNCATE generated_clips, outbox, {bare_loop.TABLE}")
     backlog = [clip_created() for _ in range(events)]
@@ -201,7 +207,7 @@ async def _round(platform: Platform, events: int, results: Results, *, registry_
         results.rounds.append((await _by_registry(platform, backlog), bare))
 
 
-async def _by_registry(platform: Platform, backlog: Sequence[Event[ClipCreated]]) -> Run:
+async def _by_registry(platform: BenchmarkPlatform, backlog: Sequence[Event[ClipCreated]]) -> RegistryRun:
     """Start the registry, and let it go when everything has left its outbox."""
     awaited = {str(event.data.clip_id).encode() for event in backlog}
     async with platform.listening() as announced:
@@ -221,7 +227,7 @@ async def _by_registry(platform: Platform, backlog: Sequence[Event[ClipCreated]]
         " GROUP BY created_at ORDER BY created_at"
     )
     begin, end = stored[0]["at"], stored[-1]["at"]
-    return Run(
+    return RegistryRun(
         # Of the last transaction only its beginning is known.
         stored=(len(backlog) - stored[-1]["clips"]) / (end - begin),
         relayed=(len(times) - 1) / (times[-1] - times[0]),
@@ -242,7 +248,7 @@ async def _read(consumer: AIOKafkaConsumer, awaited: set[bytes]) -> list[Consume
     return records
 
 
-async def _by_bare_loop(platform: Platform, events: int) -> Bare:
+async def _by_bare_loop(platform: BenchmarkPlatform, events: int) -> Bare:
     environment = {
         **os.environ,
         "DATABASE_URL": platform.database_url,
@@ -271,7 +277,7 @@ def _store_vod(stack: LocalStack) -> None:
 
 
 async def _latencies(
-    platform: Platform, make: Callable[[], Event[Any]], pace: int, seconds: int
+    platform: BenchmarkPlatform, make: Callable[[], Event[Any]], pace: int, seconds: int
 ) -> list[float]:
     """Seconds from publishing an event to the arrival of the clip's ``clip.available``, event by event.
 
@@ -354,7 +360,7 @@ def percentile(seconds: Sequence[float], percent: int) -> float:
     return quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 
-def summary(about: About, results: Results) -> str:
+def summary(about: About, results: RegistryFigures) -> str:
     """What stands in the documentation."""
     parts = [about.sentence()]
     if results.rounds:
@@ -364,7 +370,7 @@ def summary(about: About, results: Results) -> str:
     return "\n\n".join([*parts, targets_table(targets(results))])
 
 
-def _rates(results: Results) -> str:
+def _rates(results: RegistryFigures) -> str:
     rows = [
         ("into the store", lambda run: run.stored),
         ("out of the outbox", lambda run: run.relayed),
@@ -379,7 +385,7 @@ def _rates(results: Results) -> str:
     )
 
 
-def _paces(results: Results) -> str:
+def _paces(results: RegistryFigures) -> str:
     return table(
         ("until clip.available", "events", "p50", "p99", "most"),
         *(
@@ -394,8 +400,8 @@ def _paces(results: Results) -> str:
     )
 
 
-def _queries(found: Queries) -> str:
-    def milliseconds(query: Query, rows: int) -> str:
+def _queries(found: QueryTimings) -> str:
+    def milliseconds(query: QueryTiming, rows: int) -> str:
         return shown(Spread.of(each * 1000 for each in query.seconds[rows]), 2, " ms")
 
     return table(
@@ -418,7 +424,7 @@ def _queries(found: Queries) -> str:
     )
 
 
-def targets(results: Results) -> list[Target]:
+def targets(results: RegistryFigures) -> list[Bound]:
     """What was promised."""
 
     def median(spread: Spread | None) -> float | None:
@@ -428,16 +434,14 @@ def targets(results: Results) -> list[Target]:
     sequential = results.queries.sequential
     stored, through = results.ratio(lambda run: run.stored), results.ratio(lambda run: run.through)
     return [
-        Target("events per second into the store, registry ÷ bare loop", 0.5, median(stored), at_least=True),
-        Target("the same in and out, ÷ the bare loop's in alone", 0.5, median(through), at_least=True),
-        Target("the query that grows most", 1.5, max(growth, default=None)),
-        Target(
-            "served queries that scan generated_clips", 0, None if sequential is None else len(sequential)
-        ),
+        Bound("events per second into the store, registry ÷ bare loop", 0.5, median(stored), at_least=True),
+        Bound("the same in and out, ÷ the bare loop's in alone", 0.5, median(through), at_least=True),
+        Bound("the query that grows most", 1.5, max(growth, default=None)),
+        Bound("served queries that scan generated_clips", 0, None if sequential is None else len(sequential)),
     ]
 
 
-def _as_dict(results: Results) -> dict[str, Any]:
+def _as_dict(results: RegistryFigures) -> dict[str, Any]:
     return {
         "rounds": [{"registry": asdict(run), "bare": asdict(bare)} for run, bare in results.rounds],
         "latencies": {what: {"seconds": sorted(seconds)} for what, seconds in results.latencies.items()},

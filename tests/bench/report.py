@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from tests.bench.cases import LONG, SHORT, Case
+from tests.bench.cases import LONG, SHORT, BenchmarkCase
 from tests.bench.run import About, Spread, mebibytes, shown, table
 
 CUTTER, BARE, MOVIEPY = "cutter", "ffmpeg", "moviepy"
@@ -16,7 +16,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Run:
+class CutRun:
     """One clip by one contender. The cutter's ``seconds`` count from the event's arrival.
 
     ``seconds_with_bus`` count from when it was published.
@@ -37,11 +37,11 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Result:
+class CaseFigures:
     """A case and all its runs; the n-th run of each contender belongs to the n-th round."""
 
-    case: Case
-    runs: Mapping[str, Sequence[Run]]
+    case: BenchmarkCase
+    runs: Mapping[str, Sequence[CutRun]]
     traffic: Traffic
 
     def seconds(self, contender: str) -> float | None:
@@ -88,12 +88,12 @@ class Result:
     def _over_bare(self, seconds: Any) -> Spread | None:
         return Spread.of(seconds(ours) / bare.seconds for ours, bare in self._pairs())
 
-    def _pairs(self) -> Sequence[tuple[Run, Run]]:
+    def _pairs(self) -> Sequence[tuple[CutRun, CutRun]]:
         """Return both runs of each round; no rounds where bare ffmpeg took no part."""
         return [] if self.case.far else list(zip(self.runs[CUTTER], self.runs[BARE], strict=True))
 
 
-def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
+def long_over_short(results: Sequence[CaseFigures]) -> dict[str, Spread]:
     """What a clip from the long recording costs over the same from the short one, round by round."""
     found = {}
     for result in results:
@@ -106,12 +106,12 @@ def long_over_short(results: Sequence[Result]) -> dict[str, Spread]:
     return found
 
 
-def _is_twin(short: Case, long: Case) -> bool:
+def _is_twin(short: BenchmarkCase, long: BenchmarkCase) -> bool:
     same = replace(short, source=LONG, moviepy=long.moviepy) == long
     return same and (short.source, long.source) == (SHORT, LONG)
 
 
-def summary(results: Sequence[Result], about: About) -> str:
+def summary(results: Sequence[CaseFigures], about: About) -> str:
     """Return what stands in the documentation: command, machine, figures, and cost by the VOD's length."""
     long = ", ".join(f"{name} {shown(spread, 2)}" for name, spread in long_over_short(results).items())
     return "\n\n".join(
@@ -123,7 +123,7 @@ def summary(results: Sequence[Result], about: About) -> str:
     )
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: CaseFigures) -> tuple[str, ...]:
     case = result.case
     moviepy = result.times_faster_than_moviepy
     return (
@@ -146,7 +146,7 @@ def _median(spread: Spread | None) -> str:
     return "" if spread is None else f"{spread.median:.2f}"
 
 
-def as_dict(results: Sequence[Result]) -> dict[str, Any]:
+def as_dict(results: Sequence[CaseFigures]) -> dict[str, Any]:
     """Every run, and what the table says of them."""
     cases = [
         {

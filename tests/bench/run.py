@@ -40,7 +40,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Target:
+class Bound:
     """A bound for a figure; ``at_least``: it must not be lower, else not higher. No figure: not measured.
 
     ``before``: the figure of an earlier version, where there is one to compare with.
@@ -136,7 +136,7 @@ def table(*rows: Sequence[str], texts: int = 1) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ruler, *body))
 
 
-def targets_table(targets: Sequence[Target]) -> str:
+def targets_table(targets: Sequence[Bound]) -> str:
     """Return whether the figures are as good as they should be, and what they were where that is known."""
     rows = [("target", "before", "measured", ""), *(target.cells() for target in targets)]
     if all(target.before is None for target in targets):

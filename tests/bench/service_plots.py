@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tests.bench.queries import LARGE, SMALL, Query
+from tests.bench.queries import LARGE, SMALL, QueryTiming
 from tests.bench.run import MEBIBYTE
 
 OURS, BARE, OTHER = "#2f6fe0", "#7a808c", "#e08a00"
@@ -15,7 +15,7 @@ OURS, BARE, OTHER = "#2f6fe0", "#7a808c", "#e08a00"
 def draw_registry(
     rounds: Sequence[tuple[Any, Any]],
     latencies: Mapping[str, Sequence[float]],
-    queries: Sequence[Query],
+    queries: Sequence[QueryTiming],
     path: Path,
 ) -> None:
     """Rates by round, latencies as distributions, and each query's growth."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.bench.cases import LONG
-from tests.bench.report import CUTTER, Result, long_over_short
-from tests.bench.run import MEBIBYTE, Spread, Target
+from tests.bench.report import CUTTER, CaseFigures, long_over_short
+from tests.bench.run import MEBIBYTE, Bound, Spread
 
 # The most that a case may take of the time of bare ffmpeg and upload, and what it took on 2026-11-23.
 RATIOS = {
@@ -32,7 +32,7 @@ FAR_SECONDS = 2.0
 PEAK_RSS_MEBIBYTES = (110, 109)
 
 
-def targets(results: Sequence[Result]) -> list[Target]:
+def targets(results: Sequence[CaseFigures]) -> list[Bound]:
     """Return what was promised of the cases that were measured, and of the worker's memory."""
     memory = max((each.peak_rss_bytes for each in results), default=None)
     bound, before = PEAK_RSS_MEBIBYTES
@@ -48,32 +48,32 @@ def targets(results: Sequence[Result]) -> list[Target]:
             lambda each: each.times_faster_than_moviepy,
             at_least=True,
         ),
-        Target("the worker's peak RSS, MiB", bound, memory / MEBIBYTE if memory else None, before=before),
+        Bound("the worker's peak RSS, MiB", bound, memory / MEBIBYTE if memory else None, before=before),
     ]
 
 
 def _of(
-    results: Sequence[Result],
+    results: Sequence[CaseFigures],
     bounds: Mapping[str, tuple[float, float]],
     what: str,
-    figure: Callable[[Result], Spread | None],
+    figure: Callable[[CaseFigures], Spread | None],
     *,
     at_least: bool = False,
-) -> Iterator[Target]:
+) -> Iterator[Bound]:
     for each in results:
         if (spread := figure(each)) is not None and each.case.name in bounds:
             bound, before = bounds[each.case.name]
-            yield Target(f"{each.case.name}, {what}", bound, spread.median, at_least, before)
+            yield Bound(f"{each.case.name}, {what}", bound, spread.median, at_least, before)
 
 
-def _of_far(results: Sequence[Result]) -> Iterator[Target]:
+def _of_far(results: Sequence[CaseFigures]) -> Iterator[Bound]:
     for each in results:
         if each.case.far:
-            yield Target(f"{each.case.name}, seconds", FAR_SECONDS, each.seconds(CUTTER))
+            yield Bound(f"{each.case.name}, seconds", FAR_SECONDS, each.seconds(CUTTER))
 
 
-def _of_long(results: Sequence[Result]) -> Iterator[Target]:
+def _of_long(results: Sequence[CaseFigures]) -> Iterator[Bound]:
     for name, spread in long_over_short(results).items():
         if name in LONG_OVER_SHORT:
             bound, before = LONG_OVER_SHORT[name]
-            yield Target(f"{name}, from {LONG} ÷ from 10 min", bound, spread.median, before=before)
+            yield Bound(f"{name}, from {LONG} ÷ from 10 min", bound, spread.median, before=before)

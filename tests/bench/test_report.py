@@ -4,32 +4,32 @@ from pathlib import Path
 import pytest
 
 from clip_shared.contracts.events import CutMode
-from tests.bench.cases import FRAGMENTED, LONG, SHORT, Case, full
+from tests.bench.cases import FRAGMENTED, LONG, SHORT, BenchmarkCase, full
 from tests.bench.report import (
     BARE,
     CUTTER,
     MOVIEPY,
-    Result,
-    Run,
+    CaseFigures,
+    CutRun,
     Traffic,
     as_dict,
     long_over_short,
     summary,
 )
-from tests.bench.run import About, Spread, Target, replace_figures, targets_table
+from tests.bench.run import About, Bound, Spread, replace_figures, targets_table
 from tests.bench.targets import CPU_RATIOS, FASTER_THAN_MOVIEPY, LONG_OVER_SHORT, RATIOS, targets
 
-CASE = Case(CutMode.COPY, "720p60", SHORT, 30, rounds=3, moviepy=1)
-RESULT = Result(
+CASE = BenchmarkCase(CutMode.COPY, "720p60", SHORT, 30, rounds=3, moviepy=1)
+RESULT = CaseFigures(
     CASE,
     {
-        CUTTER: [Run(2, 0.5, 1, 50), Run(3, 0.25, 2, 70), Run(8, 1, 4, 60)],
-        BARE: [Run(1, 0.25), Run(2, 0.25), Run(2, 0.5)],
-        MOVIEPY: [Run(100, 90)],
+        CUTTER: [CutRun(2, 0.5, 1, 50), CutRun(3, 0.25, 2, 70), CutRun(8, 1, 4, 60)],
+        BARE: [CutRun(1, 0.25), CutRun(2, 0.25), CutRun(2, 0.5)],
+        MOVIEPY: [CutRun(100, 90)],
     },
     Traffic(pulled_bytes=120, stored_bytes=100),
 )
-FAR_RUNS = {CUTTER: [Run(1, 0.5, 1, 50), Run(2, 0.5, 1, 50)], BARE: [], MOVIEPY: []}
+FAR_RUNS = {CUTTER: [CutRun(1, 0.5, 1, 50), CutRun(2, 0.5, 1, 50)], BARE: [], MOVIEPY: []}
 
 
 def test_ratios_are_of_pairs_not_of_medians() -> None:
@@ -51,7 +51,7 @@ def test_throughput_memory_and_traffic() -> None:
 
 def test_a_long_recording_is_compared_with_its_short_twin() -> None:
     case = replace(CASE, source=LONG, moviepy=0)
-    long = replace(RESULT, case=case, runs={**RESULT.runs, CUTTER: [Run(3, 1)] * 3})
+    long = replace(RESULT, case=case, runs={**RESULT.runs, CUTTER: [CutRun(3, 1)] * 3})
     assert long_over_short([RESULT, long]) == {"copy 720p60 30 s": Spread(1, 3 / 8, 1.5)}
     assert long_over_short([RESULT]) == {}
 
@@ -88,7 +88,7 @@ def test_every_target_is_of_a_case_that_is_measured() -> None:
 
 
 def test_what_was_before_has_a_column_where_it_is_known() -> None:
-    new, old = Target("a", 2, 1), Target("b", 1, 2, before=3)
+    new, old = Bound("a", 2, 1), Bound("b", 1, 2, before=3)
     assert targets_table([new]).splitlines()[2] == "| a ≤ 2 | 1.00 | met |"
     assert targets_table([new, old]).splitlines()[2:] == [
         "| a ≤ 2 |  | 1.00 | met |",

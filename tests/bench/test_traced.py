@@ -16,7 +16,7 @@ async def _inner() -> None:
 _inner.__qualname__ = "inner"
 
 
-class Highlights:
+class TracedHandler:
     async def handle(self, step: Any) -> None:
         await step()
         await asyncio.gather(step(), step())
@@ -24,12 +24,12 @@ class Highlights:
 
 def test_a_job_is_noted_step_by_step_and_tabled(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    Highlights.handle.__qualname__ = traced.ROOT
-    handle = traced.timed(Highlights.handle, trace)
+    TracedHandler.handle.__qualname__ = traced.ROOT
+    handle = traced.timed(TracedHandler.handle, trace)
     step = traced.timed(_inner, trace)
     asyncio.run(step())  # part of no job
     for _ in range(3):
-        asyncio.run(handle(Highlights(), step))
+        asyncio.run(handle(TracedHandler(), step))
     jobs = [json.loads(line) for line in trace.read_text().splitlines()]
     assert [len(job["spans"]) for job in jobs] == [4, 4, 4]
     rows = traced.profile(trace).splitlines()[2:4]

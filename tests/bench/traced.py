@@ -34,7 +34,7 @@ ALSO = ("clip_shared.bus.bus",)  # modules whose coroutines are timed too
 
 
 @dataclass(frozen=True)
-class Span:
+class TracedStep:
     """A step of a job: what it is part of, itself last, and its seconds from the start of the job."""
 
     path: tuple[str, ...]
@@ -45,7 +45,7 @@ class Span:
 @dataclass
 class _Job:
     started: float = field(default_factory=time.perf_counter)
-    spans: list[Span] = field(default_factory=list)
+    spans: list[TracedStep] = field(default_factory=list)
 
 
 _job: ContextVar[_Job | None] = ContextVar("_job", default=None)
@@ -65,7 +65,7 @@ def step(name: str) -> Iterator[None]:
         yield
     finally:
         now = time.perf_counter()
-        job.spans.append(Span(_path.get(), started - job.started, now - started))
+        job.spans.append(TracedStep(_path.get(), started - job.started, now - started))
         _path.reset(inner)
 
 

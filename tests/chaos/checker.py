@@ -17,8 +17,8 @@ from uuid import UUID
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import RefusedRecord, RepeatedDeath
 from tests.chaos.ledger import Ledger
-from tests.chaos.observe import Message, Row, Snapshot
-from tests.chaos.plan import Fate, Flaw, Send
+from tests.chaos.observe import ClipRow, ObservedMessage, Snapshot
+from tests.chaos.plan import ExpectedEnd, Flaw, Send
 
 LIVING = ("available", "kept", "published")
 
@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """Every violation, and how many accepted highlights came to which end."""
 
     findings: list[Finding]
@@ -60,7 +60,7 @@ class Verdict:
         return sum(each.violation is violation for each in self.findings)
 
 
-def check(ledger: Ledger, snapshot: Snapshot) -> Verdict:
+def check(ledger: Ledger, snapshot: Snapshot) -> CheckResult:
     """Hold the system against what its users were told."""
     findings = [
         *_check_ends(ledger, snapshot),
@@ -71,7 +71,7 @@ def check(ledger: Ledger, snapshot: Snapshot) -> Verdict:
         *_check_partitions(snapshot),
         *_check_rest(snapshot),
     ]
-    return Verdict(findings, _count_ends(ledger, snapshot))
+    return CheckResult(findings, _count_ends(ledger, snapshot))
 
 
 # Every accepted event comes to one end.
@@ -87,9 +87,9 @@ class _Ends:
 
     clips: set[str]
     skips: set[str]
-    dead_ids: dict[str, Message]
-    dead_highlights: dict[str, Message]
-    dead_positions: dict[tuple[int, int], Message]
+    dead_ids: dict[str, ObservedMessage]
+    dead_highlights: dict[str, ObservedMessage]
+    dead_positions: dict[tuple[int, int], ObservedMessage]
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "_Ends":
@@ -103,30 +103,30 @@ class _Ends:
             {_position(each): each for each in dead},
         )
 
-    def letter(self, ledger: Ledger, send: Send) -> Message | None:
+    def letter(self, ledger: Ledger, send: Send) -> ObservedMessage | None:
         """The dead letter of an event."""
         if send.flaw is Flaw.NO_ID and send.highlight in self.dead_highlights:
             return self.dead_highlights[send.highlight]
         position = ledger.positions.get(send.event)
         return self.dead_ids.get(send.event) or (self.dead_positions.get(position) if position else None)
 
-    def come_to(self, ledger: Ledger, send: Send) -> set[Fate]:
+    def come_to(self, ledger: Ledger, send: Send) -> set[ExpectedEnd]:
         """All ends of an event."""
         name = send.highlight if send.flaw is Flaw.NO_ID else send.event
         found = {
-            Fate.CLIP: name in self.clips,
-            Fate.SKIPPED: name in self.skips,
-            Fate.DEAD: self.letter(ledger, send) is not None,
+            ExpectedEnd.CLIP: name in self.clips,
+            ExpectedEnd.SKIPPED: name in self.skips,
+            ExpectedEnd.DEAD: self.letter(ledger, send) is not None,
         }
         return {fate for fate, is_so in found.items() if is_so}
 
 
-def _names(messages: Iterable[Message]) -> set[str]:
+def _names(messages: Iterable[ObservedMessage]) -> set[str]:
     fields = ("highlight_event_id", "stream_highlight_id")
     return {str(each.data[name]) for each in messages for name in fields if name in each.data}
 
 
-def _position(letter: Message) -> tuple[int, int]:
+def _position(letter: ObservedMessage) -> tuple[int, int]:
     return int(letter.headers.get("dlq_partition", -2)), int(letter.headers.get("dlq_offset", -2))
 
 
@@ -137,7 +137,7 @@ def _check_ends(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
         found, letter = ends.come_to(ledger, send), ends.letter(ledger, send)
         about = f"{send.highlight} ({', '.join(each for each in (event, send.flaw, send.codec) if each)})"
         yield from _check_end(about, send, found, letter)
-        if Fate.CLIP in found and clip_id_for(send.highlight) not in rows:
+        if ExpectedEnd.CLIP in found and clip_id_for(send.highlight) not in rows:
             yield Finding(Violation.LOST, f"{about}: it was cut, and the registry has no clip of it")
     for position in (ledger.positions[each.event] for each in ledger.poison):
         if position not in ends.dead_positions:
@@ -147,7 +147,9 @@ def _check_ends(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
             yield Finding(Violation.WRONG_END, f"{message.id} of {topic}: {_error(message)}")
 
 
-def _check_end(about: str, send: Send, found: set[Fate], letter: Message | None) -> Iterator[Finding]:
+def _check_end(
+    about: str, send: Send, found: set[ExpectedEnd], letter: ObservedMessage | None
+) -> Iterator[Finding]:
     if not found:
         yield Finding(Violation.LOST, f"{about}: no clip, not skipped, not among the dead letters")
     elif letter is None or not _is_excused(letter, found):
@@ -158,7 +160,7 @@ def _check_end(about: str, send: Send, found: set[Fate], letter: Message | None)
             yield Finding(Violation.WRONG_END, f"{about}: {named} in place of {send.fate}")
 
 
-def _is_excused(letter: Message, found: set[Fate]) -> bool:
+def _is_excused(letter: ObservedMessage, found: set[ExpectedEnd]) -> bool:
     """Whether the end among the dead letters is the chaos's doing, which anybody may come to.
 
     Those are the machine's deaths, three in a row; and records that the broker was told to refuse, after
@@ -166,7 +168,7 @@ def _is_excused(letter: Message, found: set[Fate]) -> bool:
     """
     error_type = letter.headers.get("dlq_error_type")
     if error_type == RefusedRecord.__name__:
-        return found <= {Fate.CLIP, Fate.DEAD}
+        return found <= {ExpectedEnd.CLIP, ExpectedEnd.DEAD}
     return error_type == RepeatedDeath.__name__ and len(found) == 1
 
 
@@ -187,7 +189,7 @@ def re_encoded(snapshot: Snapshot) -> int:
     )
 
 
-def _error(letter: Message) -> str:
+def _error(letter: ObservedMessage) -> str:
     return f"{letter.headers.get('dlq_error_type')}: {letter.headers.get('dlq_error')}"
 
 
@@ -195,7 +197,7 @@ def _count_ends(ledger: Ledger, snapshot: Snapshot) -> Counter[str]:
     """How many highlights are where now."""
     ends = _Ends.of(snapshot)
     statuses = {each.stream_highlight_id: each.status for each in snapshot.rows}
-    names = {Fate.CLIP: "cut", Fate.SKIPPED: "skipped", Fate.DEAD: "DLQ"}
+    names = {ExpectedEnd.CLIP: "cut", ExpectedEnd.SKIPPED: "skipped", ExpectedEnd.DEAD: "DLQ"}
     last = {each.highlight: ends.come_to(ledger, each) for each in ledger.accepted.values()}
     return Counter(
         statuses.get(highlight) or next((names[each] for each in sorted(found)), "nowhere")
@@ -218,7 +220,7 @@ def _check_told(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(violation, f"clip {clip_id}: {told.account} was told that it is kept; it is {state}")
 
 
-def _is_whole(row: Row, snapshot: Snapshot) -> bool:
+def _is_whole(row: ClipRow, snapshot: Snapshot) -> bool:
     return snapshot.objects.get(row.object_key) == row.file_size_bytes and row.keys <= snapshot.objects.keys()
 
 
@@ -259,7 +261,7 @@ def _check_contents(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _check_histories(snapshot: Snapshot) -> Iterator[Finding]:
     """Each change of a clip was told under one version, once, and what was told leads to what is."""
-    told: dict[UUID, dict[int, list[Message]]] = defaultdict(lambda: defaultdict(list))
+    told: dict[UUID, dict[int, list[ObservedMessage]]] = defaultdict(lambda: defaultdict(list))
     seen: set[str] = set()
     for message in snapshot.topics["clip-lifecycle"]:
         if message.type != "clip.expiring.v1" and message.id not in seen:
@@ -274,7 +276,7 @@ def _check_histories(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(Violation.BROKEN_HISTORY, f"events of clip {clip_id}, which there is not")
 
 
-def _check_history(row: Row, told: dict[int, list[Message]], cuts: set[str]) -> Iterator[Finding]:
+def _check_history(row: ClipRow, told: dict[int, list[ObservedMessage]], cuts: set[str]) -> Iterator[Finding]:
     about = f"clip {row.clip_id}"
     if missing := set(range(1, row.version + 1)) - told.keys():
         yield Finding(Violation.LOST, f"{about}: nothing was told of its versions {sorted(missing)}")
@@ -302,14 +304,14 @@ _CHANGES = {
 }
 
 
-def _change(message: Message) -> tuple[set[str], str]:
+def _change(message: ObservedMessage) -> tuple[set[str], str]:
     """From which statuses to which."""
     if message.type == "clip.restored.v1":
         return {"deleted"}, message.data["status"]
     return _CHANGES[message.type]
 
 
-def _replay(history: Iterable[Message], about: str) -> tuple[str, list[Finding]]:
+def _replay(history: Iterable[ObservedMessage], about: str) -> tuple[str, list[Finding]]:
     """The status that a reader of the events ends with."""
     status, expires_at = "none", None
     findings = []

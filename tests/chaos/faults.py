@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 
 from clip_shared.bus.fetching import UnreadableRecord
 from local_stack.stack import SOURCE_BUCKET
-from tests.chaos.load import NEVER_ANSWERED_VOD, Platform, detection_time
+from tests.chaos.load import NEVER_ANSWERED_VOD, ChaosPlatform, detection_time
 from tests.chaos.observe import read_topic
 from tests.chaos.plan import Fault, FaultKind, Send, killer, never_answered
-from tests.chaos.s3_proxy import WHOLE, Trouble
-from tests.chaos.system import Supervised, System
+from tests.chaos.s3_proxy import WHOLE, StorageFault
+from tests.chaos.system import Supervised, SystemUnderTest
 
 REPEATED_AT_ONCE = 12
 MID_JOB_PATIENCE_SECONDS = 4.0
@@ -34,7 +34,7 @@ class Faults:
     A server or a process is hurt by one fault at a time: the next one waits for its turn.
     """
 
-    def __init__(self, system: System, platform: Platform) -> None:
+    def __init__(self, system: SystemUnderTest, platform: ChaosPlatform) -> None:
         self.injected: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self._system = system
@@ -107,7 +107,7 @@ class Faults:
     async def _until_mid_job(self) -> None:
         deadline = time.monotonic() + MID_JOB_PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if any(self._system.site.state.scratch.glob("*/job-*/*")):
+            if any(self._system.workspace.state.scratch.glob("*/job-*/*")):
                 return
             await asyncio.sleep(0.02)
 
@@ -164,7 +164,7 @@ class Faults:
         return True
 
     async def _trouble_storage(self, fault: Fault, dice: random.Random) -> bool:
-        proxy, trouble = self._system.proxy, Trouble(fault.target)
+        proxy, trouble = self._system.proxy, StorageFault(fault.target)
         async with self._turn("storage"):
             before = proxy.injected[trouble]
             # A storm that hits everything, or one in which some requests get through.
@@ -195,7 +195,7 @@ class Faults:
     async def _fill_disk(self, fault: Fault, _dice: random.Random) -> bool:
         if not self._system.scratch_is_bounded:
             return False
-        ballast = self._system.site.state.scratch / "ballast"
+        ballast = self._system.workspace.state.scratch / "ballast"
         try:
             _fill(ballast)
             await asyncio.sleep(fault.seconds)

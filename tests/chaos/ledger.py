@@ -12,7 +12,7 @@ LETTING_GO = {"unkeep", "delete"}
 
 
 @dataclass
-class Told:
+class LastAnswer:
     """What an account was last told about its clip.
 
     ``kept``: it was told that the clip is kept (or published), and never again asked to let go of it.
@@ -44,7 +44,7 @@ class Ledger:
 
     accepted: dict[str, Send] = field(default_factory=dict)
     positions: dict[str, tuple[int, int]] = field(default_factory=dict)
-    told: dict[UUID, Told] = field(default_factory=dict)
+    told: dict[UUID, LastAnswer] = field(default_factory=dict)
 
     def accept(self, send: Send, partition: int, offset: int) -> None:
         """Note that the broker has an event, and where."""
@@ -62,6 +62,6 @@ class Ledger:
         """What no handler could read."""
         return [each for each in self.accepted.values() if each.flaw in BELOW_HANDLERS]
 
-    def told_of(self, highlight: str, account: str) -> Told:
+    def told_of(self, highlight: str, account: str) -> LastAnswer:
         """The entry of a highlight's clip."""
-        return self.told.setdefault(clip_id_for(highlight), Told(account))
+        return self.told.setdefault(clip_id_for(highlight), LastAnswer(account))

@@ -32,14 +32,14 @@ from tests.chaos.plan import (
     LARGE_VOD,
     RE_ENCODED_VOD,
     TICK_SECONDS,
+    AccountRequests,
     Flaw,
-    Plan,
+    RoundPlan,
     Send,
-    Wish,
     extra,
     neighbours,
 )
-from tests.chaos.system import System
+from tests.chaos.system import SystemUnderTest
 from tests.support.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
 
 VOD_SECONDS = 20
@@ -67,10 +67,10 @@ Answer = TypeVar("Answer")
 _TOLD = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN}
 
 
-class Platform:
+class ChaosPlatform:
     """Sends what a plan says, and writes down what it is told. ``close`` it in the end."""
 
-    def __init__(self, system: System, ledger: Ledger) -> None:
+    def __init__(self, system: SystemUnderTest, ledger: Ledger) -> None:
         self.ledger = ledger
         self._system = system
         self._client = Client(system.environment)
@@ -198,7 +198,7 @@ class Platform:
         headers = [("ce_id", str(uuid.uuid4()).encode()), ("ce_type", b"tick.daily.v1")]
         await self.publish("daily-tick", b"{}", key=None, headers=headers)
 
-    async def play(self, plan: Plan, healed: asyncio.Event, settled: asyncio.Event) -> None:
+    async def play(self, plan: RoundPlan, healed: asyncio.Event, settled: asyncio.Event) -> None:
         """Send the load in its time. Returns when every account has had its answers.
 
         Args:
@@ -228,14 +228,14 @@ class Platform:
             await self.tick()
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _keep_on(self, plan: Plan, start: float) -> None:
+    async def _keep_on(self, plan: RoundPlan, start: float) -> None:
         """Send one highlight after the other from a moment (of the monotonic clock) on."""
         await asyncio.sleep(max(0.0, start - time.monotonic()))
         for number in itertools.count():
             await self.detect(extra(plan, number), detection_time())
             await asyncio.sleep(EXTRA_EVERY_SECONDS)
 
-    async def _wish(self, wish: Wish, settled: asyncio.Event) -> None:
+    async def _wish(self, wish: AccountRequests, settled: asyncio.Event) -> None:
         clip = f"/v1/clips/{clip_id_for(wish.highlight)}"
         headers = {"Authorization": f"Bearer {self._client.token(wish.account)}"}
         while await self._ask("GET", clip, headers) != HTTPStatus.OK:

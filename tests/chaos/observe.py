@@ -18,7 +18,7 @@ from clip_registry.database import open_engine
 from clip_shared.bus import fetching
 from clip_shared.contracts.topics import TOPICS
 from local_stack.stack import CLIPS_BUCKET
-from tests.chaos.system import System
+from tests.chaos.system import SystemUnderTest
 
 GROUPS = {
     "highlight-detected": "clip-cutter",
@@ -41,7 +41,7 @@ DEAD = (
 
 
 @dataclass(frozen=True)
-class Message:
+class ObservedMessage:
     """A record: its CloudEvents id and type, its other headers, and its data."""
 
     id: str
@@ -60,7 +60,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClipRow:
     """A clip, as the registry has it."""
 
     clip_id: UUID
@@ -106,9 +106,9 @@ class Snapshot:
     ``unfinished``: keys of uploads in parts that nobody completed. They are no objects.
     """
 
-    rows: list[Row]
+    rows: list[ClipRow]
     objects: dict[str, int]
-    topics: dict[str, list[Message]]
+    topics: dict[str, list[ObservedMessage]]
     partitions: list[Partition] = field(default_factory=list)
     outbox: int = 0
     outbox_dead: int = 0
@@ -118,7 +118,7 @@ class Snapshot:
     unfinished: list[str] = field(default_factory=list)
 
 
-async def take(system: System) -> Snapshot:
+async def take(system: SystemUnderTest) -> Snapshot:
     """Look at everything. It is one moment only when nothing is at work any more."""
     servers = system.environment["KAFKA_BOOTSTRAP_SERVERS"]
     topics = {name: [_message(each) for each in await read_topic(servers, name)] for name in (*READ, *DEAD)}
@@ -130,7 +130,7 @@ async def take(system: System) -> Snapshot:
         locks = await _locks(connection)
     finally:
         await connection.close()
-    scratch = system.site.state.scratch
+    scratch = system.workspace.state.scratch
     return Snapshot(
         rows=rows,
         objects=await asyncio.to_thread(_objects, system),
@@ -145,7 +145,7 @@ async def take(system: System) -> Snapshot:
     )
 
 
-async def backlog(system: System) -> int:
+async def backlog(system: SystemUnderTest) -> int:
     """How much is still to be done: events not handled, and events not sent."""
     connection = await _connect(system)
     try:
@@ -156,7 +156,7 @@ async def backlog(system: System) -> int:
     return outbox + sum(each.lag for each in found)
 
 
-async def replay_outbox(system: System) -> int:
+async def replay_outbox(system: SystemUnderTest) -> int:
     """Put refused events back into the outbox, as ``clip-registry outbox replay`` does; returns how many."""
     engine = open_engine(system.environment["DATABASE_URL"], pool_size=1, statement_timeout_seconds=30)
     try:
@@ -227,17 +227,17 @@ def _partitions(topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, each) for each in range(number)]
 
 
-def _message(record: ConsumerRecord) -> Message:
+def _message(record: ConsumerRecord) -> ObservedMessage:
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    return Message(headers.get("ce_id", ""), headers.get("ce_type", ""), record.value or b"", headers)
+    return ObservedMessage(headers.get("ce_id", ""), headers.get("ce_type", ""), record.value or b"", headers)
 
 
-async def _connect(system: System) -> Any:
+async def _connect(system: SystemUnderTest) -> Any:
     return await asyncpg.connect(system.environment["DATABASE_URL"].replace("+asyncpg", ""))
 
 
-def _row(record: Any) -> Row:
-    return Row(**{name: record[name] for name in Row.__dataclass_fields__})
+def _row(record: Any) -> ClipRow:
+    return ClipRow(**{name: record[name] for name in ClipRow.__dataclass_fields__})
 
 
 async def _locks(connection: Any) -> list[str]:
@@ -250,14 +250,14 @@ async def _locks(connection: Any) -> list[str]:
     return [each["what"] for each in rows]
 
 
-def _objects(system: System) -> dict[str, int]:
+def _objects(system: SystemUnderTest) -> dict[str, int]:
     pages = system.s3.get_paginator("list_objects_v2").paginate(Bucket=CLIPS_BUCKET)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     # A HEAD for each: a listing may know what the storage cannot give.
     return {key: system.s3.head_object(Bucket=CLIPS_BUCKET, Key=key)["ContentLength"] for key in keys}
 
 
-def _unfinished(system: System) -> list[str]:
+def _unfinished(system: SystemUnderTest) -> list[str]:
     pages = system.s3.get_paginator("list_multipart_uploads").paginate(Bucket=CLIPS_BUCKET)
     return [item["Key"] for page in pages for item in page.get("Uploads", [])]
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
-from tests.chaos.s3_proxy import Trouble
+from tests.chaos.s3_proxy import StorageFault
 
 LOAD_SECONDS = 22.0
 # Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
@@ -66,7 +66,7 @@ class Fault:
         return f"{self.at:5.1f} s  {self.kind}: {self.target}{lasting}"
 
 
-class Fate(StrEnum):
+class ExpectedEnd(StrEnum):
     """What has to become of a highlight."""
 
     CLIP = "clip"
@@ -111,7 +111,7 @@ class Send:
     event: str
     highlight: str
     account: str
-    fate: Fate
+    fate: ExpectedEnd
     flaw: Flaw = Flaw.NONE
     codec: str = ""
     detected: int = 0
@@ -121,7 +121,7 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Wish:
+class AccountRequests:
     """What an account asks of a clip: at first ``haste`` seconds after it is there, then every ``pause``."""
 
     highlight: str
@@ -132,18 +132,18 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """A round, of which ``seconds`` are for load and faults."""
 
     seed: int
     sends: tuple[Send, ...]
-    wishes: tuple[Wish, ...]
+    wishes: tuple[AccountRequests, ...]
     faults: tuple[Fault, ...]
     seconds: float = LOAD_SECONDS
 
     def __str__(self) -> str:
         """The same for the same seed."""
-        flawed = sum(each.fate is not Fate.CLIP for each in self.sends)
+        flawed = sum(each.fate is not ExpectedEnd.CLIP for each in self.sends)
         load = f"{len(self.sends)} events ({flawed} flawed), {len(self.wishes)} clips asked for"
         return "\n".join([f"seed {self.seed}: {load}", *(f"  {fault}" for fault in self.faults)])
 
@@ -172,16 +172,16 @@ _WISHES = (
     ("delete", "restore", "keep"),
 )
 _FLAWS = (
-    (Fate.SKIPPED, Flaw.NOT_CLIPABLE),
-    (Fate.SKIPPED, Flaw.OUTSIDE),
-    (Fate.SKIPPED, Flaw.MISSING),
-    (Fate.DEAD, Flaw.NOT_JSON),
-    (Fate.DEAD, Flaw.FOREIGN),
-    (Fate.CLIP, Flaw.LARGE_HEADERS),
-    (Fate.CLIP, Flaw.NEGATIVE_TIME),
-    (Fate.DEAD, Flaw.BOMB),
-    (Fate.DEAD, Flaw.HEADER_NAME),
-    (Fate.DEAD, Flaw.LARGE_AND_BAD),
+    (ExpectedEnd.SKIPPED, Flaw.NOT_CLIPABLE),
+    (ExpectedEnd.SKIPPED, Flaw.OUTSIDE),
+    (ExpectedEnd.SKIPPED, Flaw.MISSING),
+    (ExpectedEnd.DEAD, Flaw.NOT_JSON),
+    (ExpectedEnd.DEAD, Flaw.FOREIGN),
+    (ExpectedEnd.CLIP, Flaw.LARGE_HEADERS),
+    (ExpectedEnd.CLIP, Flaw.NEGATIVE_TIME),
+    (ExpectedEnd.DEAD, Flaw.BOMB),
+    (ExpectedEnd.DEAD, Flaw.HEADER_NAME),
+    (ExpectedEnd.DEAD, Flaw.LARGE_AND_BAD),
 )
 _CODECS = ("", "gzip", "snappy", "lz4", "zstd")
 REFUSING = ("clip-created", "clip-lifecycle", "highlight-encodings", "highlight-detected.dlq")
@@ -215,7 +215,7 @@ def deck() -> tuple[Fault, ...]:
         Fault(FaultKind.ALL_KILLED, "broker, database and services", seconds=1),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=2),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=0.1),
-        *(Fault(FaultKind.STORAGE, trouble, seconds=5) for trouble in Trouble),
+        *(Fault(FaultKind.STORAGE, trouble, seconds=5) for trouble in StorageFault),
         *(Fault(FaultKind.REPEATED, topic) for topic in REPEATABLE),
         Fault(FaultKind.DISK_FULL, "clip-cutter", seconds=4),
         Fault(FaultKind.KILLER, "clip-cutter"),
@@ -223,14 +223,14 @@ def deck() -> tuple[Fault, ...]:
     )
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> RoundPlan:
     """The round of a seed."""
     dice = random.Random(seed)  # noqa: S311 - chance, not a secret
     sends = tuple(sorted(_sends(seed, dice), key=lambda each: each.at))
-    clips = {each.highlight: each.account for each in sends if each.fate is Fate.CLIP}
+    clips = {each.highlight: each.account for each in sends if each.fate is ExpectedEnd.CLIP}
     wished = dice.sample(sorted(clips), len(clips) * 6 // 10)
     wishes = tuple(
-        Wish(
+        AccountRequests(
             each,
             clips[each],
             _WISHES[number % len(_WISHES)],
@@ -239,7 +239,7 @@ def draw(seed: int) -> Plan:
         )
         for number, each in enumerate(wished)
     )
-    return Plan(seed, sends, wishes, tuple(_faults(seed, dice)))
+    return RoundPlan(seed, sends, wishes, tuple(_faults(seed, dice)))
 
 
 def _faults(seed: int, dice: random.Random) -> list[Fault]:
@@ -268,7 +268,7 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             _event_id(name),
             name,
             f"s{seed}-a{number % ACCOUNTS}",
-            Fate.CLIP,
+            ExpectedEnd.CLIP,
             _carelessness(number),
             _CODECS[number % len(_CODECS)],
             start=dice.uniform(0, STARTS_UNTIL.get(vod, 15.0)),
@@ -293,13 +293,13 @@ def _carelessness(number: int) -> Flaw:
 def neighbours(send: Send) -> tuple[Send, Send]:
     """The good highlights before and after one that stops things below the handlers."""
     before, after = (
-        replace(send, event=_event_id(name), highlight=name, fate=Fate.CLIP, flaw=Flaw.NONE)
+        replace(send, event=_event_id(name), highlight=name, fate=ExpectedEnd.CLIP, flaw=Flaw.NONE)
         for name in (f"{send.highlight}-before", f"{send.highlight}-after")
     )
     return before, after
 
 
-def extra(plan: Plan, number: int) -> Send:
+def extra(plan: RoundPlan, number: int) -> Send:
     """One more highlight, while there are faults that nothing has run into."""
     seed, name = plan.seed, f"s{plan.seed}-x{number}"
     vod = ("vod.mp4", RE_ENCODED_VOD, LARGE_VOD)[number % 3]
@@ -308,7 +308,7 @@ def extra(plan: Plan, number: int) -> Send:
         _event_id(name),
         name,
         f"s{seed}-a{number % ACCOUNTS}",
-        Fate.CLIP,
+        ExpectedEnd.CLIP,
         start=number % 4,
         seconds=3.5,
         vod=vod,
@@ -318,16 +318,16 @@ def extra(plan: Plan, number: int) -> Send:
 def killer(seed: int) -> Send:
     """A highlight whose cutter dies of it, every time."""
     name = f"{KILLER_PREFIX}s{seed}"
-    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, Flaw.KILLER)
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.DEAD, Flaw.KILLER)
 
 
 def never_answered(seed: int) -> Send:
     """A highlight whose VOD the storage answers with errors, every time."""
     name = f"never-answered-s{seed}"
-    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.DEAD, Flaw.NEVER_ANSWERED)
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.DEAD, Flaw.NEVER_ANSWERED)
 
 
 def passer_by(seed: int, number: int) -> Send:
     """A highlight that succeeds at once, as a skip."""
     name = f"s{seed}-p{number}"
-    return Send(0.0, _event_id(name), name, f"s{seed}-a0", Fate.SKIPPED, Flaw.NOT_CLIPABLE)
+    return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.SKIPPED, Flaw.NOT_CLIPABLE)

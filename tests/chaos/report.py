@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.chaos.checker import Finding, Verdict, Violation
+from tests.chaos.checker import CheckResult, Finding, Violation
 
 MAX_SHOWN = 30  # findings
 
@@ -36,7 +36,7 @@ class Totals:
         """Whether nothing was violated."""
         return bool(self.seeds) and not self.findings
 
-    def add(self, seed: int, verdict: Verdict, recovery_seconds: float) -> None:
+    def add(self, seed: int, verdict: CheckResult, recovery_seconds: float) -> None:
         """One more round."""
         self.seeds.append(seed)
         self.findings += verdict.findings

@@ -18,14 +18,14 @@ from clip_shared.bus.settings import KafkaSettings
 from janitor.registry_client import HttpRegistry, open_http
 from janitor.storage import ClipStorage
 from janitor.sweep import Sweep, TooManyOrphans
-from tests.chaos.checker import Finding, Verdict, Violation, check, orphans, re_encoded, refused
+from tests.chaos.checker import CheckResult, Finding, Violation, check, orphans, re_encoded, refused
 from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
-from tests.chaos.load import DETECTED, Platform, detection_time
+from tests.chaos.load import DETECTED, ChaosPlatform, detection_time
 from tests.chaos.observe import backlog, progress, replay_outbox, take
-from tests.chaos.plan import EXTRA_SECONDS, Plan, Send, draw, passer_by
+from tests.chaos.plan import EXTRA_SECONDS, RoundPlan, Send, draw, passer_by
 from tests.chaos.report import MAX_SHOWN, Totals
-from tests.chaos.system import GIVE_UP_SECONDS, System
+from tests.chaos.system import GIVE_UP_SECONDS, SystemUnderTest
 
 RELEASES = "clip-objects-released"
 MAX_REPLAYED = 1000
@@ -38,18 +38,18 @@ LOOK_SECONDS = 0.5
 QUIET_LOOKS = 2
 
 
-class Run:
+class ChaosRun:
     """Rounds on one system, which remembers all of them: each check is of everything so far."""
 
-    def __init__(self, system: System, totals: Totals) -> None:
+    def __init__(self, system: SystemUnderTest, totals: Totals) -> None:
         self.ledger = Ledger()
-        self.platform = Platform(system, self.ledger)
+        self.platform = ChaosPlatform(system, self.ledger)
         self.faults = Faults(system, self.platform)
         self._system = system
         self._totals = totals
         self._refused = 0
 
-    async def round(self, plan: Plan) -> Verdict:
+    async def round(self, plan: RoundPlan) -> CheckResult:
         """One round, and what the checker has to say."""
         typer.echo(plan)
         healed, settled = asyncio.Event(), asyncio.Event()
@@ -73,11 +73,11 @@ class Run:
         self._totals.re_encoded, self._totals.unfinished = re_encoded(snapshot), len(snapshot.unfinished)
         verdict = check(self.ledger, snapshot)
         findings = verdict.findings + self._complaints(settled=is_settled)
-        verdict = Verdict(findings, verdict.ends)
+        verdict = CheckResult(findings, verdict.ends)
         self._note(plan, verdict, seconds)
         return verdict
 
-    async def _suffer(self, plan: Plan) -> None:
+    async def _suffer(self, plan: RoundPlan) -> None:
         """Inject the faults. At the return all are over, and so is the load."""
         self.faults.healing.clear()
         started = time.monotonic()
@@ -88,7 +88,7 @@ class Run:
         self.faults.healing.set()
         await asyncio.gather(*faults)
 
-    async def _outlast_unanswered(self, plan: Plan) -> float:
+    async def _outlast_unanswered(self, plan: RoundPlan) -> float:
         """Wait until the highlight that can never succeed has come to its end, while others pass by.
 
         Only while others succeed does a message meet no outage, and is given up.
@@ -180,7 +180,7 @@ class Run:
         """A death, or a clip whose announcement was refused, leaves no more than a poster and a video."""
         return 2 * (self._system.restarts["clip-cutter"] + self._refused)
 
-    def _note(self, plan: Plan, verdict: Verdict, seconds: float) -> None:
+    def _note(self, plan: RoundPlan, verdict: CheckResult, seconds: float) -> None:
         totals = self._totals
         totals.add(plan.seed, verdict, seconds)
         totals.events, totals.kinds = len(self.ledger.accepted), self.ledger.kinds
@@ -200,10 +200,10 @@ async def run(
 
     ``logs``: where the logs of everything are put after a violation.
     """
-    system = System(session_seconds=totals.session_seconds, seed=first_seed, may_mount=may_mount)
+    system = SystemUnderTest(session_seconds=totals.session_seconds, seed=first_seed, may_mount=may_mount)
     with tempfile.TemporaryDirectory(prefix="clips-chaos-") as folder:
         async with system.running():
-            this = Run(system, totals)
+            this = ChaosRun(system, totals)
             await this.platform.open(Path(folder))
             try:
                 seed = first_seed
@@ -212,7 +212,7 @@ async def run(
                     seed += 1
             finally:
                 if not totals.is_clean:
-                    shutil.copytree(system.site.state.logs, logs, dirs_exist_ok=True)
+                    shutil.copytree(system.workspace.state.logs, logs, dirs_exist_ok=True)
                     typer.echo(f"  The logs are in {logs}")
                 await this.platform.close()
 

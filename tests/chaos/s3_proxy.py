@@ -29,7 +29,7 @@ PAGE = b"<!DOCTYPE html><html><body><h1>Not here</h1></body></html>"
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
-class Trouble(StrEnum):
+class StorageFault(StrEnum):
     """What the storage has."""
 
     ERROR_500 = "500"
@@ -44,9 +44,9 @@ class Trouble(StrEnum):
     NO_BULK_DELETE = "501 for DeleteObjects"
 
 
-_DELETES = {Trouble.DELETE_ERRORS, Trouble.NO_BULK_DELETE}
+_DELETES = {StorageFault.DELETE_ERRORS, StorageFault.NO_BULK_DELETE}
 # What hits all requests or none: half of a denial says that the others may be answered, and are facts.
-WHOLE = {Trouble.DELETE_ERRORS, Trouble.DENIED, Trouble.NO_BULK_DELETE}
+WHOLE = {StorageFault.DELETE_ERRORS, StorageFault.DENIED, StorageFault.NO_BULK_DELETE}
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ class _Answer:
         return cls(status, f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode())
 
 
-_ANSWERS: dict[Trouble | None, _Answer] = {
-    Trouble.ERROR_500: _Answer.error(500, "InternalError"),
-    Trouble.ERROR_503: _Answer.error(503, "SlowDown"),
-    Trouble.PAGE_404: _Answer(404, PAGE, "text/html"),
-    Trouble.DENIED: _Answer.error(403, "AccessDenied"),
-    Trouble.OTHER_BODY: _Answer(200, PAGE, "text/html"),
-    Trouble.NO_BULK_DELETE: _Answer.error(501, "NotImplemented"),
+_ANSWERS: dict[StorageFault | None, _Answer] = {
+    StorageFault.ERROR_500: _Answer.error(500, "InternalError"),
+    StorageFault.ERROR_503: _Answer.error(503, "SlowDown"),
+    StorageFault.PAGE_404: _Answer(404, PAGE, "text/html"),
+    StorageFault.DENIED: _Answer.error(403, "AccessDenied"),
+    StorageFault.OTHER_BODY: _Answer(200, PAGE, "text/html"),
+    StorageFault.NO_BULK_DELETE: _Answer.error(501, "NotImplemented"),
 }
 
 
-class S3Proxy:
+class FaultyS3Proxy:
     """A proxy on one loopback port.
 
     Args:
@@ -102,10 +102,10 @@ class S3Proxy:
 
     def __init__(self, port: int, upstream: str, delete: Callable[[str, str], object], *, seed: int) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
-        self.trouble: Trouble | None = None
+        self.trouble: StorageFault | None = None
         self.share = 0.0
         self.poisoned: set[str] = set()
-        self.injected: Counter[Trouble] = Counter()
+        self.injected: Counter[StorageFault] = Counter()
         self._port = port
         address = urlsplit(upstream)
         self._upstream = (address.hostname or LOOPBACK, address.port or 80)
@@ -139,25 +139,25 @@ class S3Proxy:
         finally:
             writer.close()
 
-    def _draw(self, request: _Request) -> Trouble | None:
+    def _draw(self, request: _Request) -> StorageFault | None:
         """The trouble that this request has."""
         trouble = self.trouble
         if request.path in self.poisoned:
-            return Trouble.ERROR_500
+            return StorageFault.ERROR_500
         if trouble is None or self._dice.random() >= self.share:
             return None
         if trouble in _DELETES and not request.is_batch_delete:
             return None
-        if trouble is Trouble.OTHER_BODY and request.method != "GET":
+        if trouble is StorageFault.OTHER_BODY and request.method != "GET":
             return None
-        if trouble is not Trouble.DELETE_ERRORS:  # which counts keys
+        if trouble is not StorageFault.DELETE_ERRORS:  # which counts keys
             self.injected[trouble] += 1
         return trouble
 
     async def _handle(
         self,
         request: _Request,
-        trouble: Trouble | None,
+        trouble: StorageFault | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -165,13 +165,13 @@ class S3Proxy:
             await _answer(reader, writer, request, _ANSWERS[trouble])
             return
         match trouble:
-            case Trouble.DELETE_ERRORS:
+            case StorageFault.DELETE_ERRORS:
                 await self._delete_some(reader, writer, request)
-            case Trouble.RESET:
+            case StorageFault.RESET:
                 # Anywhere: before the request has left, within it, within the answer, or just before its end.
                 await self._pass_on(request, reader, writer, break_after=self._dice.choice((0, 1, 2, 20)))
             case _:
-                await self._pass_on(request, reader, writer, slow=trouble is Trouble.SLOW)
+                await self._pass_on(request, reader, writer, slow=trouble is StorageFault.SLOW)
 
     async def _pass_on(
         self,
@@ -217,7 +217,7 @@ class S3Proxy:
         for key in _keys_of(body):
             if zlib.crc32(key.encode()) % STUCK_ONE_IN == 0:
                 errors.append(_key_error(key, "AccessDenied"))
-                self.injected[Trouble.DELETE_ERRORS] += 1
+                self.injected[StorageFault.DELETE_ERRORS] += 1
             elif self._dice.random() < UNLUCKY_SHARE:
                 errors.append(_key_error(key, "InternalError"))
             else:

@@ -18,11 +18,11 @@ import httpx
 
 from clip_shared.storage import s3_client
 from local_stack.processes.process import Process, ProcessFailed
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses, Servers
 from local_stack.stack import LocalStack, Service, ServicePorts, lacks_readiness
 from tests.chaos.failpoints import ARMED
-from tests.chaos.s3_proxy import S3Proxy
+from tests.chaos.s3_proxy import FaultyS3Proxy
 from tests.support.foreign import limit_records
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Supervised:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class System:
+class SystemUnderTest:
     """The system, and the handles to hurt it.
 
     Args:
@@ -88,16 +88,19 @@ class System:
         self.overruns: list[str] = []
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["System"]:
+    async def running(self) -> AsyncIterator["SystemUnderTest"]:
         """Everything runs for as long as this is entered; nothing is left afterwards."""
-        with Site() as site, _scratch_disk(site.state.scratch, mounted=self.scratch_is_bounded):
-            self.site = site
-            self.armed = site.state.folder / "armed"
+        with (
+            Workspace() as workspace,
+            _scratch_disk(workspace.state.scratch, mounted=self.scratch_is_bounded),
+        ):
+            self.workspace = workspace
+            self.armed = workspace.state.folder / "armed"
             self.armed.mkdir()
-            self.servers = Servers(site)
+            self.servers = Servers(workspace)
             addresses = self.servers.addresses
-            self.proxy = S3Proxy(
-                site.ports.claim("s3-proxy"), addresses.s3_endpoint_url, self._delete, seed=self._seed
+            self.proxy = FaultyS3Proxy(
+                workspace.ports.claim("s3-proxy"), addresses.s3_endpoint_url, self._delete, seed=self._seed
             )
             try:
                 await asyncio.to_thread(self.servers.start)
@@ -109,7 +112,7 @@ class System:
     @asynccontextmanager
     async def _services(self, addresses: Addresses) -> AsyncIterator[None]:
         self.stack = LocalStack(
-            self.site,
+            self.workspace,
             addresses=replace(addresses, s3_endpoint_url=self.proxy.url),
             settings=dict.fromkeys(("clip-cutter", "clip-registry", "clip-gateway", "janitor"), self._more),
             runner=RUNNER,
@@ -219,9 +222,9 @@ class System:
     async def join(self, service: str) -> Supervised:
         """One more worker of a service."""
         first = self.of(service).process
-        ports = ServicePorts.claim(self.site, service, f"{service}-{len(self.workers)}")
-        environment = {**self.site.state.environment(**self.environment), **self._more}
-        worker = Supervised(Service(self.site, first.name, ports, environment, runner=RUNNER))
+        ports = ServicePorts.claim(self.workspace, service, f"{service}-{len(self.workers)}")
+        environment = {**self.workspace.state.environment(**self.environment), **self._more}
+        worker = Supervised(Service(self.workspace, first.name, ports, environment, runner=RUNNER))
         await asyncio.to_thread(worker.process.launch)
         self.workers.append(worker)
         return worker

@@ -9,31 +9,31 @@ import pytest
 
 from clip_shared.contracts.events import clip_id_for
 from tests.chaos.checker import Violation, check, re_encoded, refused
-from tests.chaos.ledger import Ledger, Told
-from tests.chaos.observe import Message, Partition, Row, Snapshot
-from tests.chaos.plan import Fate, Flaw, Send
+from tests.chaos.ledger import LastAnswer, Ledger
+from tests.chaos.observe import ClipRow, ObservedMessage, Partition, Snapshot
+from tests.chaos.plan import ExpectedEnd, Flaw, Send
 
 Break = Callable[[Ledger, Snapshot], Snapshot]
 PURGE_TIME, EXPIRY, LATER = "2026-01-01T00:00:10Z", "2026-01-01T00:00:06Z", "2026-01-01T00:01:00Z"
 KEPT, GONE = "h-kept", "h-gone"
 
 
-def message(type_: str, data: dict[str, Any], id_: str = "", **headers: str) -> Message:
+def message(type_: str, data: dict[str, Any], id_: str = "", **headers: str) -> ObservedMessage:
     name = id_ or f"{type_} {data.get('clip_id')} {data.get('version')}"
-    return Message(name, type_, json.dumps(data).encode(), {"ce_id": name, **headers})
+    return ObservedMessage(name, type_, json.dumps(data).encode(), {"ce_id": name, **headers})
 
 
-def change(type_: str, highlight: str, version: int, **data: Any) -> Message:
+def change(type_: str, highlight: str, version: int, **data: Any) -> ObservedMessage:
     return message(type_, {"clip_id": str(clip_id_for(highlight)), "version": version, **data})
 
 
-def created(highlight: str) -> Message:
+def created(highlight: str) -> ObservedMessage:
     data = {"clip_id": str(clip_id_for(highlight)), "highlight_event_id": f"{highlight}-e0"}
     return message("clip.created.v1", data, f"created {highlight}")
 
 
-def row(highlight: str, status: str, version: int) -> Row:
-    return Row(
+def row(highlight: str, status: str, version: int) -> ClipRow:
+    return ClipRow(
         clip_id=clip_id_for(highlight),
         stream_highlight_id=highlight,
         status=status,
@@ -50,11 +50,11 @@ def standing(committed: int, end: int) -> Partition:
     return Partition("clip-registry.clip-created", "clip-created", 4, committed, end)
 
 
-def dead(event: str, error: str, offset: int = 0, *, id_: str | None = None) -> Message:
+def dead(event: str, error: str, offset: int = 0, *, id_: str | None = None) -> ObservedMessage:
     """A dead letter of an event that stood at an offset of partition 0."""
     name = event if id_ is None else id_
     notes = {"dlq_error_type": error, "dlq_partition": "0", "dlq_offset": str(offset)}
-    return Message(name, "", b"{", notes)
+    return ObservedMessage(name, "", b"{", notes)
 
 
 @pytest.fixture
@@ -63,11 +63,12 @@ def ledger() -> Ledger:
     sends = [
         Send(0, f"{highlight}-e0", highlight, "a", fate)
         for highlight, fate in (
-            (KEPT, Fate.CLIP), (GONE, Fate.CLIP), ("h-skip", Fate.SKIPPED), ("h-dead", Fate.DEAD)
+            (KEPT, ExpectedEnd.CLIP), (GONE, ExpectedEnd.CLIP),
+            ("h-skip", ExpectedEnd.SKIPPED), ("h-dead", ExpectedEnd.DEAD),
         )
     ]  # fmt: skip
-    sends.append(Send(0, "h-bomb-e0", "h-bomb", "a", Fate.DEAD, Flaw.BOMB))
-    found = Ledger(told={clip_id_for(KEPT): Told("a", kept=True)})
+    sends.append(Send(0, "h-bomb-e0", "h-bomb", "a", ExpectedEnd.DEAD, Flaw.BOMB))
+    found = Ledger(told={clip_id_for(KEPT): LastAnswer("a", kept=True)})
     for offset, each in enumerate(sends):
         found.accept(each, 0, offset)
     return found
@@ -110,7 +111,7 @@ def whole() -> Snapshot:
     )
 
 
-def with_topic(snapshot: Snapshot, topic: str, messages: list[Message]) -> Snapshot:
+def with_topic(snapshot: Snapshot, topic: str, messages: list[ObservedMessage]) -> Snapshot:
     return replace(snapshot, topics={**snapshot.topics, topic: messages})
 
 
@@ -125,12 +126,12 @@ def without(topic: str, number: int) -> Break:
     return break_it
 
 
-def added(topic: str, extra: Message) -> Break:
+def added(topic: str, extra: ObservedMessage) -> Break:
     """A message too many."""
     return lambda _, snapshot: with_topic(snapshot, topic, [*snapshot.topics[topic], extra])
 
 
-def in_place(number: int, changed: Message) -> Break:
+def in_place(number: int, changed: ObservedMessage) -> Break:
     """Another change of a clip was told."""
 
     def break_it(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
@@ -141,7 +142,7 @@ def in_place(number: int, changed: Message) -> Break:
     return break_it
 
 
-def rows(*rows: Row) -> Break:
+def rows(*rows: ClipRow) -> Break:
     return lambda _, snapshot: replace(snapshot, rows=list(rows))
 
 
@@ -162,19 +163,19 @@ def rest(**changes: Any) -> Break:
 
 def more_told(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
     """The account of a clip that was purged was told that it is kept."""
-    ledger.told[clip_id_for(GONE)] = Told("a", kept=True)
+    ledger.told[clip_id_for(GONE)] = LastAnswer("a", kept=True)
     return snapshot
 
 
 def more_accepted(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
     """The broker acknowledged an event of which there is no trace."""
-    ledger.accepted["h-new-e0"] = Send(0, "h-new-e0", "h-new", "a", Fate.CLIP)
+    ledger.accepted["h-new-e0"] = Send(0, "h-new-e0", "h-new", "a", ExpectedEnd.CLIP)
     return snapshot
 
 
 def hopeful(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
     """A highlight that should have become a clip was skipped."""
-    ledger.accepted["h-skip-e0"] = replace(ledger.accepted["h-skip-e0"], fate=Fate.CLIP)
+    ledger.accepted["h-skip-e0"] = replace(ledger.accepted["h-skip-e0"], fate=ExpectedEnd.CLIP)
     return snapshot
 
 
@@ -192,7 +193,7 @@ def poison_cut(_ledger: Ledger, snapshot: Snapshot) -> Snapshot:
 
 def nameless(ledger: Ledger, snapshot: Snapshot) -> Snapshot:
     """An event without an id was accepted, and nothing names its highlight."""
-    ledger.accept(Send(0, "h-new-e0", "h-new", "a", Fate.CLIP, Flaw.NO_ID), 0, 9)
+    ledger.accept(Send(0, "h-new-e0", "h-new", "a", ExpectedEnd.CLIP, Flaw.NO_ID), 0, 9)
     return snapshot
 
 
@@ -328,7 +329,9 @@ def test_an_event_without_an_id_is_known_by_its_highlight(ledger: Ledger, whole:
 def test_an_event_without_an_id_may_end_in_the_lane_of_re_encodes(ledger: Ledger, whole: Snapshot) -> None:
     send = ledger.accepted.pop("h-dead-e0")
     ledger.accept(replace(send, event="never-sent", flaw=Flaw.NO_ID), 0, 3)
-    letter = Message("derived", "", b'{"stream_highlight_id": "h-dead"}', {"dlq_error_type": "Poison"})
+    letter = ObservedMessage(
+        "derived", "", b'{"stream_highlight_id": "h-dead"}', {"dlq_error_type": "Poison"}
+    )
     snapshot = with_topic(whole, "highlight-detected.dlq", whole.topics["highlight-detected.dlq"][1:])
     assert {each.violation for each in check(ledger, snapshot).findings} == {V.LOST}
     assert check(ledger, with_topic(snapshot, "highlight-encodings.dlq", [letter])).findings == []
@@ -386,13 +389,13 @@ def test_no_detector_gives_another_video_to_what_its_owner_decided_about(
 
 
 def test_who_restores_what_was_kept_has_it_kept() -> None:
-    told = Told("a")
+    told = LastAnswer("a")
     for action in ("keep", "delete", "restore"):
         told.asked(action)
         assert not told.kept
         told.answered(action)
     assert told.kept
-    unkept = Told("a")
+    unkept = LastAnswer("a")
     for action in ("delete", "restore"):
         unkept.asked(action)
         unkept.answered(action)
@@ -400,7 +403,7 @@ def test_who_restores_what_was_kept_has_it_kept() -> None:
 
 
 def test_who_asks_to_let_go_may_lose_the_clip() -> None:
-    told = Told("a")
+    told = LastAnswer("a")
     told.asked("keep")
     told.answered("keep")
     assert told.kept

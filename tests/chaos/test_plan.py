@@ -5,7 +5,7 @@ from collections import Counter
 from tests.chaos.load import _CODING
 from tests.chaos.plan import (
     ROUNDS_PER_DECK,
-    Fate,
+    ExpectedEnd,
     Flaw,
     deck,
     draw,
@@ -45,7 +45,7 @@ def test_events_and_highlights_are_no_other_rounds() -> None:
 
 def test_accounts_ask_for_clips_of_their_own() -> None:
     plan = draw(3)
-    owners = {each.highlight: each.account for each in plan.sends if each.fate is Fate.CLIP}
+    owners = {each.highlight: each.account for each in plan.sends if each.fate is ExpectedEnd.CLIP}
     assert plan.wishes
     assert all(owners[each.highlight] == each.account for each in plan.wishes)
 
@@ -53,7 +53,7 @@ def test_accounts_ask_for_clips_of_their_own() -> None:
 def test_some_highlights_are_detected_twice_and_some_are_flawed() -> None:
     sends = draw(0).sends
     assert any(each.detected for each in sends)
-    assert {each.fate for each in sends} == set(Fate)
+    assert {each.fate for each in sends} == set(ExpectedEnd)
 
 
 def test_every_codec_and_every_flaw_is_in_every_round() -> None:

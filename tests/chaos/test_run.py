@@ -16,21 +16,24 @@ from clip_shared.contracts.events import clip_id_for
 from local_stack.stack import CLIPS_BUCKET
 from tests.chaos.checker import Violation, check
 from tests.chaos.observe import take
-from tests.chaos.plan import BELOW_HANDLERS, Fate, Flaw, Plan, Send, Wish
+from tests.chaos.plan import BELOW_HANDLERS, AccountRequests, ExpectedEnd, Flaw, RoundPlan, Send
 from tests.chaos.report import Totals
-from tests.chaos.rounds import Run
-from tests.chaos.system import System
+from tests.chaos.rounds import ChaosRun
+from tests.chaos.system import SystemUnderTest
 
 V = Violation
 KEPT, OTHER = "h-0", "h-1"
-PLAN = Plan(
+PLAN = RoundPlan(
     seed=0,
     sends=(
-        *(Send(0, str(uuid4()), f"h-{number}", "a", Fate.CLIP, start=number) for number in range(3)),
-        Send(0, str(uuid4()), "f", "a", Fate.SKIPPED, Flaw.NOT_CLIPABLE),
-        *(Send(0, str(uuid4()), f"odd-{flaw.name.lower()}", "a", Fate.DEAD, flaw) for flaw in BELOW_HANDLERS),
+        *(Send(0, str(uuid4()), f"h-{number}", "a", ExpectedEnd.CLIP, start=number) for number in range(3)),
+        Send(0, str(uuid4()), "f", "a", ExpectedEnd.SKIPPED, Flaw.NOT_CLIPABLE),
+        *(
+            Send(0, str(uuid4()), f"odd-{flaw.name.lower()}", "a", ExpectedEnd.DEAD, flaw)
+            for flaw in BELOW_HANDLERS
+        ),
     ),
-    wishes=(Wish(KEPT, "a", ("keep",)), Wish(OTHER, "a", ("publish",))),
+    wishes=(AccountRequests(KEPT, "a", ("keep",)), AccountRequests(OTHER, "a", ("publish",))),
     faults=(),
     seconds=4,
 )
@@ -40,8 +43,8 @@ PLAN = Plan(
 class Quiet:
     """A run after one round without any fault."""
 
-    run: Run
-    system: System
+    run: ChaosRun
+    system: SystemUnderTest
 
     async def violations(self) -> set[Violation]:
         return {each.violation for each in check(self.run.ledger, await take(self.system)).findings}
@@ -57,10 +60,10 @@ class Quiet:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet]:
-    system = System(session_seconds=6, seed=0)
+    system = SystemUnderTest(session_seconds=6, seed=0)
     totals = Totals(session_seconds=6)
     async with system.running():
-        run = Run(system, totals)
+        run = ChaosRun(system, totals)
         await run.platform.open(Path(tmp_path_factory.mktemp("vods")))
         try:
             await run.round(PLAN)
@@ -121,7 +124,7 @@ async def test_a_clip_that_was_kept_and_is_not(quiet: Quiet, damage: str, found:
 
 
 async def test_what_the_cutter_leaves_behind(quiet: Quiet) -> None:
-    scratch = quiet.system.site.state.scratch
+    scratch = quiet.system.workspace.state.scratch
     (scratch / "job-left").mkdir()
     stray = await asyncio.create_subprocess_exec("sh", "-c", "read line", f"{scratch}/clip.mp4", stdin=PIPE)
     try:

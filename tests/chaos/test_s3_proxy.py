@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clip_shared.storage import s3_client
 from local_stack.processes.ports import Ports
 from local_stack.servers.servers import Addresses
-from tests.chaos.s3_proxy import PAGE, S3Proxy, Trouble
+from tests.chaos.s3_proxy import PAGE, FaultyS3Proxy, StorageFault
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,18 +22,18 @@ BODY = b"0123456789" * 100_000
 
 
 @pytest.fixture
-async def proxy(addresses: Addresses, s3: "S3Client") -> AsyncIterator[S3Proxy]:
+async def proxy(addresses: Addresses, s3: "S3Client") -> AsyncIterator[FaultyS3Proxy]:
     def delete(bucket: str, key: str) -> None:
         s3.delete_object(Bucket=bucket, Key=key)
 
     with Ports() as ports:
-        proxy = S3Proxy(ports.claim("proxy"), addresses.s3_endpoint_url, delete, seed=1)
+        proxy = FaultyS3Proxy(ports.claim("proxy"), addresses.s3_endpoint_url, delete, seed=1)
         async with proxy.running():
             yield proxy
 
 
 @pytest.fixture
-def client(proxy: S3Proxy, addresses: Addresses) -> "S3Client":
+def client(proxy: FaultyS3Proxy, addresses: Addresses) -> "S3Client":
     """A client that does not try again."""
     return s3_client(
         endpoint=proxy.url,
@@ -69,13 +69,13 @@ async def test_signed_requests_pass_through(client: "S3Client", key: str) -> Non
 @pytest.mark.parametrize(
     ("trouble", "status"),
     [
-        (Trouble.ERROR_500, 500),
-        (Trouble.ERROR_503, 503),
-        (Trouble.DENIED, 403),
+        (StorageFault.ERROR_500, 500),
+        (StorageFault.ERROR_503, 503),
+        (StorageFault.DENIED, 403),
     ],
 )
 async def test_it_refuses(
-    proxy: S3Proxy, client: "S3Client", key: str, trouble: Trouble, status: int
+    proxy: FaultyS3Proxy, client: "S3Client", key: str, trouble: StorageFault, status: int
 ) -> None:
     proxy.trouble, proxy.share = trouble, 1.0
     for request in (put(client, key), get(client, key)):
@@ -88,32 +88,34 @@ async def test_it_refuses(
 
 
 async def test_a_page_of_a_proxy_is_no_word_of_the_storage(
-    proxy: S3Proxy, client: "S3Client", key: str
+    proxy: FaultyS3Proxy, client: "S3Client", key: str
 ) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = Trouble.PAGE_404, 1.0
+    proxy.trouble, proxy.share = StorageFault.PAGE_404, 1.0
     with pytest.raises((ClientError, BotoCoreError)) as error:
         await get(client, key)
     assert "NoSuchKey" not in str(error.value)
 
 
-async def test_it_gives_another_body_to_readers_only(proxy: S3Proxy, client: "S3Client", key: str) -> None:
-    proxy.trouble, proxy.share = Trouble.OTHER_BODY, 1.0
+async def test_it_gives_another_body_to_readers_only(
+    proxy: FaultyS3Proxy, client: "S3Client", key: str
+) -> None:
+    proxy.trouble, proxy.share = StorageFault.OTHER_BODY, 1.0
     await put(client, key)
     assert await get(client, key) == PAGE
     proxy.trouble = None
     assert await get(client, key) == BODY
 
 
-async def test_it_knows_no_bulk_delete(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+async def test_it_knows_no_bulk_delete(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = Trouble.NO_BULK_DELETE, 1.0
+    proxy.trouble, proxy.share = StorageFault.NO_BULK_DELETE, 1.0
     with pytest.raises(ClientError, match="NotImplemented"):
         await asyncio.to_thread(client.delete_objects, Bucket=BUCKET, Delete={"Objects": [{"Key": key}]})
     await asyncio.to_thread(client.delete_object, Bucket=BUCKET, Key=key)
 
 
-async def test_one_object_is_never_answered_for(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+async def test_one_object_is_never_answered_for(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
     await put(client, f"{key}-other")
     proxy.poisoned.add(f"/{BUCKET}/{key}")
@@ -122,9 +124,9 @@ async def test_one_object_is_never_answered_for(proxy: S3Proxy, client: "S3Clien
     assert await get(client, f"{key}-other") == BODY
 
 
-async def test_it_breaks_off(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+async def test_it_breaks_off(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = Trouble.RESET, 1.0
+    proxy.trouble, proxy.share = StorageFault.RESET, 1.0
     broken = 0
     for _ in range(10):
         try:
@@ -134,21 +136,21 @@ async def test_it_breaks_off(proxy: S3Proxy, client: "S3Client", key: str) -> No
     assert broken > 0
 
 
-async def test_it_is_slow(proxy: S3Proxy, client: "S3Client", key: str) -> None:
+async def test_it_is_slow(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = Trouble.SLOW, 1.0
+    proxy.trouble, proxy.share = StorageFault.SLOW, 1.0
     started = time.monotonic()
     assert await get(client, key, "bytes=0-99999") == BODY[:100_000]
     assert time.monotonic() - started > 0.3
 
 
 async def test_some_keys_are_not_deleted_and_the_others_are(
-    proxy: S3Proxy, client: "S3Client", key: str, s3: "S3Client"
+    proxy: FaultyS3Proxy, client: "S3Client", key: str, s3: "S3Client"
 ) -> None:
     keys = [f"{key}/{number}" for number in range(40)]
     for each in keys:
         s3.put_object(Bucket=BUCKET, Key=each, Body=b"x")
-    proxy.trouble, proxy.share = Trouble.DELETE_ERRORS, 1.0
+    proxy.trouble, proxy.share = StorageFault.DELETE_ERRORS, 1.0
     answer = await asyncio.to_thread(
         lambda: client.delete_objects(
             Bucket=BUCKET, Delete={"Objects": [{"Key": each} for each in keys], "Quiet": True}

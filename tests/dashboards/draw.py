@@ -35,7 +35,7 @@ class Series(NamedTuple):
     values: list[float]
 
 
-class Place(NamedTuple):
+class PanelArea(NamedTuple):
     """Where a panel lies, in shares of the picture from its lower left corner."""
 
     x: float
@@ -61,14 +61,14 @@ def draw(board: Mapping[str, Any], prometheus: str, start: float, end: float, pa
     figure.savefig(path)
 
 
-def _place(grid: Mapping[str, int], height: float) -> Place:
+def _place(grid: Mapping[str, int], height: float) -> PanelArea:
     column = (WIDTH - GAP) / COLUMNS
     left, top = GAP + grid["x"] * column, HEAD + grid["y"] * ROW
     width, tall = grid["w"] * column - GAP, grid["h"] * ROW - GAP
-    return Place(left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height)
+    return PanelArea(left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height)
 
 
-def _card(figure: Figure, place: Place, title: str, height: float) -> None:
+def _card(figure: Figure, place: PanelArea, title: str, height: float) -> None:
     box = FancyBboxPatch(
         (place.x, place.y),
         place.width,
@@ -94,7 +94,7 @@ def _series(client: httpx.Client, panel: Panel, start: float, end: float) -> Ite
             yield Series(legend_of(pattern, series["metric"]), minutes, values)
 
 
-def _lines(figure: Figure, place: Place, panel: Panel, found: list[Series]) -> None:
+def _lines(figure: Figure, place: PanelArea, panel: Panel, found: list[Series]) -> None:
     axes = _axes(figure, place, panel)
     stacked = panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
     ground: dict[float, float] = {}
@@ -128,7 +128,7 @@ def _lines(figure: Figure, place: Place, panel: Panel, found: list[Series]) -> N
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=PALE)
 
 
-def _axes(figure: Figure, place: Place, panel: Panel) -> Axes:
+def _axes(figure: Figure, place: PanelArea, panel: Panel) -> Axes:
     left, right = 58 / WIDTH, 16 / WIDTH
     height = figure.get_figheight() * DPI
     below, above = 66 / height, 28 / height
@@ -148,7 +148,7 @@ def _axes(figure: Figure, place: Place, panel: Panel) -> Axes:
     return axes
 
 
-def _number(figure: Figure, place: Place, panel: Panel, found: list[Series]) -> None:
+def _number(figure: Figure, place: PanelArea, panel: Panel, found: list[Series]) -> None:
     value = found[0].values[-1] if found else None
     text, colour = ("no data", PALE) if value is None else (writer_of(panel)(value), _state(panel, value))
     middle = (place.x + place.width / 2, place.y + 0.36 * place.height)
@@ -161,7 +161,7 @@ def _state(panel: Panel, value: float) -> str:
     return STATES[reached[-1]]
 
 
-def _bars(figure: Figure, place: Place, panel: Panel, found: list[Series]) -> None:
+def _bars(figure: Figure, place: PanelArea, panel: Panel, found: list[Series]) -> None:
     write = writer_of(panel)
     axes = figure.add_axes(
         (place.x + 26 / WIDTH, place.y + 0.06 * place.height, place.width - 60 / WIDTH, 0.78 * place.height)

@@ -23,7 +23,7 @@ FOLLOW = ["follow_clips.py", "FollowClips.java"]
 SHELL = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
-class Programs:
+class IntegrationPrograms:
     """The page's programs, in a folder and an environment."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
@@ -79,9 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path, platform: Platform) -> Programs:
+def page(folder: Path, platform: Platform) -> IntegrationPrograms:
     shell = {name: os.environ[name] for name in SHELL if name in os.environ}
-    return Programs(folder, {**shell, **platform.stack.environment, "TOKEN": platform.token("streamer-1")})
+    return IntegrationPrograms(
+        folder, {**shell, **platform.stack.environment, "TOKEN": platform.token("streamer-1")}
+    )
 
 
 def test_every_program_is_run_here(folder: Path) -> None:
@@ -93,7 +95,7 @@ def test_every_program_is_run_here(folder: Path) -> None:
     ("publish", "follow"), list(zip(PUBLISH, FOLLOW, strict=True)), ids=["python", "java"]
 )
 async def test_a_highlight_is_published_and_its_clip_followed(
-    page: Programs, publish: str, follow: str
+    page: IntegrationPrograms, publish: str, follow: str
 ) -> None:
     highlight = f"highlight-{uuid.uuid4().hex[:12]}"
     clip = str(clip_id_for(highlight))
@@ -104,7 +106,7 @@ async def test_a_highlight_is_published_and_its_clip_followed(
 
 
 async def test_a_vod_is_uploaded_and_its_clip_fetched(
-    page: Programs, platform: Platform, vod: Path, tmp_path: Path
+    page: IntegrationPrograms, platform: Platform, vod: Path, tmp_path: Path
 ) -> None:
     recording, saved = tmp_path / f"{uuid.uuid4().hex}.mp4", tmp_path / "clip.mp4"
     recording.symlink_to(vod)

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack.processes.workspace import Site
-from local_stack.servers.monitoring import Monitoring, MonitoringUnavailable, Programs
+from local_stack.processes.workspace import Workspace
+from local_stack.servers.monitoring import Monitoring, MonitoringPrograms, MonitoringUnavailable
 from tests.e2e.platform import Platform, until
-from tests.support.monitoring import Query, measured, panel_queries, rule_queries
+from tests.support.monitoring import PromQuery, measured, panel_queries, rule_queries
 
 SCRAPE_SECONDS = 1
 RATE_INTERVAL = "1m"
@@ -26,10 +26,13 @@ SILENT_WHEN_WELL = ("absent(", "absent_over_time(", " offset 1d2h")
 async def monitoring(platform: Platform) -> AsyncIterator[Monitoring]:
     """Prometheus and Alertmanager, which have seen the system before the load."""
     try:
-        Programs.find()
+        MonitoringPrograms.find()
     except MonitoringUnavailable as error:
         pytest.skip(str(error))
-    with Site() as site, Monitoring(site, platform.stack.targets, scrape_seconds=SCRAPE_SECONDS) as running:
+    with (
+        Workspace() as workspace,
+        Monitoring(workspace, platform.stack.targets, scrape_seconds=SCRAPE_SECONDS) as running,
+    ):
         await _until_scraped(running)
         # First: a process that is started again counts from nothing, and what came before may be lost.
         await _fail(platform)
@@ -96,7 +99,7 @@ async def _answers(monitoring: Monitoring, expression: str) -> bool:
     return any(not math.isnan(float(each["value"][1])) for each in answer.json()["data"]["result"])
 
 
-async def _unanswered(monitoring: Monitoring, queries: list[Query]) -> list[Query]:
+async def _unanswered(monitoring: Monitoring, queries: list[PromQuery]) -> list[PromQuery]:
     """Ask again and again, until all are answered or patience is at its end; those that were not."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -115,7 +118,7 @@ async def test_every_panel_has_data(monitoring: Monitoring) -> None:
 @pytest.mark.timeout(3 * PATIENCE_SECONDS)
 async def test_every_rule_has_something_to_compare(monitoring: Monitoring) -> None:
     parts = [
-        Query(query.where, part)
+        PromQuery(query.where, part)
         for query in rule_queries()
         for part in measured(query.expression)
         if not any(words in part for words in SILENT_WHEN_WELL)

@@ -18,7 +18,7 @@ from typing import Any
 
 from local_stack.processes.ports import LOOPBACK, lacks_success
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 VERSION = "1.37.2"
 SOURCE = Path(__file__).with_name("kube-apiserver")
@@ -81,7 +81,7 @@ class Cluster:
             check=False,
         )
         if done.returncode:
-            raise Refused(done.stderr)
+            raise ObjectRefused(done.stderr)
         return done.stdout
 
     def get(self, kinds: str, *arguments: str) -> list[dict[str, Any]]:
@@ -92,28 +92,28 @@ class Cluster:
         return items
 
 
-class Refused(Exception):
+class ObjectRefused(Exception):
     """The server did not take an object. The message says why."""
 
 
 @contextmanager
 def running(program: Path) -> Iterator[Cluster]:
     """Start etcd and the API server on free ports; stop them in the end."""
-    with Site() as site:
+    with Workspace() as workspace:
         names = ("etcd", "etcd-peers", "kube-apiserver")
-        store, peers, api = (site.ports.claim(name) for name in names)
-        folder = site.state.folder
-        with _etcd(site, store, peers), _api_server(site, program, store, api):
+        store, peers, api = (workspace.ports.claim(name) for name in names)
+        folder = workspace.state.folder
+        with _etcd(workspace, store, peers), _api_server(workspace, program, store, api):
             yield Cluster(f"https://{LOOPBACK}:{api}", _kubeconfig(folder, api))
 
 
-def _etcd(site: Site, port: int, peers: int) -> Process:
+def _etcd(workspace: Workspace, port: int, peers: int) -> Process:
     clients, others = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{peers}"
     return Process(
         "etcd",
         [
             str(shutil.which("etcd")),
-            f"--data-dir={site.state.folder / 'etcd'}",
+            f"--data-dir={workspace.state.folder / 'etcd'}",
             f"--listen-client-urls={clients}",
             f"--advertise-client-urls={clients}",
             f"--listen-peer-urls={others}",
@@ -122,15 +122,15 @@ def _etcd(site: Site, port: int, peers: int) -> Process:
             # What the tests write need not survive them.
             "--unsafe-no-fsync",
         ],
-        log=site.state.log("etcd"),
-        environment=site.state.environment(),
+        log=workspace.state.log("etcd"),
+        environment=workspace.state.environment(),
         lacks=lambda: lacks_success(f"{clients}/health"),
         start_seconds=120,
     )
 
 
-def _api_server(site: Site, program: Path, store: int, port: int) -> Process:
-    folder = site.state.folder
+def _api_server(workspace: Workspace, program: Path, store: int, port: int) -> Process:
+    folder = workspace.state.folder
     key, public = folder / "accounts.key", folder / "accounts.pub"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True, timeout=60)
     subprocess.run(
@@ -158,8 +158,8 @@ def _api_server(site: Site, program: Path, store: int, port: int) -> Process:
             # It waits for a controller that makes each namespace's accounts.
             "--disable-admission-plugins=ServiceAccount",
         ],
-        log=site.state.log("kube-apiserver"),
-        environment=site.state.environment(),
+        log=workspace.state.log("kube-apiserver"),
+        environment=workspace.state.environment(),
         lacks=lambda: _lacks_readiness(port),
         start_seconds=240,
     )

@@ -18,7 +18,7 @@ import yaml
 from helm_python import Config
 
 from tests.chart import CHART, VALUES, Object, pods, rendered
-from tests.kubernetes.server import BUILD_SECONDS, CannotRun, Cluster, Refused, build, running
+from tests.kubernetes.server import BUILD_SECONDS, CannotRun, Cluster, ObjectRefused, build, running
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("TEST_HELM"), reason="make test-helm runs it"),
@@ -107,7 +107,7 @@ def changed(component: str, change: Any) -> Object:
     ],
 )
 def test_it_would_refuse_one_that_is_wrong(change: Any, says: str, cluster: Cluster, namespace: str) -> None:
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(ObjectRefused, match=says):
         take(cluster, namespace, [changed("cutter", change)])
 
 
@@ -130,7 +130,7 @@ def test_it_would_refuse_what_schemas_let_pass(
 ) -> None:
     found = json.loads(json.dumps(next(each for each in rendered("full") if each["kind"] == kind)))
     change(found["spec"])
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(ObjectRefused, match=says):
         take(cluster, namespace, [found])
 
 
@@ -193,7 +193,7 @@ def job_controller(cluster: Cluster, namespace: str) -> Iterator[list[str]]:
 
     def work() -> None:
         while not stop.wait(0.1):
-            with suppress(Refused):  # one that is gone again
+            with suppress(ObjectRefused):  # one that is gone again
                 for job in cluster.get("jobs", f"--namespace={namespace}"):
                     if job["metadata"]["uid"] not in seen:
                         complete(cluster, namespace, job["metadata"]["name"])

@@ -7,7 +7,7 @@ import typer
 
 from tests.supply_chain import advisories
 from tests.supply_chain import sbom as bills
-from tests.supply_chain.audit import LOCKS, Audit, Verdict
+from tests.supply_chain.audit import LOCKS, Audit, AuditResult
 from tests.supply_chain.audit import audit as run_audit
 from tests.supply_chain.licences import licensed
 from tests.support.deployment import OWN, ROOT
@@ -51,7 +51,7 @@ def audit(
 def summary(result: Audit) -> str:
     """Say in a sentence what an audit is worth."""
     asked = f"{result.asked} packages asked about, {len(result.findings)} advisories"
-    if result.verdict is not Verdict.NOT_ASKED and not result.unknown:
+    if result.verdict is not AuditResult.NOT_ASKED and not result.unknown:
         return f"{asked}."
     reason = (
         result.error

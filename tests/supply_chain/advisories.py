@@ -92,7 +92,7 @@ def place(event: dict[str, str]) -> Version:
 def answering(advisories: Advisories) -> Iterator[str]:
     """Answer osv.dev's query on loopback, at the URL that is yielded."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class AdvisoriesHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             found = advisories.on(query["package"]["name"], query["version"])
@@ -106,7 +106,7 @@ def answering(advisories: Advisories) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), AdvisoriesHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

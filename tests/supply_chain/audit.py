@@ -17,7 +17,7 @@ from tests.supply_chain.parts import PROGRAMS
 LOCKS = ("dev", "bench", "recordings")
 
 
-class Verdict(IntEnum):
+class AuditResult(IntEnum):
     """The exit codes of ``make audit``."""
 
     CLEAN = 0
@@ -35,11 +35,11 @@ class Audit:
     error: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditResult:
         """Findings count before what is unknown; an audit that asked about nothing is not clean."""
         if self.findings:
-            return Verdict.FINDINGS
-        return Verdict.NOT_ASKED if self.unknown or self.error or not self.asked else Verdict.CLEAN
+            return AuditResult.FINDINGS
+        return AuditResult.NOT_ASKED if self.unknown or self.error or not self.asked else AuditResult.CLEAN
 
 
 def audit(locks: Iterable[Path], *, osv: Path | None) -> Audit:

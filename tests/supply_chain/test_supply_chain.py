@@ -12,7 +12,7 @@ import yaml
 from packaging.version import Version
 
 from tests.supply_chain import advisories
-from tests.supply_chain.audit import Verdict, audit, judged, run_pip_audit
+from tests.supply_chain.audit import AuditResult, audit, judged, run_pip_audit
 from tests.supply_chain.licences import Licensed, licensed
 from tests.supply_chain.parts import CARRIED, PROGRAMS, normal, pins, shipped
 from tests.supply_chain.sbom import bill_of_materials
@@ -113,7 +113,7 @@ class TestAudit:
             advisory("a-package-that-is-not-pinned", versions=versions),
         )
         result = audit([LOCK], osv=path)
-        assert result.verdict is Verdict.FINDINGS
+        assert result.verdict is AuditResult.FINDINGS
         assert sorted(result.findings) == [
             f"hatchling {PINNED['hatchling']}: TEST-hatchling, mended in 9999.1",
             f"packaging {PINNED['packaging']}: TEST-Packaging, mended in no version yet",
@@ -122,10 +122,10 @@ class TestAudit:
 
     def test_is_clean_without_findings(self, tmp_path: Path) -> None:
         (tmp_path / "one.json").write_text(json.dumps(advisory("pluggy", versions=["0.0.1"])))
-        assert audit([LOCK], osv=tmp_path).verdict is Verdict.CLEAN
+        assert audit([LOCK], osv=tmp_path).verdict is AuditResult.CLEAN
 
     def test_an_empty_database_clears_nobody(self, tmp_path: Path) -> None:
-        assert audit([LOCK], osv=tmp_path).verdict is Verdict.NOT_ASKED
+        assert audit([LOCK], osv=tmp_path).verdict is AuditResult.NOT_ASKED
 
     def test_without_an_answer_nothing_is_clean(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -140,7 +140,7 @@ class TestAudit:
                 ]
             )
         )
-        assert result.verdict is Verdict.NOT_ASKED
+        assert result.verdict is AuditResult.NOT_ASKED
         assert result.error
 
     def test_an_index_that_knows_no_advisories_clears_nobody(self) -> None:
@@ -148,7 +148,7 @@ class TestAudit:
         known = {"name": "six", "version": "1", "vulns": []}
         report = json.dumps({"dependencies": [skipped, known]})
         result = judged(subprocess.CompletedProcess([], 0, report, ""))
-        assert result.verdict is Verdict.NOT_ASKED
+        assert result.verdict is AuditResult.NOT_ASKED
         assert result.unknown == ("idna",)
 
 

@@ -62,7 +62,7 @@ def _lines(span: Received, spans: list[Received], began: int, depth: int) -> Ite
 def running_collector() -> Iterator[Collector]:
     """A collector on a free port of this machine."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class CollectorHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             is_traces = self.path == "/v1/traces"
@@ -75,7 +75,7 @@ def running_collector() -> Iterator[Collector]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+    with ThreadingHTTPServer((LOOPBACK, 0), CollectorHandler) as server:
         collector = Collector(f"http://{LOOPBACK}:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -138,7 +138,7 @@ def command_of(service: dict[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Stage:
+class BuildStage:
     """A stage of the Dockerfile: what it starts from, its name, its instructions."""
 
     base: str
@@ -155,20 +155,20 @@ class Stage:
         return value
 
 
-def stages() -> dict[str, Stage]:
+def stages() -> dict[str, BuildStage]:
     """The Dockerfile's stages by name; the last, which has none, under the empty name."""
-    found: dict[str, Stage] = {}
-    stage: Stage | None = None
+    found: dict[str, BuildStage] = {}
+    stage: BuildStage | None = None
     for keyword, value in _instructions():
         if keyword == "FROM":
             base, _, name = value.partition(" AS ")
-            stage = found[name] = Stage(base, name, [])
+            stage = found[name] = BuildStage(base, name, [])
         elif stage is not None:
             stage.instructions.append((keyword, value))
     return found
 
 
-def final_stage() -> Stage:
+def final_stage() -> BuildStage:
     """The stage that becomes the image."""
     return stages()[""]
 

@@ -21,7 +21,7 @@ COMPARISONS = {">", "<", ">=", "<=", "==", "!="}
 SETS = {"and", "or", "unless"}
 
 
-class Query(NamedTuple):
+class PromQuery(NamedTuple):
     """PromQL, and where it stands."""
 
     where: str
@@ -45,19 +45,19 @@ def panels(dashboard: Path) -> list[dict[str, Any]]:
     return found
 
 
-def panel_queries(rate_interval: str) -> Iterator[Query]:
+def panel_queries(rate_interval: str) -> Iterator[PromQuery]:
     """Every query of every panel, as Grafana sends it to Prometheus with this rate interval."""
     for dashboard in DASHBOARDS:
         for panel in panels(dashboard):
             for target in panel["targets"]:
                 expression = target["expr"].replace(RATE_INTERVAL, rate_interval)
-                yield Query(f"{dashboard.stem}: {panel['title']}", expression)
+                yield PromQuery(f"{dashboard.stem}: {panel['title']}", expression)
 
 
-def rule_queries() -> Iterator[Query]:
+def rule_queries() -> Iterator[PromQuery]:
     """Every rule's expression, as it is."""
     for rule in rules():
-        yield Query(rule.get("alert") or rule["record"], rule["expr"])
+        yield PromQuery(rule.get("alert") or rule["record"], rule["expr"])
 
 
 def measured(expression: str) -> Iterator[str]:

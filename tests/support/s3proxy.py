@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local_stack.processes.ports import LOOPBACK, lacks_listener
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
 
 _CHECKSUMS = Path(__file__).with_name("s3proxy.sha256")
@@ -18,21 +18,21 @@ _JVM = ("-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfD
 class S3Proxy(Process):
     """An S3 server on a loopback port, without buckets; what it stores is gone when it stops."""
 
-    def __init__(self, site: Site) -> None:
-        port = site.ports.claim("s3proxy")
+    def __init__(self, workspace: Workspace) -> None:
+        port = workspace.ports.claim("s3proxy")
         self.endpoint_url = f"http://{LOOPBACK}:{port}"
-        self.access_key = site.secret("s3proxy-access-key")
-        self.secret_key = site.secret("s3proxy-secret-key")
-        self._properties = site.state.folder / "s3proxy.properties"
+        self.access_key = workspace.secret("s3proxy-access-key")
+        self.secret_key = workspace.secret("s3proxy-secret-key")
+        self._properties = workspace.state.folder / "s3proxy.properties"
         super().__init__(
             "s3proxy",
             [
-                *(find_java(), *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
+                *(find_java(), *_JVM, f"-Djava.io.tmpdir={workspace.state.tmp}"),
                 *("-cp", ":".join(map(str, bring_jars(checksums=_CHECKSUMS, name="s3proxy")))),
                 *("org.gaul.s3proxy.Main", "--properties", self._properties),
             ],
-            log=site.state.log("s3proxy"),
-            environment=site.state.environment(),
+            log=workspace.state.log("s3proxy"),
+            environment=workspace.state.environment(),
             lacks=lambda: lacks_listener(port),
         )
 

@@ -17,7 +17,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CAUSE = f"00-{TRACE}-{SPAN}-01"
 
 
-class Message:
+class TracedMessage:
     """As much of a Kafka record as traces look at."""
 
     partition, offset = 3, 17

@@ -29,17 +29,17 @@ from clip_shared.contracts.events import (
     clip_id_for,
 )
 from local_stack import supervisor
-from local_stack.client import SOURCE, Client, Outcome, new_id
-from local_stack.demo.demo import Wish, run_demo
+from local_stack.client import SOURCE, Client, HighlightOutcome, new_id
+from local_stack.demo.demo import DemoOptions, run_demo
 from local_stack.demo.journey import STREAMER
 from local_stack.demo.sample import fill
 from local_stack.figures import read_figures
-from local_stack.processes.ffmpeg import ToolFailed
+from local_stack.processes.ffmpeg import FfmpegFailed
 from local_stack.processes.ports import LOOPBACK
 from local_stack.processes.signals import leave_on_signals
 from local_stack.processes.state import State
 from local_stack.servers.kafka_jars import BrokerUnavailable, bring_broker
-from local_stack.servers.monitoring import MonitoringUnavailable, Programs
+from local_stack.servers.monitoring import MonitoringPrograms, MonitoringUnavailable
 from local_stack.stack import SERVICE_VARIABLES, SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
 
 cli = typer.Typer(no_args_is_help=True, help="The whole of Clips on one machine, without Docker.")
@@ -221,7 +221,7 @@ def demo(
 ) -> None:
     """Show the main job end to end, on a stack of its own; exit code 0 when every step went well."""
     _bring_broker()
-    raise typer.Exit(0 if run_demo(out, Wish(vod, start, end, retention)) else 1)
+    raise typer.Exit(0 if run_demo(out, DemoOptions(vod, start, end, retention)) else 1)
 
 
 @cli.command()
@@ -248,7 +248,7 @@ def supervise(context: typer.Context, *, monitored: bool = False) -> None:
         raise typer.Exit(1) from error
 
 
-async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> Outcome:
+async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> HighlightOutcome:
     async with client.outcomes() as outcomes, asyncio.timeout(_OUTCOME_SECONDS):
         await client.publish(event)
         while True:
@@ -275,7 +275,7 @@ def _client(state: State) -> Client:
 
 def _find_monitoring() -> None:
     try:
-        Programs.find()
+        MonitoringPrograms.find()
     except MonitoringUnavailable as error:
         Console(stderr=True, highlight=False).print(escape(str(error)), soft_wrap=True)
         raise typer.Exit(2) from error
@@ -352,7 +352,7 @@ def _explained() -> Iterator[None]:
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         raise _failed(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
-    except ToolFailed as error:
+    except FfmpegFailed as error:
         raise _failed(str(error)) from error
     except TimeoutError as error:
         raise _failed("no answer in time; the logs of the services may say why") from error

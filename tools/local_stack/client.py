@@ -45,7 +45,7 @@ _OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, *_DEAD_LETTERS)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class HighlightOutcome:
     """What became of a highlight: a clip, or (``reason``) why not."""
 
     stream_highlight_id: str
@@ -121,7 +121,7 @@ class Client:
                 )
 
     @asynccontextmanager
-    async def outcomes(self) -> AsyncIterator[AsyncIterator[Outcome]]:
+    async def outcomes(self) -> AsyncIterator[AsyncIterator[HighlightOutcome]]:
         """What becomes of highlights that are published from now on, in any order."""
         consumer = AIOKafkaConsumer(*_OUTCOME_TOPICS, bootstrap_servers=self._brokers)
         async with consumer:
@@ -151,25 +151,27 @@ def write_env(environment: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
-async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[Outcome]:
+async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[HighlightOutcome]:
     async for record in consumer:
         outcome = read_outcome(record)
         if outcome is not None:
             yield outcome
 
 
-def read_outcome(record: ConsumerRecord) -> Outcome | None:
+def read_outcome(record: ConsumerRecord) -> HighlightOutcome | None:
     """What a record says about a highlight; None: nothing."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     if record.topic in _DEAD_LETTERS:
-        return Outcome((record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused"))
+        return HighlightOutcome(
+            (record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused")
+        )
     try:
         if headers.get("ce_type") == ClipAvailable.TYPE:
             available = from_record(ClipAvailable, record)
-            return Outcome(available.data.stream_highlight_id)
+            return HighlightOutcome(available.data.stream_highlight_id)
         if record.topic == ClipSkipped.TOPIC:
             skipped = from_record(ClipSkipped, record)
-            return Outcome(skipped.data.stream_highlight_id, skipped.data.message)
+            return HighlightOutcome(skipped.data.stream_highlight_id, skipped.data.message)
     except InvalidEvent:
         # Not for us to judge: somebody sent it by hand.
         return None

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from local_stack.processes.ffmpeg import find_tools
 from local_stack.processes.ports import LOOPBACK, lacks_success
 from local_stack.processes.process import Process, start_together, stop_together
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.monitoring import Monitoring
 from local_stack.servers.seaweedfs import BUCKETS
 from local_stack.servers.servers import Addresses, Servers
@@ -51,10 +51,10 @@ class ServicePorts(NamedTuple):
     http: int | None
 
     @classmethod
-    def claim(cls, site: Site, service: str, name: str) -> Self:
+    def claim(cls, workspace: Workspace, service: str, name: str) -> Self:
         """Hold free ports for a process of a service, under the name of that process."""
-        http = site.ports.claim(name) if service in _WITH_API else None
-        return cls(site.ports.claim(f"{name}-operations"), http)
+        http = workspace.ports.claim(name) if service in _WITH_API else None
+        return cls(workspace.ports.claim(f"{name}-operations"), http)
 
     @property
     def operations_url(self) -> str:
@@ -78,7 +78,7 @@ class Service(Process):
 
     def __init__(
         self,
-        site: Site,
+        workspace: Workspace,
         name: str,
         ports: ServicePorts,
         environment: Mapping[str, str],
@@ -89,7 +89,7 @@ class Service(Process):
         super().__init__(
             name,
             [sys.executable, "-m", *([runner] if runner else []), _PACKAGES[name], "serve"],
-            log=site.state.log(name),
+            log=workspace.state.log(name),
             environment={**environment, **ports.environment},
             lacks=lambda: lacks_readiness(self.operations_url),
             stop_seconds=_GRACE_SECONDS + 5,
@@ -97,12 +97,12 @@ class Service(Process):
 
 
 class LocalStack:
-    """The system on one site, as a context manager: ready when entered, stopped when left.
+    """The system on one workspace, as a context manager: ready when entered, stopped when left.
 
     Each service is a process that can be killed and started again: ``stack.cutter.kill()``.
 
     Args:
-        site: where it lives; on a temporary one nothing is left of it.
+        workspace: where it lives; on a temporary one nothing is left of it.
         settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
         addresses: servers that run already; None: servers of its own.
         monitored: whether Prometheus and Alertmanager run beside it.
@@ -115,7 +115,7 @@ class LocalStack:
 
     def __init__(
         self,
-        site: Site,
+        workspace: Workspace,
         *,
         settings: ServiceSettings | None = None,
         addresses: Addresses | None = None,
@@ -123,21 +123,21 @@ class LocalStack:
         progress: Progress = lambda _what, _seconds: None,
         runner: str | None = None,
     ) -> None:
-        self._site = site
+        self._workspace = workspace
         self._progress = progress
-        self.servers = Servers(site) if addresses is None else None
+        self.servers = Servers(workspace) if addresses is None else None
         found = self.servers.addresses if self.servers else addresses
         assert found is not None  # noqa: S101 - one of the two
-        ports = {name: ServicePorts.claim(site, name, name) for name in _PACKAGES}
-        self.environment = _environment(site, found, ports)
+        ports = {name: ServicePorts.claim(workspace, name, name) for name in _PACKAGES}
+        self.environment = _environment(workspace, found, ports)
         more = settings or {}
         self.services = {
             name: Service(
-                site,
+                workspace,
                 name,
                 its_ports,
                 {
-                    **site.state.environment(**self.environment),
+                    **workspace.state.environment(**self.environment),
                     **_own_environment(name, self.environment),
                     **more.get(name, {}),
                 },
@@ -145,7 +145,7 @@ class LocalStack:
             )
             for name, its_ports in ports.items()
         }
-        self.monitoring = Monitoring(site, self.targets) if monitored else None
+        self.monitoring = Monitoring(workspace, self.targets) if monitored else None
         if self.monitoring:
             self.environment |= self.monitoring.environment
 
@@ -215,7 +215,7 @@ class LocalStack:
             self.servers.stop()
 
     def _start_servers(self) -> None:
-        self._site.save()
+        self._workspace.save()
         if self.servers:
             self.servers.start()
 
@@ -237,8 +237,8 @@ class LocalStack:
         return Process(
             name,
             [sys.executable, "-m", *command],
-            log=self._site.state.log(name),
-            environment=self._site.state.environment(**self.environment),
+            log=self._workspace.state.log(name),
+            environment=self._workspace.state.environment(**self.environment),
         )
 
     def _step(self, what: str, work: Callable[[], None]) -> None:
@@ -257,9 +257,9 @@ def temporary_stack(
 ) -> Iterator[LocalStack]:
     """A stack of one's own, of which nothing is left in the end. The arguments are LocalStack's."""
     with (
-        Site() as site,
+        Workspace() as workspace,
         LocalStack(
-            site, settings=settings, addresses=addresses, monitored=monitored, progress=progress
+            workspace, settings=settings, addresses=addresses, monitored=monitored, progress=progress
         ) as stack,
     ):
         yield stack
@@ -270,7 +270,9 @@ def lacks_readiness(url: str) -> str | None:
     return lacks_success(f"{url}/healthz/ready")
 
 
-def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePorts]) -> dict[str, str]:
+def _environment(
+    workspace: Workspace, addresses: Addresses, ports: Mapping[str, ServicePorts]
+) -> dict[str, str]:
     tools = find_tools()
     return {
         "KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
@@ -283,18 +285,18 @@ def _environment(site: Site, addresses: Addresses, ports: Mapping[str, ServicePo
         "PUBLIC_URL": ports["clip-gateway"].url,
         "ENVIRONMENT": "development",
         "DEVELOPMENT_SIGN_IN": "true",
-        "REGISTRY_TOKEN": site.secret("registry-token"),
-        "REGISTRY_GATEWAY_TOKEN": site.secret("registry-token"),
-        "REGISTRY_JANITOR_TOKEN": site.secret("registry-janitor-token"),
+        "REGISTRY_TOKEN": workspace.secret("registry-token"),
+        "REGISTRY_GATEWAY_TOKEN": workspace.secret("registry-token"),
+        "REGISTRY_JANITOR_TOKEN": workspace.secret("registry-janitor-token"),
         # Whoever tries the stack out wants to see objects go.
         "RELEASE_DELAY_SECONDS": "0",
         "JWT_ALGORITHM": "HS256",
-        "JWT_SECRET": site.secret("jwt"),
+        "JWT_SECRET": workspace.secret("jwt"),
         "JWT_ISSUER": JWT_ISSUER,
         "JWT_AUDIENCE": JWT_AUDIENCE,
         "FFMPEG_PATH": tools.ffmpeg,
         "FFPROBE_PATH": tools.ffprobe,
-        "SCRATCH_DIR": str(site.state.scratch),
+        "SCRATCH_DIR": str(workspace.state.scratch),
         "HTTP_HOST": LOOPBACK,
         "SHUTDOWN_GRACE_SECONDS": str(_GRACE_SECONDS),
         "SHUTDOWN_DELAY_SECONDS": "0",

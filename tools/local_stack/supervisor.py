@@ -17,7 +17,7 @@ from local_stack.client import write_env
 from local_stack.processes.ports import NoFreePort
 from local_stack.processes.process import ProcessFailed
 from local_stack.processes.state import State, write_private
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.stack import LocalStack
 
 _WATCH_SECONDS = 1.0
@@ -33,7 +33,7 @@ class NotStarted(Exception):
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningStack:
     """The process that runs a stack in the background."""
 
     pid: int
@@ -41,7 +41,7 @@ class Running:
     monitored: bool
 
 
-def find_running(state: State) -> Running | None:
+def find_running(state: State) -> RunningStack | None:
     """Who runs the stack of this folder; None: nobody.
 
     Asks the kernel and no file: the process id in a file may be somebody else's by now.
@@ -53,7 +53,7 @@ def find_running(state: State) -> Running | None:
                 arguments = _arguments(state, monitored=monitored)
                 is_it = command[-len(arguments) :] == arguments
                 if is_it and process.status() != psutil.STATUS_ZOMBIE:
-                    return Running(process.pid, state.env_file.exists(), monitored)
+                    return RunningStack(process.pid, state.env_file.exists(), monitored)
     return None
 
 
@@ -153,8 +153,11 @@ def _claimed(state: State) -> IO[str]:
 
 
 def _run(folder: Path, *, monitored: bool) -> NoReturn:
-    with Site(folder) as site, LocalStack(site, monitored=monitored, progress=_tell_step) as stack:
-        write_private(site.state.env_file, write_env(stack.environment))
+    with (
+        Workspace(folder) as workspace,
+        LocalStack(workspace, monitored=monitored, progress=_tell_step) as stack,
+    ):
+        write_private(workspace.state.env_file, write_env(stack.environment))
         while True:
             time.sleep(_WATCH_SECONDS)
             for process in stack.processes:

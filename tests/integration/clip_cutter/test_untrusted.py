@@ -22,7 +22,7 @@ from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile
 from clip_shared.contracts.events import CutMode, SkipReason
 from clip_shared.errors import TransientError
-from local_stack.processes.ffmpeg import ToolFailed
+from local_stack.processes.ffmpeg import FfmpegFailed
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.media import Seen, h264, record
@@ -118,7 +118,7 @@ def bare_ffmpeg(location: str, *options: str) -> None:
     """What ffmpeg does when left alone."""
     try:
         run_ffmpeg(*options, "-i", location, "-t", "0.1", "-f", "null", "-")
-    except ToolFailed:
+    except FfmpegFailed:
         return
 
 

@@ -35,7 +35,7 @@ from clip_shared.errors import PermanentError, TransientError
 from local_stack.processes.ports import LOOPBACK
 from local_stack.processes.privileges import unprivileged_user
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.postgres import Postgres
 from tests.integration.clip_registry.conftest import Database, free_port
 from tests.unit.clip_registry.cuts import a_created_event, a_cut, a_wish
@@ -221,7 +221,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    with Site() as site, Postgres(site) as primary:
+    with Workspace() as site, Postgres(site) as primary:
         port = free_port()
         dsn = primary.url.replace("+asyncpg", "")
         user = unprivileged_user()

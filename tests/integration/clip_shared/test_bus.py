@@ -19,7 +19,7 @@ from clip_shared.bus.envelope import Record, to_record
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import DailyTick, Event, HighlightDetected, ObjectReleased, ReleaseReason
 from clip_shared.errors import PermanentError, TransientError
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.apache_kafka import ApacheKafka
 from tests.integration.clip_shared.buses import (
     admin_of,
@@ -275,7 +275,7 @@ async def test_it_stops_while_it_still_waits_to_join(settings: KafkaSettings) ->
 
 async def test_it_stops_in_time_when_the_broker_does_not_answer() -> None:
     entered, grace_seconds = asyncio.Event(), 1
-    with Site() as site, ApacheKafka(site) as broker:
+    with Workspace() as site, ApacheKafka(site) as broker:
         settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
         await create_topics(settings, replication_factor=1)
         bus = new_bus(settings, grace_seconds=grace_seconds)

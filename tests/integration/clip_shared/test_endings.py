@@ -19,7 +19,7 @@ from clip_shared.bus.envelope import Record, to_record
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import DailyTick, Event, HighlightDetected
 from clip_shared.errors import PermanentError, RefusedRecord, TransientError
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.apache_kafka import ApacheKafka
 from tests.integration.clip_shared.buses import (
     admin_of,
@@ -325,7 +325,7 @@ class TestFrozenBroker:
         """It was: at the second time its deadline dead-lettered a good highlight."""
         monkeypatch.setattr("clip_shared.bus.bus.PUBLISH_SECONDS", 1.0)
         attempts, done, key = 0, asyncio.Event(), uuid.uuid4().hex
-        with Site() as site, ApacheKafka(site) as broker:
+        with Workspace() as site, ApacheKafka(site) as broker:
             settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
             await create_topics(settings, replication_factor=1)
             bus = new_bus(settings)

@@ -27,8 +27,8 @@ from tests.support.spans import (
     CAUSE,
     SPAN,
     TRACE,
-    Message,
     Spans,
+    TracedMessage,
     id_of,
     linked_by,
     parent_of,
@@ -216,7 +216,7 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Mo
     before = set(threading.enumerate())
     with socket.create_server((LOOPBACK, 0)) as deaf:  # takes connections, and never answers
         endpoint = f"http://{LOOPBACK}:{deaf.getsockname()[1]}"
-        with exporting("test", endpoint, share=1), tracing.processing([Message("daily-tick")], "group"):
+        with exporting("test", endpoint, share=1), tracing.processing([TracedMessage("daily-tick")], "group"):
             pass
         left = set(threading.enumerate()) - before
     # They are still trying, and in nobody's way: a process ends without waiting for such threads.

@@ -38,7 +38,7 @@ from clip_shared.errors import PermanentError, TransientError
 from clip_shared.refused_connections import Cause
 from local_stack.processes.ports import LOOPBACK, lacks_listener
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
 
 CONTAINERS = services()
@@ -50,9 +50,11 @@ ON_THE_BUS = ("clip-cutter", "clip-registry", "janitor")
 @pytest.fixture(scope="module")
 def bootstrap_servers() -> Iterator[str]:
     """The broker of docker-compose.yml, on a loopback port, after its job "topics"."""
-    with Site() as site:
-        clients, controller = (f"{LOOPBACK}:{site.ports.claim(name)}" for name in ("kafka", "controller"))
-        folders = {name: site.state.folder / name for name in ("defaults", "mounted", "config", "data")}
+    with Workspace() as workspace:
+        clients, controller = (
+            f"{LOOPBACK}:{workspace.ports.claim(name)}" for name in ("kafka", "controller")
+        )
+        folders = {name: workspace.state.folder / name for name in ("defaults", "mounted", "config", "data")}
         for folder in folders.values():
             folder.mkdir()
         (folders["defaults"] / "log4j2.yaml").touch()
@@ -76,8 +78,8 @@ def bootstrap_servers() -> Iterator[str]:
         broker = Process(
             "Kafka of docker-compose.yml",
             [*java, "kafka.Kafka", folders["config"] / "server.properties"],
-            log=site.state.log("kafka"),
-            environment=site.state.environment(),
+            log=workspace.state.log("kafka"),
+            environment=workspace.state.environment(),
             lacks=lambda: lacks_listener(int(clients.rpartition(":")[2])),
         )
         with broker:

@@ -16,7 +16,7 @@ from tests.support.deployment import ENVIRONMENT, ROOT, command_of, environment_
 from clip_shared.storage import s3_client
 from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,14 +49,14 @@ def endpoint() -> Iterator[str]:
     """The S3 server of docker-compose.yml on a loopback port, after its job "buckets"."""
     container = CONTAINERS["seaweedfs"]
     script, _ = container["entrypoint"]
-    with Site() as site:
-        ports = {part: site.ports.claim_with_twin(part) for part in ("s3", "master", "volume", "filer")}
-        site.state.note_outside(
+    with Workspace() as workspace:
+        ports = {part: workspace.ports.claim_with_twin(part) for part in ("s3", "master", "volume", "filer")}
+        workspace.state.note_outside(
             *(f"/tmp/seaweedfs-{part}-grpc-{port + TWIN_OFFSET}.sock" for part, port in ports.items()),  # noqa: S108 - fixed in SeaweedFS
             *(f"/tmp/seaweedfs-{part}-{ports[part]}.sock" for part in ("filer", "s3")),  # noqa: S108 - as above
         )
         url = f"http://{LOOPBACK}:{ports['s3']}"
-        data = site.state.folder / "data"
+        data = workspace.state.folder / "data"
         data.mkdir()
         server = Process(
             "SeaweedFS of docker-compose.yml",
@@ -67,8 +67,8 @@ def endpoint() -> Iterator[str]:
                 f"-s3.ip.bind={LOOPBACK}",
                 *(f"-{part}.port={port}" for part, port in ports.items()),
             ],
-            log=site.state.log("seaweedfs"),
-            environment=site.state.environment() | environment_of(container),
+            log=workspace.state.log("seaweedfs"),
+            environment=workspace.state.environment() | environment_of(container),
             lacks=lambda: lacks_service(client(url, "admin")),
         )
         try:

@@ -1,4 +1,4 @@
-"""Apache Kafka on a site: what the services rely on there."""
+"""Apache Kafka on a workspace: what the services rely on there."""
 
 import getpass
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from local_stack.processes.ports import LOOPBACK
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.apache_kafka import ApacheKafka
 
 
 @pytest.fixture(scope="module")
 def kafka() -> Iterator[ApacheKafka]:
-    with Site() as site, ApacheKafka(site) as kafka:
+    with Workspace() as workspace, ApacheKafka(workspace) as kafka:
         yield kafka
 
 

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 from tests.support.deployment import ROOT
 
-from local_stack.demo.demo import Wish, run_demo
+from local_stack.demo.demo import DemoOptions, run_demo
 from local_stack.demo.vod import generate_vod
 
 
-def tell(wish: Wish) -> tuple[bool, str]:
+def tell(wish: DemoOptions) -> tuple[bool, str]:
     said = io.StringIO()
     return run_demo(Console(file=said, width=200), wish), said.getvalue()
 
@@ -29,7 +29,7 @@ def plain(line: str) -> str:
 def test_the_main_job_on_a_transport_stream(tmp_path: Path) -> None:
     vod = tmp_path / "vod.ts"
     generate_vod(vod, seconds=20, b_frames=2)
-    went_well, said = tell(Wish(vod, start=7.77, end=11, retention_seconds=8))
+    went_well, said = tell(DemoOptions(vod, start=7.77, end=11, retention_seconds=8))
     assert went_well, said
     assert said.count("first frame identical to the recording's") == 2
     assert "404 from the gateway, its object is gone" in said
@@ -46,6 +46,6 @@ def test_the_main_job_on_a_transport_stream(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recording(tmp_path: Path, content: bytes, reason: str) -> None:
     vod = tmp_path / "vod.mp4"
     vod.write_bytes(content)
-    went_well, said = tell(Wish(vod))
+    went_well, said = tell(DemoOptions(vod))
     assert not went_well
     assert any(each in said for each in reason.split("|")), said

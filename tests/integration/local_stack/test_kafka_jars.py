@@ -41,7 +41,7 @@ class Repository(ThreadingHTTPServer):
         self.breaks_off: Counter[str] = Counter()
         self.holds_back: set[str] = set()
         self.released = threading.Event()
-        super().__init__((LOOPBACK, 0), partial(Handler, directory=str(folder)))
+        super().__init__((LOOPBACK, 0), partial(RepositoryHandler, directory=str(folder)))
         for coordinates, content in JARS.items():
             self.put(coordinates, content)
 
@@ -58,7 +58,7 @@ class Repository(ThreadingHTTPServer):
         (self.folder / path_of(coordinates)).unlink()
 
 
-class Handler(SimpleHTTPRequestHandler):
+class RepositoryHandler(SimpleHTTPRequestHandler):
     server: Repository
 
     def do_GET(self) -> None:

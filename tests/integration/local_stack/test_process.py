@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from local_stack.processes.process import Process, ProcessFailed
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 # A process with a child in a session of its own, as ffmpeg's is.
 FAMILY = "sleep 60 & setsid sleep 61 & echo started; wait"
@@ -101,13 +101,13 @@ def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> Non
 import time
 from local_stack.processes.process import Process
 from local_stack.processes.workspace import Site
-with Site() as site:
-    family = Process("family", ["/bin/sh", "-c", {FAMILY!r}], log=site.state.log("family"),
-                     environment=site.state.environment())
+with Site() as workspace:
+    family = Process("family", ["/bin/sh", "-c", {FAMILY!r}], log=workspace.state.log("family"),
+                     environment=workspace.state.environment())
     family.start()
     while "started" not in family.tail():
         time.sleep(0.01)
-    print(site.state.folder, flush=True)
+    print(workspace.state.folder, flush=True)
     time.sleep(60)
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -122,19 +122,19 @@ with Site() as site:
 
 
 def test_a_site_ends_what_its_processes_left_behind() -> None:
-    with Site() as site:
+    with Workspace() as workspace:
         family = Process(
             "family",
             ["/bin/sh", "-c", FAMILY],
-            log=site.state.log("family"),
-            environment=site.state.environment(),
+            log=workspace.state.log("family"),
+            environment=workspace.state.environment(),
         )
         family.start()
         pids = [child.pid for child in _children(family, 2)]
         family.kill()
         assert any(psutil.pid_exists(pid) for pid in pids)
     assert all(gone(pid) for pid in pids)
-    assert not site.state.folder.exists()
+    assert not workspace.state.folder.exists()
 
 
 def _children(parent: Process, number: int) -> list[psutil.Process]:

@@ -15,13 +15,13 @@ from local_stack.client import Client
 from local_stack.demo.sample import MOMENTS, SCENE_SECONDS
 from local_stack.processes.ports import lacks_listener
 from local_stack.processes.state import State
-from local_stack.servers.monitoring import MonitoringUnavailable, Programs
+from local_stack.servers.monitoring import MonitoringPrograms, MonitoringUnavailable
 from local_stack.supervisor import find_running
 
 
 def _has_monitoring() -> bool:
     try:
-        Programs.find()
+        MonitoringPrograms.find()
     except MonitoringUnavailable:
         return False
     return True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local_stack.demo.vod import COLUMNS, ROWS, generate_vod, read_frame_number
-from local_stack.processes.ffmpeg import ToolFailed, find_tools, run_tool
+from local_stack.processes.ffmpeg import FfmpegFailed, find_tools, run_tool
 
 
 @pytest.mark.parametrize(("suffix", "b_frames"), [(".mp4", 0), (".mkv", 2), (".ts", 2), (".flv", 0)])
@@ -26,5 +26,5 @@ def frame_numbers(vod: Path) -> list[int]:
 
 
 def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
-    with pytest.raises(ToolFailed, match=r"ffprobe\S* failed with exit code 1:\n.*no-such-file"):
+    with pytest.raises(FfmpegFailed, match=r"ffprobe\S* failed with exit code 1:\n.*no-such-file"):
         run_tool(find_tools().ffprobe, ["-v", "error", tmp_path / "no-such-file"])

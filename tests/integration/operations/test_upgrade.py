@@ -21,7 +21,7 @@ from clip_shared.bus.envelope import to_record
 from clip_shared.bus.settings import KafkaSettings
 from local_stack.processes.ports import LOOPBACK
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from tests.integration.clip_registry.conftest import Database
 from tests.integration.clip_registry.test_service import (
     GATEWAY_TOKEN,
@@ -58,8 +58,8 @@ async def the_previous_registry(
     code: Path, database: Database, kafka: KafkaSettings
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Run the previous version as a process of its own."""
-    with Site() as site:
-        http, operations = site.ports.claim("previous"), site.ports.claim("previous-operations")
+    with Workspace() as workspace:
+        http, operations = workspace.ports.claim("previous"), workspace.ports.claim("previous-operations")
 
         def lacks() -> str | None:
             try:
@@ -71,7 +71,7 @@ async def the_previous_registry(
         process = Process(
             "previous",
             [sys.executable, "-m", "clip_registry", "serve"],
-            log=site.state.log("previous"),
+            log=workspace.state.log("previous"),
             environment={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": os.pathsep.join(str(code / each) for each in PACKAGES),

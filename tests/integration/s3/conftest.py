@@ -18,7 +18,7 @@ from clip_shared.storage import FreeStorageSettings, free_storage_client
 from janitor.app import storage_of
 from janitor.settings import Settings as JanitorSettings
 from janitor.storage import ClipStorage as JanitorStorage
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses
 from tests.support.s3proxy import S3Proxy
 
@@ -125,7 +125,7 @@ def seaweedfs(monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
 
 @pytest.fixture(scope="session")
 def running_s3proxy() -> Iterator[S3Proxy]:
-    with Site() as site, S3Proxy(site) as server:
+    with Workspace() as workspace, S3Proxy(workspace) as server:
         yield server
 
 

@@ -47,10 +47,10 @@ class OddS3:
 def odd_server(odd: OddS3) -> Iterator[OddS3]:
     """Serve on a loopback port for as long as this is entered."""
 
-    class Handler(_Handler):
+    class BoundOddHandler(_OddHandler):
         s3 = odd
 
-    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+    with ThreadingHTTPServer((LOOPBACK, 0), BoundOddHandler) as server:
         odd.url = f"http://{LOOPBACK}:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
@@ -59,7 +59,7 @@ def odd_server(odd: OddS3) -> Iterator[OddS3]:
             server.shutdown()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _OddHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     s3: OddS3
 

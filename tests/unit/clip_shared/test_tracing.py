@@ -12,8 +12,8 @@ from tests.support.spans import (
     CAUSE,
     SPAN,
     TRACE,
-    Message,
     Spans,
+    TracedMessage,
     id_of,
     linked_by,
     parent_of,
@@ -74,7 +74,7 @@ async def test_nothing_is_recorded_unless_it_is_turned_on() -> None:
 
 
 async def test_what_is_turned_off_again_is_off(spans: Spans) -> None:
-    with recorded() as inner, tracing.processing([Message("highlight-detected")], "group"):
+    with recorded() as inner, tracing.processing([TracedMessage("highlight-detected")], "group"):
         pass
     assert inner.names() == ["process highlight-detected"]
     assert spans.names() == []
@@ -94,7 +94,7 @@ async def test_what_no_work_asked_for_is_not_recorded(spans: Spans) -> None:
         with tracing.span("a timer"), pytest.raises(httpx.ConnectError):
             await client.get("http://127.0.0.1:1/")
         assert spans.names() == []
-        with tracing.processing([Message("daily-tick")], "group"), pytest.raises(httpx.ConnectError):
+        with tracing.processing([TracedMessage("daily-tick")], "group"), pytest.raises(httpx.ConnectError):
             await client.get("http://127.0.0.1:1/")
     assert spans.names() == ["GET", "process daily-tick"]
     assert spans.one("GET").kind is SpanKind.CLIENT
@@ -110,7 +110,7 @@ async def test_who_asks_decides_whether_its_trace_is_recorded(flags: str, expect
 
 
 def test_a_message_is_handled_in_its_own_trace(spans: Spans) -> None:
-    with tracing.processing([Message("highlight-detected", CAUSE.encode())], "clip-cutter.highlights"):
+    with tracing.processing([TracedMessage("highlight-detected", CAUSE.encode())], "clip-cutter.highlights"):
         with tracing.span("cut"):
             pass
         cause = headers_of(Event.new(DailyTick(), source="test"))["traceparent"]
@@ -132,7 +132,7 @@ def test_a_message_is_handled_in_its_own_trace(spans: Spans) -> None:
 
 @pytest.mark.parametrize("header", [None, b"", b"nonsense", b"\xff\xfe", f"00-{'0' * 32}-{SPAN}-01".encode()])
 def test_a_message_with_no_trace_or_a_broken_one_begins_one(spans: Spans, header: bytes | None) -> None:
-    with tracing.processing([Message("highlight-detected", header)], "group"):
+    with tracing.processing([TracedMessage("highlight-detected", header)], "group"):
         pass
     span = spans.one("process highlight-detected")
     assert span.parent is None
@@ -140,7 +140,7 @@ def test_a_message_with_no_trace_or_a_broken_one_begins_one(spans: Spans, header
 
 
 def test_messages_that_are_handled_together_stay_in_their_traces(spans: Spans) -> None:
-    messages = [Message("clip-created", CAUSE.encode()), Message("clip-created")]
+    messages = [TracedMessage("clip-created", CAUSE.encode()), TracedMessage("clip-created")]
     with tracing.processing(messages, "group"):
         shares = [
             tracing.share_of("clip-created", CAUSE, clip_id="1"),
@@ -160,7 +160,7 @@ def test_messages_that_are_handled_together_stay_in_their_traces(spans: Spans) -
 def test_a_failure_is_an_error_of_the_attempt_and_not_of_its_parts(spans: Spans) -> None:
     with (
         pytest.raises(ValueError, match="broken"),
-        tracing.processing([Message("highlight-detected")], "group"),
+        tracing.processing([TracedMessage("highlight-detected")], "group"),
         tracing.span("cut"),
     ):
         raise ValueError("broken")
@@ -171,7 +171,7 @@ def test_a_failure_is_an_error_of_the_attempt_and_not_of_its_parts(spans: Spans)
 
 
 def test_an_event_names_its_own_cause_before_the_work_at_hand(spans: Spans) -> None:
-    with tracing.processing([Message("daily-tick")], "group"):
+    with tracing.processing([TracedMessage("daily-tick")], "group"):
         event = Event.new(DailyTick(), source="test", traceparent=CAUSE)
         assert headers_of(event)["traceparent"] == CAUSE
     assert trace_of(spans.one("process daily-tick")) != TRACE
@@ -186,7 +186,7 @@ def test_what_is_sent_later_belongs_to_the_work_that_wrote_it(spans: Spans) -> N
 async def test_an_exemplar_names_the_trace_to_whoever_asks_for_openmetrics(spans: Spans) -> None:
     registry = metrics_registry()
     seconds = Histogram("clips_work_seconds", "Seconds of work.", registry=registry)
-    with tracing.processing([Message("daily-tick", CAUSE.encode())], "group"):
+    with tracing.processing([TracedMessage("daily-tick", CAUSE.encode())], "group"):
         seconds.observe(0.2, tracing.exemplar())
     seconds.observe(7, tracing.exemplar())
     async with client_of(create_app("test", registry=registry, checks={})) as client:

@@ -221,7 +221,7 @@ def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 @EVERY
-class TestEnvironment:
+class TestChartEnvironment:
     @EVERY_SERVICE
     def test_is_what_the_service_understands(
         self, values: str, component: str, monkeypatch: pytest.MonkeyPatch
@@ -287,7 +287,7 @@ def test_jobs_do_what_those_of_compose_do() -> None:
         ] == theirs
 
 
-class TestSecrets:
+class TestChartSecrets:
     def test_are_those_that_the_values_describe(self) -> None:
         header = (CHART / "values.yaml").read_text().partition("\nimage:")[0]
         described = {
@@ -340,7 +340,7 @@ class TestSecrets:
 
 
 @EVERY
-class TestHardening:
+class TestChartHardening:
     @pytest.mark.parametrize("component", COMPONENTS)
     def test_every_pod_may_do_little(self, values: str, component: str) -> None:
         pod = pods(rendered(values))[component]["spec"]
@@ -422,7 +422,7 @@ class TestReadiness:
         return first, then
 
 
-class TestScratch:
+class TestChartScratch:
     @pytest.mark.parametrize("values", [*VALUES, "memory"])
     def test_is_large_enough_for_two_jobs_and_the_indexes(self, values: str) -> None:
         given = {"cutter": {"scratch": {"medium": "memory"}}} if values == "memory" else VALUES[values]

@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from clip_shared.bus.envelope import to_record
 from clip_shared.contracts.events import ClipAvailable, ClipSkipped, Event, HighlightKind, SkipReason
-from local_stack.client import Client, Outcome, read_env, read_outcome, write_env
+from local_stack.client import Client, HighlightOutcome, read_env, read_outcome, write_env
 
 NOW = datetime.now(UTC)
 IDS = {"stream_highlight_id": "highlight-1", "twitch_account_id": "a", "source_vod_id": "v"}
@@ -62,11 +62,11 @@ def test_a_token_is_what_the_gateway_asks_for() -> None:
 
 
 def test_outcomes_are_told_apart() -> None:
-    assert read_outcome(record(AVAILABLE)) == Outcome("highlight-1")
-    assert read_outcome(record(SKIPPED)) == Outcome("highlight-1", "There is no such recording.")
+    assert read_outcome(record(AVAILABLE)) == HighlightOutcome("highlight-1")
+    assert read_outcome(record(SKIPPED)) == HighlightOutcome("highlight-1", "There is no such recording.")
     for topic in ("highlight-detected", "highlight-encodings", "clip-created", "clip-skipped"):
         dead = record(SKIPPED, topic=f"{topic}.dlq", headers=[("dlq_error", b"unknown profile")])
-        assert read_outcome(dead) == Outcome("highlight-1", "unknown profile")
+        assert read_outcome(dead) == HighlightOutcome("highlight-1", "unknown profile")
 
 
 @pytest.mark.parametrize("changes", [{"value": b"{"}, {"headers": []}, {"value": None}])

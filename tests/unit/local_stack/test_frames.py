@@ -1,10 +1,10 @@
-from local_stack.demo.frames import SIMILAR, SMALL, Frame, find, shown_at
+from local_stack.demo.frames import SIMILAR, SMALL, DecodedFrame, find, shown_at
 
 PIXELS = SMALL[0] * SMALL[1]
 
 
-def frame(seconds: float, grey: int, digest: str = "") -> Frame:
-    return Frame(seconds, digest or f"{seconds}", bytes([grey]) * PIXELS)
+def frame(seconds: float, grey: int, digest: str = "") -> DecodedFrame:
+    return DecodedFrame(seconds, digest or f"{seconds}", bytes([grey]) * PIXELS)
 
 
 STRIP = [frame(1.0, 10), frame(1.033, 60), frame(1.067, 110), frame(1.5, 160)]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from local_stack.processes.state import MARKER, State, read_json, write_private
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 
 def test_a_child_inherits_no_setting_and_no_proxy_of_the_user(
@@ -49,11 +49,11 @@ def test_a_broken_file_reads_as_empty(tmp_path: Path, text: str) -> None:
 
 
 def test_a_site_keeps_its_secrets_and_ports(tmp_path: Path) -> None:
-    first = Site(tmp_path)
+    first = Workspace(tmp_path)
     secret, port = first.secret("postgres"), first.ports.claim("kafka")
     first.save()
     first.ports.release()
-    again = Site(tmp_path)
+    again = Workspace(tmp_path)
     assert again.secret("postgres") == secret
     assert again.ports.claim("kafka") == port
     again.ports.release()

@@ -2,13 +2,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_stack.demo.windows import SHORTEST_SECONDS, BadWindow, Window, choose_windows, retention_seconds
+from local_stack.demo.windows import (
+    SHORTEST_SECONDS,
+    BadWindow,
+    DemoWindow,
+    choose_windows,
+    retention_seconds,
+)
 
 
 def test_what_is_asked_for_is_cut() -> None:
     first, second = choose_windows(100, 61.5, 75)
-    assert first == Window(61.5, 75)
-    assert second == Window(80.75, 94.25)
+    assert first == DemoWindow(61.5, 75)
+    assert second == DemoWindow(80.75, 94.25)
 
 
 @pytest.mark.parametrize(
@@ -18,13 +24,13 @@ def test_what_is_asked_for_is_cut() -> None:
 )
 def test_the_second_is_elsewhere_where_there_is_room(start: float, end: float, second_start: float) -> None:
     first, second = choose_windows(100, start, end)
-    assert second == Window(second_start, second_start + first.seconds)
+    assert second == DemoWindow(second_start, second_start + first.seconds)
 
 
 def test_half_of_a_wish_is_enough() -> None:
-    assert choose_windows(100, 30, None)[0] == Window(30, 40)
-    assert choose_windows(100, None, 30)[0] == Window(20, 30)
-    assert choose_windows(35, 30, None)[0] == Window(30, 35)
+    assert choose_windows(100, 30, None)[0] == DemoWindow(30, 40)
+    assert choose_windows(100, None, 30)[0] == DemoWindow(20, 30)
+    assert choose_windows(35, 30, None)[0] == DemoWindow(30, 35)
 
 
 @given(st.floats(min_value=4, max_value=100_000))
@@ -41,6 +47,6 @@ def test_says_what_the_recording_has(start: float | None, end: float | None) -> 
 
 
 def test_a_re_encode_is_given_time() -> None:
-    copied = retention_seconds("h264", "yuv420p", Window(0, 10))
-    assert retention_seconds("hevc", "yuv420p", Window(0, 10)) > copied
-    assert retention_seconds("h264", "yuv444p", Window(0, 10)) > copied
+    copied = retention_seconds("h264", "yuv420p", DemoWindow(0, 10))
+    assert retention_seconds("hevc", "yuv420p", DemoWindow(0, 10)) > copied
+    assert retention_seconds("h264", "yuv444p", DemoWindow(0, 10)) > copied

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from local_stack.processes.ffmpeg import ToolFailed, find_tools, run_tool
+from local_stack.processes.ffmpeg import FfmpegFailed, find_tools, run_tool
 
 # Pictures are compared at this size where they cannot be identical, because they were re-encoded.
 SMALL = (320, 180)
@@ -22,7 +22,7 @@ _LEAD_SECONDS, _REACH_SECONDS = 12.0, 0.5
 
 
 @dataclass(frozen=True)
-class Recording:
+class ProbedVod:
     """What a file says about itself. ``start`` is the time stamp that its zero has, in seconds."""
 
     start: float
@@ -35,7 +35,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Frame:
+class DecodedFrame:
     """A decoded picture: when it is shown, a hash of all of it, and all of it in small and grey."""
 
     seconds: float
@@ -44,14 +44,14 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Match:
+class FrameMatch:
     """The frame of a recording that a picture is, ``difference`` being 0 when it is that very frame."""
 
-    frame: Frame
+    frame: DecodedFrame
     difference: float
 
 
-def probe(file: Path) -> Recording:
+def probe(file: Path) -> ProbedVod:
     """What a recording is.
 
     Raises:
@@ -61,11 +61,11 @@ def probe(file: Path) -> Recording:
     video = _stream(answer, "video")
     audio = _stream(answer, "audio")
     if video is None:
-        raise ToolFailed(f"{file} has no picture")
+        raise FfmpegFailed(f"{file} has no picture")
     facts = answer["format"]
     start = _number(facts.get("start_time"), 0.0)
     ends = _number(facts.get("duration"), 0.0)
-    return Recording(
+    return ProbedVod(
         start=start,
         seconds=ends or _last_packet(file) - start,
         video=video["codec_name"],
@@ -78,7 +78,7 @@ def probe(file: Path) -> Recording:
     )
 
 
-def frames_around(file: Path, recording: Recording, seconds: float) -> list[Frame]:
+def frames_around(file: Path, recording: ProbedVod, seconds: float) -> list[DecodedFrame]:
     """The frames that are shown within half a second of a moment, in order; decoded, never guessed.
 
     Raises:
@@ -91,10 +91,10 @@ def frames_around(file: Path, recording: Recording, seconds: float) -> list[Fram
         # Containers without an index may be entered too late: then decode from the beginning.
         if frames and (frames[0].seconds <= seconds + ROUNDING_SECONDS or not begin):
             return frames
-    raise ToolFailed(f"{file} shows no picture at {seconds:g} s")
+    raise FfmpegFailed(f"{file} shows no picture at {seconds:g} s")
 
 
-def first_frame(file: Path) -> Frame:
+def first_frame(file: Path) -> DecodedFrame:
     """The first picture that a player shows.
 
     Raises:
@@ -102,28 +102,28 @@ def first_frame(file: Path) -> Frame:
     """
     frames = _decode(file, probe(file), 0.0, (-math.inf, math.inf), "-frames:v", "1")
     if not frames:
-        raise ToolFailed(f"{file} shows no picture")
+        raise FfmpegFailed(f"{file} shows no picture")
     return frames[0]
 
 
-def shown_at(frames: Sequence[Frame], seconds: float) -> list[Frame]:
+def shown_at(frames: Sequence[DecodedFrame], seconds: float) -> list[DecodedFrame]:
     """The frames that a cut may begin with: the one on screen at a moment, and the first one from then on."""
     on_screen = [frame for frame in frames if frame.seconds <= seconds + ROUNDING_SECONDS][-1:]
     following = [frame for frame in frames if frame.seconds >= seconds - ROUNDING_SECONDS][:1]
     return on_screen + [frame for frame in following if frame not in on_screen]
 
 
-def find(picture: Frame, frames: Sequence[Frame], near: float) -> Match:
+def find(picture: DecodedFrame, frames: Sequence[DecodedFrame], near: float) -> FrameMatch:
     """The frame that a picture is, or is a re-encode of; of several alike the one nearest to a moment."""
 
-    def rank(frame: Frame) -> tuple[float, float]:
+    def rank(frame: DecodedFrame) -> tuple[float, float]:
         return _difference(picture, frame), abs(frame.seconds - near)
 
     best = min(frames, key=rank)
-    return Match(best, _difference(picture, best))
+    return FrameMatch(best, _difference(picture, best))
 
 
-def _difference(one: Frame, other: Frame) -> float:
+def _difference(one: DecodedFrame, other: DecodedFrame) -> float:
     if one.digest == other.digest:
         return 0.0
     total = sum(abs(a - b) for a, b in zip(one.small, other.small, strict=True))
@@ -132,8 +132,8 @@ def _difference(one: Frame, other: Frame) -> float:
 
 
 def _decode(
-    file: Path, recording: Recording, begin: float, window: tuple[float, float], *limits: str
-) -> list[Frame]:
+    file: Path, recording: ProbedVod, begin: float, window: tuple[float, float], *limits: str
+) -> list[DecodedFrame]:
     first, last = (recording.start + moment for moment in window)
     chosen = "null" if math.isinf(first) else f"select='between(t,{first:.6f},{last:.6f})'"
     small = f"scale={SMALL[0]}:{SMALL[1]}:flags=area,format=gray"
@@ -152,10 +152,10 @@ def _decode(
         return _read_frames(hashes.read_text(), pictures.read_bytes(), recording.start)
 
 
-def _read_frames(hashes: str, pictures: bytes, start: float) -> list[Frame]:
+def _read_frames(hashes: str, pictures: bytes, start: float) -> list[DecodedFrame]:
     size = SMALL[0] * SMALL[1]
     base = Fraction(1)
-    frames: list[Frame] = []
+    frames: list[DecodedFrame] = []
     for line in hashes.splitlines():
         if line.startswith("#tb 0:"):
             base = Fraction(line.partition(":")[2].strip())
@@ -165,7 +165,7 @@ def _read_frames(hashes: str, pictures: bytes, start: float) -> list[Frame]:
         fields = [field.strip() for field in line.split(",")]
         place = len(frames) * size
         seconds = float(int(fields[2]) * base) - start
-        frames.append(Frame(seconds, fields[5], pictures[place : place + size]))
+        frames.append(DecodedFrame(seconds, fields[5], pictures[place : place + size]))
     return frames
 
 

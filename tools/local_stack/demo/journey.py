@@ -23,17 +23,17 @@ from local_stack.client import SOURCE, Client
 from local_stack.demo.frames import (
     SIMILAR,
     SMALL,
-    Frame,
-    Match,
-    Recording,
+    DecodedFrame,
+    FrameMatch,
+    ProbedVod,
     find,
     first_frame,
     probe,
     shown_at,
 )
-from local_stack.demo.terminal import Story
+from local_stack.demo.terminal import StepPrinter
 from local_stack.demo.vod import read_frame_number
-from local_stack.demo.windows import Window
+from local_stack.demo.windows import DemoWindow
 
 STREAMER, STRANGER = "streamer-1", "streamer-2"
 _LENGTH_TOLERANCE_SECONDS = 0.2
@@ -48,22 +48,22 @@ class StepFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Cast:
+class DemoVod:
     """A recording and two windows of it. ``numbered``: its frames tell their numbers."""
 
     file: Path
-    recording: Recording
-    windows: tuple[Window, Window]
+    recording: ProbedVod
+    windows: tuple[DemoWindow, DemoWindow]
     numbered: bool
 
 
 @dataclass
-class Clip:
+class DemoClip:
     """A clip as the demo follows it. ``source_frames`` are those around the start that was asked for."""
 
     title: str
-    window: Window
-    source_frames: list[Frame]
+    window: DemoWindow
+    source_frames: list[DecodedFrame]
     highlight_id: str
     seconds_to_available: float = 0.0
     object_key: str = ""
@@ -79,12 +79,17 @@ class Journey:
     """The steps that need a running stack. Each raises StepFailed, or what its tools raise, when it fails."""
 
     def __init__(
-        self, story: Story, client: Client, cast: Cast, clips: tuple[Clip, Clip], folder: Path
+        self,
+        steps: StepPrinter,
+        client: Client,
+        vod: DemoVod,
+        clips: tuple[DemoClip, DemoClip],
+        folder: Path,
     ) -> None:
-        self._story = story
+        self._steps = steps
         self._folder = folder
         self._client = client
-        self._cast = cast
+        self._vod = vod
         self._clips = clips
         self._kept, self._let_go = clips
         self._streamer = client.gateway(STREAMER)
@@ -103,13 +108,13 @@ class Journey:
         self._play_again()
 
     def _upload(self) -> SourceObject:
-        with self._story.step("Putting the recording into the source bucket") as step:
-            source = self._client.upload(self._cast.file)
+        with self._steps.step("Putting the recording into the source bucket") as step:
+            source = self._client.upload(self._vod.file)
             step.says = f"The recording is in the source bucket: {source.bucket}/{source.key}"
             return source
 
     def _publish(self, source: SourceObject) -> None:
-        with self._story.step("Publishing two highlights, waiting for two clips") as step:
+        with self._steps.step("Publishing two highlights, waiting for two clips") as step:
             events = [self._highlight(clip, source) for clip in self._clips]
             asyncio.run(self._follow(events))
             step.says = "Two highlights published, two clips available"
@@ -118,7 +123,7 @@ class Journey:
                     f"{clip.seconds_to_available:.1f} s after its highlight: {clip.title}, clip {clip.id}"
                 )
 
-    def _highlight(self, clip: Clip, source: SourceObject) -> Event[HighlightDetected]:
+    def _highlight(self, clip: DemoClip, source: SourceObject) -> Event[HighlightDetected]:
         data = HighlightDetected(
             stream_highlight_id=clip.highlight_id,
             twitch_account_id=STREAMER,
@@ -150,7 +155,7 @@ class Journey:
 
     def _list(self) -> datetime:
         """Returns when the last of the two expires."""
-        with self._story.step("Listing the streamer's clips") as step:
+        with self._steps.step("Listing the streamer's clips") as step:
             items = _expect(self._streamer.get("/v1/clips"), httpx.codes.OK).json()["items"]
             found = {item["id"]: item for item in items}
             if set(found) != {clip.id for clip in self._clips}:
@@ -166,7 +171,7 @@ class Journey:
             return max(datetime.fromisoformat(item["expires_at"]) for item in items)
 
     def _fetch(self) -> None:
-        with self._story.step("Fetching both by their watch URLs") as step:
+        with self._steps.step("Fetching both by their watch URLs") as step:
             for clip in self._clips:
                 clip.object_key, clip.content = self._watch(clip)
                 step.add(
@@ -174,7 +179,7 @@ class Journey:
                 )
             step.says = "Both were fetched over HTTP by their watch URLs"
 
-    def _watch(self, clip: Clip) -> tuple[str, bytes]:
+    def _watch(self, clip: DemoClip) -> tuple[str, bytes]:
         url = _expect(self._streamer.get(f"/v1/clips/{clip.id}/watch"), httpx.codes.FOUND).headers["location"]
         with httpx.Client(trust_env=False, timeout=60) as browser:
             part = browser.get(url, headers={"Range": f"bytes=0-{_RANGE_BYTES - 1}"})
@@ -185,12 +190,12 @@ class Journey:
         return unquote(urlsplit(url).path).split("/", 2)[2], whole.content
 
     def _examine(self) -> None:
-        with self._story.step("Comparing both with the recording") as step:
+        with self._steps.step("Comparing both with the recording") as step:
             for clip in self._clips:
                 step.add(f"{clip.title}: {self._examined(clip)}")
             step.says = "Both are as long as asked for, and begin with the frame that was asked for"
 
-    def _examined(self, clip: Clip) -> str:
+    def _examined(self, clip: DemoClip) -> str:
         file = self._folder / "clip.mp4"
         file.write_bytes(clip.content)
         found = probe(file)
@@ -207,28 +212,28 @@ class Journey:
         skew = "" if found.skew_ms is None else f", sound {found.skew_ms:+.0f} ms"
         return f"{found.seconds:.3f} s{skew}; first frame {self._told(match)}"
 
-    def _told(self, match: Match) -> str:
+    def _told(self, match: FrameMatch) -> str:
         how = "re-encoded from" if match.difference else "identical to"
-        number = f", number {read_frame_number(match.frame.small, SMALL[0])}" if self._cast.numbered else ""
+        number = f", number {read_frame_number(match.frame.small, SMALL[0])}" if self._vod.numbered else ""
         return f"{how} the recording's at {match.frame.seconds:.3f} s{number}"
 
     def _refuse(self) -> None:
         path = f"/v1/clips/{self._kept.id}/watch"
-        with self._story.step("Trying to get in") as step, self._client.gateway(STRANGER) as stranger:
+        with self._steps.step("Trying to get in") as step, self._client.gateway(STRANGER) as stranger:
             _expect(stranger.get(path), httpx.codes.FORBIDDEN)
             with self._client.gateway() as guest:
                 _expect(guest.get(path), httpx.codes.UNAUTHORIZED)
             step.says = "Another account is refused (403), a guest as well (401)"
 
     def _keep(self) -> None:
-        with self._story.step("Keeping one clip") as step:
+        with self._steps.step("Keeping one clip") as step:
             kept = _expect(self._streamer.post(f"/v1/clips/{self._kept.id}/keep"), httpx.codes.OK).json()
             if (kept["status"], kept["expires_at"]) != (ClipStatus.KEPT, None):
                 raise StepFailed(f"the kept clip is {kept['status']} and expires at {kept['expires_at']}")
             step.says = f"{self._kept.title} is kept: it does not expire any more"
 
     def _expire(self, expires_at: datetime) -> None:
-        with self._story.step("Letting the time of both run out") as step:
+        with self._steps.step("Letting the time of both run out") as step:
             # A little later, because no request is on time to the millisecond.
             time.sleep(max(0.0, (expires_at - datetime.now(UTC)).total_seconds()) + 0.2)
             _expect(self._streamer.get(f"/v1/clips/{self._let_go.id}/watch"), httpx.codes.NOT_FOUND)
@@ -236,7 +241,7 @@ class Journey:
             step.says = "The time of both is up: the one that is not kept cannot be watched any more (404)"
 
     def _purge(self) -> None:
-        with self._story.step("Sending the daily tick, waiting for the purge") as step:
+        with self._steps.step("Sending the daily tick, waiting for the purge") as step:
             if self._client.stored_bytes(self._bucket, self._let_go.object_key) is None:
                 raise StepFailed("the clip's object is gone before the tick")
             asyncio.run(self._client.publish(Event.new(DailyTick(), source=SOURCE)))
@@ -246,7 +251,7 @@ class Journey:
             step.says = f"{self._let_go.title} is purged: 404 from the gateway, its object is gone"
 
     def _play_again(self) -> None:
-        with self._story.step("Playing the kept clip again") as step:
+        with self._steps.step("Playing the kept clip again") as step:
             if self._watch(self._kept) != (self._kept.object_key, self._kept.content):
                 raise StepFailed("the kept clip is not what it was")
             step.says = f"{self._kept.title} still plays, byte for byte"
@@ -255,7 +260,7 @@ class Journey:
     def _bucket(self) -> str:
         return self._client.environment["FREE_STORAGE_BUCKET"]
 
-    def _status(self, clip: Clip) -> str:
+    def _status(self, clip: DemoClip) -> str:
         """As the registry has it: to the streamer, an expired clip looks like a purged one."""
         environment = self._client.environment
         answer = httpx.get(
@@ -265,7 +270,7 @@ class Journey:
         )
         return str(_expect(answer, httpx.codes.OK).json()["status"])
 
-    def _is_deleted(self, clip: Clip) -> bool:
+    def _is_deleted(self, clip: DemoClip) -> bool:
         return self._client.stored_bytes(self._bucket, clip.object_key) is None
 
     def _wait_until(self, condition: Callable[[], bool], what: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_shared.contracts.events import Event, HighlightDetected, HighlightKind, SourceObject
-from local_stack.client import SOURCE, Client, Outcome, new_id
+from local_stack.client import SOURCE, Client, HighlightOutcome, new_id
 from local_stack.processes.ffmpeg import find_tools, run_tool
 
 SCENE_SECONDS = 12
@@ -33,7 +33,7 @@ _SCENES = {
 
 
 @dataclass(frozen=True)
-class Moment:
+class SampleHighlight:
     """A highlight to be: where in its VOD, and what the detector says of it."""
 
     start: float
@@ -46,18 +46,18 @@ class Moment:
 
 MOMENTS = {
     "vod-monday": [
-        Moment(1.5, 11, "Clutch 1v4 in the last round", 0.96),
-        Moment(13, 22.5, "The boss falls at the ninth attempt", 0.91),
-        Moment(25, 31, "A jump that nobody in chat believed", 0.74, HighlightKind.HEURISTIC),
-        Moment(37, 47.5, "Chat chooses the ending", 0.58, HighlightKind.HEURISTIC),
-        Moment(26, 26.4, "Blink and you miss it", 0.31, HighlightKind.HEURISTIC),
-        Moment(600, 620, "After the credits", 0.42),
+        SampleHighlight(1.5, 11, "Clutch 1v4 in the last round", 0.96),
+        SampleHighlight(13, 22.5, "The boss falls at the ninth attempt", 0.91),
+        SampleHighlight(25, 31, "A jump that nobody in chat believed", 0.74, HighlightKind.HEURISTIC),
+        SampleHighlight(37, 47.5, "Chat chooses the ending", 0.58, HighlightKind.HEURISTIC),
+        SampleHighlight(26, 26.4, "Blink and you miss it", 0.31, HighlightKind.HEURISTIC),
+        SampleHighlight(600, 620, "After the credits", 0.42),
     ],
     "vod-thursday": [
-        Moment(2, 9, "First win of the season", 0.88),
-        Moment(13.25, 23, "Grandmother joins the stream", 0.99),
-        Moment(25, 35.5, "Speedrun: a second faster than ever", 0.83),
-        Moment(14, 18, "The song that we may not show", 0.66, clipable=False),
+        SampleHighlight(2, 9, "First win of the season", 0.88),
+        SampleHighlight(13.25, 23, "Grandmother joins the stream", 0.99),
+        SampleHighlight(25, 35.5, "Speedrun: a second faster than ever", 0.83),
+        SampleHighlight(14, 18, "The song that we may not show", 0.66, clipable=False),
     ],
 }
 """By VOD. Three of them become no clip: too short, outside the VOD, not to be clipped."""
@@ -109,7 +109,7 @@ def _inputs(number: int, shape: str, *colours: str) -> Iterator[str]:
     yield from ("-f", "lavfi", "-i", tone)
 
 
-def fill(client: Client, account: str, folder: Path) -> dict[str, Outcome]:
+def fill(client: Client, account: str, folder: Path) -> dict[str, HighlightOutcome]:
     """Make the VODs in a folder, publish their highlights as an account's, and wait for what becomes of them.
 
     Returns:
@@ -132,7 +132,9 @@ def _highlights(client: Client, account: str, folder: Path, vod: str) -> Iterato
         yield Event.new(_highlight(account, vod, source, moment, rank), source=SOURCE)
 
 
-def _highlight(account: str, vod: str, source: SourceObject, moment: Moment, rank: int) -> HighlightDetected:
+def _highlight(
+    account: str, vod: str, source: SourceObject, moment: SampleHighlight, rank: int
+) -> HighlightDetected:
     return HighlightDetected(
         stream_highlight_id=new_id(),
         twitch_account_id=account,
@@ -148,9 +150,9 @@ def _highlight(account: str, vod: str, source: SourceObject, moment: Moment, ran
     )
 
 
-async def _follow(client: Client, events: list[Event[HighlightDetected]]) -> dict[str, Outcome]:
+async def _follow(client: Client, events: list[Event[HighlightDetected]]) -> dict[str, HighlightOutcome]:
     titles = {event.data.stream_highlight_id: event.data.title for event in events}
-    found: dict[str, Outcome] = {}
+    found: dict[str, HighlightOutcome] = {}
     async with client.outcomes() as outcomes, asyncio.timeout(_CUT_SECONDS):
         await client.publish(*events)
         while len(found) < len(titles):

@@ -22,7 +22,7 @@ class Step:
         self.details.append(detail)
 
 
-class Story:
+class StepPrinter:
     """Steps one after the other, each with its time, and the one that failed with a cross."""
 
     def __init__(self, console: Console) -> None:

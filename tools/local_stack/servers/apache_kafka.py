@@ -5,7 +5,7 @@ from pathlib import Path
 
 from local_stack.processes.ports import LOOPBACK, lacks_listener
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
 
 # Quick to start and small, on a machine that runs a dozen other processes beside it.
@@ -26,14 +26,14 @@ class ApacheKafka(Process):
         BrokerUnavailable: its jars are missing and cannot be fetched, or JAVA_HOME has no Java for it.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._ports = (site.ports.claim("kafka"), site.ports.claim("kafka-controller"))
-        self._folder = site.state.folder / "apache-kafka"
+    def __init__(self, workspace: Workspace) -> None:
+        self._ports = (workspace.ports.claim("kafka"), workspace.ports.claim("kafka-controller"))
+        self._folder = workspace.state.folder / "apache-kafka"
         self._data = self._folder / "data"
         self._properties = self._folder / "server.properties"
-        log, environment = site.state.log("kafka"), site.state.environment()
+        log, environment = workspace.state.log("kafka"), workspace.state.environment()
         java: list[str | Path] = [
-            *(find_java(), *_JVM, f"-Djava.io.tmpdir={site.state.tmp}"),
+            *(find_java(), *_JVM, f"-Djava.io.tmpdir={workspace.state.tmp}"),
             *("-cp", ":".join(map(str, bring_jars()))),
         ]
         format_storage = ("format", "--cluster-id", _CLUSTER_ID, "--config", self._properties)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from local_stack.processes.ports import LOOPBACK, lacks_success
 from local_stack.processes.process import Process, start_together, stop_together
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 SCRAPE_SECONDS = 5
 _DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -27,7 +27,7 @@ class MonitoringUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Programs:
+class MonitoringPrograms:
     """Where the two programs are."""
 
     prometheus: str
@@ -56,7 +56,7 @@ class Monitoring:
     """Prometheus, which scrapes the services, and Alertmanager, which it tells of alerts. A context manager.
 
     Args:
-        site: where they live.
+        workspace: where they live.
         targets: where each service shows its metrics (``http://host:port``), by the name of the service.
         scrape_seconds: how often they are read, and rules evaluated.
 
@@ -65,12 +65,12 @@ class Monitoring:
     """
 
     def __init__(
-        self, site: Site, targets: Mapping[str, str], *, scrape_seconds: float = SCRAPE_SECONDS
+        self, workspace: Workspace, targets: Mapping[str, str], *, scrape_seconds: float = SCRAPE_SECONDS
     ) -> None:
-        programs = Programs.find()
-        self.alertmanager = _Alertmanager(site, programs.alertmanager)
+        programs = MonitoringPrograms.find()
+        self.alertmanager = _Alertmanager(workspace, programs.alertmanager)
         self.prometheus = _Prometheus(
-            site, programs.prometheus, _configuration(targets, self.alertmanager.address, scrape_seconds)
+            workspace, programs.prometheus, _configuration(targets, self.alertmanager.address, scrape_seconds)
         )
 
     def __enter__(self) -> Self:
@@ -103,18 +103,18 @@ class Monitoring:
         stop_together(self.processes)
 
 
-class _Server(Process):
+class _MonitoringServer(Process):
     """A program that listens on a loopback port, and says on /-/ready whether it is ready."""
 
-    def __init__(self, site: Site, name: str, program: str, *options: str) -> None:
-        self.address = f"{LOOPBACK}:{site.ports.claim(name)}"
+    def __init__(self, workspace: Workspace, name: str, program: str, *options: str) -> None:
+        self.address = f"{LOOPBACK}:{workspace.ports.claim(name)}"
         self.url = f"http://{self.address}"
-        self.folder = site.state.folder / name
+        self.folder = workspace.state.folder / name
         super().__init__(
             name,
             [program, f"--web.listen-address={self.address}", "--log.level=warn", *options],
-            log=site.state.log(name),
-            environment=site.state.environment(),
+            log=workspace.state.log(name),
+            environment=workspace.state.environment(),
             lacks=lambda: lacks_success(f"{self.url}/-/ready"),
         )
 
@@ -123,26 +123,26 @@ class _Server(Process):
         self.folder.mkdir(exist_ok=True)
 
 
-class _Alertmanager(_Server):
-    def __init__(self, site: Site, program: str) -> None:
+class _Alertmanager(_MonitoringServer):
+    def __init__(self, workspace: Workspace, program: str) -> None:
         super().__init__(
-            site,
+            workspace,
             "alertmanager",
             program,
             f"--config.file={_ROUTE}",
-            f"--storage.path={site.state.folder / 'alertmanager'}",
+            f"--storage.path={workspace.state.folder / 'alertmanager'}",
             # One alone: without this it opens a port for others.
             "--cluster.listen-address=",
         )
 
 
-class _Prometheus(_Server):
-    def __init__(self, site: Site, program: str, configuration: Mapping[str, Any]) -> None:
-        folder = site.state.folder / "prometheus"
+class _Prometheus(_MonitoringServer):
+    def __init__(self, workspace: Workspace, program: str, configuration: Mapping[str, Any]) -> None:
+        folder = workspace.state.folder / "prometheus"
         self._configuration = configuration
         self._file = folder / "prometheus.yml"
         super().__init__(
-            site,
+            workspace,
             "prometheus",
             program,
             f"--config.file={self._file}",

@@ -13,7 +13,7 @@ from local_stack.processes.ports import LOOPBACK
 from local_stack.processes.privileges import give_to, unprivileged_user
 from local_stack.processes.process import Process, ProcessFailed
 from local_stack.processes.state import write_private
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 USER = DATABASE = "clips"
 # The line of postmaster.pid that says how far the server is, counted from 0.
@@ -26,10 +26,10 @@ class Postgres(Process):
     TCP and not a Unix socket: a socket's path may have no more than about 100 characters.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._port = site.ports.claim("postgres")
-        self._password = site.secret("postgres")
-        self._state = state = site.state
+    def __init__(self, workspace: Workspace) -> None:
+        self._port = workspace.ports.claim("postgres")
+        self._password = workspace.secret("postgres")
+        self._state = state = workspace.state
         self._home = state.folder / "postgres"
         self._data = self._home / "data"
         self._run_as = unprivileged_user()

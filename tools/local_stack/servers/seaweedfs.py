@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clip_shared.storage import s3_client
 from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET
 from local_stack.processes.process import Process, ProcessFailed
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,12 +27,12 @@ _PROBE = ".ready"
 class SeaweedFS(Process):
     """An S3 server on a loopback port, with the buckets of :data:`BUCKETS` and one pair of keys."""
 
-    def __init__(self, site: Site) -> None:
-        self._ports = {part: site.ports.claim_with_twin(f"seaweedfs-{part}") for part in _PARTS}
-        self._state = state = site.state
+    def __init__(self, workspace: Workspace) -> None:
+        self._ports = {part: workspace.ports.claim_with_twin(f"seaweedfs-{part}") for part in _PARTS}
+        self._state = state = workspace.state
         self._data = state.folder / "seaweedfs"
-        self.access_key = site.secret("s3-access-key")
-        self.secret_key = site.secret("s3-secret-key")
+        self.access_key = workspace.secret("s3-access-key")
+        self.secret_key = workspace.secret("s3-secret-key")
         super().__init__(
             "S3 server",
             [_program(), "-logtostderr=true", "mini", *_options(self._data, self._ports)],

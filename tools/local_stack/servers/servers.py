@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from local_stack.processes.process import Process, start_together, stop_together
-from local_stack.processes.workspace import Site
+from local_stack.processes.workspace import Workspace
 from local_stack.servers.apache_kafka import ApacheKafka
 from local_stack.servers.postgres import Postgres
 from local_stack.servers.seaweedfs import REGION, SeaweedFS
@@ -25,13 +25,13 @@ class Addresses:
 
 
 class Servers:
-    """Kafka broker, PostgreSQL and S3 on one site."""
+    """Kafka broker, PostgreSQL and S3 on one workspace."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self.kafka = ApacheKafka(site)
-        self.postgres = Postgres(site)
-        self.s3 = SeaweedFS(site)
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.kafka = ApacheKafka(workspace)
+        self.postgres = Postgres(workspace)
+        self.s3 = SeaweedFS(workspace)
 
     def __enter__(self) -> Self:
         self.start()
@@ -62,12 +62,12 @@ class Servers:
         Raises:
             ProcessFailed: one died, or was not ready in time.
         """
-        self._site.save()
+        self._workspace.save()
         start_together(self.processes)
 
     def stop(self) -> None:
-        """Stop all three. On a temporary site, those whose data nobody will read are not waited for."""
-        if self._site.temporary:
+        """Stop all three. On a temporary workspace, those whose data nobody will read are not waited for."""
+        if self._workspace.temporary:
             self.s3.kill()
             self.kafka.kill()
         stop_together(self.processes)
@@ -81,5 +81,5 @@ class Servers:
 @contextmanager
 def temporary_servers() -> Iterator[Servers]:
     """Servers of one's own, of which nothing is left in the end."""
-    with Site() as site, Servers(site) as servers:
+    with Workspace() as workspace, Servers(workspace) as servers:
         yield servers
