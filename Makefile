@@ -88,7 +88,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter, deptry, hadolint, licences, 
 	@$(BIN)/hadolint deploy/docker/Dockerfile
 	@$(BIN)/python -m tests.supply_chain licences --quiet
 	@$(BIN)/clip-shared schemas check
-	@$(BIN)/python -m tests.chart --check
+	@$(BIN)/python -m tests.support.chart --check
 	@$(BIN)/python -m clips_dashboards check
 	@$(BIN)/clip-gateway openapi | diff $(OPENAPI)/clip-gateway.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
 	@$(BIN)/clip-registry openapi | diff $(OPENAPI)/clip-registry.json - >/dev/null || { echo "$(OPENAPI) is out of date: make openapi"; exit 1; }
@@ -96,11 +96,11 @@ lint: $(READY) ## ruff, mypy strict, import-linter, deptry, hadolint, licences, 
 
 .PHONY: screenshots
 screenshots: $(READY) ## Take the pictures of docs/screenshots again (needs Chromium)
-	@$(BIN)/python -m tests.screenshots
+	@$(BIN)/python -m tests.pictures.screenshots
 
 .PHONY: dashboard-pictures
 dashboard-pictures: $(BENCH_READY) ## Draw docs/dashboards again, from a Prometheus beside a load of eight minutes [ARGS="--minutes 3"]
-	@$(BIN)/python -m tests.dashboards $(ARGS)
+	@$(BIN)/python -m tests.pictures.dashboards $(ARGS)
 
 .PHONY: messages
 messages: $(READY) ## Bring the translations of the pages up to date with the templates
@@ -192,7 +192,7 @@ dashboards: $(READY) ## Regenerate the Grafana dashboards
 
 .PHONY: chart-schema
 chart-schema: $(READY) ## Bring the settings in the Helm chart's values schema up to date
-	@$(BIN)/python -m tests.chart
+	@$(BIN)/python -m tests.support.chart
 
 .PHONY: openapi
 openapi: $(READY) ## Regenerate the OpenAPI documents of the APIs

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from helm_python import Config
 
-from tests.chart import CHART, VALUES, Object, pods, rendered
 from tests.kubernetes.server import BUILD_SECONDS, CannotRun, Cluster, ObjectRefused, build, running
+from tests.support.chart import CHART, VALUES, Object, pods, rendered
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("TEST_HELM"), reason="make test-helm runs it"),

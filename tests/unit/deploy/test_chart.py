@@ -16,7 +16,7 @@ import yaml
 from fastapi import FastAPI
 from helm_python import HelmValuesError, lint
 from pydantic_settings import BaseSettings
-from tests.chart import (
+from tests.support.chart import (
     CHART,
     CRONS,
     HOOKS,

@@ -11,9 +11,9 @@ import typer
 from local_stack.demo.sample import MOMENTS, generate_scenes
 from local_stack.figures import dashboards
 from local_stack.stack import LocalStack, temporary_stack
-from tests.dashboards.draw import draw
-from tests.dashboards.load import live
 from tests.e2e.platform import Platform
+from tests.pictures.dashboards.draw import draw
+from tests.pictures.dashboards.load import live
 
 FOLDER = Path("docs/dashboards")
 

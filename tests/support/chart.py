@@ -1,6 +1,6 @@
 """The Helm chart as Helm renders it, and the lists of settings in its values schema.
 
-``python -m tests.chart`` writes those lists; with ``--check`` it says whether they are up to date.
+``python -m tests.support.chart`` writes those lists; with ``--check`` it says whether they are up to date.
 """
 
 import json
