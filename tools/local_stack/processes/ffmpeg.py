@@ -1,4 +1,4 @@
-"""Where ffmpeg and ffprobe are: in the wheels, as for the cutter, or at FFMPEG_PATH and FFPROBE_PATH."""
+"""Find and run ffmpeg and ffprobe: those of the wheels, or those at FFMPEG_PATH and FFPROBE_PATH."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _MESSAGE_LINES = 5
 
 
 class FfmpegFailed(Exception):
-    """ffmpeg or ffprobe failed. The message has the last lines that it wrote."""
+    """ffmpeg or ffprobe failed. The message ends with the last lines of its output."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tools:
 
 @cache
 def find_tools() -> Tools:
-    """Find both. What is on PATH does not count: only the versions of the wheels are tested."""
+    """Return the paths of ffmpeg and ffprobe. PATH is not searched: only the wheels' versions are tested."""
     bundled = Path(imageio_ffmpeg.__file__).parent / "binaries"
     return Tools(
         ffmpeg=os.environ.get("FFMPEG_PATH") or str(next(bundled.glob("ffmpeg-*"))),
@@ -36,10 +36,10 @@ def find_tools() -> Tools:
 
 
 def run_tool(program: str, arguments: Sequence[str | Path], *, stdin: bytes = b"") -> bytes:
-    """Run one of them to its end, and return what it wrote to standard output.
+    """Run ffmpeg or ffprobe to its end, and return its standard output.
 
     Raises:
-        ToolFailed: it left with an error.
+        FfmpegFailed: the exit code is not 0.
     """
     done = subprocess.run(  # noqa: S603 - this package's own commands
         [program, *map(str, arguments)], input=stdin, capture_output=True, check=False

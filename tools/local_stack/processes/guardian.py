@@ -1,8 +1,8 @@
-"""A second pair of hands: cleans up after a stack when the process that runs it cannot.
+"""Clean up after a stack when the process that runs it cannot.
 
 The kernel ends a stack's direct children when their parent dies, but not what those started, and it removes
 no files. So each stack has a guardian: a process that waits at the end of a pipe. The pipe closes when the
-stack stops, and just as well when its process is killed with SIGKILL; either way the guardian sweeps.
+stack stops, and also when its process is killed with SIGKILL; in both cases the guardian cleans up.
 """
 
 import signal
@@ -17,9 +17,9 @@ _SWEEP_SECONDS = 30
 
 
 class Guardian:
-    """Sweeps a stack's state when :meth:`stop` is called, or when this process dies.
+    """Clean up a stack when :meth:`stop` is called, or when this process dies.
 
-    With ``remove``, the state folder goes as well.
+    With ``remove``, the state folder is deleted as well.
     """
 
     def __init__(self, state: State, *, remove: bool) -> None:
@@ -27,16 +27,16 @@ class Guardian:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the guardian's process, which waits for the end of its standard input."""
         self._process = subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-m", "local_stack.processes.guardian", *self._arguments],
             stdin=subprocess.PIPE,
-            # Out of reach of the terminal's Ctrl-C.
+            # A session of its own: Ctrl-C in the terminal does not reach it.
             start_new_session=True,
         )
 
     def stop(self) -> None:
-        """Let it sweep now, and return when it has."""
+        """Let the guardian clean up now, and return when it is done."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait(timeout=_SWEEP_SECONDS)
@@ -44,7 +44,7 @@ class Guardian:
 
 
 def main(folder: str, *flags: str) -> None:
-    """Wait for the end of standard input, then sweep."""
+    """Wait for the end of standard input, then clean up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()

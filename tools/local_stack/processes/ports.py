@@ -20,7 +20,7 @@ ATTEMPTS = 1_000
 
 
 class NoFreePort(Exception):
-    """No free port was found."""
+    """Every port of the range is taken."""
 
 
 class Ports:
@@ -41,19 +41,19 @@ class Ports:
         self.release()
 
     def claim(self, name: str) -> int:
-        """Hold a free port under a name.
+        """Return a free port, held under a name.
 
         Raises:
-            NoFreePort: none is left.
+            NoFreePort: no port between LOWEST and HIGHEST is free.
         """
         return self._claim(name, (0,))
 
     def claim_with_twin(self, name: str) -> int:
-        """Hold a free port whose twin, ``TWIN_OFFSET`` above, is free and held as well."""
+        """Return a free port whose number + ``TWIN_OFFSET`` is free too; both are held."""
         return self._claim(name, (0, TWIN_OFFSET))
 
     def release(self) -> None:
-        """Let go of every port."""
+        """Release every port."""
         for hold in self._holds:
             hold.close()
         self._holds.clear()
@@ -87,7 +87,7 @@ class Ports:
 
 
 def lacks_listener(port: int) -> str | None:
-    """None when something accepts TCP connections on a loopback port, else what is the matter."""
+    """Return None when a loopback port accepts TCP connections, else the reason why it does not."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError as error:
@@ -96,7 +96,7 @@ def lacks_listener(port: int) -> str | None:
 
 
 def lacks_success(url: str) -> str | None:
-    """None when ``http://host:port/path`` answers with 200, else what it, or nobody, answers."""
+    """Return None when ``http://host:port/path`` answers 200, else the answer or the connection's error."""
     address, _, path = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(address, timeout=5)
     try:
@@ -122,6 +122,6 @@ def _hold(port: int) -> socket.socket:
 
 def _check_free(port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections of an earlier server that still linger do not matter: servers set this too.
+        # Connections of an earlier server in TIME_WAIT do not matter: servers set this option too.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((LOOPBACK, port))

@@ -20,7 +20,7 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom to run as instead of root; None where this process is not root to begin with.
+    """Return the user to run a server as in place of root; None where this process is not root.
 
     ``nobody`` exists on every machine, so that no user has to be made.
     """
@@ -28,17 +28,17 @@ def unprivileged_user() -> pwd.struct_passwd | None:
 
 
 def give_to(user: pwd.struct_passwd | None, path: Path) -> None:
-    """Make a user the owner of a file or folder (None: leave it as it is)."""
+    """Make a user the owner of a file or folder; with None, leave its owner."""
     if user is not None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
 def become(user: pwd.struct_passwd) -> None:
-    """Turn this process, which is root, into another user's that may still reach root's folders.
+    """Change the user of this process, which is root; it can still read root's folders.
 
-    A checkout under ``/root`` is closed to everyone else, and opening it up is not for us to do. So one
-    capability, to pass file permissions, is kept across the change of user and across ``exec``. Where the
-    kernel refuses that, the process goes on without, and works wherever its folders are open.
+    A checkout under ``/root`` is closed to other users, and its permissions stay as they are. So one
+    capability (CAP_DAC_OVERRIDE) is kept across the change of user and across ``exec``. Where the kernel
+    refuses that, the process runs without it, and works only with folders that its user may read.
 
     Called between fork and exec: it allocates little, takes no lock and imports nothing.
     """

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one.
+"""Child processes that end when this process ends.
 
 A child runs in a session of its own (so that a signal reaches all of it, and Ctrl-C in the terminal none of
 it), writes to a log file, and is told by the kernel when its parent dies, even by SIGKILL.
@@ -37,15 +37,15 @@ class Process:
     """One supervised child: ``start``, ``stop``, ``kill``, and ``start`` again.
 
     Args:
-        name: what people call it.
+        name: for messages.
         command: the program and its arguments.
         log: the file that its output is appended to.
-        environment: all of its environment; nothing is inherited.
-        lacks: what it still lacks to do its job (None: it is ready); asked again and again while it starts.
-        user: whom to run it as (None: as ourselves).
-        stop_signal: what asks it to end in order.
-        death_signal: what it gets when this process dies.
-        start_seconds, stop_seconds: how long either may take.
+        environment: the whole environment; no variable is inherited.
+        lacks: returns what is missing until the process is ready (None: it is ready); polled during start.
+        user: the user to run it as (None: this process's).
+        stop_signal: the signal for an orderly end.
+        death_signal: the signal that the kernel sends it when this process dies.
+        start_seconds, stop_seconds: time limits for start and stop.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class Process:
         self.wait_ready()
 
     def prepare(self) -> None:
-        """Do what has to be done before each launch. For subclasses."""
+        """Prepare a launch; called before each one. For subclasses."""
 
     def launch(self) -> None:
-        """Launch without waiting for readiness, so that several can start side by side."""
+        """Launch without waiting for readiness, so that several processes can start side by side."""
         if self.running:
             return
         self.prepare()
@@ -119,7 +119,7 @@ class Process:
         """
         deadline = time.monotonic() + self._start_seconds
         while True:
-            # Before the question: an answer by somebody else in a dead child's place counts for nothing.
+            # Asked first: when the child is dead, an answer on its port comes from another process.
             if not self.running:
                 raise self._failure(f"{self.name} ended with {self._outcome()} before it was ready")
             lacking = self._lacks()
@@ -143,7 +143,7 @@ class Process:
             self.kill()
 
     def wait_done(self) -> None:
-        """Return when the launched command has ended well; raises as :meth:`run` does."""
+        """Return when the launched command has ended with exit code 0; raises as :meth:`run` does."""
         if not self._ended_within(self._start_seconds):
             self.kill()
             raise self._failure(f"{self.name} took longer than {self._start_seconds:g} s")
@@ -151,25 +151,25 @@ class Process:
             raise self._failure(f"{self.name} ended with {self._outcome()}")
 
     def terminate(self) -> None:
-        """Ask it to end in order, and return at once."""
+        """Send the stop signal, and return at once."""
         self._signal(self._stop_signal)
 
     def stop(self) -> None:
-        """End it in order; by force when it takes too long. Nothing of it is left."""
+        """Stop the process: with the stop signal, and after ``stop_seconds`` with SIGKILL."""
         self.terminate()
         self._ended_within(self._stop_seconds)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once with SIGKILL, with everything that it started in its own process group."""
+        """Kill the process and its process group with SIGKILL."""
         self._signal(signal.SIGKILL)
         if self._child is not None:
             self._child.wait()
-            # Its id may soon be somebody else's.
+            # The kernel may soon give its id to another process.
             self._child = None
 
     def tail(self) -> str:
-        """The last lines that it wrote since it was launched."""
+        """Return the last lines of its log since its launch."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -184,7 +184,7 @@ class Process:
             try:
                 spawned.result()
             except BaseException:
-                # Interrupted: a child that nobody knows of could not be stopped.
+                # Interrupted here, this object would not know the child and could not stop it.
                 wait([spawned])
                 raise
 
@@ -228,7 +228,7 @@ class Process:
 
 
 def start_together(processes: Sequence[Process]) -> None:
-    """Start processes side by side; when one fails, or this is interrupted, stop them all."""
+    """Start processes side by side; when one fails, or on an interrupt, stop all of them."""
     try:
         for process in processes:
             process.launch()
@@ -240,7 +240,7 @@ def start_together(processes: Sequence[Process]) -> None:
 
 
 def stop_together(processes: Sequence[Process]) -> None:
-    """Stop processes side by side, by force those that take too long."""
+    """Stop processes side by side; kill those that take too long."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -250,9 +250,9 @@ def stop_together(processes: Sequence[Process]) -> None:
 def _between_fork_and_exec(
     user: pwd.struct_passwd | None, death_signal: signal.Signals
 ) -> Callable[[], None]:
-    """What the child does before it becomes its program.
+    """Return what the child runs between fork and exec.
 
-    Other threads' locks stay locked for ever in a forked child: only system calls here.
+    Locks of other threads stay locked in a forked child, so it makes system calls only.
     """
     parent = os.getpid()
 

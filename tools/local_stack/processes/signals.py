@@ -1,4 +1,4 @@
-"""Leaving in order when told to."""
+"""An orderly end on signals."""
 
 import signal
 from types import FrameType
@@ -8,9 +8,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def leave_on_signals() -> None:
-    """From now on, the first Ctrl-C, SIGTERM or SIGHUP raises SystemExit, so that all contexts are left.
+    """Have the first Ctrl-C, SIGTERM or SIGHUP raise SystemExit, so that all contexts are left.
 
-    Further ones are ignored: cleaning up is quick, and cutting it short would leave things behind.
+    Further signals are ignored: the clean-up is quick, and must not be interrupted.
     """
     for number in _ENDING:
         signal.signal(number, _leave)

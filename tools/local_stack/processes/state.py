@@ -1,4 +1,4 @@
-"""The folder that holds everything of one stack, and the way to make it as if the stack had never run."""
+"""The folder of one stack, and the clean-up of its processes and files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-# Every process of a stack carries its folder in this variable: that is how strays are told from strangers.
+# Every process of a stack has its folder in this variable: so its leftovers are found.
 MARKER = "LOCAL_STACK_STATE"
 _INHERITED = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 
@@ -29,7 +29,7 @@ class State:
     """
 
     def __init__(self, folder: Path) -> None:
-        # Resolved: the marker must read the same whatever way leads here.
+        # Resolved: the variable must have the same value for every path that leads to the folder.
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self.tmp = self.folder / "tmp"
@@ -40,14 +40,14 @@ class State:
 
     @classmethod
     def temporary(cls) -> "State":
-        """A new folder among the system's temporary files."""
+        """Return the state of a stack in a new temporary folder."""
         folder = Path(tempfile.mkdtemp(prefix="clips-stack-"))
-        # Others may pass through (PostgreSQL runs as another user when we are root), but not look around.
+        # Other users may enter it (PostgreSQL runs as another user when we are root), but not list it.
         folder.chmod(0o711)
         return cls(folder)
 
     def create(self) -> None:
-        """Make the folder and what every process needs in it."""
+        """Create the folder, and in it the folders that every process needs."""
         for folder in (self.folder, self.logs, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
         self.logs.chmod(0o700)
@@ -55,11 +55,11 @@ class State:
         self.tmp.chmod(0o1777)
 
     def log(self, name: str) -> Path:
-        """The log of one process."""
+        """Return the log file of a process."""
         return self.logs / f"{name}.log"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """A child's whole environment: little of ours, so that no setting or proxy of the user's leaks in."""
+        """Return a child's whole environment, without the user's own settings and proxies."""
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
@@ -70,14 +70,14 @@ class State:
         }
 
     def note_outside(self, *paths: str) -> None:
-        """Remember files that a server makes outside of the folder, for :meth:`sweep`."""
+        """Record files that a server creates outside of the folder, for :meth:`sweep`."""
         with self._outside_file.open("a") as file:
             file.writelines(f"{path}\n" for path in paths)
 
     def sweep(self, *, remove: bool) -> None:
-        """End every process that is left of this stack, and remove its traces outside of the folder.
+        """Kill every process that is left of this stack, and delete its files outside of the folder.
 
-        With ``remove``, the folder goes as well. Safe to repeat.
+        With ``remove``, delete the folder as well. Safe to repeat.
         """
         self._end_all()
         if self._outside_file.exists():
@@ -90,9 +90,9 @@ class State:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_all(self) -> None:
-        """End every process of this stack, again until none is left: one may be forking.
+        """Kill the processes of this stack until no process is left: one may be forking.
 
-        The kernel has told most of them to end when their parent died; each gets a moment to do so in order.
+        The kernel has told most of them to end when their parent died; they get a short time to do so.
         """
         for grace_seconds in (1.5, 0, 0, 0):
             strays = [process for process in psutil.process_iter() if self._owns(process)]
@@ -108,15 +108,15 @@ class State:
                 return False
             if process.environ().get(MARKER) == str(self.folder):
                 return True
-            # The cutter gives its tools next to no environment, but a file on scratch to work on.
+            # ffmpeg has almost no environment; the file on scratch that it works on tells whose it is.
             return any(str(self.scratch) in argument for argument in process.cmdline())
         except psutil.Error:
-            # Gone already, or another user's.
+            # It has ended, or belongs to another user.
             return False
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, so that readers see all of it or none."""
+    """Write a file that only its owner can read. The write is atomic."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -125,7 +125,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is no file, or only a broken piece of one."""
+    """Return the JSON object of a file; an empty one where the file is missing or damaged."""
     with suppress(FileNotFoundError, json.JSONDecodeError):
         found = json.loads(path.read_text())
         if isinstance(found, dict):

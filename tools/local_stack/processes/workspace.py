@@ -1,4 +1,4 @@
-"""What a stack stands on: a folder, ports, secrets, and a guardian that cleans up."""
+"""The workspace of a stack: a folder, ports, secrets, and a guardian that cleans up."""
 
 import json
 import secrets
@@ -11,10 +11,10 @@ from local_stack.processes.state import State, read_json, write_private
 
 
 class Workspace:
-    """The ground of one stack, as a context manager.
+    """The folder, ports and secrets of one stack, as a context manager.
 
-    With a folder, everything stays there, and ports and secrets are the same the next time. Without, the
-    folder is a temporary one, and nothing is left at the end.
+    With a folder, the data stays there, and ports and secrets are the same at the next start. Without one,
+    the folder is temporary and deleted at the end.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -35,10 +35,10 @@ class Workspace:
         self.ports.release()
 
     def secret(self, name: str) -> str:
-        """A secret of this workspace: made up the first time, the same ever after."""
+        """Return a secret of this workspace by its name: random at first, then always the same."""
         return self._secrets.setdefault(name, secrets.token_hex(16))
 
     def save(self) -> None:
-        """Write ports and secrets down. Call it before any server starts to depend on them."""
+        """Write ports and secrets to the folder. Call it before a server starts to depend on them."""
         identity = {"ports": self.ports.taken, "secrets": self._secrets}
         write_private(self.state.identity_file, json.dumps(identity, indent=2) + "\n")

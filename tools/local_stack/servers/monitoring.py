@@ -1,6 +1,6 @@
 """Prometheus and Alertmanager beside a stack, with the rules and the route of production.
 
-They come in no wheel: they are those on PATH. Rules and route are read from folders beside this package's.
+No wheel has them: the programs on PATH are used. Rules and route are those of deploy/.
 """
 
 import json
@@ -28,17 +28,17 @@ class MonitoringUnavailable(Exception):
 
 @dataclass(frozen=True)
 class MonitoringPrograms:
-    """Where the two programs are."""
+    """The paths of Prometheus and Alertmanager."""
 
     prometheus: str
     alertmanager: str
 
     @classmethod
     def find(cls) -> Self:
-        """Find both on PATH.
+        """Find both programs on PATH.
 
         Raises:
-            MonitoringUnavailable: one of them is not there.
+            MonitoringUnavailable: a program is not on PATH.
         """
         prometheus = shutil.which("prometheus")
         alertmanager = next(filter(None, map(shutil.which, _ALERTMANAGER)), None)
@@ -56,9 +56,9 @@ class Monitoring:
     """Prometheus, which scrapes the services, and Alertmanager, which it tells of alerts. A context manager.
 
     Args:
-        workspace: where they live.
-        targets: where each service shows its metrics (``http://host:port``), by the name of the service.
-        scrape_seconds: how often they are read, and rules evaluated.
+        workspace: of their data and ports.
+        targets: the address of each service's metrics (``http://host:port``), by the service's name.
+        scrape_seconds: seconds between two scrapes, and between two evaluations of the rules.
 
     Raises:
         MonitoringUnavailable: one of the programs is not on PATH.
@@ -82,24 +82,24 @@ class Monitoring:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """Both."""
+        """Return Prometheus and Alertmanager."""
         return self.alertmanager, self.prometheus
 
     @property
     def environment(self) -> dict[str, str]:
-        """What stack.env says of them."""
+        """Return their addresses, as variables of stack.env."""
         return {"PROMETHEUS_URL": self.prometheus.url, "ALERTMANAGER_URL": self.alertmanager.url}
 
     def start(self) -> None:
-        """Start both; neither is left running when one cannot start.
+        """Start both. When one cannot start, stop the other.
 
         Raises:
-            ProcessFailed: one died, or was not ready in time.
+            ProcessFailed: a program ended, or was not ready in time.
         """
         start_together(self.processes)
 
     def stop(self) -> None:
-        """Stop both."""
+        """Stop Prometheus and Alertmanager."""
         stop_together(self.processes)
 
 
@@ -119,7 +119,7 @@ class _MonitoringServer(Process):
         )
 
     def prepare(self) -> None:
-        """Make its folder."""
+        """Create the data folder."""
         self.folder.mkdir(exist_ok=True)
 
 
@@ -131,7 +131,7 @@ class _Alertmanager(_MonitoringServer):
             program,
             f"--config.file={_ROUTE}",
             f"--storage.path={workspace.state.folder / 'alertmanager'}",
-            # One alone: without this it opens a port for others.
+            # No cluster: without this option it listens for peers.
             "--cluster.listen-address=",
         )
 
@@ -151,7 +151,7 @@ class _Prometheus(_MonitoringServer):
         )
 
     def prepare(self) -> None:
-        """Write its configuration. JSON is YAML."""
+        """Write the configuration as JSON, which is YAML."""
         super().prepare()
         self._file.write_text(json.dumps(self._configuration, indent=2) + "\n")
 

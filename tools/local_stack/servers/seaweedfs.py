@@ -49,9 +49,9 @@ class SeaweedFS(Process):
         return f"http://{LOOPBACK}:{self._ports['s3']}"
 
     def prepare(self) -> None:
-        """Make the data folder, and forget the options of an earlier start."""
+        """Create the data folder, and delete the options of an earlier start."""
         self._data.mkdir(exist_ok=True)
-        # It writes its options down, and reads them back at the next start.
+        # It writes its options to a file, and reads them at the next start.
         (self._data / "mini.options").unlink(missing_ok=True)
         self._state.note_outside(*_sockets(self._ports))
 
@@ -73,7 +73,7 @@ class SeaweedFS(Process):
             missing = set(BUCKETS) - found
             if missing:
                 return f"no bucket {', '.join(sorted(missing))}"
-            # It answers about buckets some time before its volumes are there to be read and written.
+            # It lists buckets some time before its volumes can be read and written.
             self._client.put_object(Bucket=BUCKETS[0], Key=_PROBE, Body=b"ready?")
             self._client.get_object(Bucket=BUCKETS[0], Key=_PROBE)["Body"].read()
             self._client.delete_object(Bucket=BUCKETS[0], Key=_PROBE)
@@ -98,10 +98,10 @@ def _options(data: Path, ports: dict[str, int]) -> list[str]:
         "bucket": ",".join(BUCKETS),
         **{f"{part}.port": port for part, port in ports.items()},
         **{f"{part}.port.grpc": port + TWIN_OFFSET for part, port in ports.items()},
-        # Buckets may stand in the host's name too, and services have users of their own, where tests want it.
+        # Tests use virtual-hosted addressing, and users for each service.
         "s3.domainName": DOMAIN,
         "s3.iam.readOnly": "false",
-        # What nobody here needs: fewer ports, a quicker end, and no word to anybody outside.
+        # Not needed here: fewer ports, a quicker stop, no telemetry.
         "webdav": "false",
         "admin.ui": "false",
         "s3.port.iceberg": 0,
@@ -113,7 +113,7 @@ def _options(data: Path, ports: dict[str, int]) -> list[str]:
 
 
 def _sockets(ports: dict[str, int]) -> list[str]:
-    """The sockets that it makes in /tmp whatever TMPDIR says, and leaves behind when killed."""
+    """Return the sockets that it creates in /tmp (it ignores TMPDIR), and leaves there when it is killed."""
     grpc = [f"/tmp/seaweedfs-{part}-grpc-{port + TWIN_OFFSET}.sock" for part, port in ports.items()]  # noqa: S108 - fixed in SeaweedFS
     http = [f"/tmp/seaweedfs-{part}-{ports[part]}.sock" for part in ("filer", "s3")]  # noqa: S108 - fixed in SeaweedFS
     return grpc + http

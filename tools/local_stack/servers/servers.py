@@ -14,7 +14,7 @@ from local_stack.servers.seaweedfs import REGION, SeaweedFS
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the servers are and how to sign in. They may be anybody's: a test's, a container's."""
+    """Addresses and credentials of the servers: of this stack, of a test, or of containers."""
 
     kafka_bootstrap_servers: str
     database_url: str
@@ -42,12 +42,12 @@ class Servers:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """All three. PostgreSQL comes last: the others start up while it makes its cluster."""
+        """Return the three servers, PostgreSQL last: the others start while it creates its cluster."""
         return self.s3, self.kafka, self.postgres
 
     @property
     def addresses(self) -> Addresses:
-        """Where clients find them."""
+        """Return the addresses for clients."""
         return Addresses(
             kafka_bootstrap_servers=self.kafka.bootstrap_servers,
             database_url=self.postgres.url,
@@ -57,29 +57,29 @@ class Servers:
         )
 
     def start(self) -> None:
-        """Start all three side by side; none is left running when one cannot start.
+        """Start all three side by side. When one cannot start, stop the others.
 
         Raises:
-            ProcessFailed: one died, or was not ready in time.
+            ProcessFailed: a server ended, or was not ready in time.
         """
         self._workspace.save()
         start_together(self.processes)
 
     def stop(self) -> None:
-        """Stop all three. On a temporary workspace, those whose data nobody will read are not waited for."""
+        """Stop all three. On a temporary workspace, kill those whose data is deleted anyway."""
         if self._workspace.temporary:
             self.s3.kill()
             self.kafka.kill()
         stop_together(self.processes)
 
     def kill(self) -> None:
-        """End all three at once with SIGKILL."""
+        """Kill all three with SIGKILL."""
         for process in self.processes:
             process.kill()
 
 
 @contextmanager
 def temporary_servers() -> Iterator[Servers]:
-    """Servers of one's own, of which nothing is left in the end."""
+    """Run servers on a temporary workspace, which is deleted at the end."""
     with Workspace() as workspace, Servers(workspace) as servers:
         yield servers
