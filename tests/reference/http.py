@@ -29,7 +29,7 @@ On the gateway's `HTTP_PORT`, for streamers and their programs ([sign-in](../dep
 PUBLIC = """\
 On the gateway's `HTTP_PORT`, for everybody. A share link that has died is answered with 410, one that never
 was with 404, and too many requests of one address with 429
-([what everybody may see](../decisions/0039-what-everybody-may-see.md))."""
+([what everybody may see](../decisions/0039-public-pages.md))."""
 PAGES = """\
 On the gateway's `HTTP_PORT`, for streamers in a browser. A guest is sent to `LOGIN_URL`. Forms answer
 with 303, back to a page."""
