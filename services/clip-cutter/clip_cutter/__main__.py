@@ -11,7 +11,7 @@ import typer
 
 from clip_cutter.announcements import NAME, receipt_of
 from clip_cutter.app import build, cutter_of, ffmpeg_of, policy_of, vods_of
-from clip_cutter.domain.policy import Skipped, Window, place_window
+from clip_cutter.domain.policy import Window, place_window
 from clip_cutter.ffmpeg.process import hide_memory
 from clip_cutter.ffmpeg.run import Programs, UnusableTool
 from clip_cutter.metrics import Metrics
@@ -55,7 +55,7 @@ def cut(
     except UnusableTool as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    except (Skipped, ClipsError) as error:
+    except ClipsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(receipt.model_dump_json(indent=2))

@@ -14,12 +14,13 @@ from uuid import UUID
 from clip_registry.domain import LIVING
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipOrder, ClipRecord, ClipStatus
+from clip_shared.errors import ClipsError
 
 SortValue = datetime | float | None
 NO_VALUE = "-"
 
 
-class BadCursor(ValueError):
+class BadCursor(ClipsError):
     """The text is not a cursor of ours, or not one of this order."""
 
 

@@ -16,11 +16,12 @@ from aiokafka.errors import KafkaError
 from faststream_outbox.client import AbstractOutboxClient
 from faststream_outbox.message import OutboxInnerMessage as Row
 from opentelemetry.trace import Span, StatusCode
-from sqlalchemy import ARRAY, BigInteger, Double, Uuid, bindparam, cast, func, null, update
+from sqlalchemy import ARRAY, BigInteger, Double, Uuid, bindparam, column, func, null, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry.tables import outbox
 from clip_shared import tracing
+from clip_shared.backoff import backoff_seconds
 from clip_shared.bus.clients import publishing_error
 from clip_shared.bus.envelope import Record
 from clip_shared.errors import RefusedRecord, TransientError
@@ -47,7 +48,6 @@ CHANNEL = f"outbox_{outbox.name}"
 # flow again after an outage.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-MAX_DOUBLINGS = 10
 DATABASE_PAUSE_SECONDS = 1.0
 # An event that fails for a reason that we do not know, and not because the bus is out, is set aside after so
 # many attempts.
@@ -65,16 +65,16 @@ def hangs_after_seconds(engine: AsyncEngine) -> float:
 
 
 def _release() -> Any:
-    """Give claimed rows back for a later attempt: parameters ids, token, first and longest (seconds)."""
-    pause = func.least(
-        bindparam("longest", type_=Double),
-        bindparam("first", type_=Double) * func.power(2, func.least(outbox.c.attempts_count, MAX_DOUBLINGS)),
+    """Give claimed rows back for a later attempt: parameters ids, pauses (seconds, one an id), token."""
+    given_back = (
+        func.unnest(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("pauses", type_=ARRAY(Double)))
+        .table_valued(column("id", BigInteger), column("pause", Double))
+        .render_derived()
     )
-    jitter = 0.75 + cast(func.random(), Double) / 2
     return (
         update(outbox)
         .where(
-            outbox.c.id == func.any(bindparam("ids", type_=ARRAY(BigInteger))),
+            outbox.c.id == given_back.c.id,
             outbox.c.acquired_token == bindparam("token", type_=Uuid),
         )
         .values(
@@ -83,7 +83,7 @@ def _release() -> Any:
             attempts_count=outbox.c.attempts_count + 1,
             first_attempt_at=func.coalesce(outbox.c.first_attempt_at, func.now()),
             last_attempt_at=func.now(),
-            next_attempt_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause * jitter),
+            next_attempt_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, given_back.c.pause),
         )
     )
 
@@ -257,14 +257,13 @@ class Relay:
             )
             for row in (row for row in rows if row.id in hopeless):
                 await self._set_aside(connection, row, failures[row.id])
-            if later := failures.keys() - hopeless:
+            if later := [row for row in rows if row.id in failures.keys() - hopeless]:
                 await connection.execute(
                     RELEASE,
                     {
-                        "ids": sorted(later),
+                        "ids": [row.id for row in later],
+                        "pauses": [_pause_seconds(row) for row in later],
                         "token": _token(rows[0]),
-                        "first": FIRST_PAUSE_SECONDS,
-                        "longest": LONGEST_PAUSE_SECONDS,
                     },
                 )
 
@@ -283,6 +282,11 @@ class Relay:
         if outage is None and self.bus_is_out:
             log.info("the bus takes events again")
         self.bus_is_out = outage is not None
+
+
+def _pause_seconds(row: Row) -> float:
+    attempt = row.attempts_count + 1
+    return backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
 
 def record_of(row: Row) -> Record:

@@ -1,7 +1,6 @@
 """The clips' bucket, as the janitor sees it: objects are listed, and go, in batches."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from clip_shared.errors import TransientError
+from clip_shared.backoff import backoff_seconds
+from clip_shared.errors import ClipsError, TransientError
 from janitor.domain import Failure, is_bulk_refused, is_outage, is_question_refused
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ MAX_KEYS = 1000
 # Where the server knows no DeleteObjects. As many connections as boto3 keeps.
 DELETES_AT_ONCE = 10
 ATTEMPTS = 3
-FIRST_PAUSE_SECONDS = 0.2
+FIRST_PAUSE_SECONDS = 0.4
+LONGEST_PAUSE_SECONDS = 2.0
 # All attempts together; below the deadline of the handler, which would take it for a surprise.
 BUDGET_SECONDS = 90.0
 # A failure is news for as long as this: whoever deletes tries again every half minute.
@@ -41,7 +42,7 @@ class Listed(NamedTuple):
     modified_at: datetime
 
 
-class BulkRefused(Exception):
+class BulkRefused(ClipsError):
     """The server does not take DeleteObjects."""
 
 
@@ -125,11 +126,11 @@ class ClipStorage:
 
     async def _delete_persistently(self, keys: list[str]) -> dict[str, Failure]:
         failures = await self._delete_all(keys)
-        for attempt in range(ATTEMPTS - 1):
+        for attempt in range(1, ATTEMPTS):
             if not failures:
                 break
-            longest = FIRST_PAUSE_SECONDS * 4**attempt
-            await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
+            pause = backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
             failures = await self._delete_all(list(failures))
         return failures
 

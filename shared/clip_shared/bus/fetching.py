@@ -22,6 +22,7 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
+from clip_shared.errors import ClipsError
 from clip_shared.failure_streak import Trouble
 
 # A broker takes batches of 1 MiB as they are compressed; producers fill them with a few MiB at most.
@@ -37,7 +38,7 @@ _CODEC_AT = DefaultRecordBase.ATTRIBUTES_OFFSET + 1  # the lower byte of the att
 MAX_BATCH_RECORDS = 100_000
 
 
-class Unreadable(Exception):
+class Unreadable(ClipsError):
     """A batch cannot be unpacked within its bound."""
 
 

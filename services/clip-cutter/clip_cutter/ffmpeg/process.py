@@ -22,6 +22,8 @@ from typing import cast
 
 import structlog
 
+from clip_shared.errors import ClipsError
+
 log = structlog.get_logger()
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
@@ -57,7 +59,7 @@ class Result:
     limit: str | None
 
 
-class TookTooLong(TimeoutError):
+class TookTooLong(ClipsError, TimeoutError):
     """The process did not end before its deadline. ``cpu_seconds``: what it worked of that time."""
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -65,7 +67,7 @@ class TookTooLong(TimeoutError):
         self.cpu_seconds = cpu_seconds
 
 
-class TooMuchOutput(Exception):
+class TooMuchOutput(ClipsError):
     """The process wrote more to its standard output than any honest run does."""
 
 

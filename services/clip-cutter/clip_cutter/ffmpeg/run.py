@@ -70,7 +70,7 @@ _NO_MEMORY = re.compile(
 _NO_SPACE = re.compile(r"\(No space left on device\)$|: No space left on device$")
 
 
-class ToolFailed(Exception):
+class ToolFailed(ClipsError):
     """A run ended badly because of what it read. ``str()`` of it says how, and never where from."""
 
 
@@ -85,7 +85,7 @@ class ToolLimited(ClipsError):
     """A limit of ours (time, memory, size of a file) ended a run: that is not the fault of what was read."""
 
 
-class UnusableTool(Exception):
+class UnusableTool(ClipsError):
     """ffmpeg or ffprobe is not there, or of a version that nobody tested."""
 
 

@@ -27,6 +27,7 @@ from clip_cutter.containers.model import ByteRange, NotPlain
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.ranges import Piece, merge, read_pieces
 from clip_cutter.vods.source import Source
+from clip_shared.errors import ClipsError
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ MAX_STEPS = 200  # of a piece of work, each of which has read more
 Result = TypeVar("Result")
 
 
-class Missing(Exception):
+class Missing(ClipsError):
     """Bytes of a VOD that are not on scratch yet."""
 
     def __init__(self, offset: int, size: int) -> None:

@@ -19,6 +19,7 @@ from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped, unreadable
 from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, Input
 from clip_cutter.settings import SourceProfile
+from clip_shared.backoff import backoff_seconds
 from clip_shared.contracts.events import SkipReason, SourceObject
 from clip_shared.errors import ClipsError, PermanentError, TransientError
 from clip_shared.refused_connections import OnRefused, uncounted
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+FIRST_PAUSE_SECONDS = 0.2
 MAX_BREAKS = 5  # of one read, which goes on where it broke off
 CHUNK_BYTES = 256 * 1024
 DENIED_SECONDS = 3600.0  # that a denied list is reported for: whoever grants the right need not restart us
@@ -263,7 +265,7 @@ def _read(
             breaks += 1
             if breaks > MAX_BREAKS:
                 raise
-            time.sleep(min(0.1 * 2**breaks, RECONNECT_SECONDS))
+            time.sleep(backoff_seconds(breaks, first=FIRST_PAUSE_SECONDS, longest=RECONNECT_SECONDS))
 
 
 def _chunks(client: "S3Client", vod: StoredVod, wanted: ByteRange) -> Iterator[bytes]:

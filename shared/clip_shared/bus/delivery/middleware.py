@@ -8,7 +8,6 @@ other partitions go on. It acts in ``__aexit__`` because FastStream raises parsi
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from faststream import BaseMiddleware
 from faststream.exceptions import HandlerException, NackMessage
 
 from clip_shared import tracing
+from clip_shared.backoff import backoff_seconds
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.bus.delivery.dead_letters import MAX_ERROR_LENGTH, DeadLetterReason, dead_letter_of
 from clip_shared.bus.delivery.metrics import DeliveryMetrics
@@ -41,11 +41,12 @@ log = structlog.get_logger()
 
 MAX_UNKNOWN_ERRORS = 5
 MAX_DEADLINES = 2
-FIRST_PAUSE_SECONDS = 0.25
+FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+# A failure to settle a message pauses its partition as long as many failed attempts do.
+SURPRISE_ATTEMPT = 10
 # Of the time after which a message is given up: an hour of six. See Retry.note_others.
 QUIET_SHARE = 1 / 6
-MAX_DOUBLINGS = 10
 # A retry that goes on for longer makes a service's readiness degraded.
 OLD_RETRY_SECONDS = 600.0
 # With messages waiting and no handler at work, a consumer that takes none for so long stands still.
@@ -174,7 +175,7 @@ class Delivery:
         try:
             return await self.settle(records, error)
         except Exception as surprise:  # noqa: BLE001 - whatever it is, the partition has to wait
-            self._pause(records, surprise, attempt=MAX_DOUBLINGS)
+            self._pause(records, surprise, attempt=SURPRISE_ATTEMPT)
             return False
 
     async def settle(self, records: Sequence[ConsumerRecord], error: Exception) -> bool:
@@ -221,7 +222,7 @@ class Delivery:
 
     def _pause(self, records: Sequence[ConsumerRecord], error: Exception, attempt: int) -> None:
         topic = records[0].topic
-        seconds = pause_seconds(attempt)
+        seconds = backoff_seconds(attempt, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
         self._partitions[topic].pause({TopicPartition(topic, each.partition) for each in records}, seconds)
         self.metrics.handled.labels(topic, "retried").inc()
         is_known = isinstance(error, TransientError | DeadlineExceeded)
@@ -237,12 +238,6 @@ class Delivery:
             error=str(error)[:MAX_ERROR_LENGTH],
             exc_info=None if is_known else error,
         )
-
-
-def pause_seconds(attempt: int) -> float:
-    """Return how long to wait after a failed attempt (from 1 on): doubled each time, with jitter."""
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempt, MAX_DOUBLINGS))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
 
 
 class DeliveryMiddleware(BaseMiddleware[Any, Any]):
