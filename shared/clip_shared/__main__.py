@@ -17,11 +17,12 @@ from clip_shared.bus.clients import publish_once
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts import schemas
 from clip_shared.contracts.events import DailyTick, Event, HighlightDetected, SkipReason
+from clip_shared.contracts.service_names import CLIP_SHARED
 from clip_shared.contracts.topics import DLQ_SUFFIX, TOPICS, types_of, with_partitions
 from clip_shared.contracts.topics import Topic as TopicConfig
 from clip_shared.errors import ClipsError, PermanentError
 from clip_shared.settings import load_settings
-from clip_shared.storage import FreeStorageSettings, ensure_buckets
+from clip_shared.storage import FreeStorage, FreeStorageSettings, ensure_buckets
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -138,15 +139,15 @@ def create_buckets(
     ] = None,
 ) -> None:
     """Create the clips' bucket where it is missing (FREE_STORAGE_* says where). Safe to repeat."""
-    settings = load_settings(FreeStorageSettings)
-    for name, is_new in _run(ensure_buckets(settings, also or [])).items():
+    storage = FreeStorage(load_settings(FreeStorageSettings))
+    for name, is_new in _run(ensure_buckets(storage, also or [])).items():
         typer.echo(f"{name:28} {'created' if is_new else 'exists'}")
 
 
 @cli.command()
 def tick() -> None:
     """Send one daily tick (KAFKA_BOOTSTRAP_SERVERS says where). A scheduler calls this once a day."""
-    event = Event.new(DailyTick(), source="clip-shared")
+    event = Event.new(DailyTick(), source=CLIP_SHARED)
     _run(publish_once(load_settings(KafkaSettings), event))
     typer.echo(f"sent {event.data.TYPE} {event.id}")
 

@@ -1,7 +1,7 @@
 """Connections and calls that another system refuses because of who we are, or who it is.
 
 A token, a key or a password that is not good, or a certificate that is not: no retry mends these, a person
-does. Each adapter reports them to a :class:`Refusals`, beside the error that it raises.
+does. Each adapter reports them to a :class:`RefusedConnections`, beside the error that it raises.
 """
 
 import ssl
@@ -32,7 +32,7 @@ class Cause(StrEnum):
 OnRefused = Callable[[Cause], None]
 
 
-class Refusals:
+class RefusedConnections:
     """Counts them. ``systems`` are those that the service talks to."""
 
     def __init__(self, registry: CollectorRegistry, systems: Iterable[System]) -> None:

@@ -1,9 +1,10 @@
-"""The one way in which services make an S3 client, and the command that makes their buckets."""
+"""S3 clients for every service, the clips' bucket, and the command that creates buckets."""
 
 import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 READ_TIMEOUT_SECONDS = 20.0
 
 Addressing = Literal["path", "virtual"]
-"""Where the bucket's name stands in the URLs of an S3 server: in the path, or before the server's name."""
+"""Place of the bucket's name in the URLs of an S3 server: in the path, or before the server's name."""
 
 
 class FreeStorageSettings(EnvironmentSettings):
@@ -33,7 +34,7 @@ class FreeStorageSettings(EnvironmentSettings):
         default=None, description="S3 endpoint, as services reach it; unset: AWS."
     )
     free_storage_public_endpoint: AnyHttpUrl | None = Field(
-        default=None, description="S3 endpoint as browsers reach it; unset: the same."
+        default=None, description="S3 endpoint, as browsers reach it; unset: the same."
     )
     free_storage_region: str = Field(
         default="us-east-1", min_length=1, description="S3 region for signatures."
@@ -51,7 +52,7 @@ class FreeStorageSettings(EnvironmentSettings):
     free_storage_access_key: str | None = Field(
         default=None,
         min_length=1,
-        description="S3 access key; unset: the usual chain of AWS signs (environment, profile, workload"
+        description="S3 access key; unset: found as the AWS tools do (environment, profile, workload"
         " identity, instance metadata).",
     )
     free_storage_secret_key: SecretStr | None = Field(
@@ -69,13 +70,13 @@ class FreeStorageSettings(EnvironmentSettings):
 
 
 def require_both_keys(name: str, access_key: str | None, secret_key: SecretStr | None) -> None:
-    """Raise ValueError where one of a pair of S3 keys is given without the other."""
+    """Raise ValueError when only the access key or only the secret key is given."""
     if (access_key is None) != (secret_key is None):
-        raise ValueError(f"{name}: an access key and a secret key go together, or neither is set")
+        raise ValueError(f"{name}: an access key and a secret key go together: set both, or neither")
 
 
-class Patience(TypedDict, total=False):
-    """How long a client waits to connect (3 s) and for an answer (20 s), and how often it asks (3 times)."""
+class S3Waiting(TypedDict, total=False):
+    """How long an S3 client waits to connect (3 s) and for an answer (20 s), and how often it tries (3)."""
 
     connect_timeout_seconds: float
     read_timeout_seconds: float
@@ -90,20 +91,20 @@ def s3_client(
     secret_key: str | None = None,
     addressing: Addressing = "path",
     on_refused: OnRefused = uncounted,
-    **patience: Unpack[Patience],
+    **waiting: Unpack[S3Waiting],
 ) -> "S3Client":
     """Return a client for any S3-compatible server. It blocks: call it from a thread (``asyncio.to_thread``).
 
-    Without an ``endpoint`` the server is AWS. Without keys boto3's own chain signs: environment, profile,
-    workload identity, instance metadata.
+    Without an ``endpoint`` the server is AWS. Without keys, boto3 looks for them in the environment, the
+    profile, the workload identity and the instance metadata.
 
-    Signatures are version 4 everywhere (left alone, boto3 presigns us-east-1 with version 2). Checksums that
+    Signatures are version 4 everywhere (by default, boto3 presigns us-east-1 with version 2). Checksums that
     other servers may not know are sent only where the API demands them; DeleteObjects carries Content-MD5,
     which every server knows. Outages are retried with exponential backoff and jitter, in botocore's standard
-    mode. ``on_refused`` is called when the server refuses us for who we are, or its certificate is not good.
+    mode. ``on_refused`` is called when the server refuses our keys, or its certificate is not good.
 
     Raises:
-        PermanentError: no keys are given, and the chain finds none.
+        PermanentError: no keys are given, and boto3 finds none.
     """
     client = _session(access_key).client(
         "s3",
@@ -114,40 +115,89 @@ def s3_client(
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": addressing},
-            connect_timeout=patience.get("connect_timeout_seconds", 3),
-            read_timeout=patience.get("read_timeout_seconds", READ_TIMEOUT_SECONDS),
-            retries={"total_max_attempts": patience.get("max_attempts", 3), "mode": "standard"},
+            connect_timeout=waiting.get("connect_timeout_seconds", 3),
+            read_timeout=waiting.get("read_timeout_seconds", READ_TIMEOUT_SECONDS),
+            retries={"total_max_attempts": waiting.get("max_attempts", 3), "mode": "standard"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
     )
     client.meta.events.register("before-call.s3.DeleteObjects", _check_by_md5)
-    client.meta.events.register("after-call.s3", partial(_look_at_answer, on_refused))
-    client.meta.events.register("after-call-error.s3", partial(_look_at_error, on_refused))
+    client.meta.events.register("after-call.s3", partial(_report_refusal, on_refused))
+    client.meta.events.register("after-call-error.s3", partial(_report_failed_connection, on_refused))
     return client
 
 
-def free_storage_client(
-    settings: FreeStorageSettings,
-    *,
-    endpoint: str | None = None,
-    on_refused: OnRefused = uncounted,
-    **patience: Unpack[Patience],
-) -> "S3Client":
-    """Return a client of the server that has the clips' bucket. Raises as :func:`s3_client` does.
+@dataclass(frozen=True)
+class FreeStorage:
+    """The clips' bucket and its server. Made once in a service, from its settings.
 
-    ``endpoint`` is another address of that server.
+    ``on_refused`` is called when the server refuses our keys, or its certificate is not good.
     """
-    inside, secret_key = settings.free_storage_endpoint, settings.free_storage_secret_key
-    return s3_client(
-        endpoint=endpoint or (str(inside) if inside else None),
-        region=settings.free_storage_region,
-        access_key=settings.free_storage_access_key,
-        secret_key=secret_key.get_secret_value() if secret_key else None,
-        addressing=settings.free_storage_addressing,
-        on_refused=on_refused,
-        **patience,
-    )
+
+    settings: FreeStorageSettings
+    on_refused: OnRefused = uncounted
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether FREE_STORAGE_BUCKET is set."""
+        return self.settings.free_storage_bucket is not None
+
+    @property
+    def bucket(self) -> str:
+        """The name of the clips' bucket.
+
+        Raises:
+            PermanentError: FREE_STORAGE_BUCKET is not set.
+        """
+        if self.settings.free_storage_bucket is None:
+            raise PermanentError("free storage is not configured: set FREE_STORAGE_BUCKET")
+        return self.settings.free_storage_bucket
+
+    def client(self, **waiting: Unpack[S3Waiting]) -> "S3Client":
+        """Return a client of the server as services reach it. Raises as :func:`s3_client` does."""
+        return self._client_of(self.settings.free_storage_endpoint, **waiting)
+
+    def public_client(self) -> "S3Client":
+        """Return a client of the server as browsers reach it, to presign URLs: a signature covers the host.
+
+        Raises as :func:`s3_client` does.
+        """
+        settings = self.settings
+        return self._client_of(settings.free_storage_public_endpoint or settings.free_storage_endpoint)
+
+    def _client_of(self, endpoint: AnyHttpUrl | None, **waiting: Unpack[S3Waiting]) -> "S3Client":
+        secret_key = self.settings.free_storage_secret_key
+        return s3_client(
+            endpoint=str(endpoint) if endpoint else None,
+            region=self.settings.free_storage_region,
+            access_key=self.settings.free_storage_access_key,
+            secret_key=secret_key.get_secret_value() if secret_key else None,
+            addressing=self.settings.free_storage_addressing,
+            on_refused=self.on_refused,
+            **waiting,
+        )
+
+    def show_configured(self, registry: CollectorRegistry) -> None:
+        """Export whether the bucket is configured."""
+        Gauge(
+            "clips_storage_configured",
+            "1 when this process has a bucket for clips (FREE_STORAGE_BUCKET is set), else 0: then every"
+            " highlight is skipped.",
+            registry=registry,
+        ).set(self.is_configured)
+
+
+def free_storage_client(
+    settings: FreeStorageSettings, *, on_refused: OnRefused = uncounted, **waiting: Unpack[S3Waiting]
+) -> "S3Client":
+    """For the cutter, until it uses FreeStorage itself."""
+    return FreeStorage(settings, on_refused).client(**waiting)
+
+
+def show_storage_configured(settings: FreeStorageSettings, registry: CollectorRegistry) -> None:
+    """For the cutter, until it uses FreeStorage itself."""
+    FreeStorage(settings).show_configured(registry)
 
 
 def _session(access_key: str | None) -> boto3.Session:
@@ -159,12 +209,12 @@ def _session(access_key: str | None) -> boto3.Session:
             return session
     except BotoCoreError as error:
         raise PermanentError(f"no S3 credentials: {error}") from error
-    raise PermanentError("no S3 credentials: set the keys, or what boto3 looks for in their place")
+    raise PermanentError("no S3 credentials: set both keys, or let boto3 find some")
 
 
 @cache
 def _session_for_keys() -> boto3.Session:
-    """Return one session for all clients with keys: a new one reads the API's description for 0.2 s."""
+    """Return one session for all clients with keys: a new session reads the API's description for 0.2 s."""
     return boto3.Session()
 
 
@@ -175,7 +225,7 @@ def _check_by_md5(params: dict[str, Any], **_others: object) -> None:
     params["context"].pop("checksum", None)
 
 
-# What S3 says of keys and tokens that are not good.
+# S3 error codes that mean that a key or a token is not good.
 _BAD_CREDENTIALS = {
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -185,47 +235,33 @@ _BAD_CREDENTIALS = {
 }
 
 
-def _look_at_answer(on_refused: OnRefused, *, parsed: dict[str, Any], model: Any, **_others: object) -> None:
+def _report_refusal(on_refused: OnRefused, *, parsed: dict[str, Any], model: Any, **_others: object) -> None:
     code = parsed.get("Error", {}).get("Code")
-    # Whoever may not list a bucket is denied what is not there: a refused read tells nothing about the keys.
+    # Without the permission to list, S3 answers AccessDenied for a missing object: a refused read says
+    # nothing about the keys.
     is_denied_write = code == "AccessDenied" and model.http["method"] not in {"GET", "HEAD"}
     if code in _BAD_CREDENTIALS or is_denied_write:
         on_refused(Cause.CREDENTIALS)
 
 
-def _look_at_error(on_refused: OnRefused, *, exception: Exception, **_others: object) -> None:
-    has_none = isinstance(exception, NoCredentialsError | CredentialRetrievalError)
-    if (cause := Cause.CREDENTIALS if has_none else certificate_trouble(exception)) is not None:
+def _report_failed_connection(on_refused: OnRefused, *, exception: Exception, **_others: object) -> None:
+    lacks_keys = isinstance(exception, NoCredentialsError | CredentialRetrievalError)
+    if (cause := Cause.CREDENTIALS if lacks_keys else certificate_trouble(exception)) is not None:
         on_refused(cause)
 
 
-def show_storage_configured(settings: FreeStorageSettings, registry: CollectorRegistry) -> None:
-    """Show SREs whether there is a bucket for clips."""
-    Gauge(
-        "clips_storage_configured",
-        "1 when this process has a bucket for clips (FREE_STORAGE_BUCKET is set), else 0: then no highlight"
-        " becomes a clip.",
-        registry=registry,
-    ).set(settings.free_storage_bucket is not None)
-
-
-async def ensure_buckets(settings: FreeStorageSettings, also: Iterable[str]) -> dict[str, bool]:
-    """Create the clips' bucket and others on the same server; existing ones are left as they are.
+async def ensure_buckets(storage: FreeStorage, also: Iterable[str]) -> dict[str, bool]:
+    """Create the clips' bucket, and the buckets ``also`` on the same server, where they are missing.
 
     Returns:
-        for each bucket, whether it was created now.
+        for the name of each bucket, whether it was created now.
 
     Raises:
-        PermanentError: free storage is not configured, or there are no credentials.
+        PermanentError: free storage is not configured, or boto3 finds no keys.
         TransientError: the server cannot be reached, or refused.
     """
-    if settings.free_storage_bucket is None:
-        raise PermanentError("free storage is not configured: set FREE_STORAGE_BUCKET")
-    client = free_storage_client(settings)
-    return {
-        name: await asyncio.to_thread(_ensure_bucket, client, name)
-        for name in [settings.free_storage_bucket, *also]
-    }
+    names, client = [storage.bucket, *also], storage.client()
+    return {name: await asyncio.to_thread(_ensure_bucket, client, name) for name in names}
 
 
 def _ensure_bucket(client: "S3Client", name: str) -> bool:

@@ -12,15 +12,15 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 
-from clip_shared.storage import FreeStorageSettings, free_storage_client
+from clip_shared.storage import FreeStorage, FreeStorageSettings
 
 READY = "/ready"
 
 
 def create_app() -> FastAPI:
     """The application."""
-    app, settings = FastAPI(), FreeStorageSettings()
-    client = free_storage_client(settings)
+    app, storage = FastAPI(), FreeStorage(FreeStorageSettings())
+    client = storage.client()
 
     @app.get(READY)
     async def ready() -> Response:
@@ -31,7 +31,7 @@ def create_app() -> FastAPI:
         url = client.generate_presigned_url(
             "get_object",
             Params={
-                "Bucket": str(settings.free_storage_bucket),
+                "Bucket": storage.bucket,
                 "Key": f"clips/account-1/{clip_id}/event-1.mp4",
                 "ResponseContentType": "video/mp4",
                 "ResponseContentDisposition": "inline",

@@ -16,7 +16,7 @@ from clip_shared.bus.delivery.middleware import LONGEST_PAUSE_SECONDS
 from clip_shared.bus.dlq import replay
 from clip_shared.bus.settings import KafkaSettings
 from janitor.registry_client import HttpRegistry, open_http
-from janitor.storage import ClipStorage
+from janitor.storage import ClipBucket
 from janitor.sweep import Sweep, TooManyOrphans
 from tests.chaos.checker import CheckResult, Finding, Violation, check, orphans, re_encoded, refused
 from tests.chaos.faults import Faults
@@ -152,7 +152,7 @@ class ChaosRun:
         had done it meanwhile, or too many had died of it.
         """
         environment = self._system.environment
-        storage = ClipStorage(self._system.s3, environment["FREE_STORAGE_BUCKET"])
+        storage = ClipBucket(self._system.s3, environment["FREE_STORAGE_BUCKET"])
         async with open_http(environment["REGISTRY_URL"], environment["REGISTRY_JANITOR_TOKEN"]) as http:
             older_than = datetime.now(UTC) + timedelta(minutes=1)
             sweep = Sweep(

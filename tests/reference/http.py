@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 import clip_gateway.app
 import clip_registry.app
 from clip_gateway import pages, public
-from clip_gateway.parts import Parts
-from clip_gateway.settings import Settings
+from clip_gateway.parts import GatewayParts
+from clip_gateway.settings import GatewaySettings
 from clip_shared.http.operations import create_app
 from tests.reference.json_schema import fields_of, name_of, type_of, with_default
 from tests.reference.markdown import code, codes, document, fence, first_sentence, prose, table
@@ -78,7 +78,7 @@ def page() -> str:
     )
 
 
-def _parts() -> Parts:
+def _parts() -> GatewayParts:
     """The gateway's parts, connected to nothing."""
     anywhere = "https://clips.example"
     settings = {
@@ -92,7 +92,7 @@ def _parts() -> Parts:
         "jwt_issuer": anywhere,
         "jwt_audience": "clips",
     }
-    parts: Parts = clip_gateway.app.build(Settings.model_validate(settings)).state.parts
+    parts: GatewayParts = clip_gateway.app.build(GatewaySettings.model_validate(settings)).state.parts
     return parts
 
 

@@ -23,7 +23,7 @@ from tests.reference.markdown import code, codes, document, prose, table
 SERVICES: Mapping[str, type[BaseSettings]] = {
     "clip-cutter": clip_cutter.settings.Settings,
     "clip-registry": clip_registry.settings.Settings,
-    "clip-gateway": clip_gateway.settings.Settings,
+    "clip-gateway": clip_gateway.settings.GatewaySettings,
     "janitor": janitor.settings.Settings,
 }
 HEADS = ("variable", "values", "default", "meaning")

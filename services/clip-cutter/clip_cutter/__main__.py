@@ -9,7 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from clip_cutter.announcements import NAME, receipt_of
+from clip_cutter.announcements import receipt_of
 from clip_cutter.app import build, cutter_of, ffmpeg_of, policy_of, vods_of
 from clip_cutter.domain.policy import Window, place_window
 from clip_cutter.ffmpeg.process import hide_memory
@@ -19,6 +19,7 @@ from clip_cutter.scratch import Scratch
 from clip_cutter.settings import CuttingSettings, Settings
 from clip_cutter.vods.source import LocalFile
 from clip_shared.contracts.events import CutReceipt
+from clip_shared.contracts.service_names import CLIP_CUTTER
 from clip_shared.errors import ClipsError
 from clip_shared.http.operations import metrics_registry
 from clip_shared.http.service import serve as serve_app
@@ -31,7 +32,7 @@ cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into c
 def serve() -> None:
     """Run the service; the environment says how."""
     try:
-        serve_app(NAME, Settings, build)
+        serve_app(CLIP_CUTTER, Settings, build)
     except UnusableTool as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -23,8 +23,7 @@ from clip_shared.contracts.events import (
     clip_id_for,
     event_id,
 )
-
-NAME = "clip-cutter"
+from clip_shared.contracts.service_names import CLIP_CUTTER
 
 Highlight = Event[HighlightDetected] | Event[EncodingRequested]
 
@@ -109,7 +108,7 @@ def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
     )
     return Event[ClipCreated].new(
         data,
-        source=NAME,
+        source=CLIP_CUTTER,
         id=event_id(ClipCreated.TYPE, str(clip_id), event.id),
         time=note.created_at,
         traceparent=event.traceparent,
@@ -123,7 +122,7 @@ def encoding_event(event: Highlight, why: str) -> Event[EncodingRequested]:
     """
     data = EncodingRequested(**{**event.data.model_dump(), "reason": why[:MAX_REASON]})
     return Event[EncodingRequested].new(
-        data, source=NAME, id=event.id, time=event.time, traceparent=event.traceparent
+        data, source=CLIP_CUTTER, id=event.id, time=event.time, traceparent=event.traceparent
     )
 
 
@@ -143,7 +142,7 @@ def skipped_event(event: Highlight, skip: Skipped) -> Event[ClipSkipped]:
     )
     return Event[ClipSkipped].new(
         data,
-        source=NAME,
+        source=CLIP_CUTTER,
         id=event_id(ClipSkipped.TYPE, str(clip_id), event.id),
         traceparent=event.traceparent,
     )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from fastapi import FastAPI
 
 from clip_cutter import handlers
-from clip_cutter.announcements import NAME
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.domain.policy import Policy
@@ -24,8 +23,9 @@ from clip_cutter.vods.latest import Vods
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
+from clip_shared.contracts.service_names import CLIP_CUTTER
 from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.refused_connections import OnRefused, Refusals, System
+from clip_shared.refused_connections import OnRefused, RefusedConnections, System
 from clip_shared.storage import free_storage_client, show_storage_configured
 
 # The bus's share of the grace period when the service stops.
@@ -45,10 +45,10 @@ def build(settings: Settings) -> FastAPI:
     prometheus = metrics_registry()
     metrics = Metrics(prometheus)
     programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
-    refusals = Refusals(prometheus, [System.KAFKA, System.STORAGE, System.SOURCE_STORAGE])
+    refusals = RefusedConnections(prometheus, [System.KAFKA, System.STORAGE, System.SOURCE_STORAGE])
     bus = Bus(
         settings,
-        service=NAME,
+        service=CLIP_CUTTER,
         registry=prometheus,
         on_refused=refusals.of(System.KAFKA),
         grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
@@ -109,7 +109,7 @@ def build(settings: Settings) -> FastAPI:
         return None
 
     checks = {"storage": check_storage, "sources": check_sources, "ffmpeg": check_ffmpeg}
-    return create_app(NAME, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
+    return create_app(CLIP_CUTTER, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
 
 
 def policy_of(settings: CuttingSettings) -> Policy:

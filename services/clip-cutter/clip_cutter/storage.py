@@ -8,7 +8,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -17,6 +17,7 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, Field, ValidationError
 
+from clip_cutter.domain.policy import Skipped
 from clip_cutter.uploads import Target, Transfer, begin, outage
 from clip_shared.contracts.events import (
     Contract,
@@ -25,8 +26,11 @@ from clip_shared.contracts.events import (
     Identifier,
     PositiveSeconds,
     Score,
+    SkipReason,
     Title,
 )
+from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS
+from clip_shared.storage import FreeStorage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -182,6 +186,42 @@ _BLIND = (
     "the clips' bucket does not tell a missing object from a forbidden one: grant s3:ListBucket,"
     " and make sure of s3:GetObject and s3:PutObject"
 )
+
+
+class UnconfiguredClipStorage:
+    """Stands in for the clips' bucket where FREE_STORAGE_BUCKET is unset: every highlight is skipped."""
+
+    async def find(self, key: str) -> StoredClip | None:  # noqa: ARG002 - as ClipStorage has it
+        """Skip the highlight.
+
+        Raises:
+            Skipped: always, with the reason STORAGE_NOT_CONFIGURED.
+        """
+        raise _not_configured()
+
+    def upload(self, video: Path, key: str, note: Note) -> AbstractAsyncContextManager["Upload"]:  # noqa: ARG002
+        """Skip the highlight. Raises as :meth:`find` does."""
+        raise _not_configured()
+
+    async def check(self) -> str:
+        """Say to readiness what is missing."""
+        return "free storage is not configured (FREE_STORAGE_BUCKET): every highlight is skipped"
+
+
+def _not_configured() -> Skipped:
+    return Skipped(
+        SkipReason.STORAGE_NOT_CONFIGURED, "This platform has no storage for clips set up at the moment."
+    )
+
+
+def clip_storage_of(free_storage: FreeStorage) -> ClipStorage | UnconfiguredClipStorage:
+    """Return the clips' bucket, or what stands in for it where it is not configured."""
+    if not free_storage.is_configured:
+        return UnconfiguredClipStorage()
+    prober = free_storage.client(
+        connect_timeout_seconds=1, read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1, max_attempts=1
+    )
+    return ClipStorage(free_storage.client(), free_storage.bucket, prober=prober)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import json
 
 import typer
 
-from clip_gateway.app import NAME, api_document, build
-from clip_gateway.settings import Settings
+from clip_gateway.app import api_document, build
+from clip_gateway.settings import GatewaySettings
+from clip_shared.contracts.service_names import CLIP_GATEWAY
 from clip_shared.http.service import serve as serve_app
 
 cli = typer.Typer(
@@ -17,7 +18,7 @@ cli = typer.Typer(
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
-    serve_app(NAME, Settings, build)
+    serve_app(CLIP_GATEWAY, GatewaySettings, build)
 
 
 @cli.command()

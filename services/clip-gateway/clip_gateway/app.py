@@ -9,60 +9,65 @@ import httpx
 import structlog
 from fastapi import FastAPI
 
-from clip_gateway import api, edge
-from clip_gateway.api.documentation import describe
+from clip_gateway import api, asgi
+from clip_gateway.addresses import SIGN_IN_PAGE, PublicAddresses
+from clip_gateway.api.openapi_document import describe
 from clip_gateway.auth import KeySource, SessionCookie, SignIn, TokenIssuer, TokenVerifier
 from clip_gateway.jwks import Jwks
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
 from clip_gateway.registry_client import Call, HttpRegistry, open_http
-from clip_gateway.settings import Settings
-from clip_gateway.site import SIGN_IN_PAGE, Site
+from clip_gateway.settings import GatewaySettings
 from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.contracts.service_names import CLIP_GATEWAY
 from clip_shared.http.operations import create_app, metrics_registry
-from clip_shared.refused_connections import OnRefused, Refusals, System
-from clip_shared.storage import free_storage_client, show_storage_configured
+from clip_shared.refused_connections import OnRefused, RefusedConnections, System
+from clip_shared.storage import FreeStorage
 
-NAME = "clip-gateway"
 log = structlog.get_logger()
 
 
-def build(settings: Settings) -> FastAPI:
+def build(settings: GatewaySettings) -> FastAPI:
     """The service, not yet connected to anything."""
     prometheus = metrics_registry()
-    metrics = Metrics(prometheus)
+    metrics = GatewayMetrics(prometheus)
     registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
     sign_in_http = httpx.AsyncClient()
-    refusals = Refusals(prometheus, [System.REGISTRY, System.JWKS])
+    refusals = RefusedConnections(prometheus, [System.REGISTRY, System.JWKS])
     calls = RegistryCalls(prometheus, Call, refusals.of(System.REGISTRY))
     registry = HttpRegistry(registry_http, calls)
     jwks = _jwks(settings, sign_in_http, metrics, refusals.of(System.JWKS))
-    presigner = _presigner(settings, metrics)
-    show_storage_configured(settings, prometheus)
-    site = _site(settings, presigner)
+    free_storage = FreeStorage(settings)
+    free_storage.show_configured(prometheus)
+    presigner = _presigner(free_storage, settings, metrics)
+    addresses = _public_addresses(settings, presigner)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with registry_http, sign_in_http, _kept_fresh(jwks):
             yield
 
-    parts = Parts(
+    parts = GatewayParts(
         registry=registry,
         presigner=presigner,
-        sign_in=_sign_in(settings, site, jwks),
+        sign_in=_sign_in(settings, addresses, jwks),
         limits=RateLimits(
             presigns_per_minute=settings.presigns_per_minute, visits_per_minute=settings.visits_per_minute
         ),
         metrics=metrics,
-        site=site,
+        addresses=addresses,
+        trusted_proxies=settings.trusted_proxies,
+        is_development=settings.environment == "development",
         token_issuer=_token_issuer(settings) if settings.development_sign_in else None,
     )
     if settings.development_sign_in:
         log.warning("anybody can sign in as anybody: DEVELOPMENT_SIGN_IN is on")
     checks = {"registry": registry.check, **({"sign-in": jwks.check} if jwks else {})}
-    app = create_app(NAME, registry=prometheus, checks=checks, lifespan=lifespan, api=edge.create(parts))
+    app = create_app(
+        CLIP_GATEWAY, registry=prometheus, checks=checks, lifespan=lifespan, api=asgi.create(parts)
+    )
     app.state.parts = parts
     return app
 
@@ -80,33 +85,27 @@ async def _kept_fresh(jwks: Jwks | None) -> AsyncIterator[None]:
         await asyncio.wait([fetching])
 
 
-def _presigner(settings: Settings, metrics: Metrics) -> Presigner:
-    # The host is part of a signature: it must be the one that browsers reach.
-    public = settings.free_storage_public_endpoint
-    client = free_storage_client(settings, endpoint=str(public) if public else None)
+def _presigner(free_storage: FreeStorage, settings: GatewaySettings, metrics: GatewayMetrics) -> Presigner:
     return Presigner(
-        client,
-        settings.free_storage_bucket,
+        free_storage.public_client(),
+        free_storage.bucket,
         longest_seconds=settings.presigned_url_seconds,
         on_signed=metrics.signed,
     )
 
 
-def _site(settings: Settings, presigner: Presigner) -> Site:
-    return Site(
+def _public_addresses(settings: GatewaySettings, presigner: Presigner) -> PublicAddresses:
+    return PublicAddresses(
         public_url=str(settings.public_url).rstrip("/"),
         media_origin=presigner.origin,
         login_url=SIGN_IN_PAGE if settings.development_sign_in else settings.login_url,
         logout_url=settings.logout_url,
         embed_origins=settings.embed_origins,
-        has_development_sign_in=settings.development_sign_in,
-        is_development=settings.environment == "development",
-        trusted_proxies=settings.trusted_proxies,
     )
 
 
 def _jwks(
-    settings: Settings, http: httpx.AsyncClient, metrics: Metrics, on_refused: OnRefused
+    settings: GatewaySettings, http: httpx.AsyncClient, metrics: GatewayMetrics, on_refused: OnRefused
 ) -> Jwks | None:
     if settings.jwt_algorithm == "HS256":
         return None
@@ -121,7 +120,7 @@ def _jwks(
     return jwks
 
 
-def _sign_in(settings: Settings, site: Site, jwks: Jwks | None) -> SignIn:
+def _sign_in(settings: GatewaySettings, addresses: PublicAddresses, jwks: Jwks | None) -> SignIn:
     verifier = TokenVerifier(
         algorithm=settings.jwt_algorithm,
         issuer=settings.jwt_issuer,
@@ -129,10 +128,12 @@ def _sign_in(settings: Settings, site: Site, jwks: Jwks | None) -> SignIn:
         key_for=jwks.key_for if jwks else _secret(settings),
         account_claim=settings.jwt_account_claim,
     )
-    return SignIn(verifier, SessionCookie(name=settings.cookie_name, secure=site.speaks_tls), site.origin)
+    return SignIn(
+        verifier, SessionCookie(name=settings.cookie_name, secure=addresses.speaks_tls), addresses.origin
+    )
 
 
-def _token_issuer(settings: Settings) -> TokenIssuer:
+def _token_issuer(settings: GatewaySettings) -> TokenIssuer:
     return TokenIssuer(
         secret=settings.jwt_secret.get_secret_value() if settings.jwt_secret else "",
         issuer=settings.jwt_issuer,
@@ -141,7 +142,7 @@ def _token_issuer(settings: Settings) -> TokenIssuer:
     )
 
 
-def _secret(settings: Settings) -> KeySource:
+def _secret(settings: GatewaySettings) -> KeySource:
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
 
     async def the_secret(_key_id: str | None) -> str:
@@ -153,7 +154,7 @@ def _secret(settings: Settings) -> KeySource:
 def api_document() -> dict[str, Any]:
     """The OpenAPI document of the JSON API, as production serves it."""
     anywhere = "https://clips.example"
-    settings = Settings.model_validate(
+    settings = GatewaySettings.model_validate(
         {
             "free_storage_bucket": "clips",
             "free_storage_access_key": "nobody's",
@@ -166,5 +167,5 @@ def api_document() -> dict[str, Any]:
             "jwt_audience": "clips",
         }
     )
-    parts: Parts = build(settings).state.parts
+    parts: GatewayParts = build(settings).state.parts
     return describe(api.create(parts), parts.sign_in.cookie_name)

@@ -192,7 +192,7 @@ def is_from_own_page(headers: Mapping[str, str], public_origin: str) -> bool:
     Sec-Fetch-Site, which pages cannot set, decides where it is sent. Browsers leave it out on plain HTTP and
     before 2023: there Origin must be ours.
     """
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
+    fetch_site = headers.get("sec-fetch-site")
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
     return headers.get("origin", "").lower() == public_origin

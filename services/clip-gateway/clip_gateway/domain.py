@@ -143,7 +143,7 @@ def presign_seconds(longest: int, seconds_left: float | None) -> int:
     return longest if seconds_left is None else max(1, min(longest, math.floor(seconds_left)))
 
 
-class View(StrEnum):
+class Rendition(StrEnum):
     """What of a clip is handed out by URL."""
 
     WATCH = "watch"
@@ -161,19 +161,19 @@ class Presentation:
     content_disposition: str
 
 
-def present(view: View, clip: ClipRecord) -> Presentation:
+def present(view: Rendition, clip: ClipRecord) -> Presentation:
     """How a view of a clip is presented.
 
     Raises:
         Refused: the clip has no poster, or its object is not under its account's clips.
     """
-    if view is View.POSTER:
+    if view is Rendition.POSTER:
         if clip.poster_key is None:
             raise Refused(Refusal.NO_POSTER)
         return Presentation(clip.bucket, _own(clip.poster_key, clip), "image/jpeg", "inline")
     # Only ever media: a page or script in the bucket must not run in the storage's origin.
     media_type = clip.content_type if clip.content_type.startswith("video/") else "application/octet-stream"
-    disposition = attachment(file_name(clip.title)) if view is View.DOWNLOAD else "inline"
+    disposition = attachment(file_name(clip.title)) if view is Rendition.DOWNLOAD else "inline"
     return Presentation(clip.bucket, _own(clip.object_key, clip), media_type, disposition)
 
 

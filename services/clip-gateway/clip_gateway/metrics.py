@@ -6,12 +6,12 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clip_gateway.domain import Refusal, View
+from clip_gateway.domain import Refusal, Rendition
 from clip_shared import tracing
 from clip_shared.contracts.registry_api import ClipAction
 
 
-class Metrics:
+class GatewayMetrics:
     """What SREs see of the gateway."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -56,14 +56,14 @@ class Metrics:
             registry=registry,
         )
         # Present from the start, so that the first of a kind is seen as an increase.
-        for view in View:
+        for view in Rendition:
             self._presigns.labels(view)
         for refusal in Refusal:
             self._refusals.labels(refusal)
         for action in ClipAction:
             self._actions.labels(action)
 
-    def presigned(self, view: View) -> None:
+    def presigned(self, view: Rendition) -> None:
         """Count a URL that was handed out."""
         self._presigns.labels(view).inc()
 
@@ -97,7 +97,7 @@ class Metrics:
 class RequestTimer:
     """ASGI middleware that times every request under its route's template, never its path."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app = app
         self._metrics = metrics
 

@@ -63,7 +63,7 @@ class RateLimits:
         Raises:
             Refused: TOO_MANY; ``retry_after_seconds`` says when to come again.
         """
-        self._count(self._visits, "visit", household(address))
+        self._count(self._visits, "visit", rate_limit_key(address))
 
     def _count(self, limit: RateLimitItem, what: str, who: str) -> None:
         if self._limiter.hit(limit, what, who):
@@ -72,7 +72,7 @@ class RateLimits:
         raise Refused(Refusal.TOO_MANY, retry_after_seconds=max(1, math.ceil(reset_at - time.time())))
 
 
-def household(address: str) -> str:
+def rate_limit_key(address: str) -> str:
     """Who counts as one: an IPv4 address, a /64 of IPv6 (what one line gets), or any other text itself."""
     try:
         parsed = ip_address(address)

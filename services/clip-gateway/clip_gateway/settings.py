@@ -48,7 +48,7 @@ def _path(url: AnyHttpUrl | None) -> str:
     return (url.path or "").rstrip("/") if url is not None else ""
 
 
-class Settings(ApiSettings, FreeStorageSettings):
+class GatewaySettings(ApiSettings, FreeStorageSettings):
     """What the service needs. Without the free storage there is nothing to watch: it is required here."""
 
     free_storage_bucket: str = Field(min_length=3, max_length=63, description="The clips' bucket.")

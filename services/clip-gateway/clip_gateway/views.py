@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.domain import actions_of, days_left, is_expired, is_watchable
-from clip_gateway.site import Site
 from clip_shared.contracts.events import ClipOrigin, CutReceipt, HighlightKind
 from clip_shared.contracts.registry_api import ClipAction, ClipRecord, ClipStatus, CutOffer, Publication
 
@@ -49,7 +49,7 @@ class ClipLinks(BaseModel):
         )
 
 
-class Call(BaseModel):
+class ActionLink(BaseModel):
     """A request that does something."""
 
     method: Method = Field(description="How it is asked for.")
@@ -109,9 +109,9 @@ class PublicationView(Publication):
     embed_url: str | None = Field(description="The player for other sites; null where they may not embed it.")
 
     @classmethod
-    def of(cls, publication: Publication, slug: str, site: Site) -> Self:
+    def of(cls, publication: Publication, slug: str, addresses: PublicAddresses) -> Self:
         """The view of how a clip is public under its slug."""
-        embed_url = site.embed_url(slug) if publication.embed else None
+        embed_url = addresses.embed_url(slug) if publication.embed else None
         return cls(**publication.model_dump(), embed_url=embed_url)
 
 
@@ -143,10 +143,10 @@ class ClipView(BaseModel):
     deleted_at: AwareDatetime | None = Field(description="When it was deleted; null: it is not.")
     offer: OfferView | None = Field(description="A newer cut of the same highlight; null: there is none.")
     links: ClipLinks = Field(description="What can be fetched now.")
-    actions: dict[ClipAction, Call] = Field(description="What can be done now.")
+    actions: dict[ClipAction, ActionLink] = Field(description="What can be done now.")
 
     @classmethod
-    def of(cls, clip: ClipRecord, site: Site) -> Self:
+    def of(cls, clip: ClipRecord, addresses: PublicAddresses) -> Self:
         """The view of a clip that has not been purged."""
         slug = clip.share_slug if clip.status is ClipStatus.PUBLISHED else None
         public = clip.publication if slug else None
@@ -169,12 +169,12 @@ class ClipView(BaseModel):
             kept_at=clip.kept_at,
             kept_by=clip.kept_by,
             published_at=clip.published_at,
-            share_url=site.share_url(slug) if slug else None,
-            publication=PublicationView.of(public, slug, site) if public and slug else None,
+            share_url=addresses.share_url(slug) if slug else None,
+            publication=PublicationView.of(public, slug, addresses) if public and slug else None,
             deleted_at=clip.deleted_at,
             offer=OfferView.of(clip.offer) if clip.offer else None,
             links=ClipLinks.of(clip),
-            actions={each: Call.of(each, clip.clip_id) for each in actions_of(clip)},
+            actions={each: ActionLink.of(each, clip.clip_id) for each in actions_of(clip)},
         )
 
 

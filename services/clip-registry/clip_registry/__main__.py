@@ -10,12 +10,13 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from clip_registry import counts, recovery, refused_events
-from clip_registry.app import NAME, api_document, build
+from clip_registry.app import api_document, build
 from clip_registry.database import UnusableDatabase, check_usable, open_engine
 from clip_registry.migrate import migrate as migrate_database
 from clip_registry.outbox import Outbox
 from clip_registry.settings import DatabaseSettings, Settings
 from clip_registry.store import Store
+from clip_shared.contracts.service_names import CLIP_REGISTRY
 from clip_shared.errors import ClipsError
 from clip_shared.http.service import serve as serve_app
 from clip_shared.logs import configure_logs
@@ -36,12 +37,12 @@ Result = TypeVar("Result")
 def serve() -> None:
     """Run the service; the environment says how."""
     settings = load_settings(Settings)
-    configure_logs(NAME, settings.log_level)
+    configure_logs(CLIP_REGISTRY, settings.log_level)
     try:
         asyncio.run(check_usable(settings.database_url.get_secret_value(), settings.database_pooler))
     except UnusableDatabase as error:
         _refuse(f"cannot start: {error}", exit_code=2)
-    serve_app(NAME, Settings, build)
+    serve_app(CLIP_REGISTRY, Settings, build)
 
 
 @cli.command()
@@ -58,7 +59,7 @@ def migrate(
 ) -> None:
     """Bring the database (DATABASE_URL) to the newest schema. Safe to repeat, and to run twice at once."""
     settings = load_settings(DatabaseSettings)
-    configure_logs(NAME, settings.log_level)
+    configure_logs(CLIP_REGISTRY, settings.log_level)
     try:
         revision = asyncio.run(
             migrate_database(
@@ -91,7 +92,7 @@ def recover(
     (they are named), or when the database or Kafka is out.
     """
     settings = load_settings(Settings)
-    configure_logs(NAME, settings.log_level)
+    configure_logs(CLIP_REGISTRY, settings.log_level)
     moment = since.replace(tzinfo=since.tzinfo or UTC)
 
     async def work(engine: AsyncEngine) -> recovery.Tally:

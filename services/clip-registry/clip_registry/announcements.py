@@ -30,8 +30,7 @@ from clip_shared.contracts.events import (
     event_id,
 )
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
-
-SOURCE = "clip-registry"
+from clip_shared.contracts.service_names import CLIP_REGISTRY
 
 
 def available(clip: Clip, traceparent: str | None = None) -> Event[Any]:
@@ -79,7 +78,7 @@ def released(
     return [
         Event.new(
             ObjectReleased(bucket=each.bucket, object_key=each.key, reason=reason, clip_id=clip.clip_id),
-            source=SOURCE,
+            source=CLIP_REGISTRY,
             id=event_id("released", cause_id, each.bucket, each.key),
             time=at,
         )
@@ -99,14 +98,16 @@ def expiring(
         expires_before=expires_before,
     )
     return Event.new(
-        data, source=SOURCE, id=event_id("expiring", account_id, f"{expires_before.astimezone(UTC):%Y-%m-%d}")
+        data,
+        source=CLIP_REGISTRY,
+        id=event_id("expiring", account_id, f"{expires_before.astimezone(UTC):%Y-%m-%d}"),
     )
 
 
 def _lifecycle(clip: Clip, data: ClipLifecycle, traceparent: str | None) -> Event[Any]:
     return Event.new(
         data,
-        source=SOURCE,
+        source=CLIP_REGISTRY,
         id=event_id("lifecycle", str(clip.clip_id), str(clip.version)),
         time=clip.updated_at,
         traceparent=traceparent,

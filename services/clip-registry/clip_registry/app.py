@@ -18,12 +18,12 @@ from clip_registry.settings import Settings
 from clip_registry.store import Store
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.clients import watch_connections
+from clip_shared.contracts.service_names import CLIP_REGISTRY
 from clip_shared.http.api import create_api
 from clip_shared.http.openapi import document
 from clip_shared.http.operations import create_app, metrics_registry
-from clip_shared.refused_connections import Refusals, System
+from clip_shared.refused_connections import RefusedConnections, System
 
-NAME = "clip-registry"
 INFO = {
     "title": "The registry's internal API",
     "version": "1",
@@ -42,10 +42,10 @@ def build(settings: Settings) -> FastAPI:
     registry = metrics_registry()
     metrics = Metrics(registry)
     grace = settings.shutdown_grace_seconds
-    refusals = Refusals(registry, [System.KAFKA, System.DATABASE])
+    refusals = RefusedConnections(registry, [System.KAFKA, System.DATABASE])
     bus = Bus(
         settings,
-        service=NAME,
+        service=CLIP_REGISTRY,
         registry=registry,
         on_refused=refusals.of(System.KAFKA),
         grace_seconds=grace * BUS_SHARE,
@@ -108,10 +108,10 @@ def build(settings: Settings) -> FastAPI:
         Caller.GATEWAY: settings.registry_gateway_token,
         Caller.JANITOR: settings.registry_janitor_token,
     }
-    internal = create_api(NAME, responses={})
+    internal = create_api(CLIP_REGISTRY, responses={})
     internal.include_router(api.create_router(store, metrics, tokens))
     return create_app(
-        NAME,
+        CLIP_REGISTRY,
         registry=registry,
         bus=bus,
         checks={"database": store.check, "outbox": outbox.check},

@@ -8,8 +8,9 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from clip_shared.contracts.service_names import CLIP_REGISTRY
+
 CONNECT_TIMEOUT_SECONDS = 5.0
-APPLICATION_NAME = "clip-registry"
 
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}
@@ -62,7 +63,7 @@ def _for_one_host(text: str) -> tuple[str, float]:
     _check(given)
     timeout = float(given.pop("connect_timeout", CONNECT_TIMEOUT_SECONDS))
     # asyncpg leaves a server whose session is not as asked for, and so does not stay on a demoted one.
-    given = {"application_name": APPLICATION_NAME, "target_session_attrs": "read-write", **given}
+    given = {"application_name": CLIP_REGISTRY, "target_session_attrs": "read-write", **given}
     dsn = url.set(drivername="postgresql", query=given)
     return dsn.render_as_string(hide_password=False), timeout
 

@@ -11,16 +11,19 @@ import structlog
 import typer
 from prometheus_client import CollectorRegistry
 
+from clip_shared.contracts.service_names import JANITOR
 from clip_shared.errors import ClipsError
 from clip_shared.http.service import serve as serve_app
 from clip_shared.settings import load_settings
+from clip_shared.storage import FreeStorage
 from janitor import report
-from janitor.app import NAME, build, http_of, storage_of
+from janitor.app import build, http_of
 from janitor.domain import PurgeLimit
 from janitor.handlers import expire_due, tell_of_expiry
 from janitor.metrics import Metrics, write_sweep
 from janitor.registry_client import HttpRegistry
 from janitor.settings import Settings, SweepSettings, TickSettings
+from janitor.storage import ClipBucket
 from janitor.sweep import Sweep, Tally, TooManyOrphans
 
 INCOMPLETE, REFUSED = 1, 3
@@ -36,7 +39,7 @@ cli = typer.Typer(
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
-    serve_app(NAME, Settings, build)
+    serve_app(JANITOR, Settings, build)
 
 
 @cli.command()
@@ -90,7 +93,8 @@ def sweep(
 
 async def _sweep(settings: SweepSettings, older_than: float | None, *, delete: bool, force: bool) -> Tally:
     hours = older_than if older_than is not None else settings.sweep_min_age_hours
-    storage = storage_of(settings, read_timeout_seconds=LISTING_TIMEOUT_SECONDS)
+    client = FreeStorage(settings).client(read_timeout_seconds=LISTING_TIMEOUT_SECONDS)
+    storage = ClipBucket(client, settings.free_storage_bucket)
     async with http_of(settings) as http:
         if shortfall := await storage.check():
             typer.echo(f"note: {shortfall}", err=True)

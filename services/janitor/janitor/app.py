@@ -12,20 +12,20 @@ from fastapi import FastAPI
 from clip_shared.bus.bus import Bus
 from clip_shared.contracts.events import ObjectReleased
 from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.contracts.service_names import JANITOR
 from clip_shared.errors import TransientError
 from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.refused_connections import OnRefused, Refusals, System, uncounted
-from clip_shared.storage import READ_TIMEOUT_SECONDS, free_storage_client, show_storage_configured
+from clip_shared.refused_connections import RefusedConnections, System
+from clip_shared.storage import FreeStorage
 from janitor import handlers
 from janitor.domain import PurgeLimit
 from janitor.metrics import Metrics
 from janitor.registry_client import Call, HttpRegistry, open_http
-from janitor.settings import RegistrySettings, Settings, SweepSettings
-from janitor.storage import ClipStorage
+from janitor.settings import RegistrySettings, Settings
+from janitor.storage import ClipBucket
 
 log = structlog.get_logger()
 
-NAME = "janitor"
 # The bus's share of the grace period when the service stops.
 BUS_SHARE = 0.8
 
@@ -33,18 +33,19 @@ BUS_SHARE = 0.8
 def build(settings: Settings) -> FastAPI:
     """The service, not yet connected to anything."""
     prometheus = metrics_registry()
-    refusals = Refusals(prometheus, [System.KAFKA, System.REGISTRY, System.STORAGE])
+    refused = RefusedConnections(prometheus, [System.KAFKA, System.REGISTRY, System.STORAGE])
     bus = Bus(
         settings,
-        service=NAME,
+        service=JANITOR,
         registry=prometheus,
-        on_refused=refusals.of(System.KAFKA),
+        on_refused=refused.of(System.KAFKA),
         grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
     )
     http = http_of(settings)
-    registry = HttpRegistry(http, RegistryCalls(prometheus, Call, refusals.of(System.REGISTRY)))
-    storage = storage_of(settings, on_refused=refusals.of(System.STORAGE))
-    show_storage_configured(settings, prometheus)
+    registry = HttpRegistry(http, RegistryCalls(prometheus, Call, refused.of(System.REGISTRY)))
+    free_storage = FreeStorage(settings, refused.of(System.STORAGE))
+    free_storage.show_configured(prometheus)
+    storage = ClipBucket(free_storage.client(), free_storage.bucket)
     pace = handlers.Pace(
         settings.expiration_batch_size,
         settings.tick_budget_seconds,
@@ -61,10 +62,10 @@ def build(settings: Settings) -> FastAPI:
             yield
 
     checks = {"registry": registry.check, "storage": storage.check}
-    return create_app(NAME, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
+    return create_app(JANITOR, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
 
 
-async def _look_at(storage: ClipStorage) -> None:
+async def _look_at(storage: ClipBucket) -> None:
     """Say at once what is wrong with the bucket. If it is out, readiness says so and work waits."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
@@ -76,14 +77,3 @@ async def _look_at(storage: ClipStorage) -> None:
 def http_of(settings: RegistrySettings) -> httpx.AsyncClient:
     """The client for the registry."""
     return open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
-
-
-def storage_of(
-    settings: SweepSettings,
-    *,
-    on_refused: OnRefused = uncounted,
-    read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
-) -> ClipStorage:
-    """The clips' bucket, which may take so long for each answer."""
-    client = free_storage_client(settings, on_refused=on_refused, read_timeout_seconds=read_timeout_seconds)
-    return ClipStorage(client, settings.free_storage_bucket)

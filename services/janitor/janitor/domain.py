@@ -8,8 +8,8 @@ from http import HTTPStatus
 
 from clip_shared.contracts.clip_keys import is_clip_key
 from clip_shared.contracts.events import DailyTick, Event, ObjectReleased, event_id
+from clip_shared.contracts.service_names import JANITOR
 
-SOURCE = "janitor"
 CLIPS_PREFIX = "clips/"
 
 # S3 error codes by what they speak of: the server, or our keys, clock and bucket. AccessDenied may speak of
@@ -51,7 +51,7 @@ def follow_up(tick: Event[DailyTick]) -> Event[DailyTick]:
     continuation = tick.data.continuation + 1
     return Event.new(
         DailyTick(continuation=continuation),
-        source=SOURCE,
+        source=JANITOR,
         id=event_id("tick", tick.id, str(continuation)),
         traceparent=tick.traceparent,
     )

@@ -24,7 +24,7 @@ from janitor.domain import (
 )
 from janitor.metrics import Metrics
 from janitor.registry_client import Registry
-from janitor.storage import MAX_KEYS, ClipStorage
+from janitor.storage import MAX_KEYS, ClipBucket
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class Pace:
     limit: PurgeLimit
 
 
-def subscribe(bus: Bus, registry: Registry, storage: ClipStorage, metrics: Metrics, pace: Pace) -> None:
+def subscribe(bus: Bus, registry: Registry, storage: ClipBucket, metrics: Metrics, pace: Pace) -> None:
     """Register the janitor's handlers."""
     metrics.show_trouble(lambda: storage.trouble is not None)
 
@@ -113,7 +113,7 @@ async def tell_of_expiry(registry: Registry, batch_size: int, deadline: float) -
             return not result.more
 
 
-async def _delete(plan: Plan, storage: ClipStorage, metrics: Metrics) -> list[Rejected[ObjectReleased]]:
+async def _delete(plan: Plan, storage: ClipBucket, metrics: Metrics) -> list[Rejected[ObjectReleased]]:
     failures = await storage.delete(list(plan.by_key))
     if failures and not are_stuck(len(plan.by_key), failures):
         raise TransientError(f"storage does not delete now: {next(iter(failures.items()))}")

@@ -46,7 +46,7 @@ class BulkRefused(ClipsError):
     """The server does not take DeleteObjects."""
 
 
-class ClipStorage:
+class ClipBucket:
     """One bucket, behind a blocking S3 client that this class calls from threads."""
 
     def __init__(self, client: "S3Client", bucket: str) -> None:

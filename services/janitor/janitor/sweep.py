@@ -13,7 +13,7 @@ from clip_shared.contracts.clip_keys import is_clip_key
 from clip_shared.errors import PermanentError
 from janitor.domain import CLIPS_PREFIX, Failure, is_too_much
 from janitor.registry_client import Registry
-from janitor.storage import ClipStorage, Listed
+from janitor.storage import ClipBucket, Listed
 
 MAX_EXAMPLES = 10
 
@@ -53,7 +53,7 @@ class Sweep:
 
     def __init__(
         self,
-        storage: ClipStorage,
+        storage: ClipBucket,
         registry: Registry,
         *,
         older_than: datetime,

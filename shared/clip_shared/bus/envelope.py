@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from clip_shared import tracing
 from clip_shared.contracts.events import Data, Event, event_id
+from clip_shared.contracts.service_names import CLIP_CUTTER, CLIP_REGISTRY, CLIP_SHARED, JANITOR
 from clip_shared.errors import InvalidEvent
 
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -35,7 +36,7 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_SHOWN_PROBLEMS = 10
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_INVALID_MS = 253_402_300_800_000  # the year 10000, which datetime does not know
-OUR_SERVICES = frozenset({"clip-cutter", "clip-registry", "janitor", "clip-shared"})
+OUR_SERVICES = frozenset({CLIP_CUTTER, CLIP_REGISTRY, JANITOR, CLIP_SHARED})
 UNIQUE_VERSIONS = frozenset({4, 7})  # of UUIDs, RFC 9562 §5.4, §5.7: random
 
 # The headers that mean something here; any other may hold what it likes.

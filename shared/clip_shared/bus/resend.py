@@ -8,12 +8,13 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from clip_shared.bus.clients import producer
 from clip_shared.bus.envelope import copied_headers
 from clip_shared.bus.settings import KafkaSettings
+from clip_shared.contracts.service_names import CLIP_SHARED
 
 
 @asynccontextmanager
 async def sender(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """A connected producer. Raises aiokafka's own errors."""
-    connected = producer(settings, client_id="clip-shared")
+    connected = producer(settings, client_id=CLIP_SHARED)
     try:
         await connected.start()
         yield connected

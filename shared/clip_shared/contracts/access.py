@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from clip_shared.contracts.service_names import CLIP_CUTTER, CLIP_REGISTRY, JANITOR
+
 
 @dataclass(frozen=True)
 class Access:
@@ -16,16 +18,16 @@ ACCESS = (
     Access("platform", reads=("clip-lifecycle",), writes=("highlight-detected",)),
     # What has to be re-encoded, it sends to itself: see docs/decisions/0031.
     Access(
-        "clip-cutter",
+        CLIP_CUTTER,
         reads=("highlight-detected", "highlight-encodings"),
         writes=("highlight-encodings", "clip-created", "clip-skipped"),
     ),
     Access(
-        "clip-registry",
+        CLIP_REGISTRY,
         reads=("clip-created", "clip-skipped"),
         writes=("clip-lifecycle", "clip-objects-released"),
     ),
     # A tick that runs out of time sends the next one.
-    Access("janitor", reads=("daily-tick", "clip-objects-released"), writes=("daily-tick",)),
+    Access(JANITOR, reads=("daily-tick", "clip-objects-released"), writes=("daily-tick",)),
     Access("scheduler", writes=("daily-tick",)),
 )

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from clip_gateway.registry_client import HttpRegistry, Registry, open_http
-from clip_gateway.settings import Settings
+from clip_gateway.settings import GatewaySettings
 from clip_registry import api
 from clip_registry.api import Caller
 from clip_registry.database import open_engine
@@ -86,9 +86,9 @@ class FakeWorld:
         self.fake.put(self.fake.clips[clip_id].model_copy(update=gone))
 
 
-def gateway_settings(**changes: object) -> Settings:
+def gateway_settings(**changes: object) -> GatewaySettings:
     """Settings of a gateway; nothing listens where they lead, unless changed by keyword."""
-    return Settings.model_validate(
+    return GatewaySettings.model_validate(
         {
             "free_storage_endpoint": "http://127.0.0.1:1",
             "free_storage_bucket": "clips",

@@ -13,15 +13,15 @@ from playwright.async_api import Browser, BrowserContext, Page, Response
 from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import own_path
 from clip_gateway.app import build
-from clip_gateway.parts import Parts
-from clip_gateway.site import own_path
+from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from tests.integration.clip_gateway.conftest import gateway_settings, serving
 from tests.support.browser import PLAIN_HOST, running_browser
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
-from tests.unit.clip_gateway.test_site import LURES
+from tests.unit.clip_gateway.test_addresses import LURES
 
 # Of texts, whether the browser stays on this origin when it is sent there; null: it goes nowhere.
 STAYS_HERE = """texts => texts.map(text => {
@@ -50,8 +50,8 @@ async def a_gateway(host: str = "127.0.0.1", **settings: Any) -> AsyncIterator[G
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://{host}:{listener.getsockname()[1]}"
         app = build(gateway_settings(public_url=url, **{**DEVELOPMENT, **settings}))
-        parts: Parts = app.state.parts
-        async with serving(edge.create(replace(parts, registry=registry)), listener):
+        parts: GatewayParts = app.state.parts
+        async with serving(asgi.create(replace(parts, registry=registry)), listener):
             yield Gateway(url, registry, clip)
 
 

@@ -19,7 +19,7 @@ from clip_shared.storage import s3_client
 from janitor.domain import PurgeLimit
 from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
-from janitor.storage import ClipStorage
+from janitor.storage import ClipBucket
 from tests.integration.janitor.conftest import keys_in, put
 from tests.unit.janitor.fakes import NOON, FakeRegistry, a_key, a_release, a_tick
 
@@ -49,7 +49,7 @@ async def janitor_on(
     prometheus = CollectorRegistry()
     # A group of its own for every test: it sees all that is on the topics, also what is not its own.
     bus = Bus(kafka, service=f"janitor-{uuid4().hex[:8]}", registry=prometheus)
-    subscribe(bus, registry, ClipStorage(s3, bucket), Metrics(prometheus), pace)
+    subscribe(bus, registry, ClipBucket(s3, bucket), Metrics(prometheus), pace)
     await bus.start()
     try:
         yield Janitor(bus, registry, prometheus)

@@ -9,7 +9,7 @@ from clip_shared.errors import TransientError
 from clip_shared.storage import s3_client
 from janitor.app import build
 from janitor.settings import Settings
-from janitor.storage import ClipStorage
+from janitor.storage import ClipBucket
 from local_stack.servers.servers import Addresses
 from tests.integration.janitor.conftest import keys_in, put
 
@@ -31,15 +31,15 @@ def client(addresses: Addresses, **changes: str) -> "S3Client":
 
 async def test_objects_are_gone_and_others_are_not(s3: "S3Client", bucket: str) -> None:
     await put(s3, bucket, *KEYS, "clips/ann/1/e.mp4.not", "stays")
-    assert await ClipStorage(s3, bucket).delete([*KEYS, "absent", "clips/ann"]) == {}
+    assert await ClipBucket(s3, bucket).delete([*KEYS, "absent", "clips/ann"]) == {}
     assert await keys_in(s3, bucket) == {"clips/ann/1/e.mp4.not", "stays"}
-    assert await ClipStorage(s3, bucket).delete(KEYS) == {}
+    assert await ClipBucket(s3, bucket).delete(KEYS) == {}
 
 
 async def test_a_thousand_at_once(s3: "S3Client", bucket: str) -> None:
     there = [f"k/{number}" for number in range(0, 1000, 50)]
     await put(s3, bucket, *there)
-    assert await ClipStorage(s3, bucket).delete([f"k/{number}" for number in range(1001)]) == {}
+    assert await ClipBucket(s3, bucket).delete([f"k/{number}" for number in range(1001)]) == {}
     assert await keys_in(s3, bucket) == set()
 
 
@@ -48,9 +48,9 @@ async def test_a_server_that_is_away_or_refuses_us_is_an_outage(
 ) -> None:
     await put(s3, bucket, "stays")
     for broken in (
-        ClipStorage(client(addresses, endpoint="http://127.0.0.1:1"), bucket),
-        ClipStorage(client(addresses, secret_key="wrong"), bucket),
-        ClipStorage(s3, f"{bucket}-absent"),
+        ClipBucket(client(addresses, endpoint="http://127.0.0.1:1"), bucket),
+        ClipBucket(client(addresses, secret_key="wrong"), bucket),
+        ClipBucket(s3, f"{bucket}-absent"),
     ):
         with pytest.raises(TransientError):
             await broken.delete(["stays"])

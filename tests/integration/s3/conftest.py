@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.storage import ClipStorage as CutterStorage
-from clip_cutter.storage import Note, StoredClip
+from clip_cutter.storage import ClipStorage, Note, StoredClip
 from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind
 from clip_shared.errors import TransientError
-from clip_shared.storage import FreeStorageSettings, free_storage_client
-from janitor.app import storage_of
+from clip_shared.storage import FreeStorage, FreeStorageSettings
 from janitor.settings import Settings as JanitorSettings
-from janitor.storage import ClipStorage as JanitorStorage
+from janitor.storage import ClipBucket
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses
 from tests.support.s3proxy import S3Proxy
@@ -64,17 +62,17 @@ class Services:
     """What the three services make of the environment."""
 
     @property
-    def cutter(self) -> CutterStorage:
-        client = free_storage_client(FreeStorageSettings())
-        return CutterStorage(client, "clips", prober=client)
+    def cutter(self) -> ClipStorage:
+        client = FreeStorage(FreeStorageSettings()).client()
+        return ClipStorage(client, "clips", prober=client)
 
     @property
-    def janitor(self) -> JanitorStorage:
-        return storage_of(JanitorSettings())
+    def janitor(self) -> ClipBucket:
+        return ClipBucket(FreeStorage(JanitorSettings()).client(), "clips")
 
     def url(self, key: str) -> str:
         """The gateway's URL of an object."""
-        presigner = Presigner(free_storage_client(FreeStorageSettings()), "clips", longest_seconds=60)
+        presigner = Presigner(FreeStorage(FreeStorageSettings()).client(), "clips", longest_seconds=60)
         return presigner.url(Presentation("clips", key, "video/mp4", "inline"), seconds_left=None)
 
     async def upload(
@@ -92,7 +90,7 @@ class Services:
         return {"cutter": await _say(self.cutter), "janitor": await _say(self.janitor)}
 
 
-async def _say(storage: CutterStorage | JanitorStorage) -> str:
+async def _say(storage: ClipStorage | ClipBucket) -> str:
     try:
         return await storage.check() or "ready"
     except TransientError:
@@ -138,6 +136,6 @@ def s3proxy(monkeypatch: pytest.MonkeyPatch, running_s3proxy: S3Proxy) -> None:
         access_key=running_s3proxy.access_key,
         secret_key=running_s3proxy.secret_key,
     )
-    client = free_storage_client(FreeStorageSettings())
+    client = FreeStorage(FreeStorageSettings()).client()
     if not client.list_buckets()["Buckets"]:
         client.create_bucket(Bucket="clips")

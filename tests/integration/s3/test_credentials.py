@@ -14,7 +14,7 @@ from clip_cutter.settings import SourceProfile
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.contracts.events import SourceObject
 from clip_shared.errors import PermanentError
-from clip_shared.storage import FreeStorageSettings, ensure_buckets, free_storage_client
+from clip_shared.storage import FreeStorage, FreeStorageSettings, ensure_buckets
 from local_stack.servers.servers import Addresses
 from tests.integration.s3.conftest import EVERYBODY, Services, use
 
@@ -75,7 +75,7 @@ def chain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, addre
 
 @pytest.mark.usefixtures("chain")
 async def test_the_services_work_without_keys_of_their_own(services: Services, addresses: Addresses) -> None:
-    assert await ensure_buckets(FreeStorageSettings(), []) == {"clips": False}
+    assert await ensure_buckets(FreeStorage(FreeStorageSettings()), []) == {"clips": False}
     assert await services.readiness() == {"cutter": "ready", "janitor": "ready"}
     assert f"X-Amz-Credential={addresses.s3_access_key}%2F" in services.url("clips/a")
 
@@ -84,7 +84,7 @@ async def test_the_services_work_without_keys_of_their_own(services: Services, a
 async def test_so_does_a_source_profile(addresses: Addresses) -> None:
     profile = SourceProfile.model_validate({"endpoint": addresses.s3_endpoint_url, "buckets": ["vods"]})
     sources = SourceStorage({"archive": profile}, url_seconds=60, on_pulled=lambda _count: None)
-    free_storage_client(FreeStorageSettings()).put_object(Bucket="vods", Key="chain.mp4", Body=b"a VOD")
+    FreeStorage(FreeStorageSettings()).client().put_object(Bucket="vods", Key="chain.mp4", Body=b"a VOD")
     vod = await sources.locate(SourceObject(profile="archive", bucket="vods", key="chain.mp4"))
     assert vod.size_bytes == len(b"a VOD")
 
@@ -92,7 +92,7 @@ async def test_so_does_a_source_profile(addresses: Addresses) -> None:
 def test_without_an_endpoint_it_is_aws(monkeypatch: pytest.MonkeyPatch, in_the_environment: None) -> None:  # noqa: ARG001 - keys
     use(monkeypatch, region="eu-central-1")
     assert (
-        free_storage_client(FreeStorageSettings()).meta.endpoint_url
+        FreeStorage(FreeStorageSettings()).client().meta.endpoint_url
         == "https://s3.eu-central-1.amazonaws.com"
     )
 
@@ -103,7 +103,7 @@ def test_no_credentials_are_refused_at_once(monkeypatch: pytest.MonkeyPatch, hal
     for name, value in half.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(PermanentError, match="no S3 credentials"):
-        free_storage_client(FreeStorageSettings())
+        FreeStorage(FreeStorageSettings()).client()
 
 
 def test_a_service_without_credentials_does_not_start_and_says_why_in_a_line() -> None:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from clip_cutter.uploads import LARGE_BYTES, InParts
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import clip_id_for
-from clip_shared.storage import FreeStorageSettings, free_storage_client
+from clip_shared.storage import FreeStorage, FreeStorageSettings
 from local_stack.servers.servers import Addresses
 from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
 
@@ -72,7 +72,7 @@ def keys() -> tuple[str, str]:
 def refused(call: str, **arguments: str) -> bool:
     """Whether the user of the moment may not."""
     try:
-        getattr(free_storage_client(FreeStorageSettings()), call)(Bucket="clips", **arguments)
+        getattr(FreeStorage(FreeStorageSettings()).client(), call)(Bucket="clips", **arguments)
     except ClientError as error:
         return "AccessDenied" in str(error)
     return False

@@ -16,7 +16,7 @@ from clip_cutter.uploads import InParts
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import TransientError
-from clip_shared.storage import FreeStorageSettings, free_storage_client
+from clip_shared.storage import FreeStorage, FreeStorageSettings
 from tests.integration.s3.conftest import NOTE, Services
 from tests.integration.s3.odd_server import HTML, OddS3, odd_server
 
@@ -30,7 +30,7 @@ LARGE = random.Random(7).randbytes(2 * uploads.MIN_PART_BYTES + 12_345)  # noqa:
 def server(request: pytest.FixtureRequest) -> Iterator["S3Client"]:
     """A client of each server; afterwards no upload is left unfinished there."""
     request.getfixturevalue(request.param)
-    client = free_storage_client(FreeStorageSettings())
+    client = FreeStorage(FreeStorageSettings()).client()
     yield client
     assert client.list_multipart_uploads(Bucket="clips").get("Uploads", []) == []
 

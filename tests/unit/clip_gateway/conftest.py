@@ -7,19 +7,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.site import Site
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway.fakes import FakeRegistry
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 
 COOKIE = "clips_session"
-SITE = Site(
+ADDRESSES = PublicAddresses(
     public_url="http://clips.example",
     media_origin="https://media.example:443",
     login_url="https://sign-in.example/",
@@ -46,24 +46,24 @@ def presigner() -> Presigner:
 
 
 @pytest.fixture
-def parts(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> Parts:
+def parts(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> GatewayParts:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
     verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    return Parts(
+    return GatewayParts(
         registry=registry,
         presigner=presigner,
-        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), SITE.origin),
+        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), ADDRESSES.origin),
         limits=RateLimits(presigns_per_minute=10_000, visits_per_minute=10_000),
-        metrics=Metrics(prometheus),
-        site=SITE,
+        metrics=GatewayMetrics(prometheus),
+        addresses=ADDRESSES,
     )
 
 
 @pytest.fixture
-def app(parts: Parts) -> ASGIApp:
-    return edge.create(parts)
+def app(parts: GatewayParts) -> ASGIApp:
+    return asgi.create(parts)
 
 
 @pytest.fixture

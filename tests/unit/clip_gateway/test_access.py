@@ -19,16 +19,16 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from clip_gateway import api, edge, pages, public
+from clip_gateway import api, asgi, pages, public
 from clip_gateway.auth import SessionCookie, SignIn, TokenIssuer, TokenVerifier
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway import tokens
-from tests.unit.clip_gateway.conftest import COOKIE, SITE
+from tests.unit.clip_gateway.conftest import ADDRESSES, COOKIE
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
 
@@ -90,7 +90,7 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
-def _parts(registry: FakeRegistry) -> Parts:
+def _parts(registry: FakeRegistry) -> GatewayParts:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
@@ -98,14 +98,15 @@ def _parts(registry: FakeRegistry) -> Parts:
     s3 = s3_client(
         endpoint="https://media.example", region="us-east-1", access_key="key", secret_key="secret"
     )
-    return Parts(
+    return GatewayParts(
         registry=registry,
         presigner=Presigner(s3, "clips", longest_seconds=900),
-        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), SITE.origin),
+        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), ADDRESSES.origin),
         limits=RateLimits(presigns_per_minute=100_000, visits_per_minute=100_000),
-        metrics=Metrics(CollectorRegistry()),
+        metrics=GatewayMetrics(CollectorRegistry()),
+        addresses=ADDRESSES,
         # With all that development adds.
-        site=replace(SITE, is_development=True, has_development_sign_in=True),
+        is_development=True,
         token_issuer=TokenIssuer(secret=SECRET, issuer=ISSUER, audience=AUDIENCE),
     )
 
@@ -152,13 +153,13 @@ def shared_registry() -> FakeRegistry:
 
 @pytest.fixture(scope="module")
 def whole_app(shared_registry: FakeRegistry) -> ASGIApp:
-    return edge.create(_parts(shared_registry))
+    return asgi.create(_parts(shared_registry))
 
 
 @pytest.fixture
 async def client(whole_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(whole_app), base_url=SITE.public_url
+        transport=httpx.ASGITransport(whole_app), base_url=ADDRESSES.public_url
     ) as client:
         yield client
 
@@ -266,7 +267,7 @@ async def test_who_is_not_signed_in_gets_nothing(
         else:
             assert answer.status_code == 303, name
             asked = endpoint.path.format(clip_id=ann.clip.clip_id)
-            assert answer.headers["location"] == f"{SITE.login_url}?next={quote(asked, safe='')}", name
+            assert answer.headers["location"] == f"{ADDRESSES.login_url}?next={quote(asked, safe='')}", name
         assert tells_nothing(answer), name
         assert answer.headers["cache-control"] == "no-store", name
         assert ann.state() == before, name
@@ -320,7 +321,7 @@ async def test_another_site_cannot_have_a_browser_do_it(
         {"Sec-Fetch-Site": "none"},
         {"Origin": "null"},
         {"Origin": "https://evil.example"},
-        {"Origin": SITE.origin.replace("http:", "https:")},  # of the same host
+        {"Origin": ADDRESSES.origin.replace("http:", "https:")},  # of the same host
     ):
         answer = await send(client, ann, endpoint, session | proof)
         assert answer.status_code == 403, proof

@@ -9,9 +9,9 @@ import httpx
 import jsonschema
 import pytest
 
-from clip_gateway.api.private import is_among
+from clip_gateway.api.private_routes import is_among
 from clip_gateway.app import api_document
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 from clip_gateway.rate_limits import RateLimits
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
@@ -94,9 +94,9 @@ class TestPresigning:
     """Three URLs a minute for each account."""
 
     @pytest.fixture
-    def parts(self, parts: Parts) -> Parts:
+    def parts(self, parts: GatewayParts) -> GatewayParts:
         limits = RateLimits(presigns_per_minute=3, visits_per_minute=1)
-        return Parts(**{**vars(parts), "limits": limits})
+        return GatewayParts(**{**vars(parts), "limits": limits})
 
     async def test_it_is_limited_for_each_account(
         self, guest: httpx.AsyncClient, registry: FakeRegistry

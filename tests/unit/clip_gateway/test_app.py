@@ -5,14 +5,14 @@ import pytest
 from fastapi import FastAPI
 
 from clip_gateway.app import build
-from clip_gateway.settings import Settings
+from clip_gateway.settings import GatewaySettings
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256, rs256
 
 # Nothing listens on port 1: every connection is refused at once.
 NOWHERE = "http://127.0.0.1:1"
 
 
-def settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> Settings:
+def settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> GatewaySettings:
     environment = {
         "FREE_STORAGE_ENDPOINT": "http://s3:8333",
         "FREE_STORAGE_BUCKET": "clips",
@@ -29,7 +29,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> Settings:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return Settings()
+    return GatewaySettings()
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:

@@ -12,7 +12,7 @@ from clip_gateway.domain import (
     LONGEST_NAME_BYTES,
     Refusal,
     Refused,
-    View,
+    Rendition,
     actions_of,
     attachment,
     days_left,
@@ -140,21 +140,23 @@ def test_a_url_lives_no_longer_than_its_clip(left: float | None, lives: int) -> 
 
 def test_views_say_how_the_browser_should_take_them() -> None:
     clip = a_clip(title="Größte Momente")
-    assert present(View.WATCH, clip).content_disposition == "inline"
-    assert present(View.WATCH, clip).content_type == "video/mp4"
-    assert present(View.WATCH, clip).key == clip.object_key
-    assert present(View.DOWNLOAD, clip).content_disposition.startswith("attachment; ")
-    assert present(View.POSTER, clip).content_type == "image/jpeg"
-    assert present(View.POSTER, clip).key == clip.poster_key
+    assert present(Rendition.WATCH, clip).content_disposition == "inline"
+    assert present(Rendition.WATCH, clip).content_type == "video/mp4"
+    assert present(Rendition.WATCH, clip).key == clip.object_key
+    assert present(Rendition.DOWNLOAD, clip).content_disposition.startswith("attachment; ")
+    assert present(Rendition.POSTER, clip).content_type == "image/jpeg"
+    assert present(Rendition.POSTER, clip).key == clip.poster_key
 
 
 def test_nothing_but_media_is_ever_shown() -> None:
-    assert present(View.WATCH, a_clip(content_type="text/html")).content_type == "application/octet-stream"
+    assert (
+        present(Rendition.WATCH, a_clip(content_type="text/html")).content_type == "application/octet-stream"
+    )
 
 
 def test_a_clip_without_a_poster_has_none_to_show() -> None:
     with pytest.raises(Refused) as refused:
-        present(View.POSTER, a_clip(poster_key=None))
+        present(Rendition.POSTER, a_clip(poster_key=None))
     assert refused.value.reason is Refusal.NO_POSTER
 
 
@@ -170,9 +172,9 @@ def test_a_clip_without_a_poster_has_none_to_show() -> None:
 def test_only_keys_of_the_clips_own_account_are_signed(key: str) -> None:
     poster = key.replace(".mp4", ".jpg")
     for view, clip in (
-        (View.WATCH, a_clip(object_key=key)),
-        (View.DOWNLOAD, a_clip(object_key=key)),
-        (View.POSTER, a_clip(poster_key=poster)),
+        (Rendition.WATCH, a_clip(object_key=key)),
+        (Rendition.DOWNLOAD, a_clip(object_key=key)),
+        (Rendition.POSTER, a_clip(poster_key=poster)),
     ):
         with pytest.raises(Refused) as refused:
             present(view, clip)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_gateway.pages.filters import PAGE_SIZE, Filters
-from clip_gateway.pages.returning import Done
-from clip_gateway.pages.usage import UsageBar
+from clip_gateway.pages.filters import PAGE_SIZE, GalleryFilters
+from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.pages.usage_bar import UsageBar
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import AccountUsage, ClipAction, ClipOrder, ClipStatus, StatusUsage
 
 FILTERS = st.builds(
-    Filters,
+    GalleryFilters,
     status=st.sampled_from([None, ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.DELETED]),
     kind=st.sampled_from([None, *HighlightKind]),
     vod=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
@@ -32,35 +32,35 @@ def parameters_of(address: str) -> dict[str, str]:
 
 
 @given(FILTERS)
-def test_an_address_says_all_that_was_chosen(filters: Filters) -> None:
-    assert Filters.of(parameters_of(filters.link(cursor=filters.cursor))) == filters
+def test_an_address_says_all_that_was_chosen(filters: GalleryFilters) -> None:
+    assert GalleryFilters.of(parameters_of(filters.link(cursor=filters.cursor))) == filters
 
 
 @given(FILTERS)
-def test_another_choice_begins_at_its_first_page(filters: Filters) -> None:
+def test_another_choice_begins_at_its_first_page(filters: GalleryFilters) -> None:
     assert "cursor" not in parameters_of(filters.link(kind=HighlightKind.REFINED))
 
 
 @given(st.dictionaries(st.sampled_from(["status", "kind", "vod", "title", "order", "cursor"]), st.text()))
 def test_what_is_wrong_in_an_address_is_left_out(parameters: dict[str, str]) -> None:
-    query = Filters.of(parameters).query()
+    query = GalleryFilters.of(parameters).query()
     assert query.limit == PAGE_SIZE
     assert query.vod_id is None or query.vod_id.isascii()
     assert "\0" not in (query.title or "")
 
 
 def test_purged_clips_cannot_be_asked_for() -> None:
-    assert Filters.of({"status": "purged"}) == Filters()
+    assert GalleryFilters.of({"status": "purged"}) == GalleryFilters()
 
 
 @given(ACTIONS, COUNTS, COUNTS, IDS)
 def test_a_page_reads_what_was_done_from_its_address(
     action: ClipAction, count: int, failed: int, ids: tuple[UUID, ...]
 ) -> None:
-    done = Done(action, count, failed, ids)
+    done = CompletedAction(action, count, failed, ids)
     address = done.added_to("/?status=kept&title=a+b&done=keep&count=9&clip=x#old")
     parts = urlsplit(address)
-    assert Done.of(parse_qsl(parts.query)) == done
+    assert CompletedAction.of(parse_qsl(parts.query)) == done
     assert parts.path == "/"
     assert parts.fragment == ""
     assert {"status": "kept", "title": "a b"}.items() <= parameters_of(address).items()
@@ -70,7 +70,7 @@ def test_a_page_reads_what_was_done_from_its_address(
     "query", ["", "done=explode", "done=keep&count=-1", "done=keep&count=101", "done=keep&clip=1"]
 )
 def test_what_cannot_have_been_done_is_not_said(query: str) -> None:
-    assert Done.of(parse_qsl(query)) is None
+    assert CompletedAction.of(parse_qsl(query)) is None
 
 
 def usage_of(**bytes_by_status: int) -> AccountUsage:
@@ -99,6 +99,6 @@ def test_an_account_without_clips_has_an_empty_bar() -> None:
 
 def test_ids_of_a_confirmation_are_bounded() -> None:
     pairs = [("done", "delete"), *(("clip", str(uuid4())) for _ in range(150))]
-    done = Done.of(pairs)
+    done = CompletedAction.of(pairs)
     assert done is not None
     assert len(done.clip_ids) == 100

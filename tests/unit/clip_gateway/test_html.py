@@ -13,7 +13,7 @@ from clip_gateway.html import formats
 from clip_gateway.html.languages import Languages
 from clip_gateway.html.rendering import STATIC, Renderer
 from clip_gateway.html.style import STYLE
-from tests.unit.clip_gateway.conftest import SITE
+from tests.unit.clip_gateway.conftest import ADDRESSES
 
 # Of htmx.org 4.0.1 on npm, dist/htmx.min.js.
 HTMX = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
@@ -85,7 +85,7 @@ async def test_pages_may_have_the_style_that_they_carry_and_no_other(guest: http
 async def test_a_versioned_file_lasts_and_another_is_asked_for_again(
     guest: httpx.AsyncClient, name: str
 ) -> None:
-    address = Renderer(SITE).asset(name)
+    address = Renderer(ADDRESSES).asset(name)
     lasting = await guest.get(address)
     assert lasting.status_code == 200
     assert "immutable" in lasting.headers["cache-control"]

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from clip_gateway import edge
+from clip_gateway import asgi
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
 from clip_shared.contracts.registry_api import ClipStatus, CutOffer
 from clip_shared.errors import TransientError
@@ -279,11 +279,11 @@ async def test_too_much_is_told_when_to_come_again(
 
 
 async def test_a_defect_of_ours_has_a_page_and_no_details(
-    parts: Parts, registry: FakeRegistry, put: Callable[..., str]
+    parts: GatewayParts, registry: FakeRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     registry.outage = RuntimeError("the inside of the machine")
-    async with browser(edge.create(parts)) as ann:
+    async with browser(asgi.create(parts)) as ann:
         answer = await ann.get(page)
     assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
     assert "<h1>Something went wrong here</h1>" in answer.text

@@ -14,18 +14,18 @@ from linkpreview import LinkPreview
 from linkpreview.link import Link
 from prometheus_client import CollectorRegistry
 
-from clip_gateway import edge
-from clip_gateway.parts import Parts
-from clip_gateway.public.model import LARGEST_PREVIEW_BYTES
+from clip_gateway import asgi
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.published_clips import LARGEST_PREVIEW_BYTES
 from clip_gateway.rate_limits import RateLimits
 from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from clip_shared.errors import TransientError
-from tests.unit.clip_gateway.conftest import SITE
+from tests.unit.clip_gateway.conftest import ADDRESSES
 from tests.unit.clip_gateway.fakes import PUBLICATION, FakeRegistry, a_clip
 
 TITLE = 'Größter <b>"Moment"</b> & 日本 🎉'
 ACCOUNT = "account-of-ann"
-HOME = SITE.public_url
+HOME = ADDRESSES.public_url
 SHARED = ("/s/abc", "/e/abc", "/m/abc/1.mp4", "/m/abc/1.jpg", f"/oembed?url={HOME}/s/abc")
 
 
@@ -90,8 +90,8 @@ async def test_a_share_page_says_what_chat_clients_need(guest: httpx.AsyncClient
 
 
 @pytest.mark.usefixtures("clip")
-async def test_over_tls_the_video_is_said_to_be_secure(parts: Parts) -> None:
-    safe = edge.create(replace(parts, site=replace(SITE, public_url="https://clips.example")))
+async def test_over_tls_the_video_is_said_to_be_secure(parts: GatewayParts) -> None:
+    safe = asgi.create(replace(parts, addresses=replace(ADDRESSES, public_url="https://clips.example")))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(safe), base_url="https://clips.example"
     ) as client:
@@ -388,8 +388,8 @@ async def test_only_the_allowed_sites_may_frame_and_only_the_player(guest: httpx
 
 
 @pytest.mark.usefixtures("clip")
-async def test_with_no_site_allowed_nobody_may_frame(parts: Parts) -> None:
-    app = edge.create(replace(parts, site=replace(SITE, embed_origins=())))
+async def test_with_no_site_allowed_nobody_may_frame(parts: GatewayParts) -> None:
+    app = asgi.create(replace(parts, addresses=replace(ADDRESSES, embed_origins=())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
         policy = (await client.get("/e/abc")).headers["content-security-policy"]
     assert policy.endswith("frame-ancestors 'none'")
@@ -424,8 +424,10 @@ async def test_a_page_is_in_the_visitors_language(guest: httpx.AsyncClient) -> N
 
 
 @pytest.mark.usefixtures("clip")
-async def test_an_address_that_asks_too_often_waits(parts: Parts, prometheus: CollectorRegistry) -> None:
-    app = edge.create(replace(parts, limits=RateLimits(presigns_per_minute=1, visits_per_minute=3)))
+async def test_an_address_that_asks_too_often_waits(
+    parts: GatewayParts, prometheus: CollectorRegistry
+) -> None:
+    app = asgi.create(replace(parts, limits=RateLimits(presigns_per_minute=1, visits_per_minute=3)))
 
     def visitor(address: str) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app, client=(address, 1))

@@ -7,7 +7,7 @@ import pytest
 from limits.storage import MemoryStorage
 
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.rate_limits import RateLimits, household
+from clip_gateway.rate_limits import RateLimits, rate_limit_key
 
 
 class Clock:
@@ -97,4 +97,4 @@ def test_an_address_of_ipv6_counts_with_its_neighbours(neighbour: str) -> None:
     ],
 )
 def test_households(address: str, who: str) -> None:
-    assert household(address) == who
+    assert rate_limit_key(address) == who

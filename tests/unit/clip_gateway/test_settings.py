@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from clip_gateway.settings import Settings
+from clip_gateway.settings import GatewaySettings
 
 REQUIRED = {
     "PUBLIC_URL": "https://clips.example",
@@ -18,34 +18,34 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
+    for name in GatewaySettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
 
 
 def test_what_is_required_is_enough() -> None:
-    settings = Settings()
+    settings = GatewaySettings()
     assert settings.jwt_algorithm == "RS256"
 
 
 def test_a_proxy_that_takes_a_prefix_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://clips.example/media")
     with pytest.raises(ValidationError, match="must have the path of FREE_STORAGE_ENDPOINT"):
-        Settings()
+        GatewaySettings()
 
 
 def test_an_s3_server_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREE_STORAGE_ENDPOINT", "http://storage/v1/s3")
     monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://clips.example/v1/s3/")
-    assert str(Settings().free_storage_public_endpoint) == "https://clips.example/v1/s3/"
+    assert str(GatewaySettings().free_storage_public_endpoint) == "https://clips.example/v1/s3/"
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ValidationError, match=name if name == "JWT_JWKS_URL" else name.lower()):
-        Settings()
+        GatewaySettings()
 
 
 @pytest.mark.parametrize("secret", ["", "x" * 31, "ü" * 15])
@@ -53,7 +53,7 @@ def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JWT_ALGORITHM", "HS256")
     monkeypatch.setenv("JWT_SECRET", secret)
     with pytest.raises(ValidationError, match="JWT_SECRET") as refused:
-        Settings()
+        GatewaySettings()
     assert not secret or secret not in str(refused.value.errors(include_input=False))
 
 
@@ -62,7 +62,7 @@ def test_a_long_secret_is_enough_for_hs256(monkeypatch: pytest.MonkeyPatch, secr
     monkeypatch.delenv("JWT_JWKS_URL")
     monkeypatch.setenv("JWT_ALGORITHM", "HS256")
     monkeypatch.setenv("JWT_SECRET", secret)
-    assert Settings().jwt_algorithm == "HS256"
+    assert GatewaySettings().jwt_algorithm == "HS256"
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_a_long_secret_is_enough_for_hs256(monkeypatch: pytest.MonkeyPatch, secr
 def test_values_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()):
-        Settings()
+        GatewaySettings()
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_keys_of_other_services_come_from_a_key_set(monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
     monkeypatch.setenv("JWT_ALGORITHM", algorithm)
-    assert Settings().jwt_algorithm == algorithm
+    assert GatewaySettings().jwt_algorithm == algorithm
     monkeypatch.delenv("JWT_JWKS_URL")
     with pytest.raises(ValidationError, match=f"JWT_ALGORITHM={algorithm} needs JWT_JWKS_URL"):
-        Settings()
+        GatewaySettings()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_cookie_is_bound_to_the_host_where_tls_is_on(
 ) -> None:
     monkeypatch.setenv("PUBLIC_URL", public_url)
     monkeypatch.setenv("SESSION_COOKIE_NAME", chosen)
-    assert Settings().cookie_name == name
+    assert GatewaySettings().cookie_name == name
 
 
 @pytest.mark.parametrize("name", ["__Host-platform", "__Secure-platform"])
@@ -132,7 +132,7 @@ def test_a_cookie_that_no_browser_would_take_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setenv("PUBLIC_URL", "http://clips.example")
     monkeypatch.setenv("SESSION_COOKIE_NAME", name)
     with pytest.raises(ValidationError, match="needs a PUBLIC_URL with https"):
-        Settings()
+        GatewaySettings()
 
 
 DEVELOPMENT = {
@@ -146,20 +146,20 @@ DEVELOPMENT = {
 def test_anybody_signs_in_as_anybody_in_development_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in DEVELOPMENT.items():
         monkeypatch.setenv(name, value)
-    assert Settings().development_sign_in
+    assert GatewaySettings().development_sign_in
     monkeypatch.setenv("JWT_ALGORITHM", "RS256")
     with pytest.raises(ValidationError, match="DEVELOPMENT_SIGN_IN needs JWT_ALGORITHM=HS256"):
-        Settings()
+        GatewaySettings()
     monkeypatch.setenv("JWT_ALGORITHM", "HS256")
     for environment in ("production", ""):  # empty counts as unset
         monkeypatch.setenv("ENVIRONMENT", environment)
         with pytest.raises(ValidationError, match="DEVELOPMENT_SIGN_IN needs ENVIRONMENT=development"):
-            Settings()
+            GatewaySettings()
 
 
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBED_ORIGINS", "https://friends.example, http://127.0.0.1:8000,")
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.1, 10.1.0.0/16,fd00::/8")
-    settings = Settings()
+    settings = GatewaySettings()
     assert settings.embed_origins == ("https://friends.example", "http://127.0.0.1:8000")
     assert settings.trusted_proxies == ("10.0.0.1", "10.1.0.0/16", "fd00::/8")

@@ -9,10 +9,10 @@ import httpx
 import jwt
 import pytest
 
-from clip_gateway import edge
+from clip_gateway import asgi
 from clip_gateway.auth import SessionCookie, SignIn, TokenIssuer, TokenVerifier
-from clip_gateway.parts import Parts
-from tests.unit.clip_gateway.conftest import COOKIE, SITE
+from clip_gateway.parts import GatewayParts
+from tests.unit.clip_gateway.conftest import ADDRESSES, COOKIE
 from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
 
@@ -21,16 +21,16 @@ ISSUES = TokenIssuer(secret=SECRET, issuer=ISSUER, audience=AUDIENCE)
 
 
 @pytest.fixture
-def development(parts: Parts) -> Parts:
-    site = replace(SITE, login_url="/sign-in", has_development_sign_in=True)
-    return replace(parts, site=site, token_issuer=ISSUES)
+def development(parts: GatewayParts) -> GatewayParts:
+    public_addresses = replace(ADDRESSES, login_url="/sign-in")
+    return replace(parts, addresses=public_addresses, token_issuer=ISSUES)
 
 
 @pytest.fixture
-async def browser(development: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def browser(development: GatewayParts) -> AsyncIterator[httpx.AsyncClient]:
     """A client with a jar of cookies, at a gateway in development."""
-    transport = httpx.ASGITransport(edge.create(development))
-    async with httpx.AsyncClient(transport=transport, base_url=SITE.public_url) as client:
+    transport = httpx.ASGITransport(asgi.create(development))
+    async with httpx.AsyncClient(transport=transport, base_url=ADDRESSES.public_url) as client:
         yield client
 
 
@@ -66,7 +66,7 @@ async def test_the_cookie_is_for_this_host_and_out_of_reach_of_scripts(browser: 
     assert claims["exp"] - time.time() == pytest.approx(int(cookie["max-age"]), abs=30)
 
 
-async def test_over_tls_it_is_a_host_cookie(development: Parts) -> None:
+async def test_over_tls_it_is_a_host_cookie(development: GatewayParts) -> None:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
@@ -74,7 +74,7 @@ async def test_over_tls_it_is_a_host_cookie(development: Parts) -> None:
     sign_in = SignIn(
         verifier, SessionCookie(name="__Host-clips_session", secure=True), "https://clips.example"
     )
-    app = edge.create(replace(development, sign_in=sign_in))
+    app = asgi.create(replace(development, sign_in=sign_in))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="https://clips.example") as client:
         for answer in (
@@ -129,7 +129,7 @@ async def test_other_sites_sign_nobody_in_or_out(
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
 async def test_a_form_without_fetch_metadata_names_our_origin(browser: httpx.AsyncClient, path: str) -> None:
-    answer = await browser.post(path, data={"account": "ann"}, headers={"Origin": SITE.origin})
+    answer = await browser.post(path, data={"account": "ann"}, headers={"Origin": ADDRESSES.origin})
     assert answer.status_code == 303
 
 
@@ -141,10 +141,10 @@ async def test_signing_out_forgets_the_cookie(browser: httpx.AsyncClient) -> Non
     assert (await browser.get("/")).status_code == 303
 
 
-async def test_after_signing_out_one_goes_where_the_settings_say(parts: Parts) -> None:
-    site = replace(SITE, logout_url="https://sign-in.example/bye")
-    transport = httpx.ASGITransport(edge.create(replace(parts, site=site)))
-    async with httpx.AsyncClient(transport=transport, base_url=SITE.public_url) as client:
+async def test_after_signing_out_one_goes_where_the_settings_say(parts: GatewayParts) -> None:
+    public_addresses = replace(ADDRESSES, logout_url="https://sign-in.example/bye")
+    transport = httpx.ASGITransport(asgi.create(replace(parts, addresses=public_addresses)))
+    async with httpx.AsyncClient(transport=transport, base_url=ADDRESSES.public_url) as client:
         signed_out = await client.post("/sign-out", headers=OWN_PAGE)
     assert signed_out.headers["location"] == "https://sign-in.example/bye"
     assert cookie_of(signed_out)["max-age"] == "0"

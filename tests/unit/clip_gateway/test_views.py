@@ -8,12 +8,12 @@ import pytest
 from clip_gateway.views import ClipView
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, CutOffer
-from tests.unit.clip_gateway.conftest import SITE
+from tests.unit.clip_gateway.conftest import ADDRESSES
 from tests.unit.clip_gateway.fakes import DAY, NOON, PUBLICATION, a_clip
 
 
 def shown(clip: ClipRecord) -> dict[str, Any]:
-    return ClipView.of(clip, SITE).model_dump(mode="json", by_alias=True)
+    return ClipView.of(clip, ADDRESSES).model_dump(mode="json", by_alias=True)
 
 
 def test_an_available_clip() -> None:
@@ -129,6 +129,6 @@ def test_where_objects_lie_stays_inside(status: ClipStatus) -> None:
     clip = a_clip(
         status=status, bucket="our-bucket", stream_highlight_id="hl-inside", highlight_event_id="ev-inside"
     )
-    text = ClipView.of(clip, SITE).model_dump_json()
+    text = ClipView.of(clip, ADDRESSES).model_dump_json()
     for inside in ("our-bucket", "event-1.mp4", "event-1.jpg", "hl-inside", "ev-inside"):
         assert inside not in text

@@ -37,7 +37,7 @@ from tests.support.chart import (
 from tests.support.deployment import OWN, ROOT, command_of, names_of, services, settings_of
 
 from clip_gateway.app import build as build_gateway
-from clip_gateway.settings import Settings as GatewaySettings
+from clip_gateway.settings import GatewaySettings
 from clip_registry.app import build as build_registry
 from clip_registry.settings import DatabaseSettings
 from clip_registry.settings import Settings as RegistrySettings

@@ -15,7 +15,7 @@ from janitor import handlers, storage
 from janitor.domain import PurgeLimit, follow_up
 from janitor.handlers import Pace, subscribe
 from janitor.metrics import Metrics
-from janitor.storage import ClipStorage
+from janitor.storage import ClipBucket
 from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_key, a_release, a_tick, client_error
 
 SECOND = timedelta(seconds=1)
@@ -61,7 +61,7 @@ class Janitor:
         subscribe(
             cast("Any", self.bus),
             self.registry,
-            ClipStorage(cast("Any", self.s3), "clips"),
+            ClipBucket(cast("Any", self.s3), "clips"),
             Metrics(self.prometheus),
             Pace(batch_size, budget_seconds, limit),
         )

@@ -8,7 +8,7 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 from clip_shared.errors import TransientError
 from janitor import storage as storage_module
 from janitor.domain import Failure
-from janitor.storage import ATTEMPTS, ClipStorage
+from janitor.storage import ATTEMPTS, ClipBucket
 from tests.unit.janitor.fakes import FakeS3, client_error
 
 
@@ -17,8 +17,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_module, "FIRST_PAUSE_SECONDS", 0)
 
 
-def storage_on(s3: FakeS3) -> ClipStorage:
-    return ClipStorage(cast("Any", s3), "clips")
+def storage_on(s3: FakeS3) -> ClipBucket:
+    return ClipBucket(cast("Any", s3), "clips")
 
 
 async def test_objects_go_in_batches_of_a_thousand() -> None:

@@ -9,7 +9,7 @@ import pytest
 from clip_shared.errors import TransientError
 from janitor import storage as storage_module
 from janitor.metrics import write_sweep
-from janitor.storage import ClipStorage
+from janitor.storage import ClipBucket
 from janitor.sweep import MAX_EXAMPLES, Sweep, Tally, TooManyOrphans
 from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_key, client_error
 
@@ -32,7 +32,7 @@ class World:
         self.registry.owned = {("clips", key) for key in self.owned}
         self.seen: list[int] = []
         self.sweep = Sweep(
-            ClipStorage(cast("Any", self.s3), "clips"),
+            ClipBucket(cast("Any", self.s3), "clips"),
             self.registry,
             older_than=NOON + HOUR,
             limit_percent=limit_percent,

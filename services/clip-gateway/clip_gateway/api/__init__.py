@@ -4,21 +4,22 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 
-from clip_gateway.api import account, actions, clips, docs, refusals
-from clip_gateway.parts import Parts
+from clip_gateway.api import account, actions, clips, docs_page, refusals
+from clip_gateway.parts import GatewayParts
+from clip_shared.contracts.service_names import CLIP_GATEWAY
 from clip_shared.http.api import create_api
 from clip_shared.http.openapi import errors
 
 
-def create(parts: Parts) -> FastAPI:
+def create(parts: GatewayParts) -> FastAPI:
     """The application of everything under /v1. Every route needs a caller who has signed in."""
-    app = create_api("clip-gateway", errors(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE))
+    app = create_api(CLIP_GATEWAY, errors(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE))
     app.include_router(clips.create_router(parts))
     app.include_router(actions.create_router(parts))
     app.include_router(account.create_usage_router(parts))
     app.include_router(account.create_vods_router(parts))
     app.include_router(account.create_feed_router(parts))
-    if parts.site.is_development:
-        app.include_router(docs.create_router(app, parts))
+    if parts.is_development:
+        app.include_router(docs_page.create_router(app, parts))
     refusals.install(app, parts.metrics)
     return app

@@ -7,28 +7,28 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from clip_gateway.api.models import FeedView, UsageView, VodDetailView, VodList, VodView
-from clip_gateway.api.private import private_router
+from clip_gateway.api.private_routes import private_router
 from clip_gateway.auth import Caller
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 from clip_shared.http.openapi import errors
 
 _VOD_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
-def create_usage_router(parts: Parts) -> APIRouter:
+def create_usage_router(parts: GatewayParts) -> APIRouter:
     """How much there is."""
     router = private_router("/v1/usage", "usage")
 
     @router.get("")
     async def usage(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> UsageView:
         """How many clips the caller has and how large they are, the limit, and what expires next."""
-        return UsageView.of(await parts.registry.usage_of(caller.account_id), parts.site)
+        return UsageView.of(await parts.registry.usage_of(caller.account_id), parts.addresses)
 
     return router
 
 
-def create_vods_router(parts: Parts) -> APIRouter:
+def create_vods_router(parts: GatewayParts) -> APIRouter:
     """What became of highlights."""
     router = private_router("/v1/vods", "vods")
 
@@ -48,7 +48,7 @@ def create_vods_router(parts: Parts) -> APIRouter:
     return router
 
 
-def create_feed_router(parts: Parts) -> APIRouter:
+def create_feed_router(parts: GatewayParts) -> APIRouter:
     """The feed of what is published."""
     router = private_router("/v1/feed", "feed")
 
@@ -58,12 +58,12 @@ def create_feed_router(parts: Parts) -> APIRouter:
         feed = await parts.registry.feed_of(caller.account_id)
         if feed is None:
             raise Refused(Refusal.UNKNOWN)
-        return FeedView.of(feed, parts.site)
+        return FeedView.of(feed, parts.addresses)
 
     @router.put("", responses=errors(HTTPStatus.FORBIDDEN))
     async def open_feed(caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> FeedView:
         """Switch the feed on. One that is on stays where it is."""
-        return FeedView.of(await parts.registry.open_feed(caller.account_id), parts.site)
+        return FeedView.of(await parts.registry.open_feed(caller.account_id), parts.addresses)
 
     @router.delete("", status_code=HTTPStatus.NO_CONTENT, responses=errors(HTTPStatus.FORBIDDEN))
     async def close_feed(caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> None:

@@ -8,10 +8,10 @@ import structlog
 from fastapi import APIRouter, Depends
 
 from clip_gateway.api.models import Batch, BatchAnswer, BatchItem, ClipChanges, PublishOptions
-from clip_gateway.api.private import private_router
+from clip_gateway.api.private_routes import private_router
 from clip_gateway.auth import Caller
 from clip_gateway.domain import owned
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 from clip_gateway.views import ClipView
 from clip_shared.contracts.registry_api import (
     Actor,
@@ -29,7 +29,7 @@ _REFUSALS = errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLI
 _WITH_BODY = errors(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def create_router(parts: Parts) -> APIRouter:
+def create_router(parts: GatewayParts) -> APIRouter:
     """What can be done to clips."""
     router = private_router("/v1/clips", "clips")
     _add_retention(router, parts)
@@ -39,7 +39,7 @@ def create_router(parts: Parts) -> APIRouter:
     return router
 
 
-async def _act(parts: Parts, action: ClipAction, clip_id: UUID, request: Actor) -> ClipView:
+async def _act(parts: GatewayParts, action: ClipAction, clip_id: UUID, request: Actor) -> ClipView:
     """Do what an account asks of its clip.
 
     Raises:
@@ -50,10 +50,10 @@ async def _act(parts: Parts, action: ClipAction, clip_id: UUID, request: Actor) 
     clip = await parts.registry.act(action, clip_id, request)
     parts.metrics.acted(action)
     log.info("clip changed", clip_id=str(clip_id), action=action, status=clip.status)
-    return ClipView.of(owned(clip, request.account_id), parts.site)
+    return ClipView.of(owned(clip, request.account_id), parts.addresses)
 
 
-def _add_retention(router: APIRouter, parts: Parts) -> None:
+def _add_retention(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/{clip_id:uuid}/keep", responses=_REFUSALS)
     async def keep(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
         """Keep a clip: it no longer expires. Works until it is purged, also after it has expired."""
@@ -65,7 +65,7 @@ def _add_retention(router: APIRouter, parts: Parts) -> None:
         return await _act(parts, ClipAction.UNKEEP, clip_id, Actor(account_id=caller.account_id))
 
 
-def _add_publishing(router: APIRouter, parts: Parts) -> None:
+def _add_publishing(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/{clip_id:uuid}/publish", responses=_REFUSALS | _WITH_BODY)
     async def publish(
         clip_id: UUID,
@@ -83,7 +83,7 @@ def _add_publishing(router: APIRouter, parts: Parts) -> None:
         return await _act(parts, ClipAction.UNPUBLISH, clip_id, Actor(account_id=caller.account_id))
 
 
-def _add_changes(router: APIRouter, parts: Parts) -> None:
+def _add_changes(router: APIRouter, parts: GatewayParts) -> None:
     @router.patch("/{clip_id:uuid}", responses=_REFUSALS | _WITH_BODY)
     async def rename(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)], changes: ClipChanges
@@ -103,7 +103,7 @@ def _add_changes(router: APIRouter, parts: Parts) -> None:
         return await _act(parts, ClipAction.RESTORE, clip_id, Actor(account_id=caller.account_id))
 
 
-def _add_batches(router: APIRouter, parts: Parts) -> None:
+def _add_batches(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/batch", responses=errors(HTTPStatus.FORBIDDEN) | _WITH_BODY)
     async def change_many(
         batch: Batch, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
@@ -114,4 +114,6 @@ def _add_batches(router: APIRouter, parts: Parts) -> None:
         done = sum(each.outcome is BatchOutcome.DONE for each in results)
         parts.metrics.acted(batch.action, done)
         log.info("clips changed", action=batch.action, asked=len(results), done=done)
-        return BatchAnswer(results=[BatchItem.of(each, caller.account_id, parts.site) for each in results])
+        return BatchAnswer(
+            results=[BatchItem.of(each, caller.account_id, parts.addresses) for each in results]
+        )

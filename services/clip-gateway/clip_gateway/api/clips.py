@@ -8,11 +8,11 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from clip_gateway.api.models import ClipFilter, ClipList
-from clip_gateway.api.private import NOT_KEPT, private_router
+from clip_gateway.api.models import ClipList, ClipListParameters
+from clip_gateway.api.private_routes import NOT_KEPT, private_router
 from clip_gateway.auth import Caller
-from clip_gateway.domain import View, owned, present, split_owned, watchable
-from clip_gateway.parts import Parts
+from clip_gateway.domain import Rendition, owned, present, split_owned, watchable
+from clip_gateway.parts import GatewayParts
 from clip_gateway.views import ClipView
 from clip_shared.http.head import is_head
 from clip_shared.http.openapi import Responses, errors
@@ -28,7 +28,7 @@ _MEDIA: Responses = {
 }
 
 
-def create_router(parts: Parts) -> APIRouter:
+def create_router(parts: GatewayParts) -> APIRouter:
     """What can be read of clips."""
     router = private_router("/v1/clips", "clips")
     _add_queries(router, parts)
@@ -36,27 +36,30 @@ def create_router(parts: Parts) -> APIRouter:
     return router
 
 
-def _add_queries(router: APIRouter, parts: Parts) -> None:
+def _add_queries(router: APIRouter, parts: GatewayParts) -> None:
     @router.get("", responses=errors(HTTPStatus.UNPROCESSABLE_ENTITY))
     async def list_clips(
-        caller: Annotated[Caller, Depends(parts.sign_in.reader)], filters: Annotated[ClipFilter, Query()]
+        caller: Annotated[Caller, Depends(parts.sign_in.reader)],
+        filters: Annotated[ClipListParameters, Query()],
     ) -> ClipList:
         """The caller's clips, in pages. Expired ones are among them until they are purged."""
         page = await parts.registry.clips_of(caller.account_id, filters.to_query())
         mine, foreign = split_owned(page.items, caller.account_id)
         if foreign:
             log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
-        return ClipList(items=[ClipView.of(clip, parts.site) for clip in mine], next_cursor=page.next_cursor)
+        return ClipList(
+            items=[ClipView.of(clip, parts.addresses) for clip in mine], next_cursor=page.next_cursor
+        )
 
     # An id that is not a UUID is no clip's: 404, like any other that nobody knows.
     @router.get("/{clip_id:uuid}", responses=errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND))
     async def get_clip(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> ClipView:
         """One of the caller's clips, also an expired or deleted one until it is purged."""
-        return ClipView.of(owned(await parts.registry.get(clip_id), caller.account_id), parts.site)
+        return ClipView.of(owned(await parts.registry.get(clip_id), caller.account_id), parts.addresses)
 
 
-def _add_media(router: APIRouter, parts: Parts) -> None:
-    async def redirect(view: View, clip_id: UUID, caller: Caller, request: Request) -> Response:
+def _add_media(router: APIRouter, parts: GatewayParts) -> None:
+    async def redirect(view: Rendition, clip_id: UUID, caller: Caller, request: Request) -> Response:
         parts.limits.count_presign(caller.account_id)
         clip = watchable(await parts.registry.get(clip_id), caller.account_id)
         # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
@@ -72,7 +75,7 @@ def _add_media(router: APIRouter, parts: Parts) -> None:
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
         """The video, to be played."""
-        return await redirect(View.WATCH, clip_id, caller, request)
+        return await redirect(Rendition.WATCH, clip_id, caller, request)
 
     @router.get(
         "/{clip_id:uuid}/download", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
@@ -81,7 +84,7 @@ def _add_media(router: APIRouter, parts: Parts) -> None:
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
         """The video, to be saved under a readable name."""
-        return await redirect(View.DOWNLOAD, clip_id, caller, request)
+        return await redirect(Rendition.DOWNLOAD, clip_id, caller, request)
 
     @router.get(
         "/{clip_id:uuid}/poster", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
@@ -90,4 +93,4 @@ def _add_media(router: APIRouter, parts: Parts) -> None:
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
         """A picture of the clip."""
-        return await redirect(View.POSTER, clip_id, caller, request)
+        return await redirect(Rendition.POSTER, clip_id, caller, request)

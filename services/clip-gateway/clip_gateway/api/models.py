@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.domain import ClipQuery, owned_or_none
-from clip_gateway.site import Site
 from clip_gateway.views import ClipView
 from clip_shared.contracts.events import HighlightKind, Identifier, SkipReason, Time, Title
 from clip_shared.contracts.registry_api import (
@@ -47,7 +47,7 @@ class StatusFilter(StrEnum):
     DELETED = ClipStatus.DELETED
 
 
-class ClipFilter(BaseModel):
+class ClipListParameters(BaseModel):
     """Which clips, and in which order: the query of the list."""
 
     status: list[StatusFilter] = Field(
@@ -121,10 +121,12 @@ class BatchItem(BaseModel):
     clip: ClipView | None = Field(description="The clip as it is now; null where the caller may not see it.")
 
     @classmethod
-    def of(cls, result: BatchResult, account_id: str, site: Site) -> Self:
+    def of(cls, result: BatchResult, account_id: str, addresses: PublicAddresses) -> Self:
         """What became of a clip, for its owner."""
         clip = owned_or_none(result.clip, account_id)
-        return cls(id=result.clip_id, outcome=result.outcome, clip=ClipView.of(clip, site) if clip else None)
+        return cls(
+            id=result.clip_id, outcome=result.outcome, clip=ClipView.of(clip, addresses) if clip else None
+        )
 
 
 class BatchAnswer(BaseModel):
@@ -152,7 +154,7 @@ class UsageView(BaseModel):
     next_to_expire: list[ClipView] = Field(description="What expires first, at most three clips.")
 
     @classmethod
-    def of(cls, usage: AccountUsage, site: Site) -> Self:
+    def of(cls, usage: AccountUsage, addresses: PublicAddresses) -> Self:
         """The view of an account's usage."""
         return cls(
             by_status={
@@ -160,7 +162,7 @@ class UsageView(BaseModel):
                 for status, each in usage.by_status.items()
             },
             clip_limit=usage.clip_limit,
-            next_to_expire=[ClipView.of(clip, site) for clip in usage.next_to_expire],
+            next_to_expire=[ClipView.of(clip, addresses) for clip in usage.next_to_expire],
         )
 
 
@@ -225,10 +227,10 @@ class FeedView(BaseModel):
     created_at: AwareDatetime
 
     @classmethod
-    def of(cls, feed: Feed, site: Site) -> Self:
+    def of(cls, feed: Feed, addresses: PublicAddresses) -> Self:
         """The addresses of a feed."""
         return cls(
-            atom_url=site.feed_url(feed.slug, "atom"),
-            json_url=site.feed_url(feed.slug, "json"),
+            atom_url=addresses.feed_url(feed.slug, "atom"),
+            json_url=addresses.feed_url(feed.slug, "json"),
             created_at=feed.created_at,
         )

@@ -7,7 +7,7 @@ import structlog
 from fastapi import FastAPI, Request
 
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.metrics import Metrics
+from clip_gateway.metrics import GatewayMetrics
 from clip_shared.http.problems import Problem, ProblemResponse, respond
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ _CHALLENGES: Mapping[Refusal, str] = {
 }
 
 
-def install(app: FastAPI, metrics: Metrics) -> None:
+def install(app: FastAPI, metrics: GatewayMetrics) -> None:
     """Answer every refusal with a problem, and count it."""
 
     @app.exception_handler(Refused)

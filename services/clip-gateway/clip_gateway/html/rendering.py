@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.html import formats
 from clip_gateway.html.languages import Languages
 from clip_gateway.html.style import STYLE
-from clip_gateway.site import Site
 
 STATIC = Path(__file__).parent / "static"
 LASTING = "public, max-age=31536000, immutable"
@@ -26,10 +26,10 @@ NO_STORE = {"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"}
 class Renderer:
     """Renders the templates of this package. ``asset('name')`` in a template is a file's lasting address."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, addresses: PublicAddresses) -> None:
         self._languages = Languages()
         self._assets = {path.name: _versioned(path) for path in STATIC.rglob("*") if path.is_file()}
-        shared = {"site": site, "asset": self.asset, "style": STYLE}
+        shared = {"addresses": addresses, "asset": self.asset, "style": STYLE}
         self._environments = {
             locale.language: self._environment_of(locale, shared) for locale in self._languages.locales
         }

@@ -5,11 +5,11 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from clip_gateway.html.rendering import Renderer
 from clip_gateway.pages import actions, errors, gallery, player, sign_in
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 from clip_shared import tracing
 
 
-def create(parts: Parts) -> FastAPI:
+def create(parts: GatewayParts) -> FastAPI:
     """The application of everything for people that needs a sign-in. Its errors are pages."""
     app = FastAPI(
         title="clip-gateway pages",
@@ -18,7 +18,7 @@ def create(parts: Parts) -> FastAPI:
         telemetry=tracing.of_api(exclude="/static/"),
     )
     app.add_middleware(GZipMiddleware, minimum_size=1000)
-    renderer = Renderer(parts.site)
+    renderer = Renderer(parts.addresses)
     app.mount("/static", renderer.static_files())
     app.include_router(gallery.create_router(parts, renderer))
     app.include_router(player.create_router(parts, renderer))

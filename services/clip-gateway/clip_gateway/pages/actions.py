@@ -17,15 +17,15 @@ from pydantic import TypeAdapter
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
+from clip_gateway.addresses import FIRST_PAGE, own_path
 from clip_gateway.auth import Caller
 from clip_gateway.domain import Refusal, Refused, owned, owned_or_none
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.pages.cards import card_of
-from clip_gateway.pages.gallery import report_of
-from clip_gateway.pages.returning import Done
-from clip_gateway.pages.usage import UsageBar
-from clip_gateway.parts import Parts
-from clip_gateway.site import FIRST_PAGE, own_path
+from clip_gateway.pages.gallery import notice_of
+from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.pages.usage_bar import UsageBar
+from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.events import Title
 from clip_shared.contracts.registry_api import (
     MAX_BATCH,
@@ -49,17 +49,17 @@ _TITLE: TypeAdapter[str] = TypeAdapter(Title)
 _CHANGED = {BatchOutcome.DONE, BatchOutcome.UNCHANGED}
 
 
-def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     """The forms of clips and of the feed."""
     router = APIRouter()
-    hands = _Hands(parts, renderer)
+    hands = _ClipForms(parts, renderer)
     _add_actions(router, parts, hands)
     _add_batch(router, parts, hands)
     _add_feed(router, parts)
     return router
 
 
-def _add_actions(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
+def _add_actions(router: APIRouter, parts: GatewayParts, hands: "_ClipForms") -> None:
     def add(path: str, action: ClipAction) -> None:
         @router.post(path, name=f"page-{action}")
         async def act(
@@ -77,7 +77,7 @@ def _add_actions(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
     add(f"{CLIP}/rename", ClipAction.RENAME)
 
 
-def _add_batch(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
+def _add_batch(router: APIRouter, parts: GatewayParts, hands: "_ClipForms") -> None:
     @router.post("/clips/batch")
     async def act_on_many(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
@@ -86,7 +86,7 @@ def _add_batch(router: APIRouter, parts: Parts, hands: "_Hands") -> None:
         return await hands.act_on_many(request, caller)
 
 
-def _add_feed(router: APIRouter, parts: Parts) -> None:
+def _add_feed(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/feed")
     async def switch_feed(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
@@ -109,10 +109,10 @@ class _Outcome:
     failed: int = 0
 
 
-class _Hands:
+class _ClipForms:
     """Does what a form asks, and answers it."""
 
-    def __init__(self, parts: Parts, renderer: Renderer) -> None:
+    def __init__(self, parts: GatewayParts, renderer: Renderer) -> None:
         self._parts = parts
         self._renderer = renderer
 
@@ -162,7 +162,7 @@ class _Hands:
             "acted.html",
             cards=[card_of(clip, self._parts) for clip in outcome.clips],
             usage=await self._usage_of(caller),
-            report=report_of(outcome.action, outcome.clips, outcome.failed),
+            report=notice_of(outcome.action, outcome.clips, outcome.failed),
             back=back,
         )
 
@@ -262,7 +262,7 @@ def _confirmed(back: str, outcome: _Outcome) -> str:
     """The address of the page to come back to, which says what was done, at the clip where it still is."""
     ids = tuple(clip.clip_id for clip in outcome.clips)
     undoable = ids if outcome.action is ClipAction.DELETE else ()
-    address = Done(outcome.action, len(ids), outcome.failed, undoable).added_to(back)
+    address = CompletedAction(outcome.action, len(ids), outcome.failed, undoable).added_to(back)
     is_one_that_stays = len(ids) == 1 and outcome.action is not ClipAction.DELETE
     return f"{address}#clip-{ids[0]}" if is_one_that_stays else address
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from clip_gateway.domain import Refused, View, present
-from clip_gateway.parts import Parts
+from clip_gateway.domain import Refused, Rendition, present
+from clip_gateway.parts import GatewayParts
 from clip_gateway.views import ClipView
 from clip_shared.contracts.registry_api import ClipRecord
 
@@ -16,17 +16,17 @@ class Card:
     poster: str | None
 
 
-def card_of(clip: ClipRecord, parts: Parts) -> Card:
+def card_of(clip: ClipRecord, parts: GatewayParts) -> Card:
     """A clip's card. Its poster's URL is signed here: to redirect to each would ask the registry once a card.
 
     Where such a URL has run out before anybody saw the poster, the page's script asks for the redirect.
     """
-    view = ClipView.of(clip, parts.site)
+    view = ClipView.of(clip, parts.addresses)
     return Card(view, _poster_url(clip, parts) if view.links.poster else None)
 
 
-def _poster_url(clip: ClipRecord, parts: Parts) -> str | None:
+def _poster_url(clip: ClipRecord, parts: GatewayParts) -> str | None:
     try:
-        return parts.presigner.url(present(View.POSTER, clip), seconds_left=clip.expires_in_seconds)
+        return parts.presigner.url(present(Rendition.POSTER, clip), seconds_left=clip.expires_in_seconds)
     except Refused:
         return None

@@ -23,7 +23,7 @@ _Choice = TypeVar("_Choice", ClipStatus, HighlightKind, ClipOrder)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters:
+class GalleryFilters:
     """What a streamer chose. Nothing: all clips that are not deleted, the newest first."""
 
     status: ClipStatus | None = None

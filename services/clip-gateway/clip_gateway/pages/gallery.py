@@ -15,10 +15,10 @@ from clip_gateway.auth import Caller
 from clip_gateway.domain import ClipQuery, Refusal, Refused, split_owned
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.pages.cards import card_of
-from clip_gateway.pages.filters import Filters
-from clip_gateway.pages.returning import Done
-from clip_gateway.pages.usage import UsageBar
-from clip_gateway.parts import Parts
+from clip_gateway.pages.filters import GalleryFilters
+from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.pages.usage_bar import UsageBar
+from clip_gateway.parts import GatewayParts
 from clip_gateway.registry_client import Registry
 from clip_shared.contracts.events import SkipReason
 from clip_shared.contracts.registry_api import (
@@ -39,15 +39,15 @@ log = structlog.get_logger()
 _TABS = (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus.DELETED)
 
 
-def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     """The gallery."""
     router = APIRouter()
 
     @router.get("/")
     async def show(request: Request, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> Response:
         """The gallery of the caller's clips."""
-        filters = Filters.of(request.query_params)
-        done = Done.of(request.query_params.multi_items())
+        filters = GalleryFilters.of(request.query_params)
+        done = CompletedAction.of(request.query_params.multi_items())
         try:
             shown = await _ask(parts.registry, caller.account_id, filters, done)
         except Refused as refused:
@@ -78,7 +78,7 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
 
 
 @dataclass(frozen=True)
-class Report:
+class ActionNotice:
     """What was just done, for a sentence about it; ``undo`` are the clips that can be brought back."""
 
     action: ClipAction
@@ -89,7 +89,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Tab:
+class StatusTab:
     """A status to choose, None: all; and how many clips have it."""
 
     status: ClipStatus | None
@@ -97,7 +97,7 @@ class Tab:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _GalleryData:
     """What the registry says of an account."""
 
     page: ClipPage
@@ -105,7 +105,7 @@ class _Shown:
     vods: VodPage
     detail: VodDetail | None
     feed: Feed | None
-    report: Report | None
+    report: ActionNotice | None
 
     @property
     def vod(self) -> VodSummary | None:
@@ -120,13 +120,15 @@ class _Shown:
         return Counter(skip.reason for skip in self.detail.skips).most_common() if self.detail else []
 
 
-async def _ask(registry: Registry, account_id: str, filters: Filters, done: Done | None) -> _Shown:
+async def _ask(
+    registry: Registry, account_id: str, filters: GalleryFilters, done: CompletedAction | None
+) -> _GalleryData:
     """All that the page shows, asked at once.
 
     Raises:
         Refused: the cursor is not one of the registry's.
     """
-    return _Shown(
+    return _GalleryData(
         *await asyncio.gather(
             registry.clips_of(account_id, filters.query()),
             registry.usage_of(account_id),
@@ -152,28 +154,28 @@ async def _feed(registry: Registry, account_id: str, status: ClipStatus | None) 
     return await registry.feed_of(account_id) if status is ClipStatus.PUBLISHED else None
 
 
-async def _report(registry: Registry, account_id: str, done: Done | None) -> Report | None:
+async def _report(registry: Registry, account_id: str, done: CompletedAction | None) -> ActionNotice | None:
     """What the address says was done; of a delete only what is deleted indeed, so that it can be undone."""
     if done is None:
         return None
     if done.action is not ClipAction.DELETE:
-        return Report(done.action, done.count, done.failed)
+        return ActionNotice(done.action, done.count, done.failed)
     query = ClipQuery(statuses=(ClipStatus.DELETED,), limit=MAX_BATCH)
     deleted = (await registry.clips_of(account_id, query)).items
     undoable = [clip for clip in deleted if clip.clip_id in done.clip_ids]
     if not undoable and not done.failed:
         return None
-    return report_of(done.action, undoable, done.failed)
+    return notice_of(done.action, undoable, done.failed)
 
 
-def report_of(action: ClipAction, clips: list[ClipRecord], failed: int = 0) -> Report:
+def notice_of(action: ClipAction, clips: list[ClipRecord], failed: int = 0) -> ActionNotice:
     """What to say of an action that changed these clips and could not change ``failed`` others."""
     ids = tuple(clip.clip_id for clip in clips)
     undo = ids if action is ClipAction.DELETE else ()
-    return Report(action, len(clips), failed, clips[0].title if len(clips) == 1 else None, undo)
+    return ActionNotice(action, len(clips), failed, clips[0].title if len(clips) == 1 else None, undo)
 
 
-def _tabs(usage: AccountUsage) -> list[Tab]:
+def _tabs(usage: AccountUsage) -> list[StatusTab]:
     counts = {status: each.clips for status, each in usage.by_status.items()}
     living = sum(count for status, count in counts.items() if status is not ClipStatus.DELETED)
-    return [Tab(None, living), *(Tab(status, counts.get(status, 0)) for status in _TABS)]
+    return [StatusTab(None, living), *(StatusTab(status, counts.get(status, 0)) for status in _TABS)]

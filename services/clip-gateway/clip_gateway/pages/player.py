@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from clip_gateway.auth import Caller
 from clip_gateway.domain import owned
 from clip_gateway.html.rendering import Renderer
-from clip_gateway.pages.returning import Done
-from clip_gateway.parts import Parts
+from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.parts import GatewayParts
 from clip_gateway.views import ClipView
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
@@ -26,7 +26,7 @@ _RESULTS = {
 }
 
 
-def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     """The player. An expired or deleted clip has the page too: there it can be kept, or restored."""
     router = APIRouter()
 
@@ -36,7 +36,7 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
     ) -> Response:
         """The page of one clip, with its player."""
         record = owned(await parts.registry.get(clip_id), caller.account_id)
-        clip = ClipView.of(record, parts.site)
+        clip = ClipView.of(record, parts.addresses)
         return renderer.page(
             request,
             "player.html",
@@ -52,5 +52,5 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
 
 def _done(request: Request, clip: ClipView) -> ClipAction | None:
     """What the address says was done to the clip, if that is how the clip is."""
-    done = Done.of(request.query_params.multi_items())
+    done = CompletedAction.of(request.query_params.multi_items())
     return done.action if done and not done.failed and clip.status in _RESULTS[done.action] else None

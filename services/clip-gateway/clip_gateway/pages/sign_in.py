@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from clip_gateway.addresses import FIRST_PAGE, SIGN_IN_PAGE, own_path
 from clip_gateway.auth import TokenIssuer
 from clip_gateway.html.rendering import NO_STORE, Renderer
-from clip_gateway.parts import Parts
-from clip_gateway.site import FIRST_PAGE, SIGN_IN_PAGE, own_path
+from clip_gateway.parts import GatewayParts
 
 
-def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     """The routes. The sign-in page is there only in development: elsewhere LOGIN_URL has one."""
     router = APIRouter()
     _add_sign_out(router, parts)
@@ -21,16 +21,16 @@ def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
     return router
 
 
-def _add_sign_out(router: APIRouter, parts: Parts) -> None:
+def _add_sign_out(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/sign-out", dependencies=[Depends(parts.sign_in.own_page)])
     async def sign_out() -> Response:
         """Sign out: the cookie is removed."""
-        response = _see(parts.site.logout_url or FIRST_PAGE)
+        response = _see(parts.addresses.logout_url or FIRST_PAGE)
         parts.sign_in.cookie.forget(response)
         return response
 
 
-def _add_sign_in(router: APIRouter, parts: Parts, renderer: Renderer, issuer: TokenIssuer) -> None:
+def _add_sign_in(router: APIRouter, parts: GatewayParts, renderer: Renderer, issuer: TokenIssuer) -> None:
     @router.get(SIGN_IN_PAGE)
     async def show(request: Request, next: str | None = None) -> Response:  # noqa: A002 - its name in the URL
         return renderer.page(request, "sign_in.html", next=own_path(next), wanted="", refused=False)

@@ -10,24 +10,24 @@ from clip_gateway.domain import Refusal, Refused
 from clip_gateway.html import error_handlers
 from clip_gateway.html.error_handlers import RETRY_AFTER_SECONDS, retry_after
 from clip_gateway.html.rendering import Renderer
-from clip_gateway.parts import Parts
-from clip_gateway.public.answers import NOINDEX, framing
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.responses import NOINDEX, framing
 
 log = structlog.get_logger()
 
 _STATUS = {Refusal.UNPUBLISHED: HTTPStatus.GONE, Refusal.TOO_MANY: HTTPStatus.TOO_MANY_REQUESTS}
 
 
-def install(app: FastAPI, parts: Parts, renderer: Renderer) -> None:
+def install(app: FastAPI, parts: GatewayParts, renderer: Renderer) -> None:
     """Answer every error with a page that needs no sign-in; in a frame, with one that may be framed."""
     error_handlers.install(app, _ErrorPages(parts, renderer), invalid=HTTPStatus.BAD_REQUEST)
 
 
 class _ErrorPages:
-    def __init__(self, parts: Parts, renderer: Renderer) -> None:
+    def __init__(self, parts: GatewayParts, renderer: Renderer) -> None:
         self._metrics = parts.metrics
         self._renderer = renderer
-        self._framing = framing(parts.site)
+        self._framing = framing(parts.addresses)
 
     def refused(self, request: Request, refused: Refused) -> Response:
         self._metrics.refused(refused.reason)

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from clip_gateway.html.rendering import Renderer
-from clip_gateway.parts import Parts
-from clip_gateway.public.answers import NOINDEX, cached
-from clip_gateway.public.model import VIDEO_TYPE, PublicClip, PublicFeed
-from clip_gateway.public.visits import checked
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.dependencies import checked
+from clip_gateway.public.published_clips import VIDEO_TYPE, PublicClip, PublicFeed
+from clip_gateway.public.responses import NOINDEX, cached
 
 ATOM = "application/atom+xml"
 JSON_FEED = "application/feed+json"
@@ -21,13 +21,13 @@ _NOT_IN_XML = re.compile("[\ufffe\uffff]")
 _HEADERS = {**NOINDEX, "Access-Control-Allow-Origin": "*"}
 
 
-def create_router(parts: Parts, renderer: Renderer) -> APIRouter:
+def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     """The feeds."""
     router = APIRouter()
 
     async def feed_of(slug: str) -> PublicFeed:
         page = await parts.registry.feed(checked(slug))
-        return PublicFeed.of(slug, page, parts.site, datetime.now(UTC))
+        return PublicFeed.of(slug, page, parts.addresses, datetime.now(UTC))
 
     @router.get("/f/{slug}.atom")
     async def atom(request: Request, slug: str) -> Response:

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
-from clip_gateway.domain import Refusal, Refused, View, present
-from clip_gateway.parts import Parts
-from clip_gateway.public.answers import NOINDEX, indexing
-from clip_gateway.public.model import publication_of
-from clip_gateway.public.visits import Visits
+from clip_gateway.domain import Refusal, Refused, Rendition, present
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.dependencies import PublicDependencies
+from clip_gateway.public.published_clips import publication_of
+from clip_gateway.public.responses import NOINDEX, indexing
 from clip_shared.contracts.registry_api import ClipRecord
 from clip_shared.http.head import is_head
 
@@ -21,7 +21,7 @@ LONGEST_SECONDS = 60.0
 _REVISION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
-def create_router(parts: Parts, visits: Visits) -> APIRouter:
+def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
     """The media of a published clip."""
     router = APIRouter()
     media = _Media(parts)
@@ -32,7 +32,7 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
     ) -> Response:
         """Redirect to a URL of the video that works for at most a minute."""
         _require(revision, clip)
-        return media.redirect(request, clip, View.WATCH)
+        return media.redirect(request, clip, Rendition.WATCH)
 
     @router.get("/m/{slug}/{revision}.jpg")
     async def poster(
@@ -40,14 +40,14 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
     ) -> Response:
         """Redirect to a URL of the still picture that works for at most a minute."""
         _require(revision, clip)
-        return media.redirect(request, clip, View.POSTER)
+        return media.redirect(request, clip, Rendition.POSTER)
 
     @router.get("/s/{slug}/download")
     async def download(request: Request, clip: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
         """Redirect to the video as a file, where visitors may download it."""
         if not publication_of(clip, datetime.now(UTC)).downloadable:
             raise Refused(Refusal.UNKNOWN)
-        return media.redirect(request, clip, View.DOWNLOAD)
+        return media.redirect(request, clip, Rendition.DOWNLOAD)
 
     return router
 
@@ -67,10 +67,10 @@ def _require(revision: str, clip: ClipRecord) -> None:
 
 
 class _Media:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
 
-    def redirect(self, request: Request, clip: ClipRecord, view: View) -> Response:
+    def redirect(self, request: Request, clip: ClipRecord, view: Rendition) -> Response:
         """The way to an object, for a player or a chat client that follows at once."""
         now = datetime.now(UTC)
         public = publication_of(clip, now)
@@ -81,6 +81,6 @@ class _Media:
         url = self._parts.presigner.url(present(view, clip), seconds_left=seconds, head=is_head(request))
         self._parts.metrics.presigned(view)
         headers = {"Cache-Control": "no-store", **indexing(is_indexable=public.indexable)}
-        if view is View.DOWNLOAD:
+        if view is Rendition.DOWNLOAD:
             headers |= NOINDEX
         return RedirectResponse(url, HTTPStatus.FOUND, headers=headers)

@@ -10,44 +10,44 @@ from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.parts import Parts
-from clip_gateway.public.answers import NOINDEX, cached
-from clip_gateway.public.model import PublicClip
-from clip_gateway.public.visits import Visits
-from clip_gateway.site import Site
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.dependencies import PublicDependencies
+from clip_gateway.public.published_clips import PublicClip
+from clip_gateway.public.responses import NOINDEX, cached
 
 # Pages of other sites may read it with scripts: it says nothing that the share page does not.
 _FOR_EVERY_SITE = {"Access-Control-Allow-Origin": "*"}
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlayerSize:
     """The size in which a player is offered."""
 
     width: int
     height: int
 
-    def within(self, max_width: int | None, max_height: int | None) -> "Frame":
+    def within(self, max_width: int | None, max_height: int | None) -> "PlayerSize":
         """The largest frame of the same shape that fits."""
         width = min(self.width, max_width or self.width)
         if max_height is not None:
             width = min(width, max_height * self.width // self.height)
-        return Frame(max(1, width), max(1, width * self.height // self.width))
+        return PlayerSize(max(1, width), max(1, width * self.height // self.width))
 
 
-FRAME = Frame(1280, 720)
+PLAYER_SIZE = PlayerSize(1280, 720)
 
 
-def discovery_url(site: Site, clip: PublicClip) -> str:
+def discovery_url(addresses: PublicAddresses, clip: PublicClip) -> str:
     """Where a reader of the share page finds its oEmbed."""
-    return f"{site.public_url}/oembed?{urlencode({'url': clip.share_url, 'format': 'json'})}"
+    return f"{addresses.public_url}/oembed?{urlencode({'url': clip.share_url, 'format': 'json'})}"
 
 
-def create_router(parts: Parts, visits: Visits) -> APIRouter:
+def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
     """The oEmbed endpoint."""
     router = APIRouter()
-    site = parts.site
+    addresses = parts.addresses
 
     @router.get("/oembed")
     async def describe(
@@ -60,15 +60,15 @@ def create_router(parts: Parts, visits: Visits) -> APIRouter:
         """What a site needs to embed a published clip (oEmbed 1.0, JSON)."""
         if format != "json":
             raise HTTPException(HTTPStatus.NOT_IMPLEMENTED)
-        record = await visits.shared(_slug_of(url, site))
-        clip = PublicClip.of(record, site, datetime.now(UTC))
-        body = json.dumps(_description(clip, site, FRAME.within(maxwidth, maxheight)))
+        record = await visits.shared(_slug_of(url, addresses))
+        clip = PublicClip.of(record, addresses, datetime.now(UTC))
+        body = json.dumps(_description(clip, addresses, PLAYER_SIZE.within(maxwidth, maxheight)))
         return cached(request, body, "application/json", {**NOINDEX, **_FOR_EVERY_SITE})
 
     return router
 
 
-def _slug_of(url: str, site: Site) -> str:
+def _slug_of(url: str, addresses: PublicAddresses) -> str:
     """The slug of a share link or of an embedded player's address.
 
     Raises:
@@ -79,37 +79,38 @@ def _slug_of(url: str, site: Site) -> str:
     except ValueError:
         raise Refused(Refusal.UNKNOWN) from None
     page = f"{asked.scheme}://{asked.netloc}{asked.path}"
-    for prefix in (site.share_url(""), site.embed_url("")):
+    for prefix in (addresses.share_url(""), addresses.embed_url("")):
         if page.startswith(prefix):
             return page.removeprefix(prefix)
     raise Refused(Refusal.UNKNOWN)
 
 
-def _description(clip: PublicClip, site: Site, frame: Frame) -> dict[str, Any]:
+def _description(clip: PublicClip, addresses: PublicAddresses, size: PlayerSize) -> dict[str, Any]:
     description: dict[str, Any] = {
         "version": "1.0",
         "type": "link",
         "title": clip.title,
         "provider_name": "Clips",
-        "provider_url": site.public_url,
+        "provider_url": addresses.public_url,
     }
     if clip.poster_url:
         shown = {
             "thumbnail_url": clip.poster_url,
-            "thumbnail_width": FRAME.width,
-            "thumbnail_height": FRAME.height,
+            "thumbnail_width": PLAYER_SIZE.width,
+            "thumbnail_height": PLAYER_SIZE.height,
         }
         description |= shown
     if clip.embed_url:
-        player = {"html": _iframe(clip, clip.embed_url, frame), "width": frame.width, "height": frame.height}
+        player = {"html": _iframe(clip, clip.embed_url, size), "width": size.width, "height": size.height}
         description |= {"type": "video", **player}
     return description
 
 
-def _iframe(clip: PublicClip, embed_url: str, frame: Frame) -> str:
-    size = f'width="{frame.width}" height="{frame.height}"'
+def _iframe(clip: PublicClip, embed_url: str, size: PlayerSize) -> str:
+    shown = f'width="{size.width}" height="{size.height}"'
     # Narrower pages get a narrower player of the same shape.
-    style = f'style="border:0;max-width:100%;height:auto;aspect-ratio:{FRAME.width}/{FRAME.height}"'
+    shape = f"{PLAYER_SIZE.width}/{PLAYER_SIZE.height}"
+    style = f'style="border:0;max-width:100%;height:auto;aspect-ratio:{shape}"'
     allowed = 'allow="picture-in-picture" allowfullscreen'
     address, title = escape(embed_url), escape(clip.title)
-    return f'<iframe src="{address}" title="{title}" {size} {style} {allowed}></iframe>'
+    return f'<iframe src="{address}" title="{title}" {shown} {style} {allowed}></iframe>'

@@ -15,7 +15,7 @@ from clip_shared.contracts.events import HighlightKind, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.errors import TransientError
 from local_stack.servers.servers import Addresses
-from tests.integration.clip_gateway.pages.stage import Media, Stage, make_media, staged
+from tests.integration.clip_gateway.pages.served_pages import Media, Stage, make_media, staged
 from tests.support.browser import running_browser
 from tests.unit.clip_gateway.fakes import DAY, NOON
 

@@ -12,13 +12,13 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page
 from prometheus_client import CollectorRegistry
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.site import Site
 from clip_shared.contracts.registry_api import ClipRecord
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
@@ -99,14 +99,14 @@ async def served(addresses: Addresses, url_seconds: int = URL_SECONDS) -> AsyncI
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         registry, limits = FakeRegistry(), Limits()
-        app = edge.create(_parts(url, registry, limits, addresses, url_seconds))
+        app = asgi.create(_parts(url, registry, limits, addresses, url_seconds))
         async with serving(app, listener):
             yield Served(url, registry, limits)
 
 
 def _parts(
     url: str, registry: FakeRegistry, limits: RateLimits, addresses: Addresses, url_seconds: int
-) -> Parts:
+) -> GatewayParts:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
@@ -118,19 +118,19 @@ def _parts(
     )
     presigner = Presigner(client, "clips", longest_seconds=url_seconds)
     verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    site = Site(
+    public_addresses = PublicAddresses(
         public_url=url,
         media_origin=presigner.origin,
         login_url="/static/icon.svg",
         embed_origins=("https://friends.example",),
     )
-    return Parts(
+    return GatewayParts(
         registry=registry,
         presigner=presigner,
-        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), site.origin),
+        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), public_addresses.origin),
         limits=limits,
-        metrics=Metrics(CollectorRegistry()),
-        site=site,
+        metrics=GatewayMetrics(CollectorRegistry()),
+        addresses=public_addresses,
     )
 
 

@@ -14,14 +14,14 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
 from clip_gateway.registry_client import Registry
-from clip_gateway.site import Site
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, Publication
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
@@ -103,10 +103,12 @@ async def world(registry: FakeRegistry, clip: ClipRecord, addresses: Addresses) 
     """The gateway and two sites that show the clip's player in a frame, of which one may."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     gateway, friend, stranger = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in listeners)
-    site = Site(public_url=gateway, media_origin=addresses.s3_endpoint_url, embed_origins=(friend,))
+    public_addresses = PublicAddresses(
+        public_url=gateway, media_origin=addresses.s3_endpoint_url, embed_origins=(friend,)
+    )
     framing = _framing(f"{gateway}/e/{clip.share_slug}")
     async with (
-        _listening(edge.create(parts_of(registry, addresses, site)), listeners[0]),
+        _listening(asgi.create(parts_of(registry, addresses, public_addresses)), listeners[0]),
         _listening(framing, listeners[1]),
         _listening(framing, listeners[2]),
     ):
@@ -129,7 +131,7 @@ def _framing(url: str) -> ASGIApp:
     )
 
 
-def parts_of(registry: Registry, addresses: Addresses, site: Site) -> Parts:
+def parts_of(registry: Registry, addresses: Addresses, public_addresses: PublicAddresses) -> GatewayParts:
     async def secret(_kid: str | None) -> str:
         return SECRET
 
@@ -140,13 +142,13 @@ def parts_of(registry: Registry, addresses: Addresses, site: Site) -> Parts:
         secret_key=addresses.s3_secret_key,
     )
     verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    return Parts(
+    return GatewayParts(
         registry=registry,
         presigner=Presigner(client, "clips", longest_seconds=900),
-        sign_in=SignIn(verifier, SessionCookie(name="clips_session", secure=False), site.origin),
+        sign_in=SignIn(verifier, SessionCookie(name="clips_session", secure=False), public_addresses.origin),
         limits=RateLimits(presigns_per_minute=1000, visits_per_minute=1000),
-        metrics=Metrics(CollectorRegistry()),
-        site=site,
+        metrics=GatewayMetrics(CollectorRegistry()),
+        addresses=public_addresses,
     )
 
 

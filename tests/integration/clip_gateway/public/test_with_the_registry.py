@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.registry_client import Registry
-from clip_gateway.site import Site
 from clip_shared.contracts.registry_api import Actor, ClipAction, PublishRequest
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import RealWorld
@@ -20,10 +20,10 @@ HOME = "http://clips.example"
 
 @pytest.fixture
 async def visitor(real_world: RealWorld, addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
-    site = Site(
+    public_addresses = PublicAddresses(
         public_url=HOME, media_origin=addresses.s3_endpoint_url, embed_origins=("https://friends.example",)
     )
-    app = edge.create(parts_of(real_world.registry, addresses, site))
+    app = asgi.create(parts_of(real_world.registry, addresses, public_addresses))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
         yield client
 

@@ -8,14 +8,14 @@ import pytest
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clip_gateway import edge
+from clip_gateway import asgi
 from clip_gateway.auth import TokenIssuer
-from clip_gateway.bodies import LARGEST_BODY_BYTES, BodyLimit
-from clip_gateway.headers import SecurityHeaders
-from clip_gateway.parts import Parts
+from clip_gateway.body_limit import LARGEST_BODY_BYTES, BodyLimit
+from clip_gateway.parts import GatewayParts
 from clip_gateway.rate_limits import RateLimits
+from clip_gateway.security_headers import SecurityHeaders
 from clip_shared.http.api import create_api
-from tests.unit.clip_gateway.conftest import SITE
+from tests.unit.clip_gateway.conftest import ADDRESSES
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 
 JSON = {"Content-Type": "application/json"}
@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 def client_of(app: ASGIApp, address: str = "192.0.2.1") -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, client=(address, 1234))
-    return httpx.AsyncClient(transport=transport, base_url=SITE.public_url)
+    return httpx.AsyncClient(transport=transport, base_url=ADDRESSES.public_url)
 
 
 class TestHeaders:
@@ -47,9 +47,9 @@ class TestHeaders:
         answer = await guest.get("/m/slug/1.jpg")
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
-    async def test_over_tls_browsers_stay_with_it(self, parts: Parts) -> None:
-        site = replace(SITE, public_url="https://clips.example")
-        async with client_of(edge.create(replace(parts, site=site))) as client:
+    async def test_over_tls_browsers_stay_with_it(self, parts: GatewayParts) -> None:
+        public_addresses = replace(ADDRESSES, public_url="https://clips.example")
+        async with client_of(asgi.create(replace(parts, addresses=public_addresses))) as client:
             assert (await client.get("/v1/clips")).headers["strict-transport-security"] == "max-age=31536000"
 
     async def test_a_route_may_say_who_frames_it(self) -> None:
@@ -58,7 +58,7 @@ class TestHeaders:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
 
-        async with client_of(SecurityHeaders(answer, SITE)) as client:
+        async with client_of(SecurityHeaders(answer, ADDRESSES)) as client:
             headers = (await client.get("/framed")).headers
         assert headers.get_list("content-security-policy") == ["frame-ancestors https://friends.example"]
         assert "x-frame-options" not in headers
@@ -72,10 +72,10 @@ class TestHeaders:
         ],
     )
     async def test_forms_may_lead_where_sign_out_leads(
-        self, parts: Parts, logout_url: str | None, targets: str
+        self, parts: GatewayParts, logout_url: str | None, targets: str
     ) -> None:
-        site = replace(SITE, logout_url=logout_url)
-        async with client_of(edge.create(replace(parts, site=site))) as client:
+        public_addresses = replace(ADDRESSES, logout_url=logout_url)
+        async with client_of(asgi.create(replace(parts, addresses=public_addresses))) as client:
             assert targets in (await client.get("/")).headers["content-security-policy"] + ";"
 
 
@@ -132,10 +132,10 @@ class TestBodies:
     async def test_one_that_nobody_reads_is_nobodys_trouble(self, echo: httpx.AsyncClient) -> None:
         assert (await echo.post("/unread", content=b"x" * 2**20)).status_code == 200
 
-    async def test_the_application_answers_in_its_own_way(self, parts: Parts) -> None:
+    async def test_the_application_answers_in_its_own_way(self, parts: GatewayParts) -> None:
         issuer = TokenIssuer(secret=SECRET, issuer=ISSUER, audience=AUDIENCE)
         own_page = {"Sec-Fetch-Site": "same-origin"}
-        async with client_of(edge.create(replace(parts, token_issuer=issuer))) as client:
+        async with client_of(asgi.create(replace(parts, token_issuer=issuer))) as client:
             form = {"account": "ann", "next": "x" * LARGEST_BODY_BYTES}
             page = await client.post("/sign-in", data=form, headers=own_page)
         assert page.status_code == 413
@@ -147,12 +147,11 @@ class TestAddresses:
     """Whose X-Forwarded-For is believed: that of the proxies we know, up to the first that we do not."""
 
     async def counted_as_one(
-        self, parts: Parts, proxies: tuple[str, ...], *visitors: tuple[str, str | None]
+        self, parts: GatewayParts, proxies: tuple[str, ...], *visitors: tuple[str, str | None]
     ) -> bool:
         """Whether visitors (the peer, and what it forwards) share the limit of one address."""
         limits = RateLimits(presigns_per_minute=1, visits_per_minute=len(visitors) - 1)
-        site = replace(SITE, trusted_proxies=proxies)
-        app = edge.create(replace(parts, site=site, limits=limits))
+        app = asgi.create(replace(parts, trusted_proxies=proxies, limits=limits))
         statuses = []
         for peer, forwarded in visitors:
             headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
@@ -164,7 +163,7 @@ class TestAddresses:
         return statuses[-1] == 429
 
     @pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.1", "::1"])
-    async def test_nobodys_unless_told(self, parts: Parts, peer: str) -> None:
+    async def test_nobodys_unless_told(self, parts: GatewayParts, peer: str) -> None:
         assert await self.counted_as_one(parts, (), (peer, "203.0.113.1"), (peer, "203.0.113.2"))
 
     @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ class TestAddresses:
     )
     async def test_that_of_trusted_proxies(
         self,
-        parts: Parts,
+        parts: GatewayParts,
         visitor: tuple[str, str | None],
         other: tuple[str, str | None],
         *,

@@ -24,7 +24,7 @@ from clip_shared.bus.bus import Bus
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.registry_calls import RegistryCalls
 from clip_shared.errors import TransientError
-from clip_shared.refused_connections import Cause, OnRefused, Refusals, System, certificate_trouble
+from clip_shared.refused_connections import Cause, OnRefused, RefusedConnections, System, certificate_trouble
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
 
@@ -148,8 +148,8 @@ def test_storage_counts_keys_that_are_not_good(addresses: Addresses) -> None:
 
 async def test_a_token_that_the_registry_does_not_know_is_counted() -> None:
     registry = CollectorRegistry()
-    refusals = Refusals(registry, [System.REGISTRY])
-    calls = RegistryCalls(registry, ["clip"], refusals.of(System.REGISTRY))
+    refused_connections = RefusedConnections(registry, [System.REGISTRY])
+    calls = RegistryCalls(registry, ["clip"], refused_connections.of(System.REGISTRY))
     for status in (200, 404, 401, 503):
         with calls.timed("clip") as answered:
             answered.status = status

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 
-from clip_gateway.headers import content_security_policy
-from clip_gateway.site import Site
+from clip_gateway.addresses import PublicAddresses
+from clip_gateway.security_headers import content_security_policy
 
 # A cache asks again each time, because a clip may be unpublished at any moment: mostly it is told 304.
 _ASK_AGAIN = {"Cache-Control": "public, no-cache", "Vary": "Accept-Language"}
@@ -30,11 +30,11 @@ def _has(headers: Headers, tag: str) -> bool:
     return tag.removeprefix("W/") in known or known == ["*"]
 
 
-def framing(site: Site) -> dict[str, str]:
+def framing(addresses: PublicAddresses) -> dict[str, str]:
     """The headers of what the allowed sites may show in a frame, also those that are isolated from others."""
-    ancestors = " ".join(site.embed_origins) or "'none'"
+    ancestors = " ".join(addresses.embed_origins) or "'none'"
     return {
-        "Content-Security-Policy": content_security_policy(site, frame_ancestors=ancestors),
+        "Content-Security-Policy": content_security_policy(addresses, frame_ancestors=ancestors),
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
 

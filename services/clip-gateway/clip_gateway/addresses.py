@@ -9,7 +9,7 @@ LONGEST_PATH = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class PublicAddresses:
     """The addresses that pages and links are made of.
 
     Attributes:
@@ -18,9 +18,6 @@ class Site:
         login_url: where a guest signs in; None: nowhere that we know.
         logout_url: where someone goes who has signed out; None: to our own first page.
         embed_origins: the sites that may embed a published clip.
-        has_development_sign_in: whether our own sign-in page is there, for development alone.
-        is_development: whether what developers want, and production must not show, is there.
-        trusted_proxies: the addresses and networks whose X-Forwarded-For says who asks.
     """
 
     public_url: str
@@ -28,9 +25,6 @@ class Site:
     login_url: str | None = None
     logout_url: str | None = None
     embed_origins: tuple[str, ...] = ()
-    has_development_sign_in: bool = False
-    is_development: bool = False
-    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def speaks_tls(self) -> bool:

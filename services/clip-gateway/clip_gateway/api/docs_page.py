@@ -6,15 +6,15 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from clip_gateway.api.documentation import describe
+from clip_gateway.api.openapi_document import describe
 from clip_gateway.html.rendering import Renderer
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
 
 
-def create_router(app: FastAPI, parts: Parts) -> APIRouter:
+def create_router(app: FastAPI, parts: GatewayParts) -> APIRouter:
     """The document as JSON, and as a page of our own: one of a CDN would be a third party."""
     router = APIRouter(include_in_schema=False)
-    renderer = Renderer(parts.site)
+    renderer = Renderer(parts.addresses)
 
     @router.get("/openapi.json")
     async def openapi() -> JSONResponse:

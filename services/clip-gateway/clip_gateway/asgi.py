@@ -4,24 +4,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from clip_gateway import api, pages, public
-from clip_gateway.bodies import BodyLimit
-from clip_gateway.headers import SecurityHeaders
+from clip_gateway.body_limit import BodyLimit
 from clip_gateway.metrics import RequestTimer
-from clip_gateway.parts import Parts
+from clip_gateway.parts import GatewayParts
+from clip_gateway.security_headers import SecurityHeaders
 from clip_shared.http.head import AnswerHead
 
 # Whatever begins with one of these is answered by the JSON API, with problems; the rest by pages.
 API_PATHS = ("/v1/", "/docs", "/openapi.json")
 
 
-def create(parts: Parts) -> ASGIApp:
+def create(parts: GatewayParts) -> ASGIApp:
     """The public application."""
-    app: ASGIApp = _Front(api.create(parts), public.create(parts), pages.create(parts))
+    app: ASGIApp = _PathDispatcher(api.create(parts), public.create(parts), pages.create(parts))
     app = BodyLimit(app)
-    app = SecurityHeaders(app, parts.site)
+    app = SecurityHeaders(app, parts.addresses)
     app = AnswerHead(app)
     app = RequestTimer(app, metrics=parts.metrics)
-    return _behind(parts.site.trusted_proxies, app)
+    return _behind(parts.trusted_proxies, app)
 
 
 def _behind(proxies: tuple[str, ...], app: ASGIApp) -> ASGIApp:
@@ -30,7 +30,7 @@ def _behind(proxies: tuple[str, ...], app: ASGIApp) -> ASGIApp:
     return ProxyHeadersMiddleware(app, list(proxies)) if proxies else app  # type: ignore[arg-type, return-value]
 
 
-class _Front:
+class _PathDispatcher:
     def __init__(self, api_app: ASGIApp, public_app: ASGIApp, pages_app: ASGIApp) -> None:
         self._api = api_app
         self._public = public_app

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.html.style import STYLE_SOURCE
-from clip_gateway.site import Site
 
 # The only addresses whose answers other sites show in pages of theirs: media of published clips.
 _SHOWN_ELSEWHERE = "/m/"
@@ -18,17 +18,17 @@ class SecurityHeaders:
     A route that says who may frame it (in a policy of its own) is not told that nobody may.
     """
 
-    def __init__(self, app: ASGIApp, site: Site) -> None:
+    def __init__(self, app: ASGIApp, addresses: PublicAddresses) -> None:
         self._app = app
         headers = {
-            "content-security-policy": content_security_policy(site),
+            "content-security-policy": content_security_policy(addresses),
             "cross-origin-opener-policy": "same-origin",
             "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
             # With no-referrer, browsers would send our own forms with "Origin: null".
             "referrer-policy": "same-origin",
             "x-content-type-options": "nosniff",
         }
-        if site.speaks_tls:
+        if addresses.speaks_tls:
             headers["strict-transport-security"] = "max-age=31536000"
         self._headers = _encoded(headers)
         self._nobody_frames = _encoded({"x-frame-options": "DENY"})
@@ -58,7 +58,7 @@ def _encoded(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.encode(), value.encode()) for name, value in headers.items())
 
 
-def content_security_policy(site: Site, *, frame_ancestors: str = "'none'") -> str:
+def content_security_policy(addresses: PublicAddresses, *, frame_ancestors: str = "'none'") -> str:
     """Nothing but our own files, the style that our pages carry, and media from the storage."""
     return "; ".join(
         [
@@ -67,16 +67,16 @@ def content_security_policy(site: Site, *, frame_ancestors: str = "'none'") -> s
             f"style-src 'self' {STYLE_SOURCE}",
             "connect-src 'self'",
             "manifest-src 'self'",
-            f"img-src 'self' {site.media_origin}",
-            f"media-src 'self' {site.media_origin}",
-            f"form-action {' '.join(_form_targets(site))}",
+            f"img-src 'self' {addresses.media_origin}",
+            f"media-src 'self' {addresses.media_origin}",
+            f"form-action {' '.join(_form_targets(addresses))}",
             "base-uri 'none'",
             f"frame-ancestors {frame_ancestors}",
         ]
     )
 
 
-def _form_targets(site: Site) -> list[str]:
+def _form_targets(addresses: PublicAddresses) -> list[str]:
     """Us, and where the answer to our sign-out leads: browsers hold redirects of forms to this as well."""
-    logout = urlsplit(site.logout_url or "")
+    logout = urlsplit(addresses.logout_url or "")
     return ["'self'", *([f"{logout.scheme}://{logout.netloc}"] if logout.netloc else [])]

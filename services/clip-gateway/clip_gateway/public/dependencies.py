@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from fastapi import Request
 
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.parts import Parts
-from clip_gateway.public.model import publication_of
+from clip_gateway.parts import GatewayParts
+from clip_gateway.public.published_clips import publication_of
 from clip_shared.contracts.registry_api import ClipRecord
 
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
-class Visits:
+class PublicDependencies:
     """FastAPI dependencies of the public routes."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
 
     async def count(self, request: Request) -> None:

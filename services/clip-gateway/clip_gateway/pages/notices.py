@@ -15,7 +15,7 @@ _OURS = {"done", "count", "failed", "clip"}
 
 
 @dataclass(frozen=True)
-class Done:
+class CompletedAction:
     """What a form did: to how many clips, how many it could not change, and which can be undone."""
 
     action: ClipAction

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from playwright.async_api import BrowserContext
 from prometheus_client import CollectorRegistry
 
-from clip_gateway import edge
+from clip_gateway import asgi
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
-from clip_gateway.metrics import Metrics
-from clip_gateway.parts import Parts
+from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.site import Site
 from clip_shared.contracts.registry_api import ClipRecord
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.media import ffmpeg, h264, record
@@ -80,21 +80,21 @@ async def staged(
     """The pages, until this ends; their presigned URLs live for ``url_seconds``."""
     registry = FakeRegistry()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        site = Site(
+        public_addresses = PublicAddresses(
             public_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             media_origin=addresses.s3_endpoint_url,
             login_url="/sign-in",
         )
-        parts = Parts(
+        parts = GatewayParts(
             registry=registry,
             presigner=Presigner(s3, "clips", longest_seconds=url_seconds),
-            sign_in=SignIn(_verifier(), SessionCookie(name=COOKIE, secure=False), site.origin),
+            sign_in=SignIn(_verifier(), SessionCookie(name=COOKIE, secure=False), public_addresses.origin),
             limits=RateLimits(presigns_per_minute=10_000, visits_per_minute=10_000),
-            metrics=Metrics(CollectorRegistry()),
-            site=site,
+            metrics=GatewayMetrics(CollectorRegistry()),
+            addresses=public_addresses,
         )
-        async with serving(edge.create(parts), listener):
-            yield Stage(site.public_url, registry, s3, media)
+        async with serving(asgi.create(parts), listener):
+            yield Stage(public_addresses.public_url, registry, s3, media)
 
 
 def _verifier() -> TokenVerifier:

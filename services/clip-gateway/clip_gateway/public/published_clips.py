@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from clip_gateway.addresses import PublicAddresses
 from clip_gateway.domain import Refusal, Refused
-from clip_gateway.site import Site
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, FeedPage, Publication
 
 VIDEO_TYPE = "video/mp4"
@@ -47,7 +47,7 @@ class PublicClip:
         return self.size_bytes <= LARGEST_PREVIEW_BYTES
 
     @classmethod
-    def of(cls, clip: ClipRecord, site: Site, now: datetime) -> Self:
+    def of(cls, clip: ClipRecord, addresses: PublicAddresses, now: datetime) -> Self:
         """The public side of a clip.
 
         Raises:
@@ -56,7 +56,7 @@ class PublicClip:
         publication, slug, published_at = publication_of(clip, now), clip.share_slug, clip.published_at
         if slug is None or published_at is None:
             raise Refused(Refusal.UNPUBLISHED)
-        revision, share_url = publication.revision, site.share_url(slug)
+        revision, share_url = publication.revision, addresses.share_url(slug)
         return cls(
             title=clip.title or "Clip",
             duration_seconds=clip.duration_seconds,
@@ -66,9 +66,9 @@ class PublicClip:
             until=publication.until,
             is_indexable=publication.indexable,
             share_url=share_url,
-            media_url=site.media_url(slug, revision, "mp4"),
-            poster_url=site.media_url(slug, revision, "jpg") if clip.poster_key else None,
-            embed_url=site.embed_url(slug) if publication.embed else None,
+            media_url=addresses.media_url(slug, revision, "mp4"),
+            poster_url=addresses.media_url(slug, revision, "jpg") if clip.poster_key else None,
+            embed_url=addresses.embed_url(slug) if publication.embed else None,
             download_url=f"{share_url}/download" if publication.downloadable else None,
         )
 
@@ -97,19 +97,19 @@ class PublicFeed:
     json_url: str
 
     @classmethod
-    def of(cls, slug: str, page: FeedPage, site: Site, now: datetime) -> Self:
+    def of(cls, slug: str, page: FeedPage, addresses: PublicAddresses, now: datetime) -> Self:
         """The feed at a slug, with the clips that are public now."""
         return cls(
-            clips=tuple(_public(page.items, site, now)),
+            clips=tuple(_public(page.items, addresses, now)),
             updated_at=page.updated_at,
-            atom_url=site.feed_url(slug, "atom"),
-            json_url=site.feed_url(slug, "json"),
+            atom_url=addresses.feed_url(slug, "atom"),
+            json_url=addresses.feed_url(slug, "json"),
         )
 
 
-def _public(clips: Iterable[ClipRecord], site: Site, now: datetime) -> Iterable[PublicClip]:
+def _public(clips: Iterable[ClipRecord], addresses: PublicAddresses, now: datetime) -> Iterable[PublicClip]:
     for clip in clips:
         try:
-            yield PublicClip.of(clip, site, now)
+            yield PublicClip.of(clip, addresses, now)
         except Refused:  # its time ran out after the registry looked
             continue

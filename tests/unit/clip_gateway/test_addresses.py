@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clip_gateway.site import FIRST_PAGE, Site, own_path
-from tests.unit.clip_gateway.conftest import SITE
+from clip_gateway.addresses import FIRST_PAGE, PublicAddresses, own_path
+from tests.unit.clip_gateway.conftest import ADDRESSES
 
 LURES = [
     "//evil.example",
@@ -80,14 +80,14 @@ def test_what_is_passed_on_is_a_path_of_one_line(text: str) -> None:
 )
 @given(path=st.text(max_size=50).map("/".__add__))
 def test_the_path_is_one_parameter_of_the_login_address(login_url: str, begins: str, path: str) -> None:
-    address = replace(SITE, login_url=login_url).login_address(path)
+    address = replace(ADDRESSES, login_url=login_url).login_address(path)
     assert address is not None
     assert address.startswith(begins)
     assert parse_qs(urlsplit(address).query)["next"] == [own_path(path)]
 
 
 def test_without_a_login_address_there_is_nowhere_to_send_people() -> None:
-    assert replace(SITE, login_url=None).login_address("/") is None
+    assert replace(ADDRESSES, login_url=None).login_address("/") is None
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_without_a_login_address_there_is_nowhere_to_send_people() -> None:
     ],
 )
 def test_the_origin_is_what_browsers_send(public_url: str, origin: str, *, tls: bool) -> None:
-    site = Site(public_url=public_url, media_origin="https://media.example")
-    assert (site.origin, site.speaks_tls) == (origin, tls)
+    public_addresses = PublicAddresses(public_url=public_url, media_origin="https://media.example")
+    assert (public_addresses.origin, public_addresses.speaks_tls) == (origin, tls)
