@@ -15,22 +15,22 @@ from random import Random, SystemRandom
 import structlog
 
 from tests.fuzz import readers
-from tests.fuzz.mutations import Input, mutate
-from tests.fuzz.pipeline import REFUSALS, Rig, opened_rig
+from tests.fuzz.mutations import MutatedFile, mutate
+from tests.fuzz.pipeline import REFUSALS, CutterRig, opened_cutter_rig
 from tests.fuzz.readers import Reader
 from tests.fuzz.seeds import Seed, Seeds, make_seeds
-from tests.fuzz.watch import Hang, Watch, deadline
+from tests.fuzz.watch import Hang, ResourceWatch, deadline
 
 FAILURES = Path(".local/fuzz")
 MAX_FAILURES = 5  # of one target
 MAX_REASON = 80
 UNCHANGED = 0.02  # of all inputs: they show that the harness itself cuts clips
 
-Run = Callable[[Random, Seed, Input], None]
+Run = Callable[[Random, Seed, MutatedFile], None]
 
 
 @dataclass(frozen=True)
-class Target:
+class FuzzTarget:
     """What is tried.
 
     Args:
@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass
-class Result:
+class FuzzResult:
     """What came of a target's inputs."""
 
     inputs: int = 0
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--number", type=int, help="of one input")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, opened_rig(Path(folder)) as rig:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, opened_cutter_rig(Path(folder)) as rig:
         _say(f"seed {options.seed}")
         targets = _targets(make_seeds(Path(folder)), rig)
         chosen = [
@@ -84,19 +84,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed > 0)
 
 
-def _targets(seeds: Seeds, rig: Rig) -> list[Target]:
+def _targets(seeds: Seeds, rig: CutterRig) -> list[FuzzTarget]:
     mp4, ts, flv = seeds.having(".mp4"), seeds.having(".ts"), seeds.having(".flv")
     return [
-        Target("avc", _alone(readers.read_avc), seeds.records, 0.03),
-        Target("annex-b", _alone(readers.read_annex_b), seeds.byte_streams, 0.02),
-        Target("aac", _alone(readers.read_aac), seeds.configurations, 0.02),
-        Target("adts", _alone(readers.read_adts), seeds.adts, 0.02),
-        Target("flv", _alone(readers.read_flv), flv, 0.08),
-        Target("ts", _alone(readers.read_transport_stream), ts, 0.1),
-        Target("index", _alone(readers.read_index), mp4, 0.1),
-        Target("fragments", _alone(readers.read_fragments), mp4, 0.08),
-        Target("read", rig.read, [*mp4, *ts, *flv], 0.25, seconds=20),
-        Target("cut", rig.cut, seeds.files, 0.3, seconds=90),
+        FuzzTarget("avc", _alone(readers.read_avc), seeds.records, 0.03),
+        FuzzTarget("annex-b", _alone(readers.read_annex_b), seeds.byte_streams, 0.02),
+        FuzzTarget("aac", _alone(readers.read_aac), seeds.configurations, 0.02),
+        FuzzTarget("adts", _alone(readers.read_adts), seeds.adts, 0.02),
+        FuzzTarget("flv", _alone(readers.read_flv), flv, 0.08),
+        FuzzTarget("ts", _alone(readers.read_transport_stream), ts, 0.1),
+        FuzzTarget("index", _alone(readers.read_index), mp4, 0.1),
+        FuzzTarget("fragments", _alone(readers.read_fragments), mp4, 0.08),
+        FuzzTarget("read", rig.read, [*mp4, *ts, *flv], 0.25, seconds=20),
+        FuzzTarget("cut", rig.cut, seeds.files, 0.3, seconds=90),
     ]
 
 
@@ -104,9 +104,9 @@ def _alone(reader: Reader) -> Run:
     return lambda random, _, made: reader(random, made.data)
 
 
-def try_target(target: Target, seed: int, seconds: float, number: int | None = None) -> Result:
+def try_target(target: FuzzTarget, seed: int, seconds: float, number: int | None = None) -> FuzzResult:
     """Try inputs for some seconds, or the one with a number."""
-    result, watch, until = Result(), Watch(target.mebibytes), time.monotonic() + seconds
+    result, watch, until = FuzzResult(), ResourceWatch(target.mebibytes), time.monotonic() + seconds
     for place in _numbers(number, until):
         if result.failures == MAX_FAILURES:
             break
@@ -130,13 +130,13 @@ def _numbers(number: int | None, until: float) -> Iterator[int]:
             break
 
 
-def _try_input(target: Target, seed: int, number: int, watch: Watch, result: Result) -> None:
+def _try_input(target: FuzzTarget, seed: int, number: int, watch: ResourceWatch, result: FuzzResult) -> None:
     """Make an input from the seed and its number, and try it."""
     random = Random(f"{seed} {target.name} {number}")  # noqa: S311 - to be repeated
     chosen = random.choice(target.seeds)
     others = [each.data for each in target.seeds]
     made = (
-        Input(chosen.data)
+        MutatedFile(chosen.data)
         if random.random() < UNCHANGED
         else mutate(random, chosen.data, chosen.suffix, others)
     )
@@ -159,7 +159,7 @@ def _try_input(target: Target, seed: int, number: int, watch: Watch, result: Res
     result.slowest = max(result.slowest, (time.monotonic() - start, number))
 
 
-def _tell(target: Target, seed: int, number: int, chosen: Seed, made: Input) -> None:
+def _tell(target: FuzzTarget, seed: int, number: int, chosen: Seed, made: MutatedFile) -> None:
     """Say what failed and how to have it again; keep the file."""
     FAILURES.mkdir(parents=True, exist_ok=True)
     path = FAILURES / f"{target.name}-{seed}-{number}{chosen.suffix}"

@@ -26,7 +26,7 @@ Mutation = Callable[[Random, bytes], bytes]
 
 
 @dataclass(frozen=True)
-class Input:
+class MutatedFile:
     """A file to be read: how it was made, and whether what is left of it still stands at its own time."""
 
     data: bytes
@@ -34,7 +34,7 @@ class Input:
     keeps_moments: bool = True
 
 
-def mutate(random: Random, data: bytes, suffix: str, others: Sequence[bytes]) -> Input:
+def mutate(random: Random, data: bytes, suffix: str, others: Sequence[bytes]) -> MutatedFile:
     """Change a file a few times. ``others``: files of which pieces may be put into it."""
     changes = []
     for _ in range(random.choice(FEW)):
@@ -44,7 +44,7 @@ def mutate(random: Random, data: bytes, suffix: str, others: Sequence[bytes]) ->
             mutation = random.choice(STRUCTURED.get(suffix, GENERAL) if random.random() < 0.7 else GENERAL)
             data, name = mutation(random, data), mutation.__name__
         changes.append(name)
-    return Input(data, tuple(changes), all(each in KEEPING for each in changes))
+    return MutatedFile(data, tuple(changes), all(each in KEEPING for each in changes))
 
 
 def truncate(random: Random, data: bytes) -> bytes:

@@ -9,23 +9,23 @@ from random import Random
 from statistics import median
 
 from clip_cutter.app import cutter_of, ffmpeg_of, vods_of
-from clip_cutter.containers.model import Excerpt, NotPlain
-from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.containers.model import Excerpt, UnsupportedMedia
+from clip_cutter.cutter import Cutter, FinishedClip
 from clip_cutter.domain.plan import BadClip
 from clip_cutter.domain.policy import Policy, Skipped, Window, place_window
-from clip_cutter.ffmpeg.run import Ffmpeg, Programs
-from clip_cutter.metrics import Metrics
+from clip_cutter.ffmpeg.run import Ffmpeg, FfmpegPrograms
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.settings import CuttingSettings
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source import LocalFile
 from clip_shared.contracts.events import TrackFate
 from clip_shared.http.operations import metrics_registry
 from local_stack.processes.ffmpeg import find_tools
-from tests.fuzz.mutations import Input
+from tests.fuzz.mutations import MutatedFile
 from tests.fuzz.readers import check_tracks
 from tests.fuzz.seeds import SECONDS, Seed
-from tests.integration.clip_cutter.media import Seen
+from tests.integration.clip_cutter.media import DecodedFile
 
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
 PATIENCE_SECONDS = 5.0
@@ -38,10 +38,10 @@ class FfmpegNeeded(Exception):
     """A window that our own readers and the writer cannot make a clip of by themselves."""
 
 
-REFUSALS = (NotPlain, Skipped, FfmpegNeeded)
+REFUSALS = (UnsupportedMedia, Skipped, FfmpegNeeded)
 
 
-class AnotherMoment(AssertionError):
+class WrongWindow(AssertionError):
     """A clip shows another moment than it says."""
 
 
@@ -56,25 +56,27 @@ class NoFfmpeg(Ffmpeg):
 
 
 @dataclass
-class Rig:
+class CutterRig:
     """A cutter with a scratch disk of its own."""
 
     folder: Path
     scratch: Scratch
-    vods: Vods
+    vods: VodOpener
     cutter: Cutter
-    bare_vods: Vods
+    bare_vods: VodOpener
     bare_cutter: Cutter
 
-    def read(self, random: Random, seed: Seed, made: Input) -> None:
-        """Cut as far as our own code can. Raises NotPlain, Skipped or FfmpegNeeded for what is refused."""
+    def read(self, random: Random, seed: Seed, made: MutatedFile) -> None:
+        """Cut without ffmpeg. Raises UnsupportedMedia, Skipped or FfmpegNeeded for what is refused."""
         asyncio.run(self._cut(random, seed, made, self.bare_vods, self.bare_cutter))
 
-    def cut(self, random: Random, seed: Seed, made: Input) -> None:
+    def cut(self, random: Random, seed: Seed, made: MutatedFile) -> None:
         """Cut a clip, with ffmpeg where it is needed. Raises Skipped for what is refused."""
         asyncio.run(self._cut(random, seed, made, self.vods, self.cutter))
 
-    async def _cut(self, random: Random, seed: Seed, made: Input, vods: Vods, cutter: Cutter) -> None:
+    async def _cut(
+        self, random: Random, seed: Seed, made: MutatedFile, vods: VodOpener, cutter: Cutter
+    ) -> None:
         path = self.folder / f"vod{seed.suffix}"
         path.write_bytes(made.data)
         source = LocalFile.of(path)
@@ -98,14 +100,14 @@ class Rig:
         assert not left, f"left on scratch: {left}"
 
 
-async def _finish(cutter: Cutter, excerpt: Excerpt, window: Window, job: Job) -> Clip | None:
+async def _finish(cutter: Cutter, excerpt: Excerpt, window: Window, job: Job) -> FinishedClip | None:
     """Make the clip; only write what is copied where there is no ffmpeg."""
     if not isinstance(cutter._ffmpeg, NoFfmpeg):
         return await cutter.make(excerpt, window, job)
     fitted, plan = await cutter.plan(excerpt, window)
     if TrackFate.RE_ENCODED in (plan.video.fate, plan.audio.fate):
         raise FfmpegNeeded("re-encode")
-    cut = await cutter.cut_by(excerpt, fitted, plan, job)
+    cut = await cutter.cut_with_plan(excerpt, fitted, plan, job)
     try:
         await cutter.verify(cut)
     except BadClip as problem:
@@ -120,29 +122,29 @@ def check_excerpt(excerpt: Excerpt) -> None:
         check_tracks(tracks, max(track.media.stat().st_size for track in tracks))
 
 
-def check_moment(clip: Clip, rate: int) -> None:
+def check_moment(clip: FinishedClip, rate: int) -> None:
     """Check that the first pictures of a clip are those of the time that it says it begins at.
 
     Raises:
         AnotherMoment: they are not.
     """
-    numbers = Seen(clip.video).numbers()[:FIRST_PICTURES]
+    numbers = DecodedFile(clip.video).numbers()[:FIRST_PICTURES]
     late = [abs(number / rate - (clip.start + at / rate)) for at, number in enumerate(numbers)]
     if not numbers or median(late) > MAX_SKEW_SECONDS:
-        raise AnotherMoment(f"it begins with pictures {numbers}, and says {clip.start} s")
+        raise WrongWindow(f"it begins with pictures {numbers}, and says {clip.start} s")
 
 
 @contextmanager
-def opened_rig(folder: Path) -> Iterator[Rig]:
+def opened_cutter_rig(folder: Path) -> Iterator[CutterRig]:
     """Set one up in a folder."""
     tools = find_tools()
     settings = CuttingSettings()
-    metrics = Metrics(metrics_registry())
+    metrics = CutterMetrics(metrics_registry())
     scratch = Scratch(folder / "scratch", metrics)
-    programs = Programs(tools.ffmpeg, tools.ffprobe)
+    programs = FfmpegPrograms(tools.ffmpeg, tools.ffprobe)
     ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=DEADLINE_SECONDS)
     with scratch.opened():
-        yield Rig(
+        yield CutterRig(
             folder,
             scratch,
             vods_of(settings, ffmpeg, scratch, metrics),

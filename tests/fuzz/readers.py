@@ -8,15 +8,15 @@ from pathlib import Path
 from random import Random
 
 from clip_cutter.containers import aac, avc
-from clip_cutter.containers.flv import Flv
-from clip_cutter.containers.line import Line, Segment
-from clip_cutter.containers.model import Kind, NotPlain, Track
+from clip_cutter.containers.flv import FlvStream
+from clip_cutter.containers.model import Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import walk
 from clip_cutter.containers.mp4.fragment_index import read_random_access, read_segment_index
 from clip_cutter.containers.mp4.fragments import find_moofs, read_fragment, read_header
-from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, look_through
+from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, visit_tables
 from clip_cutter.containers.mpegts import TransportStream
 from clip_cutter.containers.stream import Stream
+from clip_cutter.containers.timeline import Timeline, TimelineSegment
 
 HEAD_BYTES = 64 * 1024
 MEDIA = Path("media")
@@ -31,9 +31,9 @@ def read_avc(_: Random, data: bytes) -> None:
 
 
 def read_annex_b(_: Random, data: bytes) -> None:
-    units = avc.split_units(data)
-    sps = [unit for unit in units if avc.unit_type(unit) == avc.SPS]
-    pps = [unit for unit in units if avc.unit_type(unit) == avc.PPS]
+    units = avc.split_nal_units(data)
+    sps = [unit for unit in units if avc.nal_unit_type(unit) == avc.SPS]
+    pps = [unit for unit in units if avc.nal_unit_type(unit) == avc.PPS]
     avc.format_of(avc.record_of(sps, pps))
 
 
@@ -51,11 +51,11 @@ def read_adts(_: Random, data: bytes) -> None:
 
 
 def read_flv(random: Random, data: bytes) -> None:
-    history = Flv().history()
+    history = FlvStream().history()
     step = random.choice((100, 4096, len(data) or 1))
     for at in range(0, len(data), step):
         history.feed(data[at : at + step])
-    _read_stream(Flv.read(data[:HEAD_BYTES]), random, data)
+    _read_stream(FlvStream.read(data[:HEAD_BYTES]), random, data)
 
 
 def read_transport_stream(random: Random, data: bytes) -> None:
@@ -65,13 +65,13 @@ def read_transport_stream(random: Random, data: bytes) -> None:
 def _read_stream(stream: Stream, random: Random, data: bytes) -> None:
     """Look around in a stream, and read it from one of the places on."""
     begin = random.randint(0, len(data))
-    marks = stream.marks(data[begin : begin + random.choice((1000, HEAD_BYTES))], begin)
+    marks = stream.sample_starts(data[begin : begin + random.choice((1000, HEAD_BYTES))], begin)
     assert all(begin <= mark.offset < len(data) for mark in marks)
     assert all(before.offset <= after.offset for before, after in pairwise(marks))
     first = random.choice([None, *marks])
     offset, clock = (first.offset, first.decoded) if first else (0, random.choice((0, 126_000)))
     output = BytesIO()
-    line = Line(stream.timescale, stream.wrap, [Segment(0, clock, 0)])
+    line = Timeline(stream.timescale, stream.wrap, [TimelineSegment(0, clock, 0)])
     demuxer = stream.demuxer(
         output, offset, line, [data[:HEAD_BYTES], data[max(offset - HEAD_BYTES, 0) : offset]]
     )
@@ -79,7 +79,7 @@ def _read_stream(stream: Stream, random: Random, data: bytes) -> None:
     for at in range(offset, len(data), step):
         demuxer.feed(data[at : at + step])
     demuxer.finish()
-    assert set(demuxer.reached) <= set(Kind)
+    assert set(demuxer.reached) <= set(TrackKind)
     check_tracks(demuxer.tracks(MEDIA), len(output.getvalue()))
 
 
@@ -89,7 +89,7 @@ def read_index(random: Random, data: bytes) -> None:
 
     moov = find_index(read, len(data))
     for trak in find_tracks(read, moov):
-        look_through(read, trak, lambda offset, size: None)  # noqa: ARG005
+        visit_tables(read, trak, lambda offset, size: None)  # noqa: ARG005
     movie = Movie.read(read, moov, len(data))
     assert math.isfinite(movie.seconds)
     start = random.uniform(-1, min(movie.seconds, 1e6) + 1)
@@ -106,7 +106,7 @@ def read_fragments(_: Random, data: bytes) -> None:
     boxes = list(walk(read, 0, len(data)))
     moov = next((box for box in boxes if box.kind == b"moov"), None)
     if moov is None:
-        raise NotPlain("no header")
+        raise UnsupportedMedia("no header")
     header = read_header(read, moov, len(data))
     for box in boxes:
         if box.kind == b"sidx":
@@ -121,7 +121,7 @@ def read_fragments(_: Random, data: bytes) -> None:
 def check_tracks(tracks: Sequence[Track], media_bytes: int) -> None:
     """Check what every reader promises."""
     kinds = [track.kind for track in tracks]
-    assert kinds in ([Kind.VIDEO], [Kind.AUDIO], [Kind.VIDEO, Kind.AUDIO])
+    assert kinds in ([TrackKind.VIDEO], [TrackKind.AUDIO], [TrackKind.VIDEO, TrackKind.AUDIO])
     for track in tracks:
         assert track.timescale > 0
         assert track.samples

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_cutter.containers.flv.body import parse
+from clip_cutter.containers.flv.tag_body import parse
 from clip_cutter.containers.flv.tags import tags_in
 from tests.integration.clip_cutter.media import ffmpeg, h264, record, remux
 

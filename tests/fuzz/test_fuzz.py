@@ -11,14 +11,14 @@ from random import Random
 
 import pytest
 
-from clip_cutter.containers.model import NotPlain
-from clip_cutter.cutter import Clip
+from clip_cutter.containers.model import UnsupportedMedia
+from clip_cutter.cutter import FinishedClip
 from clip_shared.contracts.events import CutMode
-from tests.fuzz.__main__ import Target, try_target
-from tests.fuzz.mutations import GENERAL, STRUCTURED, Input, mutate
-from tests.fuzz.pipeline import AnotherMoment, check_moment
+from tests.fuzz.__main__ import FuzzTarget, try_target
+from tests.fuzz.mutations import GENERAL, STRUCTURED, MutatedFile, mutate
+from tests.fuzz.pipeline import WrongWindow, check_moment
 from tests.fuzz.seeds import CASES, Seed
-from tests.fuzz.watch import Hang, Leak, Watch, deadline
+from tests.fuzz.watch import Hang, Leak, ResourceWatch, deadline
 from tests.integration.clip_cutter.media import h264, record
 
 FILES = [Seed(path.name, path.read_bytes()) for path in sorted(CASES.glob("flv-*.flv"))]
@@ -27,7 +27,7 @@ FILES += [Seed(name, (CASES / name).read_bytes()) for name in ("two-edits.mp4", 
 
 @pytest.mark.parametrize("seed", FILES, ids=lambda seed: seed.name)
 def test_an_input_follows_from_its_seed(seed: Seed) -> None:
-    def made(number: int) -> Input:
+    def made(number: int) -> MutatedFile:
         return mutate(Random(f"1 {number}"), seed.data, seed.suffix, [each.data for each in FILES])  # noqa: S311
 
     assert [made(number) for number in range(40)] == [made(number) for number in range(40)]
@@ -41,17 +41,17 @@ def test_mutations_take_any_bytes(seed: Seed) -> None:
             assert isinstance(mutation(Random(number), data), bytes)  # noqa: S311
 
 
-def fails_on_truncation(_: Random, seed: Seed, made: Input) -> None:
+def fails_on_truncation(_: Random, seed: Seed, made: MutatedFile) -> None:
     if "truncate" in made.changes:
         raise IndexError(seed.name)
-    raise NotPlain("nothing that is read")
+    raise UnsupportedMedia("nothing that is read")
 
 
 def test_a_failure_is_found_told_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    target = Target("planted", fails_on_truncation, FILES, share=1)
+    target = FuzzTarget("planted", fails_on_truncation, FILES, share=1)
     first = try_target(target, 5, seconds=20)
     told = capsys.readouterr().out
     kept = sorted(tmp_path.glob(".local/fuzz/planted-5-*"))
@@ -78,7 +78,7 @@ def wait(seconds: float) -> None:
 
 def test_files_that_stay_open_are_seen(tmp_path: Path) -> None:
     gc.collect()  # what tests before have left open would be closed meanwhile
-    watch = Watch(max_mebibytes=1024)
+    watch = ResourceWatch(max_mebibytes=1024)
     watch.check()
     with ExitStack() as files:
         for number in range(20):
@@ -91,7 +91,7 @@ def test_memory_that_is_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     # The most that this process ever had, which other tests have raised before.
     taken = iter([100, 110, 200])
     monkeypatch.setattr("tests.fuzz.watch.peak_bytes", lambda: next(taken) * 1024 * 1024)
-    watch = Watch(max_mebibytes=16)
+    watch = ResourceWatch(max_mebibytes=16)
     watch.check()
     with pytest.raises(Leak, match="memory has grown by 100 MiB"):
         watch.check()
@@ -108,7 +108,7 @@ def test_the_most_memory_of_a_process_is_measured() -> None:
 
 def test_a_clip_of_another_moment_is_seen(tmp_path: Path) -> None:
     plain = record(tmp_path / "clip.mp4", *h264(), rate="10", seconds=3)
-    clip = Clip(plain, plain, CutMode.COPY, 0.0, 3.0, size_bytes=1, skew_ms=None)
+    clip = FinishedClip(plain, plain, CutMode.COPY, 0.0, 3.0, size_bytes=1, skew_ms=None)
     check_moment(clip, 10)
-    with pytest.raises(AnotherMoment):
+    with pytest.raises(WrongWindow):
         check_moment(replace(clip, start=1.0), 10)

@@ -45,7 +45,7 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, rest)  # somebody else's
 
 
-class Watch:
+class ResourceWatch:
     """Looks after memory and open files, input by input."""
 
     def __init__(self, max_mebibytes: int) -> None:

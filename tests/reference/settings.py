@@ -21,7 +21,7 @@ import janitor.settings
 from tests.reference.markdown import code, codes, document, prose, table
 
 SERVICES: Mapping[str, type[BaseSettings]] = {
-    "clip-cutter": clip_cutter.settings.Settings,
+    "clip-cutter": clip_cutter.settings.CutterSettings,
     "clip-registry": clip_registry.settings.Settings,
     "clip-gateway": clip_gateway.settings.GatewaySettings,
     "janitor": janitor.settings.Settings,

@@ -13,10 +13,10 @@ from clip_cutter.announcements import receipt_of
 from clip_cutter.app import build, cutter_of, ffmpeg_of, policy_of, vods_of
 from clip_cutter.domain.policy import Window, place_window
 from clip_cutter.ffmpeg.process import hide_memory
-from clip_cutter.ffmpeg.run import Programs, UnusableTool
-from clip_cutter.metrics import Metrics
+from clip_cutter.ffmpeg.run import FfmpegPrograms, UnusableTool
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Scratch
-from clip_cutter.settings import CuttingSettings, Settings
+from clip_cutter.settings import CutterSettings, CuttingSettings
 from clip_cutter.vods.source import LocalFile
 from clip_shared.contracts.events import CutReceipt
 from clip_shared.contracts.service_names import CLIP_CUTTER
@@ -32,7 +32,7 @@ cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into c
 def serve() -> None:
     """Run the service; the environment says how."""
     try:
-        serve_app(CLIP_CUTTER, Settings, build)
+        serve_app(CLIP_CUTTER, CutterSettings, build)
     except UnusableTool as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
@@ -51,7 +51,7 @@ def cut(
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = load_settings(CuttingSettings)
     try:
-        programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
+        programs = FfmpegPrograms.find(settings.ffmpeg_path, settings.ffprobe_path)
         receipt = asyncio.run(_cut(settings, programs, file.resolve(), output, Window(start, end)))
     except UnusableTool as error:
         typer.echo(str(error), err=True)
@@ -63,9 +63,9 @@ def cut(
 
 
 async def _cut(
-    settings: CuttingSettings, programs: Programs, file: Path, output: Path, asked: Window
+    settings: CuttingSettings, programs: FfmpegPrograms, file: Path, output: Path, asked: Window
 ) -> CutReceipt:
-    metrics = Metrics(metrics_registry())
+    metrics = CutterMetrics(metrics_registry())
     scratch = Scratch(settings.scratch_dir, metrics)
     ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=settings.encoding_deadline_seconds)
     vods, cutter = vods_of(settings, ffmpeg, scratch, metrics), cutter_of(settings, ffmpeg)

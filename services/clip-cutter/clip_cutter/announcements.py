@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from clip_cutter.containers.model import Kind
-from clip_cutter.cutter import Clip
+from clip_cutter.containers.model import TrackKind
+from clip_cutter.cutter import FinishedClip
 from clip_cutter.domain.policy import Skipped, Window
-from clip_cutter.storage import MAX_REASON, Note, StoredClip
+from clip_cutter.storage import MAX_REASON, ClipMetadata, StoredClip
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import (
     ClipCreated,
@@ -25,26 +25,26 @@ from clip_shared.contracts.events import (
 )
 from clip_shared.contracts.service_names import CLIP_CUTTER
 
-Highlight = Event[HighlightDetected] | Event[EncodingRequested]
+HighlightEvent = Event[HighlightDetected] | Event[EncodingRequested]
 
 
 @dataclass(frozen=True)
-class Keys:
+class ClipKeys:
     """Where the clip of one highlight event is stored."""
 
     video: str
     poster: str
 
     @classmethod
-    def of(cls, event: Highlight) -> Self:
+    def of(cls, event: HighlightEvent) -> Self:
         """The same keys for the same event."""
         place = (event.data.twitch_account_id, clip_id_for(event.data.stream_highlight_id), event.id)
         return cls(video_key(*place), poster_key(*place))
 
 
-def note_of(event: Highlight, clip: Clip) -> Note:
+def metadata_of(event: HighlightEvent, clip: FinishedClip) -> ClipMetadata:
     """Return what is to be remembered of a clip, which may still be verified: that changes nothing of it."""
-    return Note(
+    return ClipMetadata(
         source_vod_id=event.data.source_vod_id,
         kind=event.data.kind,
         title=event.data.title,
@@ -56,7 +56,7 @@ def note_of(event: Highlight, clip: Clip) -> Note:
     )
 
 
-def receipt_of(clip: Clip, asked: Window) -> CutReceipt:
+def receipt_of(clip: FinishedClip, asked: Window) -> CutReceipt:
     """What was asked for, and what the clip shows."""
     return CutReceipt(
         mode=clip.mode,
@@ -66,13 +66,13 @@ def receipt_of(clip: Clip, asked: Window) -> CutReceipt:
         actual_end_seconds=round(clip.end, 6),
         audio_video_skew_ms=clip.skew_ms,
         fallback_reason=_bounded(clip.fallback_reason),
-        video=_track_receipt(clip, Kind.VIDEO),
-        audio=_track_receipt(clip, Kind.AUDIO),
+        video=_track_receipt(clip, TrackKind.VIDEO),
+        audio=_track_receipt(clip, TrackKind.AUDIO),
         remark=_bounded(clip.remark),
     )
 
 
-def _track_receipt(clip: Clip, kind: Kind) -> TrackReceipt | None:
+def _track_receipt(clip: FinishedClip, kind: TrackKind) -> TrackReceipt | None:
     for each in clip.tracks:
         if each.kind is kind:
             return TrackReceipt(fate=each.fate, reason=_bounded(each.reason))
@@ -83,26 +83,26 @@ def _bounded(text: str | None) -> str | None:
     return text and text[:MAX_REASON]
 
 
-def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
+def created_event(event: HighlightEvent, clip: StoredClip) -> Event[ClipCreated]:
     """The announcement of a stored clip: the same one, however often it is made."""
-    keys, note = Keys.of(event), clip.note
+    keys, metadata = ClipKeys.of(event), clip.metadata
     clip_id = clip_id_for(event.data.stream_highlight_id)
     data = ClipCreated(
         clip_id=clip_id,
         stream_highlight_id=event.data.stream_highlight_id,
         twitch_account_id=event.data.twitch_account_id,
-        source_vod_id=note.source_vod_id,
-        kind=note.kind,
-        title=note.title,
-        score=note.score,
+        source_vod_id=metadata.source_vod_id,
+        kind=metadata.kind,
+        title=metadata.title,
+        score=metadata.score,
         highlight_event_id=event.id,
-        highlight_detected_at=note.highlight_detected_at,
+        highlight_detected_at=metadata.highlight_detected_at,
         object=StoredObject(
             bucket=clip.bucket, key=keys.video, size_bytes=clip.size_bytes, content_type=clip.content_type
         ),
         poster=PosterObject(bucket=clip.bucket, key=keys.poster),
-        duration_seconds=note.duration_seconds,
-        cut_receipt=note.cut_receipt,
+        duration_seconds=metadata.duration_seconds,
+        cut_receipt=metadata.cut_receipt,
         source=event.data.source,
         origin=ClipOrigin.DETECTOR,
     )
@@ -110,12 +110,12 @@ def created_event(event: Highlight, clip: StoredClip) -> Event[ClipCreated]:
         data,
         source=CLIP_CUTTER,
         id=event_id(ClipCreated.TYPE, str(clip_id), event.id),
-        time=note.created_at,
+        time=metadata.created_at,
         traceparent=event.traceparent,
     )
 
 
-def encoding_event(event: Highlight, why: str) -> Event[EncodingRequested]:
+def encoding_event(event: HighlightEvent, why: str) -> Event[EncodingRequested]:
     """Pass a highlight on to the lane of re-encodes.
 
     It keeps its id and its time: the keys of its clip follow from them.
@@ -126,7 +126,7 @@ def encoding_event(event: Highlight, why: str) -> Event[EncodingRequested]:
     )
 
 
-def skipped_event(event: Highlight, skip: Skipped) -> Event[ClipSkipped]:
+def skipped_event(event: HighlightEvent, skip: Skipped) -> Event[ClipSkipped]:
     """The announcement that there will be no clip, and why."""
     clip_id = clip_id_for(event.data.stream_highlight_id)
     data = ClipSkipped(

@@ -1,56 +1,54 @@
-"""The one place where the parts of the cutter are put together."""
+"""Put the parts of the cutter together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from fastapi import FastAPI
 
-from clip_cutter import handlers
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.domain.policy import Policy
-from clip_cutter.ffmpeg.process import Limits
-from clip_cutter.ffmpeg.run import Ffmpeg, Programs
-from clip_cutter.handlers import Highlights
-from clip_cutter.metrics import Metrics
+from clip_cutter.ffmpeg.process import ProcessLimits
+from clip_cutter.ffmpeg.run import Ffmpeg, FfmpegPrograms
+from clip_cutter.handlers import CutterHandlers, Lane, subscribe
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Scratch
-from clip_cutter.settings import MEBIBYTE, CuttingSettings, Settings
+from clip_cutter.settings import MEBIBYTE, CutterSettings, CuttingSettings
 from clip_cutter.skip_limit import SkipLimit
-from clip_cutter.storage import ClipStorage
+from clip_cutter.storage import clip_storage_of
 from clip_cutter.vods.index_cache import IndexCache
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.contracts.service_names import CLIP_CUTTER
-from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
-from clip_shared.refused_connections import OnRefused, RefusedConnections, System
-from clip_shared.storage import free_storage_client, show_storage_configured
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.refused_connections import RefusedConnections, System
+from clip_shared.storage import FreeStorage
 
-# The bus's share of the grace period when the service stops.
+# Share of the shutdown grace period that the bus may use.
 BUS_SHARE = 0.8
-# A URL outlives the job that reads it.
+# A presigned URL stays valid longer than the job that reads it.
 URL_MARGIN_SECONDS = 60
-# A re-encode takes what CPU is left over: copies go before it.
+# Copies go first: re-encodes take the CPU that copies leave.
 ENCODING_NICENESS = 10
 
 
-def build(settings: Settings) -> FastAPI:
-    """The service, not yet connected to anything.
+def build(settings: CutterSettings) -> FastAPI:
+    """Return the service, not yet connected to anything.
 
     Raises:
-        UnusableTool: ffmpeg or ffprobe is not there, or of a version that nobody tested.
+        UnusableTool: ffmpeg or ffprobe is missing, or its version is not a tested one.
     """
     prometheus = metrics_registry()
-    metrics = Metrics(prometheus)
-    programs = Programs.find(settings.ffmpeg_path, settings.ffprobe_path)
-    refusals = RefusedConnections(prometheus, [System.KAFKA, System.STORAGE, System.SOURCE_STORAGE])
+    metrics = CutterMetrics(prometheus)
+    programs = FfmpegPrograms.find(settings.ffmpeg_path, settings.ffprobe_path)
+    refused = RefusedConnections(prometheus, [System.KAFKA, System.STORAGE, System.SOURCE_STORAGE])
     bus = Bus(
         settings,
         service=CLIP_CUTTER,
         registry=prometheus,
-        on_refused=refusals.of(System.KAFKA),
+        on_refused=refused.of(System.KAFKA),
         grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
     )
     sources = SourceStorage(
@@ -58,48 +56,41 @@ def build(settings: Settings) -> FastAPI:
         url_seconds=max(settings.job_deadline_seconds, settings.encoding_deadline_seconds)
         + URL_MARGIN_SECONDS,
         on_pulled=metrics.pulled,
-        on_refused=refusals.of(System.SOURCE_STORAGE),
+        on_refused=refused.of(System.SOURCE_STORAGE),
     )
-    clips = _clip_storage(settings, refusals.of(System.STORAGE))
-    show_storage_configured(settings, prometheus)
+    free_storage = FreeStorage(settings, refused.of(System.STORAGE))
+    free_storage.show_configured(prometheus)
+    clips = clip_storage_of(free_storage)
     scratch = Scratch(settings.scratch_dir, metrics)
-    # Where every clip is re-encoded, no copy waits.
+    # With CUT_MODE=exact every clip is re-encoded in the first lane: no copy waits behind it.
     encodes_all = settings.cut_mode is ModeChoice.EXACT
     deadline_seconds = settings.encoding_deadline_seconds if encodes_all else settings.job_deadline_seconds
     ffmpeg = ffmpeg_of(settings, programs, metrics, deadline_seconds=deadline_seconds)
-    patient = ffmpeg_of(
+    encoding_ffmpeg = ffmpeg_of(
         settings,
         programs,
         metrics,
         deadline_seconds=settings.encoding_deadline_seconds,
         niceness=ENCODING_NICENESS,
     )
-    copies = Highlights(
+    handlers = CutterHandlers(
         policy=policy_of(settings),
         sources=sources,
         clips=clips,
         vods=vods_of(settings, ffmpeg, scratch, metrics),
-        cutter=cutter_of(settings, ffmpeg, encodes_video=encodes_all),
         scratch=scratch,
         publish=bus.publish,
         metrics=metrics,
         skips=SkipLimit(DeadLetterLimit(settings.skip_limit, settings.skip_window_seconds)),
-        deadline_seconds=deadline_seconds,
+        copies=Lane(cutter_of(settings, ffmpeg, encodes_video=encodes_all), deadline_seconds),
+        encodings=Lane(cutter_of(settings, encoding_ffmpeg), settings.encoding_deadline_seconds),
     )
-    encodings = replace(
-        copies, cutter=cutter_of(settings, patient), deadline_seconds=settings.encoding_deadline_seconds
-    )
-    handlers.subscribe(bus, copies, encodings)
+    subscribe(bus, handlers)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         with scratch.opened():
             yield
-
-    async def check_storage() -> str | None:
-        if clips is None:
-            return "free storage is not configured (FREE_STORAGE_BUCKET): every highlight is skipped"
-        return await clips.check()
 
     async def check_sources() -> str | None:
         return sources.check()
@@ -108,7 +99,7 @@ def build(settings: Settings) -> FastAPI:
         programs.check_present()
         return None
 
-    checks = {"storage": check_storage, "sources": check_sources, "ffmpeg": check_ffmpeg}
+    checks = {"storage": clips.check, "sources": check_sources, "ffmpeg": check_ffmpeg}
     return create_app(CLIP_CUTTER, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
 
 
@@ -123,14 +114,14 @@ def policy_of(settings: CuttingSettings) -> Policy:
 
 def ffmpeg_of(
     settings: CuttingSettings,
-    programs: Programs,
-    metrics: Metrics,
+    programs: FfmpegPrograms,
+    metrics: CutterMetrics,
     *,
     deadline_seconds: float,
     niceness: int = 0,
 ) -> Ffmpeg:
     """Return ffmpeg, bounded so that a run that runs away is ended by the kernel if by nobody else."""
-    limits = Limits(
+    limits = ProcessLimits(
         deadline_seconds=deadline_seconds,
         cpu_seconds=max(1, int(deadline_seconds * settings.ffmpeg_threads)),
         memory_bytes=settings.ffmpeg_memory_mebibytes * MEBIBYTE,
@@ -140,9 +131,9 @@ def ffmpeg_of(
     return Ffmpeg(programs, limits=limits, threads=settings.ffmpeg_threads, on_pulled=metrics.pulled)
 
 
-def vods_of(settings: CuttingSettings, ffmpeg: Ffmpeg, scratch: Scratch, metrics: Metrics) -> Vods:
+def vods_of(settings: CuttingSettings, ffmpeg: Ffmpeg, scratch: Scratch, metrics: CutterMetrics) -> VodOpener:
     """Return what opens VODs."""
-    return Vods(ffmpeg, IndexCache(scratch, settings.index_cache_mebibytes * MEBIBYTE), metrics)
+    return VodOpener(ffmpeg, IndexCache(scratch, settings.index_cache_mebibytes * MEBIBYTE), metrics)
 
 
 def cutter_of(settings: CuttingSettings, ffmpeg: Ffmpeg, *, encodes_video: bool = True) -> Cutter:
@@ -154,17 +145,3 @@ def cutter_of(settings: CuttingSettings, ffmpeg: Ffmpeg, *, encodes_video: bool 
         max_bytes=settings.max_clip_mebibytes * MEBIBYTE,
         encodes_video=encodes_video,
     )
-
-
-def _clip_storage(settings: Settings, on_refused: OnRefused) -> ClipStorage | None:
-    if settings.free_storage_bucket is None:
-        return None
-    prober = free_storage_client(
-        settings,
-        on_refused=on_refused,
-        connect_timeout_seconds=1,
-        read_timeout_seconds=CHECK_TIMEOUT_SECONDS - 1,
-        max_attempts=1,
-    )
-    client = free_storage_client(settings, on_refused=on_refused)
-    return ClipStorage(client, settings.free_storage_bucket, prober=prober)

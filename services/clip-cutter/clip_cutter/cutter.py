@@ -14,12 +14,21 @@ from pathlib import Path
 import structlog
 
 from clip_cutter.containers import avc
-from clip_cutter.containers.model import Damage, Excerpt, Format, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.model import (
+    ROUNDING_SECONDS,
+    Damage,
+    Excerpt,
+    Format,
+    Sample,
+    Track,
+    TrackKind,
+    UnsupportedMedia,
+)
 from clip_cutter.containers.mp4.index import open_movie
 from clip_cutter.containers.mp4.writer import Unwritable, write
 from clip_cutter.domain import plan as rules
 from clip_cutter.domain.check import check_clip, check_encoded, skew_ms
-from clip_cutter.domain.plan import BadClip, EncodingNeeded, Fate, Fitted, ModeChoice, Plan
+from clip_cutter.domain.plan import BadClip, CutPlan, EncodingNeeded, FittedExcerpt, ModeChoice, TrackPlan
 from clip_cutter.domain.policy import Window, damaged, too_large, unreadable
 from clip_cutter.ffmpeg.commands import Encoding
 from clip_cutter.ffmpeg.run import Ffmpeg, ToolFailed
@@ -35,7 +44,7 @@ POSTER_MOMENTS = 4
 
 
 @dataclass(frozen=True)
-class Clip:
+class FinishedClip:
     """A finished clip on scratch; from ``start`` to ``end`` is what it shows, in seconds of the VOD.
 
     ``tracks``: what became of the VOD's video and audio. ``remark``: what is to be said of the VOD.
@@ -49,7 +58,7 @@ class Clip:
     size_bytes: int
     skew_ms: float | None
     fallback_reason: str | None = None
-    tracks: tuple[Fate, ...] = ()
+    tracks: tuple[TrackPlan, ...] = ()
     remark: str | None = None
 
     @property
@@ -59,20 +68,20 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Cut:
+class WrittenClip:
     """A clip that is written to ``video`` and not verified: how it was made, and the tracks that it holds."""
 
     video: Path
     excerpt: Excerpt
-    fitted: Fitted
-    plan: Plan
+    fitted: FittedExcerpt
+    plan: CutPlan
     tracks: tuple[Track, ...]
     size_bytes: int
 
     @property
-    def clip(self) -> Clip:
+    def clip(self) -> FinishedClip:
         """Return what it is once it is verified, and its poster is there."""
-        return Clip(
+        return FinishedClip(
             video=self.video,
             poster=self.video.with_name("poster.jpg"),
             mode=self.plan.mode,
@@ -112,7 +121,7 @@ class Cutter:
         self._max_bytes = max_bytes
         self._encodes_video = encodes_video
 
-    async def plan(self, excerpt: Excerpt, window: Window) -> tuple[Fitted, Plan]:
+    async def plan(self, excerpt: Excerpt, window: Window) -> tuple[FittedExcerpt, CutPlan]:
         """Choose what a clip shows, and what becomes of each track.
 
         Raises:
@@ -120,15 +129,15 @@ class Cutter:
         """
         return await asyncio.to_thread(self._plan, excerpt, window)
 
-    def _plan(self, excerpt: Excerpt, window: Window) -> tuple[Fitted, Plan]:
+    def _plan(self, excerpt: Excerpt, window: Window) -> tuple[FittedExcerpt, CutPlan]:
         fitted = rules.fit(excerpt, window, self._min_seconds)
-        video, begins_with_idr = _look_into(fitted.video)
+        video, begins_with_idr = _inspect(fitted.video)
         fitted = replace(fitted, video=video)
         has_audio = excerpt.audio is not None
         plan = rules.choose(self._mode, fitted, has_audio=has_audio, begins_with_idr=begins_with_idr)
         return fitted, plan
 
-    async def cut(self, excerpt: Excerpt, window: Window, job: Job) -> Cut:
+    async def cut(self, excerpt: Excerpt, window: Window, job: Job) -> WrittenClip:
         """Write a clip. It is not verified.
 
         Raises:
@@ -138,21 +147,23 @@ class Cutter:
             TransientError: the scratch disk is full.
         """
         fitted, plan = await self.plan(excerpt, window)
-        return await self.cut_by(excerpt, fitted, plan, job)
+        return await self.cut_with_plan(excerpt, fitted, plan, job)
 
-    async def cut_by(self, excerpt: Excerpt, fitted: Fitted, plan: Plan, job: Job) -> Cut:
+    async def cut_with_plan(
+        self, excerpt: Excerpt, fitted: FittedExcerpt, plan: CutPlan, job: Job
+    ) -> WrittenClip:
         """Write a clip by a plan. Raises as :meth:`cut`."""
         if plan.mode is CutMode.EXACT and not self._encodes_video:
             raise EncodingNeeded(plan.video.reason or "")
         try:
             return await self._write(excerpt, fitted, plan, job)
-        except (BadClip, ToolFailed, Unwritable, NotPlain) as error:
+        except (BadClip, ToolFailed, Unwritable, UnsupportedMedia) as error:
             if plan.mode is CutMode.EXACT:
                 raise _damaged(fitted, error) from error
             log.warning("a copy cannot be written: re-encoding", reason=str(error))
-            return await self.cut_by(excerpt, fitted, rules.re_encoded(plan, str(error)), job)
+            return await self.cut_with_plan(excerpt, fitted, rules.re_encoded(plan, str(error)), job)
 
-    async def cut_again(self, cut: Cut, problem: BadClip, job: Job) -> Cut:
+    async def re_encode(self, cut: WrittenClip, problem: BadClip, job: Job) -> WrittenClip:
         """Re-encode what was not good enough as a copy.
 
         Raises:
@@ -161,9 +172,11 @@ class Cutter:
         if cut.plan.mode is CutMode.EXACT:
             raise _damaged(cut.fitted, problem)
         log.warning("a copy is not good enough: re-encoding", reason=str(problem))
-        return await self.cut_by(cut.excerpt, cut.fitted, rules.re_encoded(cut.plan, str(problem)), job)
+        return await self.cut_with_plan(
+            cut.excerpt, cut.fitted, rules.re_encoded(cut.plan, str(problem)), job
+        )
 
-    async def verify(self, cut: Cut) -> Clip:
+    async def verify(self, cut: WrittenClip) -> FinishedClip:
         """Read the written file, compare it with its plan, and decode pictures of it for the poster.
 
         Where these show a sign of damage, a copy is decoded to its end.
@@ -181,7 +194,7 @@ class Cutter:
             raise _as_bad(failures.exceptions[0]) from failures
         return cut.clip
 
-    async def _make_poster(self, cut: Cut) -> None:
+    async def _make_poster(self, cut: WrittenClip) -> None:
         moments = _poster_moments(cut)
         keyframe = await in_thread(_write_keyframe, cut, moments[0]) if moments else None
         errors = await self._ffmpeg.poster(cut.video, cut.clip.poster, moments, keyframe)
@@ -192,19 +205,19 @@ class Cutter:
         if errors := await self._ffmpeg.decode(video):
             raise BadClip(f"it does not decode without errors: {errors[0]}")
 
-    async def make(self, excerpt: Excerpt, window: Window, job: Job) -> Clip:
+    async def make(self, excerpt: Excerpt, window: Window, job: Job) -> FinishedClip:
         """Cut a clip and verify it; a copy that is not good enough is re-encoded. Raises as :meth:`cut`."""
         cut = await self.cut(excerpt, window, job)
         try:
             return await self.verify(cut)
         except BadClip as problem:
-            again = await self.cut_again(cut, problem, job)
+            again = await self.re_encode(cut, problem, job)
         try:
             return await self.verify(again)
         except BadClip as problem:
             raise _damaged(cut.fitted, problem) from problem
 
-    async def _write(self, excerpt: Excerpt, fitted: Fitted, plan: Plan, job: Job) -> Cut:
+    async def _write(self, excerpt: Excerpt, fitted: FittedExcerpt, plan: CutPlan, job: Job) -> WrittenClip:
         encoded = await self._encode(fitted, plan, job)
         tracks = tuple(
             encoded.get(track.kind, track)
@@ -217,9 +230,9 @@ class Cutter:
         tracks = tuple(map(_named_for_all_players, tracks))
         video = job.folder / "clip.mp4"
         await in_thread(write, video, tracks, fitted.start, fitted.end)
-        return Cut(video, excerpt, fitted, plan, tracks, _size(video))
+        return WrittenClip(video, excerpt, fitted, plan, tracks, _size(video))
 
-    async def _encode(self, fitted: Fitted, plan: Plan, job: Job) -> dict[Kind, Track]:
+    async def _encode(self, fitted: FittedExcerpt, plan: CutPlan, job: Job) -> dict[TrackKind, Track]:
         """Re-encode the tracks whose fate that is."""
         videos = _by_format(fitted.video) if plan.video.fate is TrackFate.RE_ENCODED else []
         audios = _by_format(fitted.audio) if plan.audio.fate is TrackFate.RE_ENCODED else []
@@ -243,17 +256,17 @@ class Cutter:
         )
         await self._ffmpeg.encode(encoding, output)
         movie = await asyncio.to_thread(_read_back, output)
-        encoded = {track.kind: rules.held(_moved(track, fitted.start), fitted) for track in movie}
+        encoded = {track.kind: rules.hold_last_frame(_moved(track, fitted.start), fitted) for track in movie}
         check_encoded(encoded.values(), fitted, {part.kind for part in parts})
         return encoded
 
 
-def _damaged(fitted: Fitted, error: Exception) -> Exception:
+def _damaged(fitted: FittedExcerpt, error: Exception) -> Exception:
     log.warning("no clip can be cut from this part of the VOD", reason=str(error))
     return damaged(fitted.start, fitted.end)
 
 
-def _look_into(video: Track) -> tuple[Track, bool]:
+def _inspect(video: Track) -> tuple[Track, bool]:
     """Look at the coded pictures that a copy would hold.
 
     Returns:
@@ -264,7 +277,7 @@ def _look_into(video: Track) -> tuple[Track, bool]:
         return video, True
     try:
         sizes = [avc.length_size_of(each.entry) for each in video.formats]
-    except NotPlain as error:
+    except UnsupportedMedia as error:
         return _with_damage(video, video.samples[0], str(error)), False
     with video.media.open("rb") as file:
         data = partial(_sample_data, file.fileno())
@@ -314,8 +327,8 @@ def _read_back(path: Path) -> list[Track]:
     return open_movie(path, needs_video=False).all()
 
 
-def _check_written(cut: Cut) -> None:
-    """Read a clip, and compare it with its plan. Raises NotPlain, BadClip."""
+def _check_written(cut: WrittenClip) -> None:
+    """Read a clip, and compare it with its plan. Raises UnsupportedMedia, BadClip."""
     written = _read_back(cut.video)
     check_clip(written, cut.tracks, cut.fitted, size_bytes=cut.size_bytes)
     _check_content(written, cut.tracks)
@@ -323,7 +336,7 @@ def _check_written(cut: Cut) -> None:
 
 def _as_bad(error: Exception) -> Exception:
     """Return what an exception says of the clip, where it says anything of it."""
-    return BadClip(str(error)) if isinstance(error, NotPlain | ToolFailed | Unwritable) else error
+    return BadClip(str(error)) if isinstance(error, UnsupportedMedia | ToolFailed | Unwritable) else error
 
 
 def _check_content(written: Iterable[Track], planned: Sequence[Track]) -> None:
@@ -348,7 +361,7 @@ def _to_compare(found: Track, plan: Track) -> Iterator[tuple[Sample, Sample]]:
     for at, (has, wanted) in enumerate(pairs):
         is_first = at == 0 or has.offset != ends[at - 1]
         is_last = at + 1 == len(pairs) or pairs[at + 1][0].offset != ends[at]
-        if is_first or is_last or (has.is_keyframe and found.kind is Kind.VIDEO):
+        if is_first or is_last or (has.is_keyframe and found.kind is TrackKind.VIDEO):
             yield has, wanted
 
 
@@ -356,23 +369,23 @@ def _moved(track: Track, seconds: float) -> Track:
     return replace(track, origin=track.origin + seconds)
 
 
-def _video_of(cut: Cut) -> Track:
-    return next(track for track in cut.tracks if track.kind is Kind.VIDEO)
+def _video_of(cut: WrittenClip) -> Track:
+    return next(track for track in cut.tracks if track.kind is TrackKind.VIDEO)
 
 
-def _poster_moments(cut: Cut) -> list[float]:
+def _poster_moments(cut: WrittenClip) -> list[float]:
     """Return when a few keyframes are shown, if any is: the first one, and others along the clip.
 
     In seconds of the clip. What is hidden before its start, or lies behind its end, is not shown.
     """
     video, fitted = _video_of(cut), cut.fitted
     times = sorted(video.seconds(each.shown) - fitted.start for each in video.samples if each.is_keyframe)
-    shown = [time for time in times if -rules.ROUNDING_SECONDS <= time < fitted.seconds]
+    shown = [time for time in times if -ROUNDING_SECONDS <= time < fitted.seconds]
     step = max(len(shown) // POSTER_MOMENTS, 1)
     return shown[::step][:POSTER_MOMENTS]
 
 
-def _write_keyframe(cut: Cut, moment: float) -> Path:
+def _write_keyframe(cut: WrittenClip, moment: float) -> Path:
     """Write an MP4 that has just the keyframe shown at a moment: ffmpeg finds that in a third of the time."""
     video = _video_of(cut)
     keyframes = (sample for sample in video.samples if sample.is_keyframe)

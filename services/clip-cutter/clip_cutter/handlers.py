@@ -12,15 +12,22 @@ from typing import Any
 
 import structlog
 
-from clip_cutter.announcements import Highlight, Keys, created_event, encoding_event, note_of, skipped_event
-from clip_cutter.cutter import Cut, Cutter
+from clip_cutter.announcements import (
+    ClipKeys,
+    HighlightEvent,
+    created_event,
+    encoding_event,
+    metadata_of,
+    skipped_event,
+)
+from clip_cutter.cutter import Cutter, WrittenClip
 from clip_cutter.domain.plan import BadClip, EncodingNeeded
 from clip_cutter.domain.policy import Policy, Skipped, check_policy, place_window
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage, StoredClip
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared import tracing
 from clip_shared.bus.bus import Bus
@@ -28,7 +35,7 @@ from clip_shared.contracts.events import EncodingRequested, Event, HighlightDete
 
 log = structlog.get_logger()
 
-PATIENCE = 0.5  # of a job's deadline may go by waiting for disk space
+DISK_WAIT_SHARE = 0.5  # of a job's deadline may go by waiting for disk space
 
 Publish = Callable[[Event[Any]], Awaitable[None]]
 
@@ -40,15 +47,15 @@ class Highlights:
     policy: Policy
     sources: SourceStorage
     clips: ClipStorage | None
-    vods: Vods
+    vods: VodOpener
     cutter: Cutter
     scratch: Scratch
     publish: Publish
-    metrics: Metrics
+    metrics: CutterMetrics
     skips: SkipLimit
     deadline_seconds: float
 
-    async def handle(self, event: Highlight) -> None:
+    async def handle(self, event: HighlightEvent) -> None:
         """Announce the clip of a highlight, or why there is none; or pass it on to the lane of re-encodes.
 
         Raises:
@@ -75,9 +82,9 @@ class Highlights:
             else:
                 await self.publish(created_event(event, clip))
                 self.metrics.created(event.time)
-                log.info("clip created", key=Keys.of(event).video)
+                log.info("clip created", key=ClipKeys.of(event).video)
 
-    async def _clip(self, event: Highlight) -> StoredClip:
+    async def _clip(self, event: HighlightEvent) -> StoredClip:
         """Return the clip of a highlight: the one that is stored, else a new one."""
         check_policy(self.policy, is_clipable=event.data.is_clipable, rank=event.data.rank)
         if self.clips is None:
@@ -85,20 +92,20 @@ class Highlights:
                 SkipReason.STORAGE_NOT_CONFIGURED,
                 "This platform has no storage for clips set up at the moment.",
             )
-        if (stored := await self.clips.find(Keys.of(event).video)) is not None:
+        if (stored := await self.clips.find(ClipKeys.of(event).video)) is not None:
             self.metrics.repeated()
             return stored
-        with self.scratch.job(PATIENCE * self.deadline_seconds) as job:
+        with self.scratch.job(DISK_WAIT_SHARE * self.deadline_seconds) as job:
             began = time.monotonic()
             with tracing.span("cut"):
                 cut = await self._cut(event, job)
             stored = await self._save(self.clips, event, cut, job)
-        receipt = stored.note.cut_receipt
+        receipt = stored.metadata.cut_receipt
         fell_back = receipt.fallback_reason is not None
         self.metrics.stored(receipt.mode, time.monotonic() - began, stored.size_bytes, fell_back=fell_back)
         return stored
 
-    async def _cut(self, event: Highlight, job: Job) -> Cut:
+    async def _cut(self, event: HighlightEvent, job: Job) -> WrittenClip:
         """Cut a clip out of its VOD. It is not verified."""
         source = await self.sources.locate(event.data.source)
         try:
@@ -111,10 +118,12 @@ class Highlights:
                 await self.sources.confirm(event.data.source)  # or was it the storage, after all?
             raise
 
-    async def _save(self, clips: ClipStorage, event: Highlight, cut: Cut, job: Job) -> StoredClip:
+    async def _save(
+        self, clips: ClipStorage, event: HighlightEvent, cut: WrittenClip, job: Job
+    ) -> StoredClip:
         """Verify a clip while it is uploaded. A copy that is not good enough is re-encoded, once."""
-        keys = Keys.of(event)
-        async with clips.upload(cut.video, keys.video, note_of(event, cut.clip)) as upload:
+        keys = ClipKeys.of(event)
+        async with clips.upload(cut.video, keys.video, metadata_of(event, cut.clip)) as upload:
             try:
                 with tracing.span("verify"):
                     clip = await self.cutter.verify(cut)
@@ -122,7 +131,7 @@ class Highlights:
                 problem = error
             else:
                 return await upload.finish(clip.poster, keys.poster)
-        again = await self.cutter.cut_again(cut, problem, job)
+        again = await self.cutter.re_encode(cut, problem, job)
         return await self._save(clips, event, again, job)
 
 

@@ -13,7 +13,7 @@ from clip_shared.contracts.events import CutMode, SkipReason
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
-class Way(StrEnum):
+class ReadMethod(StrEnum):
     """How a VOD was opened: the way in which it is read, or that it was known from an earlier highlight."""
 
     KNOWN = "known"
@@ -23,7 +23,7 @@ class Way(StrEnum):
     REMUXED = "remuxed"
 
 
-class Metrics:
+class CutterMetrics:
     """What SREs see of the cutter."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -81,7 +81,7 @@ class Metrics:
         )
         self._free = Gauge("clips_scratch_free_bytes", "Free space of the scratch disk.", registry=registry)
         self._size = Gauge("clips_scratch_size_bytes", "Size of the scratch disk.", registry=registry)
-        for how in Way:
+        for how in ReadMethod:
             self._opened.labels(how)
         for mode in CutMode:
             self._cut.labels(mode)
@@ -119,7 +119,7 @@ class Metrics:
         """Count bytes read from source storage."""
         self._pulled.inc(size_bytes)
 
-    def opened(self, how: Way) -> None:
+    def opened(self, how: ReadMethod) -> None:
         """Count a VOD that was opened for a highlight."""
         self._opened.labels(how).inc()
 

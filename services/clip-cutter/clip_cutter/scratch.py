@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_shared.contracts.events import SkipReason
 from clip_shared.errors import TransientError
 
@@ -39,7 +39,7 @@ class Job:
     """A job's place on the scratch disk: a folder, and how long it waits for room, in seconds."""
 
     folder: Path
-    patience_seconds: float
+    max_wait_seconds: float
     scratch: "Scratch"
 
     async def reserve(self, size_bytes: int) -> None:
@@ -47,7 +47,7 @@ class Job:
 
         Raises:
             Skipped: the whole disk is smaller than that and what this job has there.
-            TransientError: there was no room for ``patience_seconds``.
+            TransientError: there was no room for ``max_wait_seconds``.
         """
         await self.scratch.reserve(self, size_bytes)
 
@@ -55,11 +55,11 @@ class Job:
 class Scratch:
     """One worker's part of the scratch disk."""
 
-    def __init__(self, root: Path, metrics: Metrics) -> None:
+    def __init__(self, root: Path, metrics: CutterMetrics) -> None:
         self._root = root
         self._metrics = metrics
         self._folder: Path | None = None
-        self._give_up: list[Callable[[], None]] = []
+        self._free_space: list[Callable[[], None]] = []
         self._reserved: dict[Path, int] = {}  # bytes, by each job's folder
         self._waiting_since: list[float] = []  # of the monotonic clock, for each job that waits for room
 
@@ -68,9 +68,9 @@ class Scratch:
         """Return the folder of the disk that all workers share."""
         return self._root
 
-    def on_need(self, give_up: Callable[[], None]) -> None:
-        """Call ``give_up`` when a job needs room: it removes what can be had again."""
-        self._give_up.append(give_up)
+    def on_shortage(self, free_space: Callable[[], None]) -> None:
+        """Call ``free_space`` when a job needs room: it removes what can be had again."""
+        self._free_space.append(free_space)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -94,7 +94,7 @@ class Scratch:
             os.close(mine)
 
     @contextmanager
-    def job(self, patience_seconds: float) -> Iterator[Job]:
+    def job(self, max_wait_seconds: float) -> Iterator[Job]:
         """A place for one job: a folder (mode 0700) that is gone afterwards.
 
         Raises:
@@ -104,7 +104,7 @@ class Scratch:
             folder = Path(name)
             self._reserved[folder] = 0
             try:
-                yield Job(folder, patience_seconds, self)
+                yield Job(folder, max_wait_seconds, self)
             except OSError as error:
                 if error.errno in FULL:
                     raise TransientError("the scratch disk is full") from error
@@ -121,9 +121,9 @@ class Scratch:
                 " more than this platform has.",
             )
         if self._free_bytes(job) < size_bytes:
-            for give_up in self._give_up:
-                give_up()
-        deadline = time.monotonic() + job.patience_seconds
+            for free_space in self._free_space:
+                free_space()
+        deadline = time.monotonic() + job.max_wait_seconds
         with self._waiting():
             while (free := self._free_bytes(job)) < size_bytes:
                 if time.monotonic() + LOOK_AGAIN_SECONDS > deadline:

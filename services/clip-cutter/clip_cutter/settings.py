@@ -126,7 +126,7 @@ class CuttingSettings(EnvironmentSettings):
         return self
 
 
-class Settings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
+class CutterSettings(ServiceSettings, KafkaSettings, FreeStorageSettings, CuttingSettings):
     """Everything that ``serve`` needs."""
 
     skip_limit: int = Field(

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from clip_cutter.announcements import Highlight
+from clip_cutter.announcements import HighlightEvent
 from clip_cutter.domain.policy import Skipped
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.contracts.events import SkipReason
@@ -25,7 +25,7 @@ class SkipLimit:
     _counted: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _held: dict[str, Skipped] = field(default_factory=dict)  # by event
 
-    def check_again(self, event: Highlight) -> None:
+    def check_again(self, event: HighlightEvent) -> None:
         """Ask before the work is done for a highlight that may have been held back.
 
         Raises:
@@ -34,7 +34,7 @@ class SkipLimit:
         if (skip := self._held.pop(event.id, None)) is not None:
             self.check(event, skip)
 
-    def check(self, event: Highlight, skip: Skipped) -> None:
+    def check(self, event: HighlightEvent, skip: Skipped) -> None:
         """Ask before a skip is announced.
 
         Raises:
@@ -48,22 +48,22 @@ class SkipLimit:
                 f" within {self.limit.window_seconds:g} s; of this one it would be said: {skip}"
             )
 
-    def count(self, event: Highlight, skip: Skipped) -> None:
+    def count(self, event: HighlightEvent, skip: Skipped) -> None:
         """Note an announced skip."""
         if self._is_new(event, skip):
             self.limit.count(event.data.source.profile)
             self._counted.append(_blamed(event, skip))
 
-    def _is_new(self, event: Highlight, skip: Skipped) -> bool:
+    def _is_new(self, event: HighlightEvent, skip: Skipped) -> bool:
         return skip.reason in SUSPICIOUS and _blamed(event, skip) not in self._counted
 
-    def _hold(self, event: Highlight, skip: Skipped) -> None:
+    def _hold(self, event: HighlightEvent, skip: Skipped) -> None:
         self._held[event.id] = skip
         if len(self._held) > REMEMBERED:  # others took some of them over
             del self._held[next(iter(self._held))]
 
 
-def _blamed(event: Highlight, skip: Skipped) -> str:
+def _blamed(event: HighlightEvent, skip: Skipped) -> str:
     """What a skip counts against: the VOD that is missing, or the highlight."""
     source = event.data.source
     is_missing = skip.reason is SkipReason.SOURCE_MISSING

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, Field, ValidationError
 
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.uploads import Target, Transfer, begin, outage
+from clip_cutter.uploads import ObjectUpload, UploadTarget, begin, outage
 from clip_shared.contracts.events import (
     Contract,
     CutReceipt,
@@ -41,16 +41,20 @@ VIDEO_TYPE = "video/mp4"
 POSTER_TYPE = "image/jpeg"
 # Objects never change, and their URLs expire on their own.
 CACHE_CONTROL = "private, max-age=604800, immutable"
-NOTE = "clip-created"
-MAX_NOTE_BYTES = 2048 - len("x-amz-meta-") - len(NOTE)  # S3's limit for all of an object's metadata
-MAX_REASON = 150  # characters of each text of a receipt: all of them, and the longest title, fit into a note
+METADATA_NAME = "clip-created"
+MAX_METADATA_BYTES = (
+    2048 - len("x-amz-meta-") - len(METADATA_NAME)
+)  # S3's limit for all of an object's metadata
+MAX_REASON = (
+    150  # characters of each text of a receipt: all of them, and the longest title, fit into a metadata
+)
 MAX_UNPACKED_BYTES = 64 * 1024
 FORBIDDEN, NOT_FOUND = 403, 404
 # Not a clip's key, and never written: readiness asks for it, as the bucket itself may not be asked about.
 PROBE_KEY = "clips/.readiness"
 
 
-class Note(Contract):
+class ClipMetadata(Contract):
     """What a clip's announcement says beyond what its key says, as stored with the video."""
 
     source_vod_id: Identifier
@@ -76,7 +80,7 @@ class Note(Contract):
         try:
             data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), MAX_UNPACKED_BYTES)
         except (binascii.Error, zlib.error) as error:
-            raise ValueError("not a note") from error
+            raise ValueError("not a metadata") from error
         return cls.model_validate_json(data)
 
 
@@ -86,12 +90,12 @@ class StoredClip(Contract):
     bucket: str
     size_bytes: Annotated[int, Field(gt=0)]
     content_type: str
-    note: Note
+    metadata: ClipMetadata
 
     @classmethod
-    def of(cls, bucket: str, video: Path, note: Note) -> Self:
+    def of(cls, bucket: str, video: Path, metadata: ClipMetadata) -> Self:
         """Describe a clip as it will be stored."""
-        return cls(bucket=bucket, size_bytes=video.stat().st_size, content_type=VIDEO_TYPE, note=note)
+        return cls(bucket=bucket, size_bytes=video.stat().st_size, content_type=VIDEO_TYPE, metadata=metadata)
 
 
 class ClipStorage:
@@ -129,18 +133,18 @@ class ClipStorage:
                 bucket=self.bucket,
                 size_bytes=answer["ContentLength"],
                 content_type=answer.get("ContentType", VIDEO_TYPE),
-                note=Note.unpacked(answer["Metadata"].get(NOTE, "")),
+                metadata=ClipMetadata.unpacked(answer["Metadata"].get(METADATA_NAME, "")),
             )
         except (ValueError, ValidationError) as error:
-            log.warning("an object without a readable note is replaced", key=key, reason=str(error))
+            log.warning("an object without a readable metadata is replaced", key=key, reason=str(error))
             return None
 
     @asynccontextmanager
-    async def upload(self, video: Path, key: str, note: Note) -> AsyncIterator["Upload"]:
+    async def upload(self, video: Path, key: str, metadata: ClipMetadata) -> AsyncIterator["ClipUpload"]:
         """Begin to upload a clip while it is verified. What is not finished in the end is taken back."""
-        target = self._target(key, VIDEO_TYPE, {NOTE: note.packed()})
+        target = self._target(key, VIDEO_TYPE, {METADATA_NAME: metadata.packed()})
         async with begin(target, video) as transfer:
-            yield Upload(self, transfer, StoredClip.of(self.bucket, video, note))
+            yield ClipUpload(self, transfer, StoredClip.of(self.bucket, video, metadata))
 
     async def put_poster(self, poster: Path, key: str) -> None:
         """Put a poster into the bucket.
@@ -151,9 +155,9 @@ class ClipStorage:
         async with begin(self._target(key, POSTER_TYPE, {}), poster) as transfer:
             await transfer.finish()
 
-    def _target(self, key: str, content_type: str, metadata: dict[str, str]) -> Target:
+    def _target(self, key: str, content_type: str, metadata: dict[str, str]) -> UploadTarget:
         headers = {"ContentType": content_type, "CacheControl": CACHE_CONTROL, "Metadata": metadata}
-        return Target(self._client, self.bucket, key, headers)
+        return UploadTarget(self._client, self.bucket, key, headers)
 
     async def check(self) -> str | None:
         """Whether the bucket answers, asked with nothing but the permission to read clips.
@@ -162,7 +166,7 @@ class ClipStorage:
             TransientError: it does not.
         """
         missing = await asyncio.to_thread(self._absence, self._prober, PROBE_KEY)
-        return _BLIND if missing == "AccessDenied" else None
+        return _CANNOT_LIST if missing == "AccessDenied" else None
 
     def _absence(self, client: "S3Client", key: str) -> str | None:
         """Return how S3 says that an object is not there: AccessDenied to whoever may not list the bucket.
@@ -182,7 +186,7 @@ class ClipStorage:
         return None
 
 
-_BLIND = (
+_CANNOT_LIST = (
     "the clips' bucket does not tell a missing object from a forbidden one: grant s3:ListBucket,"
     " and make sure of s3:GetObject and s3:PutObject"
 )
@@ -199,7 +203,12 @@ class UnconfiguredClipStorage:
         """
         raise _not_configured()
 
-    def upload(self, video: Path, key: str, note: Note) -> AbstractAsyncContextManager["Upload"]:  # noqa: ARG002
+    def upload(
+        self,
+        video: Path,  # noqa: ARG002 - as ClipStorage has it
+        key: str,  # noqa: ARG002
+        metadata: ClipMetadata,  # noqa: ARG002
+    ) -> AbstractAsyncContextManager["ClipUpload"]:
         """Skip the highlight. Raises as :meth:`find` does."""
         raise _not_configured()
 
@@ -225,11 +234,11 @@ def clip_storage_of(free_storage: FreeStorage) -> ClipStorage | UnconfiguredClip
 
 
 @dataclass(frozen=True)
-class Upload:
+class ClipUpload:
     """A clip on its way into the bucket."""
 
     storage: ClipStorage
-    transfer: Transfer
+    transfer: ObjectUpload
     clip: StoredClip
 
     async def finish(self, poster: Path, poster_key: str) -> StoredClip:

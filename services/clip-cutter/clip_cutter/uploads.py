@@ -43,7 +43,7 @@ Answer = TypeVar("Answer", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True)
-class Target:
+class UploadTarget:
     """Where an object goes. ``headers``: its metadata, as boto3 takes them."""
 
     client: "S3Client"
@@ -73,7 +73,7 @@ def outage(bucket: str, error: BotoCoreError | ClientError) -> TransientError:
     return TransientError(f"bucket {bucket}: {error}")
 
 
-class Transfer(Protocol):
+class ObjectUpload(Protocol):
     """An upload that has begun."""
 
     async def finish(self) -> None:
@@ -84,32 +84,34 @@ class Transfer(Protocol):
         """
         ...
 
-    async def give_up(self) -> None:
+    async def abort(self) -> None:
         """Take back what was sent. Does nothing once :meth:`finish` has asked for the object."""
         ...
 
 
 @asynccontextmanager
-async def begin(target: Target, path: Path) -> AsyncIterator[Transfer]:
+async def begin(target: UploadTarget, path: Path) -> AsyncIterator[ObjectUpload]:
     """Begin to upload a file; an object that nobody finished is given up in the end."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        transfer = InParts(target, file, size) if size >= LARGE_BYTES else Whole(target, file)
+        transfer = (
+            MultipartUpload(target, file, size) if size >= LARGE_BYTES else SingleRequestUpload(target, file)
+        )
         try:
             yield transfer
         finally:
-            await transfer.give_up()
+            await transfer.abort()
 
 
-class Whole:
+class SingleRequestUpload:
     """One atomic request: no parts that could be left behind, nothing to resume."""
 
-    def __init__(self, target: Target, file: BinaryIO) -> None:
+    def __init__(self, target: UploadTarget, file: BinaryIO) -> None:
         self._target = target
         self._file = file
 
     async def finish(self) -> None:
-        """See :class:`Transfer`."""
+        """See :class:`ObjectUpload`."""
         # A thread cannot be cancelled. A cancelled job closes the file: the thread's next read fails.
         await asyncio.to_thread(self._put)
 
@@ -117,14 +119,14 @@ class Whole:
         target = self._target
         target.ask(target.client.put_object, "ETag", Body=self._file, **target.headers)
 
-    async def give_up(self) -> None:
-        """See :class:`Transfer`."""
+    async def abort(self) -> None:
+        """See :class:`ObjectUpload`."""
 
 
-class InParts:
+class MultipartUpload:
     """A multipart upload. Its parts are sent by threads, from now on."""
 
-    def __init__(self, target: Target, file: BinaryIO, size_bytes: int) -> None:
+    def __init__(self, target: UploadTarget, file: BinaryIO, size_bytes: int) -> None:
         self._target = target
         self._file = file
         self._size_bytes = size_bytes
@@ -134,13 +136,13 @@ class InParts:
         self._sending = asyncio.create_task(asyncio.to_thread(self._send))
 
     async def finish(self) -> None:
-        """See :class:`Transfer`."""
+        """See :class:`ObjectUpload`."""
         parts = await asyncio.shield(self._sending)
         self._is_settled = True
         await asyncio.to_thread(self._complete, parts)
 
-    async def give_up(self) -> None:
-        """See :class:`Transfer`."""
+    async def abort(self) -> None:
+        """See :class:`ObjectUpload`."""
         self._file.close()  # the next read of each thread fails
         # A part that arrives after the others were removed would stay.
         await asyncio.wait([self._sending])
@@ -159,7 +161,7 @@ class InParts:
 
     def _send_part(self, index: int) -> "CompletedPartTypeDef":
         start, target = index * self._part_bytes, self._target
-        part = Section(self._file, start, min(self._part_bytes, self._size_bytes - start))
+        part = FileSection(self._file, start, min(self._part_bytes, self._size_bytes - start))
         place = {"UploadId": self._upload_id, "PartNumber": index + 1}
         answer = target.ask(target.client.upload_part, "ETag", Body=part, **place)
         return {"PartNumber": index + 1, "ETag": answer["ETag"]}
@@ -193,7 +195,7 @@ def _is_refusal(error: BaseException | None) -> bool:
     return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-class Section(io.RawIOBase):
+class FileSection(io.RawIOBase):
     """A stretch of an open file, with a position of its own. When the file is closed, reading fails."""
 
     def __init__(self, file: IO[bytes], start: int, size_bytes: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clip_shared.contracts.events import SkipReason, TrackFate
-from tests.integration.clip_cutter.judge import Beep, Content, Picture, Seam
+from tests.integration.clip_cutter.judge import Beep, JoinPoint, NumberedFrame, VodContent
 
 FOLDER = Path(__file__).parents[2] / "cases"
 PICTURE_SECONDS = 0.1
@@ -16,9 +16,11 @@ PRIMING_44 = 1024 / 44_100
 COPIED, RE_ENCODED, LEFT_OUT = TrackFate.COPIED, TrackFate.RE_ENCODED, TrackFate.LEFT_OUT
 
 
-def pictures(*spans: tuple[int, int], start: float = 0.0, each: float = PICTURE_SECONDS) -> list[Picture]:
+def pictures(
+    *spans: tuple[int, int], start: float = 0.0, each: float = PICTURE_SECONDS
+) -> list[NumberedFrame]:
     """Pictures by their first and last number, each shown when its number says."""
-    return [Picture(start + n * each, n) for first, last in spans for n in range(first, last + 1)]
+    return [NumberedFrame(start + n * each, n) for first, last in spans for n in range(first, last + 1)]
 
 
 def beeps(seconds: Iterable[int], start: float = 0.0) -> list[Beep]:
@@ -26,14 +28,14 @@ def beeps(seconds: Iterable[int], start: float = 0.0) -> list[Beep]:
     return [Beep(start + second, 500 + 40 * second) for second in seconds]
 
 
-def ordinary(seconds: int, start: float = 0.0, *, seam: Seam | None = None) -> Content:
+def ordinary(seconds: int, start: float = 0.0, *, seam: JoinPoint | None = None) -> VodContent:
     """Video and audio of so many whole seconds."""
     shown = pictures((0, 10 * seconds - 1), start=start)
-    return Content(shown, beeps(range(seconds), start), start + seconds, seam=seam)
+    return VodContent(shown, beeps(range(seconds), start), start + seconds, seam=seam)
 
 
 @dataclass(frozen=True)
-class Right:
+class ExpectedClip:
     """What comes of a window.
 
     Args:
@@ -55,117 +57,130 @@ class Right:
 
 
 @dataclass(frozen=True)
-class Case:
+class VodCase:
     """A recording, what it shows and says, and its windows with what is right.
 
     ``has_numbers``: whether its pictures carry them. ``is_interlaced``: each picture is two fields.
     """
 
-    content: Content
-    windows: dict[tuple[float, float], Right]
+    content: VodContent
+    windows: dict[tuple[float, float], ExpectedClip]
     has_numbers: bool = True
     is_interlaced: bool = False
 
 
-def bars(seconds: int) -> Content:
+def bars(seconds: int) -> VodContent:
     """Bars of colour: no numbers, no audio."""
-    return Content(pictures((0, 10 * seconds - 1)), (), seconds)
+    return VodContent(pictures((0, 10 * seconds - 1)), (), seconds)
 
 
-RESTART = Seam(6.0 + PRIMING, 0.0, 0.06)
+RESTART = JoinPoint(6.0 + PRIMING, 0.0, 0.06)
 # The publisher's clock stepped back by 0.2 s there: what follows is placed behind it, or over its end.
-STEP_BACK = Seam(6.0 + PRIMING, -0.25, 0.06)
+STEP_BACK = JoinPoint(6.0 + PRIMING, -0.25, 0.06)
 HELD = ((0, 29), (70, 75), (101, 119))
-SILENT = Right(audio=LEFT_OUT, audio_why="no audio")
-BLACK = [Picture(n / 10, 0 if 40 <= n <= 65 else n) for n in range(120)]
+SILENT = ExpectedClip(audio=LEFT_OUT, audio_why="no audio")
+BLACK = [NumberedFrame(n / 10, 0 if 40 <= n <= 65 else n) for n in range(120)]
 
-CASES: dict[str, Case] = {
-    "hole-in-picture.ts": Case(
-        Content(
+CASES: dict[str, VodCase] = {
+    "hole-in-picture.ts": VodCase(
+        VodContent(
             pictures((0, 19), (140, 169), start=PRIMING),
             beeps(range(17), PRIMING),
             17 + PRIMING,
             unclear=[(13.8, 14.1)],
         ),
-        {(1.3, 16.3): Right()},
+        {(1.3, 16.3): ExpectedClip()},
     ),
-    "hole-in-sound.ts": Case(
-        Content(pictures((0, 169), start=PRIMING), beeps([0, 1, 2, 14, 15, 16], PRIMING), 17 + PRIMING),
-        {(1.3, 16.3): Right(video=COPIED, audio=RE_ENCODED, audio_why="")},
+    "hole-in-sound.ts": VodCase(
+        VodContent(pictures((0, 169), start=PRIMING), beeps([0, 1, 2, 14, 15, 16], PRIMING), 17 + PRIMING),
+        {(1.3, 16.3): ExpectedClip(video=COPIED, audio=RE_ENCODED, audio_why="")},
     ),
-    "muted.ts": Case(Content(pictures((0, 169)), (), 17), {(5.3, 8.3): SILENT}),
-    "muted-part.ts": Case(
-        Content(pictures((0, 169), start=PRIMING), beeps([0, 1, 2, 3, 14, 15, 16], PRIMING), 17 + PRIMING),
+    "muted.ts": VodCase(VodContent(pictures((0, 169)), (), 17), {(5.3, 8.3): SILENT}),
+    "muted-part.ts": VodCase(
+        VodContent(pictures((0, 169), start=PRIMING), beeps([0, 1, 2, 3, 14, 15, 16], PRIMING), 17 + PRIMING),
         {(6.3, 9.3): SILENT},
     ),
-    "ts-sound-leaves.ts": Case(
-        Content(pictures((0, 119), start=PRIMING), beeps(range(6), PRIMING), 12 + PRIMING, seam=STEP_BACK),
+    "ts-sound-leaves.ts": VodCase(
+        VodContent(pictures((0, 119), start=PRIMING), beeps(range(6), PRIMING), 12 + PRIMING, seam=STEP_BACK),
         {(8.3, 11.3): SILENT},
     ),
-    "ts-other-pids.ts": Case(
-        ordinary(12, PRIMING, seam=STEP_BACK), {(8.3, 11.3): Right(), (4.3, 8.3): Right()}
+    "ts-other-pids.ts": VodCase(
+        ordinary(12, PRIMING, seam=STEP_BACK), {(8.3, 11.3): ExpectedClip(), (4.3, 8.3): ExpectedClip()}
     ),
-    "flv-second-avc-header.flv": Case(ordinary(12, PRIMING, seam=STEP_BACK), {(8.3, 11.3): Right()}),
-    "flv-second-aac-header.flv": Case(
-        ordinary(12, PRIMING_44, seam=STEP_BACK), {(8.3, 11.3): Right(), (4.5, 8.5): Right(audio=RE_ENCODED)}
+    "flv-second-avc-header.flv": VodCase(
+        ordinary(12, PRIMING, seam=STEP_BACK), {(8.3, 11.3): ExpectedClip()}
     ),
-    "ts-other-rate.ts": Case(
-        ordinary(12, PRIMING_44, seam=STEP_BACK), {(4.3, 8.3): Right(audio=RE_ENCODED), (8.3, 11.3): Right()}
+    "flv-second-aac-header.flv": VodCase(
+        ordinary(12, PRIMING_44, seam=STEP_BACK),
+        {(8.3, 11.3): ExpectedClip(), (4.5, 8.5): ExpectedClip(audio=RE_ENCODED)},
     ),
-    "lost-packets.ts": Case(
-        Content(
+    "ts-other-rate.ts": VodCase(
+        ordinary(12, PRIMING_44, seam=STEP_BACK),
+        {(4.3, 8.3): ExpectedClip(audio=RE_ENCODED), (8.3, 11.3): ExpectedClip()},
+    ),
+    "lost-packets.ts": VodCase(
+        VodContent(
             pictures((0, 119), start=PRIMING), beeps(range(12), PRIMING), 12 + PRIMING, unclear=[(4.7, 5.8)]
         ),
-        {(2.3, 10.3): Right(video=RE_ENCODED, video_why="")},
+        {(2.3, 10.3): ExpectedClip(video=RE_ENCODED, video_why="")},
     ),
-    "held-picture.mp4": Case(
-        Content(pictures(*HELD), beeps(range(12)), 12),
-        {(5.3, 8.3): Right(start=5.3), (4.0, 6.5): Right(start=4.0)},
+    "held-picture.mp4": VodCase(
+        VodContent(pictures(*HELD), beeps(range(12)), 12),
+        {(5.3, 8.3): ExpectedClip(start=5.3), (4.0, 6.5): ExpectedClip(start=4.0)},
     ),
-    "held-picture.ts": Case(
-        Content(pictures(*HELD, start=PRIMING), beeps(range(12), PRIMING), 12 + PRIMING),
-        {(5.3, 8.3): Right(start=5.3), (4.0, 6.5): Right(start=4.0)},
+    "held-picture.ts": VodCase(
+        VodContent(pictures(*HELD, start=PRIMING), beeps(range(12), PRIMING), 12 + PRIMING),
+        {(5.3, 8.3): ExpectedClip(start=5.3), (4.0, 6.5): ExpectedClip(start=4.0)},
     ),
-    "ts-clock-jumps.ts": Case(ordinary(12, PRIMING, seam=RESTART), {(4.3, 8.3): Right()}),
-    "ts-clock-restarts.ts": Case(
-        ordinary(12, PRIMING, seam=RESTART), {(3.3, 5.3): Right(), (8.0, 10.0): Right()}
+    "ts-clock-jumps.ts": VodCase(ordinary(12, PRIMING, seam=RESTART), {(4.3, 8.3): ExpectedClip()}),
+    "ts-clock-restarts.ts": VodCase(
+        ordinary(12, PRIMING, seam=RESTART), {(3.3, 5.3): ExpectedClip(), (8.0, 10.0): ExpectedClip()}
     ),
-    "two-edits.mp4": Case(
-        Content(
+    "two-edits.mp4": VodCase(
+        VodContent(
             [*pictures((10, 39), start=-1.0), *pictures((70, 119), start=-4.0)],
             [*beeps(range(1, 4), -1.0), *beeps(range(7, 12), -4.0)],
             8,
         ),
-        {(1.5, 5.5): Right()},
+        {(1.5, 5.5): ExpectedClip()},
     ),
-    "fragmented-crash.mp4": Case(
-        Content(pictures((0, 99)), beeps(range(9)), 10),
-        {(7.0, 11.0): Right(earliest_end=9.0, remark="")},
+    "fragmented-crash.mp4": VodCase(
+        VodContent(pictures((0, 99)), beeps(range(9)), 10),
+        {(7.0, 11.0): ExpectedClip(earliest_end=9.0, remark="")},
     ),
-    "rgb.mp4": Case(bars(12), {(3.3, 6.3): Right(video=RE_ENCODED, video_why="")}, has_numbers=False),
-    "hdr-pq.mp4": Case(bars(8), {(3.3, 6.3): Right(video=RE_ENCODED, video_why="")}, has_numbers=False),
-    "interlaced.ts": Case(
-        Content(pictures((0, 249), start=PRIMING, each=0.02), beeps(range(5), PRIMING), 5 + PRIMING, near=2),
+    "rgb.mp4": VodCase(
+        bars(12), {(3.3, 6.3): ExpectedClip(video=RE_ENCODED, video_why="")}, has_numbers=False
+    ),
+    "hdr-pq.mp4": VodCase(
+        bars(8), {(3.3, 6.3): ExpectedClip(video=RE_ENCODED, video_why="")}, has_numbers=False
+    ),
+    "interlaced.ts": VodCase(
+        VodContent(
+            pictures((0, 249), start=PRIMING, each=0.02), beeps(range(5), PRIMING), 5 + PRIMING, near=2
+        ),
         {
-            (1.3, 4.3): Right(video=RE_ENCODED, video_why=""),
-            (5.3, 8.3): Right(skipped=(SkipReason.WINDOW_OUTSIDE_SOURCE, "0:00:05")),
+            (1.3, 4.3): ExpectedClip(video=RE_ENCODED, video_why=""),
+            (5.3, 8.3): ExpectedClip(skipped=(SkipReason.WINDOW_OUTSIDE_SOURCE, "0:00:05")),
         },
         is_interlaced=True,
     ),
-    "anamorphic.mp4": Case(
-        Content(pictures((0, 29), each=0.2), beeps(range(6)), 6),
-        {(1.3, 4.3): Right(), (5.3, 8.3): Right(skipped=(SkipReason.TOO_SHORT, ""))},
+    "anamorphic.mp4": VodCase(
+        VodContent(pictures((0, 29), each=0.2), beeps(range(6)), 6),
+        {(1.3, 4.3): ExpectedClip(), (5.3, 8.3): ExpectedClip(skipped=(SkipReason.TOO_SHORT, ""))},
     ),
     # Its encoder left the packet that primes the decoder in place.
-    "gstreamer.mkv": Case(
-        Content(pictures((0, 119)), beeps(range(12), PRIMING), 12),
-        {(5.3, 8.3): Right(video=COPIED, audio=COPIED), (9.5, 14.0): Right(video=COPIED, audio=COPIED)},
+    "gstreamer.mkv": VodCase(
+        VodContent(pictures((0, 119)), beeps(range(12), PRIMING), 12),
+        {
+            (5.3, 8.3): ExpectedClip(video=COPIED, audio=COPIED),
+            (9.5, 14.0): ExpectedClip(video=COPIED, audio=COPIED),
+        },
     ),
-    "black-first.mp4": Case(Content(BLACK, beeps(range(12)), 12), {(5.3, 8.3): Right()}),
+    "black-first.mp4": VodCase(VodContent(BLACK, beeps(range(12)), 12), {(5.3, 8.3): ExpectedClip()}),
 }
 
 
-class Row(NamedTuple):
+class CaseWindow(NamedTuple):
     """A window of a recording."""
 
     name: str
@@ -173,11 +188,11 @@ class Row(NamedTuple):
     end: float
 
     @property
-    def case(self) -> Case:
+    def case(self) -> VodCase:
         return CASES[self.name]
 
     @property
-    def right(self) -> Right:
+    def right(self) -> ExpectedClip:
         return self.case.windows[self.start, self.end]
 
     @property
@@ -188,12 +203,12 @@ class Row(NamedTuple):
         return f"{self.name}-{self.start:g}-{self.end:g}"
 
 
-ROWS = [Row(name, *window) for name, case in CASES.items() for window in case.windows]
+ROWS = [CaseWindow(name, *window) for name, case in CASES.items() for window in case.windows]
 CLIPS = [row for row in ROWS if row.right.skipped is None]
 SKIPS = [row for row in ROWS if row.right.skipped is not None]
 
 
-def row_of(name: str) -> Row:
+def row_of(name: str) -> CaseWindow:
     """The first window of a recording."""
     return next(row for row in ROWS if row.name == name)
 

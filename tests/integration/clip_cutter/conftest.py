@@ -15,44 +15,46 @@ from prometheus_client import CollectorRegistry
 from pydantic import AnyHttpUrl, SecretStr
 
 from clip_cutter.announcements import receipt_of
-from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.cutter import Cutter, FinishedClip
 from clip_cutter.domain.plan import ModeChoice
 from clip_cutter.domain.policy import Policy, Skipped, Window, place_window
-from clip_cutter.ffmpeg.process import Limits
-from clip_cutter.ffmpeg.run import Ffmpeg, Programs
-from clip_cutter.metrics import Metrics
+from clip_cutter.ffmpeg.process import ProcessLimits
+from clip_cutter.ffmpeg.run import Ffmpeg, FfmpegPrograms
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.vods.index_cache import IndexCache
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile, Source
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.contracts.events import CutReceipt, SourceObject
 from local_stack.processes.ffmpeg import find_tools
 from local_stack.servers.servers import Addresses
-from tests.integration.clip_cutter.media import Seen, h264, record, remux
+from tests.integration.clip_cutter.media import DecodedFile, h264, record, remux
 from tests.integration.clip_cutter.remote import RemoteFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MEBIBYTE = 1024 * 1024
-LIMITS = Limits(deadline_seconds=60, cpu_seconds=120, memory_bytes=4096 * MEBIBYTE, file_bytes=256 * MEBIBYTE)
+LIMITS = ProcessLimits(
+    deadline_seconds=60, cpu_seconds=120, memory_bytes=4096 * MEBIBYTE, file_bytes=256 * MEBIBYTE
+)
 PATIENCE_SECONDS = 5.0
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
 
 # Servers have children of their own, which come and go as they like.
 PROGRAMS = ("ffmpeg", "ffprobe")
 
-Cutting = Callable[..., Awaitable[Clip]]
+Cutting = Callable[..., Awaitable[FinishedClip]]
 
 
 @pytest.fixture(scope="session")
-def programs() -> Programs:
+def programs() -> FfmpegPrograms:
     """The programs that the local stack uses."""
     tools = find_tools()
-    return Programs(tools.ffmpeg, tools.ffprobe)
+    return FfmpegPrograms(tools.ffmpeg, tools.ffprobe)
 
 
 @pytest.fixture
@@ -61,12 +63,12 @@ def metrics_registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def metrics(metrics_registry: CollectorRegistry) -> Metrics:
-    return Metrics(metrics_registry)
+def metrics(metrics_registry: CollectorRegistry) -> CutterMetrics:
+    return CutterMetrics(metrics_registry)
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, metrics: Metrics) -> Iterator[Scratch]:
+def scratch(tmp_path: Path, metrics: CutterMetrics) -> Iterator[Scratch]:
     """A scratch disk; afterwards no job may have left anything, nor any process that worked there."""
     before = running(*PROGRAMS)
     scratch = Scratch(tmp_path / "scratch", metrics)
@@ -96,10 +98,10 @@ def job(scratch: Scratch) -> Iterator[Job]:
 
 
 @pytest.fixture
-def make_ffmpeg(programs: Programs, metrics: Metrics) -> Callable[..., Ffmpeg]:
+def make_ffmpeg(programs: FfmpegPrograms, metrics: CutterMetrics) -> Callable[..., Ffmpeg]:
     """The programs within any limits."""
 
-    def make(limits: Limits = LIMITS) -> Ffmpeg:
+    def make(limits: ProcessLimits = LIMITS) -> Ffmpeg:
         return Ffmpeg(programs, limits=limits, threads=2, on_pulled=metrics.pulled)
 
     return make
@@ -109,7 +111,7 @@ def make_ffmpeg(programs: Programs, metrics: Metrics) -> Callable[..., Ffmpeg]:
 def make_cutter(make_ffmpeg: Callable[..., Ffmpeg]) -> Callable[..., Cutter]:
     """Cutters of any mode and limits."""
 
-    def make(mode: str = "auto", limits: Limits = LIMITS, *, encodes_video: bool = True) -> Cutter:
+    def make(mode: str = "auto", limits: ProcessLimits = LIMITS, *, encodes_video: bool = True) -> Cutter:
         return Cutter(
             make_ffmpeg(limits),
             mode=ModeChoice(mode),
@@ -122,18 +124,20 @@ def make_cutter(make_ffmpeg: Callable[..., Ffmpeg]) -> Callable[..., Cutter]:
 
 
 @pytest.fixture
-def vods(make_ffmpeg: Callable[..., Ffmpeg], scratch: Scratch, metrics: Metrics) -> Iterator[Vods]:
+def vods(make_ffmpeg: Callable[..., Ffmpeg], scratch: Scratch, metrics: CutterMetrics) -> Iterator[VodOpener]:
     """What opens VODs."""
     indexes = IndexCache(scratch)
-    yield Vods(make_ffmpeg(), indexes, metrics)
-    indexes.give_up()  # the disk may be taken away
+    yield VodOpener(make_ffmpeg(), indexes, metrics)
+    indexes.discard()  # the disk may be taken away
 
 
 @pytest.fixture
-def cut_source(make_cutter: Callable[..., Cutter], vods: Vods, job: Job) -> Callable[..., Awaitable[Clip]]:
+def cut_source(
+    make_cutter: Callable[..., Cutter], vods: VodOpener, job: Job
+) -> Callable[..., Awaitable[FinishedClip]]:
     """Cut a window out of a VOD, wherever it lies."""
 
-    async def cut_window(source: Source, start: float, end: float, mode: str = "auto") -> Clip:
+    async def cut_window(source: Source, start: float, end: float, mode: str = "auto") -> FinishedClip:
         vod = await vods.open(source, job)
         window = place_window(start, end, vod.seconds, POLICY)
         return await make_cutter(mode).make(await vod.excerpt(source, window, job), window, job)
@@ -147,7 +151,7 @@ def cut_by_ffmpeg(
 ) -> Cutting:
     """Cut a window out of a VOD that ffmpeg reads, whether or not one of our readers knows it."""
 
-    async def cut_window(source: Source, start: float, end: float) -> Clip:
+    async def cut_window(source: Source, start: float, end: float) -> FinishedClip:
         vod = await open_remuxed(source, make_ffmpeg())
         window = place_window(start, end, vod.seconds, POLICY)
         return await make_cutter().make(await vod.excerpt(source, window, job), window, job)
@@ -156,10 +160,12 @@ def cut_by_ffmpeg(
 
 
 @pytest.fixture
-def cut(cut_source: Callable[..., Awaitable[Clip]]) -> Cutting:
+def cut(cut_source: Callable[..., Awaitable[FinishedClip]]) -> Cutting:
     """Cut a window out of a file, as the command line does; or out of what an address of the tests serves."""
 
-    async def cut_window(source: Path | RemoteFile, start: float, end: float, mode: str = "auto") -> Clip:
+    async def cut_window(
+        source: Path | RemoteFile, start: float, end: float, mode: str = "auto"
+    ) -> FinishedClip:
         vod = LocalFile.of(source) if isinstance(source, Path) else source
         return await cut_source(vod, start, end, mode)
 
@@ -178,16 +184,18 @@ def source_profile(addresses: Addresses) -> SourceProfile:
 
 
 @pytest.fixture
-def sources(source_profile: SourceProfile, metrics: Metrics) -> SourceStorage:
+def sources(source_profile: SourceProfile, metrics: CutterMetrics) -> SourceStorage:
     """Source storage of which the service reads."""
     return SourceStorage({"archive": source_profile}, url_seconds=120, on_pulled=metrics.pulled)
 
 
 @pytest.fixture
-def cut_stored(cut_source: Callable[..., Awaitable[Clip]], sources: SourceStorage, s3: "S3Client") -> Cutting:
+def cut_stored(
+    cut_source: Callable[..., Awaitable[FinishedClip]], sources: SourceStorage, s3: "S3Client"
+) -> Cutting:
     """Cut a window out of a file that lies in source storage, as the service does."""
 
-    async def cut_window(source: Path, start: float, end: float, mode: str = "auto") -> Clip:
+    async def cut_window(source: Path, start: float, end: float, mode: str = "auto") -> FinishedClip:
         key = uuid4().hex
         s3.upload_file(str(source), "vods", key)
         stored = await sources.locate(SourceObject(profile="archive", bucket="vods", key=key))
@@ -196,10 +204,10 @@ def cut_stored(cut_source: Callable[..., Awaitable[Clip]], sources: SourceStorag
     return cut_window
 
 
-class Result(NamedTuple):
+class CutOutcome(NamedTuple):
     """What came of a window: a finished clip, or why there is none."""
 
-    clip: Clip | None
+    clip: FinishedClip | None
     receipt: CutReceipt | None
     skipped: Skipped | None
 
@@ -210,11 +218,11 @@ WAYS = ("command line", "service")
 class CutBy(Protocol):
     """Cuts a window in one of the two ways, or remembers what came of it."""
 
-    async def __call__(self, way: str, source: Path, start: float, end: float) -> Result: ...
+    async def __call__(self, way: str, source: Path, start: float, end: float) -> CutOutcome: ...
 
 
 @pytest.fixture(scope="session")
-def results() -> dict[tuple[str, Path, float, float], Result]:
+def results() -> dict[tuple[str, Path, float, float], CutOutcome]:
     """What was cut in this run by :func:`cut_by`."""
     return {}
 
@@ -223,42 +231,42 @@ def results() -> dict[tuple[str, Path, float, float], Result]:
 def cut_by(
     cut: Cutting,
     cut_stored: Cutting,
-    results: dict[tuple[str, Path, float, float], Result],
+    results: dict[tuple[str, Path, float, float], CutOutcome],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> CutBy:
     """Each window is cut once in each way, whichever test asks first."""
     ways = dict(zip(WAYS, (cut, cut_stored), strict=True))
 
-    async def cut_once(way: str, source: Path, start: float, end: float) -> Result:
+    async def cut_once(way: str, source: Path, start: float, end: float) -> CutOutcome:
         key = way, source, start, end
         if key not in results:
             try:
                 clip = await ways[way](source, start, end)
             except Skipped as skipped:
-                results[key] = Result(None, None, skipped)
+                results[key] = CutOutcome(None, None, skipped)
             else:
                 kept = tmp_path_factory.mktemp("clip")
                 video, poster = (Path(shutil.move(each, kept)) for each in (clip.video, clip.poster))
                 receipt = receipt_of(clip, Window(start, end))
-                results[key] = Result(replace(clip, video=video, poster=poster), receipt, None)
+                results[key] = CutOutcome(replace(clip, video=video, poster=poster), receipt, None)
         return results[key]
 
     return cut_once
 
 
 @pytest.fixture(scope="session")
-def vod(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Seen]:
+def vod(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], DecodedFile]:
     """Recordings by name, each made once (see ``RECIPES``)."""
     folder = tmp_path_factory.mktemp("vods")
 
     @cache
-    def make(name: str) -> Seen:
-        return Seen(RECIPES[name](make, folder / name))
+    def make(name: str) -> DecodedFile:
+        return DecodedFile(RECIPES[name](make, folder / name))
 
     return make
 
 
-Maker = Callable[[str], Seen]
+Maker = Callable[[str], DecodedFile]
 
 
 def without_parameter_sets(path: Path) -> Path:

@@ -4,9 +4,9 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.clip_cutter.media import Seen, ffmpeg, h264, record, remux
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg, h264, record, remux
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 
 SOURCE = "b-frames.mp4"
 HUNDRED_HOURS = 360_000

@@ -18,7 +18,7 @@ JOINT_SECONDS, JOINED_SECONDS = 0.05, 0.012
 UNCLEAR = -1
 
 
-class Picture(NamedTuple):
+class NumberedFrame(NamedTuple):
     """A picture's number, and when it appears. It stays until the next one."""
 
     time: float
@@ -32,7 +32,7 @@ class Beep(NamedTuple):
     hertz: float
 
 
-class Heard(NamedTuple):
+class HeardBeep(NamedTuple):
     """A beep in a player: when in the clip, its pitch, and the number of the picture on screen then."""
 
     time: float
@@ -41,7 +41,7 @@ class Heard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seam:
+class JoinPoint:
     """Where two recordings were joined: what follows may lie ``earliest`` to ``latest`` seconds late.
 
     Players differ in where they put it. In the clip, video and audio of each side fit together all the same.
@@ -53,23 +53,23 @@ class Seam:
 
 
 @dataclass(frozen=True)
-class Content:
+class VodContent:
     """What a VOD shows and says, in seconds of its line.
 
     Args:
         pictures, beeps: in order.
         end: where its video ends.
         unclear: spans in which nobody can say which picture is to be seen.
-        seam: see :class:`Seam`.
+        seam: see :class:`JoinPoint`.
         joint: where the seam was put. A beep there may lose its beginning.
         near: how far a picture's number may be from the right one.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[NumberedFrame]
     beeps: Sequence[Beep]
     end: float
     unclear: Sequence[tuple[float, float]] = ()
-    seam: Seam | None = None
+    seam: JoinPoint | None = None
     joint: float | None = None
     near: int = 0
 
@@ -96,20 +96,20 @@ class Content:
             return 0.0
         return JOINT_SECONDS if time < self.joint + JOINT_SECONDS else JOINED_SECONDS
 
-    def within(self, start: float, end: float) -> "Content":
+    def within(self, start: float, end: float) -> "VodContent":
         """Return what a clip of it shows and says, in seconds of the clip's line."""
-        first = Picture(start, self.shown(start))
+        first = NumberedFrame(start, self.shown(start))
         pictures = [first, *(each for each in self.pictures if start < each.time < end)]
         return replace(
             self,
-            pictures=[Picture(each.time - start, each.number) for each in pictures],
+            pictures=[NumberedFrame(each.time - start, each.number) for each in pictures],
             beeps=[Beep(each.time - start, each.hertz) for each in self.beeps if start - 1 < each.time < end],
             end=min(self.end, end) - start,
             unclear=[(first - start, last - start) for first, last in self.unclear],
             seam=self.seam and replace(self.seam, time=self.seam.time - start),
         )
 
-    def joined(self, seen: Sequence[Picture]) -> "Content":
+    def joined(self, seen: Sequence[NumberedFrame]) -> "VodContent":
         """Return it with what follows its seam in the place that a clip has chosen, as far as it may."""
         seam = self.seam
         if seam is None:
@@ -123,7 +123,9 @@ class Content:
         shift = min(max(median(late or [0.0]), seam.earliest), seam.latest)
         edge = (seam.time + seam.earliest, seam.time + seam.latest)
         moved = [each.time + (shift if each.time >= seam.time else 0.0) for each in self.pictures]
-        pictures = sorted(Picture(time, each.number) for time, each in zip(moved, self.pictures, strict=True))
+        pictures = sorted(
+            NumberedFrame(time, each.number) for time, each in zip(moved, self.pictures, strict=True)
+        )
         beeps = [
             Beep(each.time + (shift if each.time >= seam.time else 0.0), each.hertz) for each in self.beeps
         ]
@@ -137,7 +139,9 @@ class Content:
         )
 
 
-def beep_problems(right: Content, heard: Sequence[Beep], seconds: float, tolerance: float) -> Iterator[str]:
+def beep_problems(
+    right: VodContent, heard: Sequence[Beep], seconds: float, tolerance: float
+) -> Iterator[str]:
     """Say which beeps are not heard when they should be, and which should not be heard at all."""
     left = list(heard)
     for beep in right.beeps:
@@ -158,7 +162,7 @@ def beep_problems(right: Content, heard: Sequence[Beep], seconds: float, toleran
 
 
 def picture_problems(
-    right: Content, seen: Sequence[Picture], seconds: float, tolerance: float
+    right: VodContent, seen: Sequence[NumberedFrame], seconds: float, tolerance: float
 ) -> Iterator[str]:
     """Say where in a clip the wrong picture is on screen for longer than the tolerance."""
     if not seen:
@@ -166,7 +170,7 @@ def picture_problems(
         return
     if seen[0].time > tolerance:
         yield f"the first picture at {seen[0].time:.3f} s"
-    clip = Content(seen, (), seconds)
+    clip = VodContent(seen, (), seconds)
     edges = sorted({0.0, *(each.time for each in (*seen, *right.pictures))})
     edges = [each for each in edges if 0 <= each < seconds]
     wrong: tuple[float, float, int, int] | None = None
@@ -194,13 +198,13 @@ STEP_SECONDS = 0.1
 
 
 def playing_problems(
-    right: Content, seen: Sequence[Picture], heard: Sequence[Heard], seconds: float
+    right: VodContent, seen: Sequence[NumberedFrame], heard: Sequence[HeardBeep], seconds: float
 ) -> Iterator[str]:
     """Say what a player of a clip shows or says at a wrong moment: every picture, and no standstill."""
     for time, number in seen:
         if not right.has(number, time - SAID_SECONDS, time + SAID_SECONDS):
             yield f"at {time:.3f} s picture {number} instead of {right.shown(time)}"
-    clip = Content(seen, (), seconds)
+    clip = VodContent(seen, (), seconds)
     for step in range(int(seconds / STEP_SECONDS)):
         time = step * STEP_SECONDS
         if seen and not right.has(clip.shown(time), time - SHOWN_SECONDS, time + SAID_SECONDS):

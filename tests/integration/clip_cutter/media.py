@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from local_stack.processes.ffmpeg import find_tools, run_tool
-from tests.integration.clip_cutter.judge import Beep, Content, Picture
+from tests.integration.clip_cutter.judge import Beep, NumberedFrame, VodContent
 
 WIDTH, HEIGHT = 192, 108
 BITS, BOX = 11, 16
@@ -67,14 +67,14 @@ def ffmpeg(*arguments: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Frame:
+class DecodedFrame:
     """A decoded frame: when it is shown (seconds from the start of the file), and what it shows."""
 
     time: float
     hash: str
 
 
-class Seen:
+class DecodedFile:
     """What a player sees and hears of a file."""
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +99,7 @@ class Seen:
         return next((each for each in self.about["streams"] if each["codec_type"] == kind), None)
 
     @cached_property
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[DecodedFrame]:
         """Every frame, decoded."""
         answer = ffmpeg(
             *("-copyts", "-i", str(self.path), "-map", "0:v:0", "-fps_mode", "passthrough"),
@@ -109,14 +109,14 @@ class Seen:
         lines = answer.splitlines()
         above, below = next(each.split(":")[1] for each in lines if each.startswith("#tb")).split("/")
         rows = [each.split(",") for each in lines if not each.startswith("#")]
-        return [Frame(int(row[2]) * int(above) / int(below) - start, row[5].strip()) for row in rows]
+        return [DecodedFrame(int(row[2]) * int(above) / int(below) - start, row[5].strip()) for row in rows]
 
     @property
     def hashes(self) -> list[str]:
         """What every frame shows."""
         return [frame.hash for frame in self.frames]
 
-    def from_to(self, start: float, end: float) -> list[Frame]:
+    def from_to(self, start: float, end: float) -> list[DecodedFrame]:
         """The frames of a window, beginning as ``ffmpeg -ss`` would: with the first one not before it."""
         return [frame for frame in self.frames if start - 0.001 <= frame.time < end - 1e-5]
 
@@ -131,10 +131,10 @@ class Seen:
         return [sum(1 << bit for bit in range(BITS) if row[bit] > 127) for row in rows]
 
     @cached_property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[NumberedFrame]:
         """Every frame's number, and when it is shown."""
         frames = zip(self.frames, self.numbers(), strict=True)
-        return [Picture(frame.time, number) for frame, number in frames]
+        return [NumberedFrame(frame.time, number) for frame, number in frames]
 
     @cached_property
     def heard(self) -> list[Beep]:
@@ -146,10 +146,10 @@ class Seen:
         return [Beep(at / SAMPLE_RATE, _hertz(sound[at:])) for at in _onsets(sound)]
 
     @cached_property
-    def content(self) -> Content:
+    def content(self) -> VodContent:
         """What it shows and says."""
         last = self.pictures[-1].time + self.pictures[-1].time / max(len(self.pictures) - 1, 1)
-        return Content(self.pictures, self.heard, last)
+        return VodContent(self.pictures, self.heard, last)
 
     @cached_property
     def beeps(self) -> list[float]:

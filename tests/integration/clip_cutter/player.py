@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from playwright.async_api import Page
 
-from tests.integration.clip_cutter.judge import Heard, Picture
+from tests.integration.clip_cutter.judge import HeardBeep, NumberedFrame
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,7 +22,7 @@ MORE_SECONDS = 20  # than the longest clip lasts: a busy machine plays with brea
 
 
 @dataclass(frozen=True)
-class Played:
+class PlaybackReport:
     """What a browser made of a clip.
 
     ``problem``: why it did not play to its end; ``at``: where it stopped. ``bars``: the colours that eight
@@ -33,23 +33,25 @@ class Played:
     seconds: float
     at: float
     bars: list[tuple[int, int, int]]
-    pictures: list[Picture]
-    beeps: list[Heard]
+    pictures: list[NumberedFrame]
+    beeps: list[HeardBeep]
 
     @classmethod
-    def of(cls, report: dict[str, Any]) -> "Played":
+    def of(cls, report: dict[str, Any]) -> "PlaybackReport":
         """Read the page's report."""
         return cls(
             report["problem"],
             report["seconds"] or 0.0,
             report["at"],
             [(red, green, blue) for red, green, blue in report["bars"]],
-            [Picture(*each) for each in report["pictures"]],
-            [Heard(*each) for each in report["beeps"]],
+            [NumberedFrame(*each) for each in report["pictures"]],
+            [HeardBeep(*each) for each in report["beeps"]],
         )
 
 
-async def play(page: Page, s3: "S3Client", clips: Sequence[Path], longest_seconds: float) -> list[Played]:
+async def play(
+    page: Page, s3: "S3Client", clips: Sequence[Path], longest_seconds: float
+) -> list[PlaybackReport]:
     """Play clips to their ends, side by side: they lie where the page lies, else it may not look at them."""
 
     def upload(content_type: str, content: bytes) -> str:
@@ -64,4 +66,4 @@ async def play(page: Page, s3: "S3Client", clips: Sequence[Path], longest_second
     await page.add_script_tag(path=SCRIPT)
     async with asyncio.timeout(longest_seconds + 2 * MORE_SECONDS):
         reports = await page.evaluate("patience => playAll(patience)", longest_seconds + MORE_SECONDS)
-    return [Played.of(report) for report in reports]
+    return [PlaybackReport.of(report) for report in reports]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from clip_cutter.containers.model import ByteRange
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class RemoteFile:
         return self.url
 
     @property
-    def input(self) -> Input:
+    def input(self) -> FfmpegInput:
         """Return what ffmpeg opens."""
-        return Input(self.url)
+        return FfmpegInput(self.url)
 
     async def peek(self, wanted: ByteRange) -> bytes:
         """Return a few bytes."""

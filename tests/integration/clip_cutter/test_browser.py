@@ -8,14 +8,14 @@ from uuid import uuid4
 import pytest
 from playwright.async_api import Browser, Page
 
-from clip_cutter.cutter import Clip
+from clip_cutter.cutter import FinishedClip
 from clip_shared.contracts.events import CutMode
 from tests.integration.clip_cutter.cases import CASES, bar_problems
 from tests.integration.clip_cutter.conftest import CutBy, Cutting
-from tests.integration.clip_cutter.judge import Content, playing_problems
-from tests.integration.clip_cutter.media import BITS, BOX, Seen
-from tests.integration.clip_cutter.player import Played, play
-from tests.integration.clip_cutter.showings import PLAYED, Showing, content_of, path_of
+from tests.integration.clip_cutter.judge import VodContent, playing_problems
+from tests.integration.clip_cutter.media import BITS, BOX, DecodedFile
+from tests.integration.clip_cutter.played_windows import PLAYED, PlayedWindow, content_of, path_of
+from tests.integration.clip_cutter.player import PlaybackReport, play
 from tests.support.browser import running_browser
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # A copy's media may reach a little further than what it shows.
 COPY_TOLERANCE_SECONDS = 0.2
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 
 START_SECONDS, SECONDS = 5.3, 3.0
 PLAYED_SECONDS, SOUGHT_SECONDS = 1.0, 2.0
@@ -85,7 +85,7 @@ class Player:
         self._page = page
         self._s3 = s3
 
-    async def open(self, clip: Clip) -> None:
+    async def open(self, clip: FinishedClip) -> None:
         """Show the page, and wait for the first picture."""
         video = self._upload("video/mp4", clip.video.read_bytes())
         html = HTML.format(address=video.replace("&", "&amp;"))
@@ -124,7 +124,7 @@ def player(page: Page, s3: "S3Client") -> Player:
     return Player(page, s3)
 
 
-class Shot(NamedTuple):
+class BrowserCase(NamedTuple):
     """A recording, where in it the clip begins, and how it is cut."""
 
     name: str
@@ -132,17 +132,17 @@ class Shot(NamedTuple):
     mode: str
 
 
-SHOTS = [
-    Shot("closed-60.mp4", 5.3, "copy"),  # between keyframes at 4 and 6 s
-    Shot("b-frames.mp4", 6.717, "copy"),  # at no frame's time
-    Shot("b-frames.ts", 5.3, "auto"),
-    Shot("b-frames.mp4", 5.3, "exact"),
+BROWSER_CASES = [
+    BrowserCase("closed-60.mp4", 5.3, "copy"),  # between keyframes at 4 and 6 s
+    BrowserCase("b-frames.mp4", 6.717, "copy"),  # at no frame's time
+    BrowserCase("b-frames.ts", 5.3, "auto"),
+    BrowserCase("b-frames.mp4", 5.3, "exact"),
 ]
 
 
-@pytest.mark.parametrize("case", SHOTS, ids=lambda case: f"{case.name}-{case.mode}")
+@pytest.mark.parametrize("case", BROWSER_CASES, ids=lambda case: f"{case.name}-{case.mode}")
 async def test_a_browser_shows_the_frame_that_was_asked_for_and_plays_on(
-    vod: Vod, cut_stored: Cutting, player: Player, case: Shot
+    vod: Vod, cut_stored: Cutting, player: Player, case: BrowserCase
 ) -> None:
     source = vod(case.name)
     clip = await cut_stored(source.path, case.start, case.start + SECONDS, case.mode)
@@ -160,7 +160,7 @@ async def test_a_browser_plays_a_clip_from_the_midst_of_open_gops(
     await assert_plays(player, clip, vod(name), 5.3)
 
 
-async def assert_plays(player: Player, clip: Clip, source: Seen, start: float) -> None:
+async def assert_plays(player: Player, clip: FinishedClip, source: DecodedFile, start: float) -> None:
     """The right frame at 0, the right length, and picture and sound as time goes on."""
     wanted = source.from_to(start, start + SECONDS)
     first, frame_seconds = source.frames.index(wanted[0]), SECONDS / len(wanted)
@@ -179,7 +179,7 @@ async def assert_plays(player: Player, clip: Clip, source: Seen, start: float) -
 
 
 # Long ones together: a group is played side by side, and lasts as long as its longest clip.
-ALL = sorted(PLAYED, key=lambda showing: showing.start - showing.end)
+ALL = sorted(PLAYED, key=lambda window: window.start - window.end)
 GROUPS = [ALL[at : at + SIDE_BY_SIDE] for at in range(0, len(ALL), SIDE_BY_SIDE)]
 
 
@@ -190,32 +190,32 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 
 @dataclass(frozen=True)
-class Theatre:
+class BrowserPlayback:
     """Plays what the service cuts: groups side by side, and alone what looked bad beside others."""
 
     cut_by: CutBy
     vod: Vod
     browser: Browser
     s3: "S3Client"
-    played: dict[Showing, Played]
+    played: dict[PlayedWindow, PlaybackReport]
 
-    async def clip(self, showing: Showing) -> Clip | None:
-        path = path_of(showing, self.vod)
-        return (await self.cut_by("service", path, showing.start, showing.end)).clip
+    async def clip(self, window: PlayedWindow) -> FinishedClip | None:
+        path = path_of(window, self.vod)
+        return (await self.cut_by("service", path, window.start, window.end)).clip
 
-    async def first(self, showing: Showing) -> Played:
+    async def first(self, window: PlayedWindow) -> PlaybackReport:
         """What a browser made of it while it played the whole group."""
-        if showing not in self.played:
-            await self._play(next(group for group in GROUPS if showing in group))
-        return self.played[showing]
+        if window not in self.played:
+            await self._play(next(group for group in GROUPS if window in group))
+        return self.played[window]
 
-    async def again(self, showing: Showing) -> Played:
+    async def again(self, window: PlayedWindow) -> PlaybackReport:
         """What a browser makes of it alone: a busy machine is no fault of the clip."""
-        await self._play([showing])
-        return self.played[showing]
+        await self._play([window])
+        return self.played[window]
 
-    async def _play(self, group: list[Showing]) -> None:
-        clips = {showing: clip for showing in group if (clip := await self.clip(showing)) is not None}
+    async def _play(self, group: list[PlayedWindow]) -> None:
+        clips = {window: clip for window in group if (clip := await self.clip(window)) is not None}
         page = await self.browser.new_page()
         longest = max(each.end - each.start for each in group)
         reports = await play(page, self.s3, [clip.video for clip in clips.values()], longest)
@@ -224,31 +224,33 @@ class Theatre:
 
 
 @pytest.fixture(scope="session")
-def played() -> dict[Showing, Played]:
+def played() -> dict[PlayedWindow, PlaybackReport]:
     return {}
 
 
 @pytest.fixture
-def theatre(
-    cut_by: CutBy, vod: Vod, browser: Browser, s3: "S3Client", played: dict[Showing, Played]
-) -> Theatre:
-    return Theatre(cut_by, vod, browser, s3, played)
+def playback(
+    cut_by: CutBy, vod: Vod, browser: Browser, s3: "S3Client", played: dict[PlayedWindow, PlaybackReport]
+) -> BrowserPlayback:
+    return BrowserPlayback(cut_by, vod, browser, s3, played)
 
 
-@pytest.mark.parametrize("showing", ALL, ids=str)
+@pytest.mark.parametrize("window", ALL, ids=str)
 async def test_a_browser_plays_each_clip_to_its_end_in_time(
-    vod: Vod, theatre: Theatre, showing: Showing
+    vod: Vod, playback: BrowserPlayback, window: PlayedWindow
 ) -> None:
-    clip = await theatre.clip(showing)
+    clip = await playback.clip(window)
     assert clip is not None, "skipped"
-    content = content_of(showing, vod)
-    problems = [*problems_of(showing, clip, content, await theatre.first(showing))]
+    content = content_of(window, vod)
+    problems = [*problems_of(window, clip, content, await playback.first(window))]
     if problems:
-        problems = [*problems_of(showing, clip, content, await theatre.again(showing))]
+        problems = [*problems_of(window, clip, content, await playback.again(window))]
     assert problems == [], clip
 
 
-def problems_of(showing: Showing, clip: Clip, content: Content, played: Played) -> Iterator[str]:
+def problems_of(
+    window: PlayedWindow, clip: FinishedClip, content: VodContent, played: PlaybackReport
+) -> Iterator[str]:
     """What is wrong with a clip as a browser played it."""
     seconds = clip.end - clip.start
     if played.problem is not None:
@@ -257,11 +259,11 @@ def problems_of(showing: Showing, clip: Clip, content: Content, played: Played) 
         yield f"it lasts {played.seconds:.3f} s instead of {seconds:.3f} s"
     if abs(played.at - played.seconds) > ROUNDING_SECONDS:
         yield f"it ends at {played.at:.3f} of {played.seconds:.3f} s"
-    case = CASES.get(showing.name)
+    case = CASES.get(window.name)
     if case is None or case.has_numbers:
         right = content.within(clip.start, clip.end + END_SECONDS).joined(played.pictures)
         yield from playing_problems(right, played.pictures, played.beeps, seconds)
     else:
         if len(played.pictures) < SHOWN_A_SECOND * seconds:
             yield f"only {len(played.pictures)} pictures"
-        yield from bar_problems(showing.name, played.bars, BAR_LEVELS)
+        yield from bar_problems(window.name, played.bars, BAR_LEVELS)

@@ -10,27 +10,27 @@ from typing import Any
 
 import pytest
 
-from clip_cutter.cutter import Clip
+from clip_cutter.cutter import FinishedClip
 from clip_shared.contracts.events import CutMode, CutReceipt, TrackFate, TrackReceipt
 from tests.integration.clip_cutter.cases import (
     CLIPS,
     PICTURE_SECONDS,
     SKIPS,
-    Row,
+    CaseWindow,
     bar_problems,
     row_of,
 )
 from tests.integration.clip_cutter.conftest import WAYS, CutBy
 from tests.integration.clip_cutter.judge import beep_problems, picture_problems
-from tests.integration.clip_cutter.media import Seen, ffmpeg
-from tests.integration.clip_cutter.showings import PLAYED, Showing, VodOf, path_of
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg
+from tests.integration.clip_cutter.played_windows import PLAYED, PlayedWindow, VodOf, path_of
 
 START_SECONDS, LENGTH_SECONDS = 0.002, 0.03
 COPY_SECONDS, ENCODED_SECONDS = 0.005, 0.02
 SKEW_MS = 40.0
 
 
-async def finished(cut_by: CutBy, row: Row) -> tuple[Clip, CutReceipt]:
+async def finished(cut_by: CutBy, row: CaseWindow) -> tuple[FinishedClip, CutReceipt]:
     """The service's clip of a window."""
     result = await cut_by("service", row.path, row.start, row.end)
     if result.clip is None or result.receipt is None:
@@ -39,13 +39,13 @@ async def finished(cut_by: CutBy, row: Row) -> tuple[Clip, CutReceipt]:
 
 
 @pytest.mark.parametrize("row", CLIPS, ids=str)
-async def test_the_clip_shows_and_says_what_the_vod_does(cut_by: CutBy, row: Row) -> None:
+async def test_the_clip_shows_and_says_what_the_vod_does(cut_by: CutBy, row: CaseWindow) -> None:
     clip, receipt = await finished(cut_by, row)
-    problems = [*place_problems(row, clip), *content_problems(row, clip, Seen(clip.video))]
+    problems = [*place_problems(row, clip), *content_problems(row, clip, DecodedFile(clip.video))]
     assert problems == [], receipt
 
 
-def place_problems(row: Row, clip: Clip) -> Iterator[str]:
+def place_problems(row: CaseWindow, clip: FinishedClip) -> Iterator[str]:
     """What is wrong with where it begins and ends."""
     right, content = row.right, row.case.content
     if right.start is not None and abs(clip.start - right.start) > START_SECONDS:
@@ -58,7 +58,7 @@ def place_problems(row: Row, clip: Clip) -> Iterator[str]:
         yield f"it ends at {clip.end:.3f} s, not between {earliest:.3f} and {latest:.3f} s"
 
 
-def content_problems(row: Row, clip: Clip, seen: Seen) -> Iterator[str]:
+def content_problems(row: CaseWindow, clip: FinishedClip, seen: DecodedFile) -> Iterator[str]:
     """What is wrong with what it shows and says."""
     case = row.case
     seconds, tolerance = clip.end - clip.start, tolerance_of(clip)
@@ -74,16 +74,16 @@ def content_problems(row: Row, clip: Clip, seen: Seen) -> Iterator[str]:
         yield "it has audio"
 
 
-def tolerance_of(clip: Clip) -> float:
+def tolerance_of(clip: FinishedClip) -> float:
     """How exactly a beep is where it should be."""
     encoded = clip.mode is CutMode.EXACT or any(each.fate is TrackFate.RE_ENCODED for each in clip.tracks)
     return ENCODED_SECONDS if encoded else COPY_SECONDS
 
 
 @pytest.mark.parametrize("row", CLIPS, ids=str)
-async def test_the_receipt_says_what_became_of_the_tracks(cut_by: CutBy, row: Row) -> None:
+async def test_the_receipt_says_what_became_of_the_tracks(cut_by: CutBy, row: CaseWindow) -> None:
     clip, receipt = await finished(cut_by, row)
-    right, seen = row.right, Seen(clip.video)
+    right, seen = row.right, DecodedFile(clip.video)
     assert_told(receipt.video, right.video, right.video_why)
     assert receipt.video is not None
     assert (receipt.mode is CutMode.COPY) == (receipt.video.fate is TrackFate.COPIED)
@@ -106,7 +106,9 @@ def assert_told(told: TrackReceipt | None, fate: TrackFate | None, why: str | No
 
 @pytest.mark.parametrize("row", SKIPS, ids=str)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_window_outside_is_skipped_with_the_true_reason(cut_by: CutBy, row: Row, way: str) -> None:
+async def test_a_window_outside_is_skipped_with_the_true_reason(
+    cut_by: CutBy, row: CaseWindow, way: str
+) -> None:
     result = await cut_by(way, row.path, row.start, row.end)
     assert row.right.skipped is not None
     reason, words = row.right.skipped
@@ -135,7 +137,7 @@ async def test_colours_are_kept_as_far_as_bt709_has_them(cut_by: CutBy, name: st
 @pytest.mark.parametrize("name", ["rgb.mp4", "hdr-pq.mp4", "interlaced.ts"])
 async def test_what_is_re_encoded_says_that_it_is_bt709(cut_by: CutBy, name: str) -> None:
     clip, _ = await finished(cut_by, row_of(name))
-    video = Seen(clip.video).stream("video")
+    video = DecodedFile(clip.video).stream("video")
     assert video is not None
     tags = [video.get(f"color_{each}") for each in ("space", "transfer", "primaries", "range")]
     assert (video["codec_name"], video["pix_fmt"]) == ("h264", "yuv420p")
@@ -167,14 +169,14 @@ POSTER_MIDDLE = ("-vf", "scale=1:1:flags=area,format=gray", "-f", "rawvideo", "-
 DARK_LEVEL = 40
 
 
-@pytest.mark.parametrize("showing", PLAYED, ids=str)
+@pytest.mark.parametrize("window", PLAYED, ids=str)
 async def test_the_poster_shows_something_in_its_true_shape(
-    cut_by: CutBy, vod: VodOf, showing: Showing
+    cut_by: CutBy, vod: VodOf, window: PlayedWindow
 ) -> None:
-    path = path_of(showing, vod)
-    clip = (await cut_by("service", path, showing.start, showing.end)).clip
+    path = path_of(window, vod)
+    clip = (await cut_by("service", path, window.start, window.end)).clip
     assert clip is not None
-    source, poster = Seen(path).stream("video"), Seen(clip.poster).stream("video")
+    source, poster = DecodedFile(path).stream("video"), DecodedFile(clip.poster).stream("video")
     assert source is not None
     assert poster is not None
     assert poster.get("sample_aspect_ratio", "1:1") in {"1:1", "0:1"}

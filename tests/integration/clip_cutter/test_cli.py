@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.ffmpeg.run import Programs
-from tests.integration.clip_cutter.media import Seen
+from clip_cutter.ffmpeg.run import FfmpegPrograms
+from tests.integration.clip_cutter.media import DecodedFile
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 
 
-async def run(programs: Programs, scratch: Path, *arguments: str) -> tuple[int, str, str]:
+async def run(programs: FfmpegPrograms, scratch: Path, *arguments: str) -> tuple[int, str, str]:
     """Run a command; its exit code, standard output and standard error."""
     environment = {
         "FFMPEG_PATH": programs.ffmpeg,
@@ -34,7 +34,7 @@ async def run(programs: Programs, scratch: Path, *arguments: str) -> tuple[int, 
 
 
 async def test_a_local_file_is_cut_and_the_receipt_printed(
-    vod: Vod, programs: Programs, tmp_path: Path
+    vod: Vod, programs: FfmpegPrograms, tmp_path: Path
 ) -> None:
     source, output = vod("b-frames.ts"), tmp_path / "clip.mp4"
     window = ("--start", "5.3", "--end", "8.3", "--output", str(output))
@@ -42,11 +42,11 @@ async def test_a_local_file_is_cut_and_the_receipt_printed(
     assert (code, errors) == (0, "")
     receipt = json.loads(printed)
     assert (receipt["mode"], receipt["requested_start_seconds"]) == ("copy", 5.3)
-    assert Seen(output).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
+    assert DecodedFile(output).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["lock"]
 
 
-async def test_what_cannot_be_cut_is_said_in_a_sentence(programs: Programs, tmp_path: Path) -> None:
+async def test_what_cannot_be_cut_is_said_in_a_sentence(programs: FfmpegPrograms, tmp_path: Path) -> None:
     text = tmp_path / "vod.mp4"
     text.write_text("not a video")
     window = ("--start", "0", "--end", "9", "--output", str(tmp_path / "clip.mp4"))
@@ -66,7 +66,12 @@ UNUSABLE = {
 @pytest.mark.parametrize("command", ["serve", "cut"])
 @pytest.mark.parametrize("ffmpeg", UNUSABLE)
 async def test_without_an_ffmpeg_that_was_tested_nothing_starts(  # noqa: PLR0917
-    programs: Programs, tmp_path: Path, vod: Vod, monkeypatch: pytest.MonkeyPatch, command: str, ffmpeg: str
+    programs: FfmpegPrograms,
+    tmp_path: Path,
+    vod: Vod,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    ffmpeg: str,
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     if ffmpeg[0] != "/":

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from clip_cutter.containers.mp4.index import open_movie
-from clip_cutter.cutter import Clip
+from clip_cutter.cutter import FinishedClip
 from clip_cutter.ffmpeg.run import Ffmpeg
 from clip_shared.contracts.events import CutMode
-from tests.integration.clip_cutter.media import Seen
+from tests.integration.clip_cutter.media import DecodedFile
 
-Vod = Callable[[str], Seen]
-Cutting = Callable[..., Awaitable[Clip]]
+Vod = Callable[[str], DecodedFile]
+Cutting = Callable[..., Awaitable[FinishedClip]]
 START, END = 5.0, 9.0
 
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from clip_cutter.ffmpeg.commands import Encoding
-from clip_cutter.ffmpeg.process import Limits
-from clip_cutter.ffmpeg.run import Ffmpeg, Programs
+from clip_cutter.ffmpeg.process import ProcessLimits
+from clip_cutter.ffmpeg.run import Ffmpeg, FfmpegPrograms
 from tests.integration.clip_cutter.conftest import LIMITS
-from tests.integration.clip_cutter.media import Seen, ffmpeg, h264, record
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg, h264, record
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 Encode = Callable[..., Any]
 
 GREEN = (0, 255, 0)
 
 
 @pytest.fixture
-def encode(programs: Programs, tmp_path: Path) -> Encode:
+def encode(programs: FfmpegPrograms, tmp_path: Path) -> Encode:
     """Encode streams of an MP4, from a start to an end; return the clip."""
 
     async def encode_window(
@@ -32,16 +32,16 @@ def encode(programs: Programs, tmp_path: Path) -> Encode:
     return encode_window
 
 
-def tool(programs: Programs, limits: Limits = LIMITS) -> Ffmpeg:
+def tool(programs: FfmpegPrograms, limits: ProcessLimits = LIMITS) -> Ffmpeg:
     return Ffmpeg(programs, limits=limits, threads=2, on_pulled=lambda _: None)
 
 
 def shown(path: Path) -> list[float]:
-    return [frame.time for frame in Seen(path).frames]
+    return [frame.time for frame in DecodedFile(path).frames]
 
 
 def stream(path: Path, kind: str = "video") -> dict[str, Any]:
-    found = Seen(path).stream(kind)
+    found = DecodedFile(path).stream(kind)
     assert found is not None
     return found
 
@@ -49,9 +49,9 @@ def stream(path: Path, kind: str = "video") -> dict[str, Any]:
 async def test_frames_and_beeps_are_where_they_were(vod: Vod, encode: Encode) -> None:
     source = vod("b-frames.mp4").path
     clip = await encode(source, 5.3, 8.3)
-    assert Seen(clip).numbers() == list(range(159, 249))
+    assert DecodedFile(clip).numbers() == list(range(159, 249))
     assert shown(clip) == pytest.approx([number / 30 for number in range(90)], abs=0.0001)
-    assert Seen(clip).beeps == pytest.approx([0.7, 1.7, 2.7], abs=0.003)
+    assert DecodedFile(clip).beeps == pytest.approx([0.7, 1.7, 2.7], abs=0.003)
     assert float(stream(clip)["duration"]) == pytest.approx(3, abs=0.001)
     assert float(stream(clip, "audio")["duration"]) == pytest.approx(3, abs=0.001)
 
@@ -72,23 +72,23 @@ def holes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_holes_are_silent_and_frames_are_held(holes: Path, encode: Encode) -> None:
     clip = await encode(holes, 1.3, 19.3)
-    assert Seen(clip).beeps == pytest.approx([0.7, 1.7, 14.7, 15.7, 16.7], abs=0.003)
+    assert DecodedFile(clip).beeps == pytest.approx([0.7, 1.7, 14.7, 15.7, 16.7], abs=0.003)
     assert float(stream(clip, "audio")["start_time"]) == pytest.approx(0, abs=0.001)
     assert float(stream(clip, "audio")["duration"]) == pytest.approx(18, abs=0.001)
     numbers = [number for number in range(39, 579) if not 150 < number < 240]
-    assert Seen(clip).numbers() == numbers
+    assert DecodedFile(clip).numbers() == numbers
     assert shown(clip) == pytest.approx([number / 30 - 1.3 for number in numbers], abs=0.0001)
 
 
 async def test_the_frame_on_screen_comes_first_however_old_it_is(holes: Path, encode: Encode) -> None:
     clip = await encode(holes, 7.5, 10)
-    assert Seen(clip).numbers()[:3] == [150, 240, 241]
+    assert DecodedFile(clip).numbers()[:3] == [150, 240, 241]
     assert shown(clip)[:3] == pytest.approx([0, 0.5, 0.5 + 1 / 30], abs=0.0001)
 
 
 async def test_a_window_without_audio_is_silent_to_its_end(holes: Path, encode: Encode) -> None:
     clip = await encode(holes, 4, 8)
-    assert Seen(clip).beeps == []
+    assert DecodedFile(clip).beeps == []
     assert float(stream(clip, "audio")["duration"]) == pytest.approx(4, abs=0.001)
 
 
@@ -110,12 +110,14 @@ async def test_periods_of_other_formats_become_one_video_and_one_audio(periods: 
     assert (stream(clip)["width"], stream(clip)["height"]) == (256, 108)  # of the longer one
     times = [number / 30 for number in (*range(120), *range(480, 600))]
     assert shown(clip) == pytest.approx(times, abs=0.0001)
-    assert Seen(clip).beeps == pytest.approx([0, 1, 2, 3, 16, 17, 18, 19], abs=0.003)
+    assert DecodedFile(clip).beeps == pytest.approx([0, 1, 2, 3, 16, 17, 18, 19], abs=0.003)
     assert float(stream(clip)["duration"]) == pytest.approx(20, abs=0.001)
     assert stream(clip, "audio")["sample_rate"] == "48000"
 
 
-async def test_many_frames_of_two_periods_do_not_fill_the_memory(programs: Programs, tmp_path: Path) -> None:
+async def test_many_frames_of_two_periods_do_not_fill_the_memory(
+    programs: FfmpegPrograms, tmp_path: Path
+) -> None:
     parts = []
     for at, size in enumerate(("1280x720", "1280x704")):
         parts.append(tmp_path / f"{at}.mp4")
@@ -130,7 +132,7 @@ async def test_many_frames_of_two_periods_do_not_fill_the_memory(programs: Progr
         "copy",
         str(path),
     )
-    small = Limits(60, 120, 1500 * 1024 * 1024, LIMITS.file_bytes)  # 240 frames would take 330 MB
+    small = ProcessLimits(60, 120, 1500 * 1024 * 1024, LIMITS.file_bytes)  # 240 frames would take 330 MB
     output = tmp_path / "encoded.mp4"
     await tool(programs, small).encode(Encoding(path, (0, 1), (), 0, 16), output)
     assert len(shown(output)) == 480
@@ -227,7 +229,9 @@ async def test_pixels_become_square(encode: Encode, tmp_path: Path) -> None:
     assert_for_web(clip)
 
 
-async def test_damage_is_concealed(vod: Vod, encode: Encode, programs: Programs, tmp_path: Path) -> None:
+async def test_damage_is_concealed(
+    vod: Vod, encode: Encode, programs: FfmpegPrograms, tmp_path: Path
+) -> None:
     content = bytearray(vod("b-frames.mp4").path.read_bytes())
     media = slice(1000, content.rindex(b"moov") - 4, 1777)
     content[media] = bytes(255 - each for each in content[media])

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from clip_cutter.cutter import Clip
+from clip_cutter.cutter import FinishedClip
 from clip_shared.contracts.events import CutMode
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.conftest import WAYS, Cutting
-from tests.integration.clip_cutter.media import Seen, ffmpeg
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 
 COPIED = [
     "b-frames.mp4",
@@ -51,7 +51,7 @@ async def test_a_copy_has_exactly_the_frames_of_its_window(
 ) -> None:
     source = vod(name)
     clip = await cut(source.path, start, start + SECONDS)
-    seen = Seen(clip.video)
+    seen = DecodedFile(clip.video)
     wanted = source.from_to(start, start + SECONDS)
     assert (clip.mode, clip.fallback_reason) == (CutMode.COPY, None)
     assert seen.hashes == [frame.hash for frame in wanted]
@@ -63,7 +63,7 @@ async def test_a_copy_has_exactly_the_frames_of_its_window(
         assert_sound_fits(source, seen, clip.start)
 
 
-def assert_sound_fits(source: Seen, clip: Seen, start: float, tolerance: float = 0.003) -> None:
+def assert_sound_fits(source: DecodedFile, clip: DecodedFile, start: float, tolerance: float = 0.003) -> None:
     """Every beep of the window is heard when it should be, and the sound runs from start to end."""
     stream = clip.stream("audio")
     assert stream is not None
@@ -80,7 +80,7 @@ async def test_reading_begins_further_back_until_a_keyframe_is_caught(vod: Vod, 
     source = vod("long-gop.ts")  # keyframes at 0, 10 and 20 s
     clip = await cut(source.path, 19.5, 22.0)
     assert clip.mode is CutMode.COPY
-    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(19.5, 22.0)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in source.from_to(19.5, 22.0)]
 
 
 async def test_a_copy_that_would_hide_too_much_is_re_encoded_and_says_so(vod: Vod, cut: Cutting) -> None:
@@ -88,7 +88,7 @@ async def test_a_copy_that_would_hide_too_much_is_re_encoded_and_says_so(vod: Vo
     clip = await cut(source.path, 17.0, 19.0)
     assert clip.mode is CutMode.EXACT
     assert clip.fallback_reason == "the keyframe before the start is 17.0 s away"
-    assert Seen(clip.video).numbers() == list(range(510, 570))
+    assert DecodedFile(clip.video).numbers() == list(range(510, 570))
 
 
 @pytest.mark.parametrize("name", ["open-gop.mp4", "open-gop.ts"])
@@ -99,16 +99,16 @@ async def test_a_copy_from_the_midst_of_open_gops_is_re_encoded_because_browsers
     clip = await cut(source.path, 5.3, 8.3)
     assert clip.mode is CutMode.EXACT
     assert clip.fallback_reason == "its keyframe is no IDR picture, and browsers begin with no other"
-    assert Seen(clip.video).numbers() == list(range(159, 249))
+    assert DecodedFile(clip.video).numbers() == list(range(159, 249))
     from_the_first = await cut(source.path, 1.0, 4.0)
     assert from_the_first.mode is CutMode.COPY
-    assert Seen(from_the_first.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
+    assert DecodedFile(from_the_first.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
 
 
 async def test_a_sound_that_begins_late_in_the_vod_begins_late_in_the_clip(vod: Vod, cut: Cutting) -> None:
     source = vod("late-sound.mp4")
     clip = await cut(source.path, 1.0, 4.0)
-    seen = Seen(clip.video)
+    seen = DecodedFile(clip.video)
     assert clip.mode is CutMode.COPY
     assert seen.hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
     assert clip.skew_ms == pytest.approx(500, abs=25)
@@ -118,7 +118,7 @@ async def test_a_sound_that_begins_late_in_the_vod_begins_late_in_the_clip(vod: 
 @pytest.mark.parametrize("name", ["late-sound.mp4", "late-sound-fragmented.mp4", "late-sound.mkv"])
 async def test_sound_that_lies_outside_the_window_is_left_out(vod: Vod, cut: Cutting, name: str) -> None:
     clip = await cut(vod(name).path, 0.0, 1.4)
-    assert Seen(clip.video).stream("audio") is None
+    assert DecodedFile(clip.video).stream("audio") is None
     assert clip.skew_ms is None
     assert clip.tracks[1].reason == "the VOD has no audio in this window"
 
@@ -127,7 +127,7 @@ async def test_where_frames_are_far_apart_the_one_on_screen_comes_first(vod: Vod
     source = vod("screencast.mkv")
     start = 5.03  # between frames 150 and 155
     clip = await cut(source.path, start, start + 3)
-    seen = Seen(clip.video)
+    seen = DecodedFile(clip.video)
     assert seen.hashes == [frame.hash for frame in source.from_to(5.0, start + 3)]
     assert clip.start == start  # held from there: nothing is shown, or heard, of before
     following = next(frame.time for frame in source.frames if frame.time > start)
@@ -139,7 +139,7 @@ async def test_where_frames_are_far_apart_the_one_on_screen_comes_first(vod: Vod
 async def test_sound_that_browsers_do_not_play_is_re_encoded_alone(vod: Vod, cut: Cutting, name: str) -> None:
     source = vod(name)
     clip = await cut(source.path, 5.3, 8.3)
-    seen = Seen(clip.video)
+    seen = DecodedFile(clip.video)
     sound = seen.stream("audio")
     assert clip.mode is CutMode.COPY
     assert seen.hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
@@ -152,7 +152,7 @@ async def test_sound_that_browsers_do_not_play_is_re_encoded_alone(vod: Vod, cut
 async def test_a_picture_that_browsers_do_not_play_is_re_encoded(vod: Vod, cut: Cutting, name: str) -> None:
     source = vod(name)
     clip = await cut(source.path, 5.3, 8.3)
-    assert_re_encoded(source, Seen(clip.video), clip, 159)
+    assert_re_encoded(source, DecodedFile(clip.video), clip, 159)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -161,12 +161,12 @@ async def test_exact_begins_with_its_frame_wherever_the_edit_list_is_ignored(
 ) -> None:
     source = vod(name)
     clip = await cut(source.path, 5.3, 8.3, "exact")
-    assert_re_encoded(source, Seen(clip.video), clip, 159)
+    assert_re_encoded(source, DecodedFile(clip.video), clip, 159)
     raw = ffmpeg("-ignore_editlist", "1", "-i", str(clip.video), "-frames:v", "1", *MD5)
-    assert raw.decode().splitlines()[-1].split(",")[-1].strip() == Seen(clip.video).hashes[0]
+    assert raw.decode().splitlines()[-1].split(",")[-1].strip() == DecodedFile(clip.video).hashes[0]
 
 
-def assert_re_encoded(source: Seen, seen: Seen, clip: Clip, first: int) -> None:
+def assert_re_encoded(source: DecodedFile, seen: DecodedFile, clip: FinishedClip, first: int) -> None:
     """H.264 and AAC for the web, with every frame of three seconds."""
     picture = seen.stream("video")
     assert picture is not None
@@ -180,7 +180,7 @@ def assert_re_encoded(source: Seen, seen: Seen, clip: Clip, first: int) -> None:
 async def test_copy_copies_what_mp4_can_hold(vod: Vod, cut: Cutting) -> None:
     source = vod("hevc.mp4")
     clip = await cut(source.path, 5.3, 8.3, "copy")
-    picture = Seen(clip.video).stream("video")
+    picture = DecodedFile(clip.video).stream("video")
     assert picture is not None
     assert (clip.mode, picture["codec_tag_string"]) == (CutMode.COPY, "hvc1")
-    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.containers.flv import Flv
-from clip_cutter.containers.line import Line, Segment
-from clip_cutter.containers.model import Kind, NotPlain, Track
+from clip_cutter.containers.flv import FlvStream
+from clip_cutter.containers.model import Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.timeline import Timeline, TimelineSegment
 from local_stack.processes.ffmpeg import find_tools, run_tool
-from tests.integration.clip_cutter.media import Seen, h264, record
+from tests.integration.clip_cutter.media import DecodedFile, h264, record
 
 CASES = Path(__file__).parents[2] / "cases"
 HEAD_BYTES = 64 * 1024
@@ -20,7 +20,9 @@ HEAD_BYTES = 64 * 1024
 def read(data: bytes) -> tuple[list[Track], bytes]:
     """Read a whole file."""
     output = BytesIO()
-    demuxer = Flv.read(data[:HEAD_BYTES]).demuxer(output, 0, Line(1000, 2**32, [Segment(0, 0, 0)]), [])
+    demuxer = FlvStream.read(data[:HEAD_BYTES]).demuxer(
+        output, 0, Timeline(1000, 2**32, [TimelineSegment(0, 0, 0)]), []
+    )
     for at in range(0, len(data), 10_000):
         demuxer.feed(data[at : at + 10_000])
     demuxer.finish()
@@ -36,7 +38,7 @@ def packets(path: Path, kind: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["b-frames.flv", "ntsc.flv"])
-def test_pictures_are_the_packets_of_ffprobe(vod: Callable[[str], Seen], name: str) -> None:
+def test_pictures_are_the_packets_of_ffprobe(vod: Callable[[str], DecodedFile], name: str) -> None:
     path = vod(name).path
     tracks, media = read(path.read_bytes())
     found = [(each.decoded, each.shown, each.size, each.is_keyframe) for each in tracks[0].samples]
@@ -65,7 +67,7 @@ def test_audio_has_clean_steps_beside_the_rounded_times_of_ffprobe(tmp_path: Pat
 
 def test_enhanced_rtmp_of_another_codec_is_left_to_ffmpeg(tmp_path: Path) -> None:
     path = record(tmp_path / "vod.flv", "-c:v", "libx265", "-preset", "ultrafast", "-c:a", "aac", seconds=1)
-    with pytest.raises(NotPlain, match="hvc1"):
+    with pytest.raises(UnsupportedMedia, match="hvc1"):
         read(path.read_bytes())
 
 
@@ -76,8 +78,8 @@ def test_a_publisher_who_came_back_begins_a_format(name: str, formats: tuple[int
     data = (CASES / name).read_bytes()
     video, audio = read(data)[0]
     assert (len(video.formats), len(audio.formats)) == formats
-    assert (video.kind, audio.kind) == (Kind.VIDEO, Kind.AUDIO)
-    history = Flv.read(data[:HEAD_BYTES]).history()
+    assert (video.kind, audio.kind) == (TrackKind.VIDEO, TrackKind.AUDIO)
+    history = FlvStream.read(data[:HEAD_BYTES]).history()
     history.feed(data)
     middle, end = len(data) // 4, len(data)
     assert history.heads(middle) != history.heads(end)

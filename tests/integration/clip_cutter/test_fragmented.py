@@ -8,9 +8,9 @@ from typing import IO, Any, cast
 
 import pytest
 
-from clip_cutter.containers.model import ByteRange, Kind, Track
+from clip_cutter.containers.model import ByteRange, Track, TrackKind
 from clip_cutter.domain.policy import Window
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.fragmented import FragmentedMp4, open_fragmented
 from clip_cutter.vods.source import LocalFile
@@ -36,7 +36,7 @@ ROUNDING_SECONDS = 0.001
 Packet = tuple[float, bytes, bool]
 
 
-class Room:
+class UnboundedScratch:
     async def reserve(self, _: Job, __: int) -> None:
         return
 
@@ -57,7 +57,7 @@ class Counted:
         return self._file.size_bytes
 
     @property
-    def input(self) -> Input:
+    def input(self) -> FfmpegInput:
         return self._file.input
 
     async def peek(self, wanted: ByteRange) -> bytes:
@@ -78,7 +78,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job(tmp_path, 1.0, cast("Scratch", Room()))
+    return Job(tmp_path, 1.0, cast("Scratch", UnboundedScratch()))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def written(recording: Path, tmp_path: Path) -> Callable[[str], Path]:
     return written
 
 
-def packets(path: Path, kind: Kind) -> list[Packet]:
+def packets(path: Path, kind: TrackKind) -> list[Packet]:
     """ffprobe's packets: when they are shown from the file's start, their bytes, whether keyframes."""
     shown = "packet=pts_time,size,pos,flags:format=start_time"
     arguments = ["-v", "error", "-select_streams", kind[0], "-show_entries", shown, "-of", "json", str(path)]
@@ -139,7 +139,7 @@ async def test_a_fragmented_recording_that_breaks_off_has_what_is_there(job: Job
     vod = await open_fragmented(LocalFile.of(path), job)
     assert 10 < vod.seconds < 12
     excerpt = await vod.excerpt(LocalFile.of(path), Window(9, vod.seconds), job)
-    check(samples(excerpt.video), packets(whole, Kind.VIDEO))
+    check(samples(excerpt.video), packets(whole, TrackKind.VIDEO))
     assert excerpt.remark is not None
 
 
@@ -150,8 +150,8 @@ async def test_a_window_has_the_packets_of_ffprobe(job: Job, written: Any, name:
     vod = await open_fragmented(LocalFile.of(path), job)
     excerpt = await vod.excerpt(LocalFile.of(path), window, job)
     video = samples(excerpt.video)
-    check(video, packets(path, Kind.VIDEO), REORDERED_SECONDS if name in NEGATIVE else 0.0)
-    audio = packets(path, Kind.AUDIO)
+    check(video, packets(path, TrackKind.VIDEO), REORDERED_SECONDS if name in NEGATIVE else 0.0)
+    audio = packets(path, TrackKind.AUDIO)
     # ffmpeg gives every second audio frame the time of the next one there: they are put where they belong.
     check(samples(excerpt.audio), _evenly(audio) if name in NEGATIVE else audio)
     assert video[0][2]

@@ -17,12 +17,12 @@ from pydantic.networks import AnyHttpUrl
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Skipped
 from clip_cutter.handlers import Highlights
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.skip_limit import SkipLimit
 from clip_cutter.storage import ClipStorage
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source_storage import SourceStorage, StoredVod
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.contracts.events import (
@@ -40,17 +40,17 @@ from clip_shared.errors import HeldBack, PermanentError, TransientError
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.conftest import POLICY
-from tests.integration.clip_cutter.media import Seen
+from tests.integration.clip_cutter.media import DecodedFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 TITLE = 'Größter Clutch aller Zeiten 🎯 «日本» \\ "quoted"'
 
 
 @dataclass
-class Bench:
+class RunningHandlers:
     """The cutter's handler, and what it published."""
 
     highlights: Highlights
@@ -105,10 +105,10 @@ def bench(  # noqa: PLR0917 - what a service is made of
     s3: "S3Client",
     profiles: dict[str, SourceProfile],
     make_cutter: Callable[..., Cutter],
-    vods: Vods,
+    vods: VodOpener,
     scratch: Scratch,
-    metrics: Metrics,
-) -> Bench:
+    metrics: CutterMetrics,
+) -> RunningHandlers:
     published: list[Event[Any]] = []
 
     async def publish(event: Event[Any]) -> None:
@@ -127,7 +127,7 @@ def bench(  # noqa: PLR0917 - what a service is made of
         skips=SkipLimit(DeadLetterLimit(1000, 600)),
         deadline_seconds=60,
     )
-    return Bench(highlights, published, s3, profiles)
+    return RunningHandlers(highlights, published, s3, profiles)
 
 
 def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
@@ -150,7 +150,7 @@ def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
 
 @pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.flv", "b-frames.ts"])
 async def test_a_highlight_becomes_a_clip_in_the_bucket(
-    bench: Bench, vod: Vod, tmp_path: Path, name: str
+    bench: RunningHandlers, vod: Vod, tmp_path: Path, name: str
 ) -> None:
     source = vod(name)
     event = highlight(bench.put(source.path))
@@ -176,7 +176,7 @@ async def test_a_highlight_becomes_a_clip_in_the_bucket(
     video = tmp_path / "video.mp4"
     video.write_bytes(stored["Body"].read())
     assert (stored["ContentType"], stored["ContentLength"]) == ("video/mp4", created.object.size_bytes)
-    assert Seen(video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
+    assert DecodedFile(video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
     assert created.poster is not None
     poster = bench.s3.get_object(Bucket="clips", Key=created.poster.key)
     assert created.poster.key == f"clips/4711/{clip_id}/{event.id}.jpg"
@@ -185,7 +185,7 @@ async def test_a_highlight_becomes_a_clip_in_the_bucket(
 
 
 async def test_a_redelivery_says_the_same_without_a_second_cut(
-    bench: Bench, vod: Vod, metrics_registry: CollectorRegistry
+    bench: RunningHandlers, vod: Vod, metrics_registry: CollectorRegistry
 ) -> None:
     key = bench.put(vod("b-frames.mp4").path)
     event = highlight(key)
@@ -197,7 +197,7 @@ async def test_a_redelivery_says_the_same_without_a_second_cut(
     assert metrics_registry.get_sample_value("clips_cut_seconds_count", {"mode": "copy"}) == 1
 
 
-async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: Bench, vod: Vod) -> None:
+async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: RunningHandlers, vod: Vod) -> None:
     event = highlight(bench.put(vod("b-frames.mp4").path))
     again = Event[HighlightDetected].new(event.data, source="detector")
     first, second = await bench.handle(event), await bench.handle(again)
@@ -206,7 +206,7 @@ async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: Bench
     assert first.id != second.id
 
 
-async def test_a_video_without_a_note_is_cut_again(bench: Bench, vod: Vod) -> None:
+async def test_a_video_without_a_note_is_cut_again(bench: RunningHandlers, vod: Vod) -> None:
     event = highlight(bench.put(vod("b-frames.mp4").path))
     key = f"clips/4711/{clip_id_for(event.data.stream_highlight_id)}/{event.id}.mp4"
     bench.s3.put_object(Bucket="clips", Key=key, Body=b"not ours")
@@ -214,7 +214,7 @@ async def test_a_video_without_a_note_is_cut_again(bench: Bench, vod: Vod) -> No
     assert created.object.size_bytes > 10_000
 
 
-async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: Bench) -> None:
+async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: RunningHandlers) -> None:
     skip = await bench.skip(highlight("nothing.mp4"))
     assert (skip.reason, skip.message) == (SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
 
@@ -228,21 +228,21 @@ async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: Bench) -> No
     ],
 )
 async def test_a_file_that_is_no_video_is_said_to_be_unreadable(
-    bench: Bench, content: bytes, why: str
+    bench: RunningHandlers, content: bytes, why: str
 ) -> None:
     skip = await bench.skip(highlight(bench.put(content)))
     assert skip.reason is SkipReason.SOURCE_UNREADABLE
     assert skip.message == f"The VOD cannot be read as a video: {why}."
 
 
-async def test_what_policy_refuses_is_not_even_looked_for(bench: Bench) -> None:
+async def test_what_policy_refuses_is_not_even_looked_for(bench: RunningHandlers) -> None:
     capped = replace(bench, highlights=replace(bench.highlights, policy=replace(POLICY, max_clips_per_vod=2)))
     assert (await capped.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
     assert (await capped.skip(highlight("x", rank=3))).reason is SkipReason.FAN_OUT_CAPPED
     assert (await capped.skip(highlight("x", rank=2))).reason is SkipReason.SOURCE_MISSING
 
 
-async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: Bench, vod: Vod) -> None:
+async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: RunningHandlers, vod: Vod) -> None:
     key = bench.put(vod("b-frames.mp4").path)
     outside = await bench.skip(highlight(key, start_seconds=3600, end_seconds=3630))
     assert outside.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
@@ -255,7 +255,7 @@ async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: Bench, vod:
 
 
 async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_with_it(
-    bench: Bench, vod: Vod
+    bench: RunningHandlers, vod: Vod
 ) -> None:
     key = bench.put(vod("b-frames.mp4").path)
     without = replace(bench, highlights=replace(bench.highlights, clips=None))
@@ -268,7 +268,7 @@ async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_wit
     [("nobody", "vods", "x"), ("archive", "clips", "x"), ("archive", "vods", "../clips/x")],
 )
 async def test_a_place_that_nobody_may_read_is_refused_for_good(
-    bench: Bench, profile_name: str, bucket: str, key: str
+    bench: RunningHandlers, profile_name: str, bucket: str, key: str
 ) -> None:
     source = SourceObject(profile=profile_name, bucket=bucket, key=key)
     with pytest.raises(PermanentError):
@@ -277,7 +277,7 @@ async def test_a_place_that_nobody_may_read_is_refused_for_good(
 
 @pytest.mark.parametrize("profile_name", ["revoked", "down"])
 async def test_a_source_storage_that_is_out_or_refuses_us_is_an_outage(
-    bench: Bench, profile_name: str
+    bench: RunningHandlers, profile_name: str
 ) -> None:
     source = SourceObject(profile=profile_name, bucket="vods", key="x.mp4")
     with pytest.raises(TransientError):
@@ -285,7 +285,9 @@ async def test_a_source_storage_that_is_out_or_refuses_us_is_an_outage(
     assert bench.published == []
 
 
-async def test_clip_storage_that_is_out_is_an_outage(bench: Bench, vod: Vod, addresses: Addresses) -> None:
+async def test_clip_storage_that_is_out_is_an_outage(
+    bench: RunningHandlers, vod: Vod, addresses: Addresses
+) -> None:
     event = highlight(bench.put(vod("b-frames.mp4").path))
     nowhere = s3_client(
         endpoint="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="b", max_attempts=1
@@ -305,7 +307,7 @@ async def test_clip_storage_that_is_out_is_an_outage(bench: Bench, vod: Vod, add
     assert bench.published == []
 
 
-async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vod) -> None:
+async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: RunningHandlers, vod: Vod) -> None:
     key = bench.put(vod("b-frames.mp4").path)
     sources = bench.highlights.sources
     place = SourceObject(profile="archive", bucket="vods", key=key)
@@ -319,7 +321,9 @@ async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: Bench, vod: Vo
         await sources.confirm(place)
 
 
-async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(bench: Bench) -> None:
+async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(
+    bench: RunningHandlers,
+) -> None:
     class Failing(SourceStorage):
         async def confirm(self, source: SourceObject) -> None:
             raise TransientError(f"{source.profile} is out")
@@ -333,12 +337,14 @@ async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(
     assert bench.published == []
 
 
-def limited(bench: Bench, limit: int, window_seconds: float) -> Bench:
+def limited(bench: RunningHandlers, limit: int, window_seconds: float) -> RunningHandlers:
     skips = SkipLimit(DeadLetterLimit(limit, window_seconds))
     return replace(bench, highlights=replace(bench.highlights, skips=skips))
 
 
-async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(bench: Bench, vod: Vod) -> None:
+async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(
+    bench: RunningHandlers, vod: Vod
+) -> None:
     careful = limited(bench, 2, window_seconds=600)
     events = [highlight("gone.mp4"), highlight(bench.put(b"hello")), highlight("also-gone.mp4")]
     assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING
@@ -355,7 +361,9 @@ async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(bench
     assert isinstance((await careful.handle(event)).data, ClipCreated)
 
 
-async def test_a_missing_vod_counts_once_and_an_unreadable_one_for_each_highlight(bench: Bench) -> None:
+async def test_a_missing_vod_counts_once_and_an_unreadable_one_for_each_highlight(
+    bench: RunningHandlers,
+) -> None:
     careful = limited(bench, 2, window_seconds=600)
     for _ in range(5):
         assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
@@ -367,7 +375,9 @@ async def test_a_missing_vod_counts_once_and_an_unreadable_one_for_each_highligh
     assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
 
 
-async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(bench: Bench) -> None:
+async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
+    bench: RunningHandlers,
+) -> None:
     class Counting(SourceStorage):
         asked = 0
 
@@ -389,7 +399,7 @@ async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
     assert sources.asked == 3
 
 
-async def test_what_was_held_back_goes_on_after_the_window(bench: Bench) -> None:
+async def test_what_was_held_back_goes_on_after_the_window(bench: RunningHandlers) -> None:
     careful = limited(bench, 1, window_seconds=0.5)
     await careful.skip(highlight("gone.mp4"))
     event = highlight("also-gone.mp4")
@@ -399,7 +409,7 @@ async def test_what_was_held_back_goes_on_after_the_window(bench: Bench) -> None
     assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
 
 
-async def test_a_skip_that_was_not_announced_does_not_count(bench: Bench) -> None:
+async def test_a_skip_that_was_not_announced_does_not_count(bench: RunningHandlers) -> None:
     async def refuse(event: Event[Any]) -> None:
         raise TransientError(f"the bus does not take {event.id}")
 
@@ -418,7 +428,7 @@ FAR = 1e300  # the contract lets no such time through, and a skip must not depen
 @pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.ts", "live.mp4"])
 @pytest.mark.parametrize(("start", "end"), [(FAR, 2 * FAR), (-2 * FAR, -FAR)])
 async def test_seconds_without_measure_have_an_outcome_at_once(
-    bench: Bench, vod: Vod, name: str, start: float, end: float
+    bench: RunningHandlers, vod: Vod, name: str, start: float, end: float
 ) -> None:
     event = highlight(bench.put(vod(name).path))
     far = event.data.model_copy(update={"start_seconds": start, "end_seconds": end})
@@ -428,7 +438,7 @@ async def test_seconds_without_measure_have_an_outcome_at_once(
 
 
 async def test_a_clip_that_the_disk_can_never_hold_is_skipped(
-    bench: Bench, vod: Vod, monkeypatch: pytest.MonkeyPatch
+    bench: RunningHandlers, vod: Vod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scratch, "_disk_bytes", lambda _: 100_000)
     for name in ("b-frames.mp4", "b-frames.mkv"):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from clip_cutter.containers.model import NotPlain, Track
+from clip_cutter.containers.model import Track, UnsupportedMedia
 from clip_cutter.containers.mp4.index import Movie, open_movie
 from clip_cutter.containers.mp4.writer import write
 from clip_cutter.domain.policy import Window
@@ -23,40 +23,43 @@ from clip_cutter.vods.indexed import IndexedMp4, open_indexed
 from clip_cutter.vods.source import LocalFile
 from local_stack.processes.ffmpeg import find_tools, run_tool
 from tests.integration.clip_cutter.long_vod import LOOP_SECONDS, LongVod, record_loop
-from tests.integration.clip_cutter.media import Seen, cut_out, ffmpeg, h264, record, remux
+from tests.integration.clip_cutter.media import DecodedFile, cut_out, ffmpeg, h264, record, remux
 from tests.unit.clip_cutter.vods.sources import MemorySource
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 TICK = 2e-5
 MEBIBYTE = 1024 * 1024
 
 
-class Packet(NamedTuple):
+class ProbedSample(NamedTuple):
     seconds: float
     size: int
     offset: int
     is_keyframe: bool
 
 
-def packets(path: Path, stream: str) -> list[Packet]:
+def packets(path: Path, stream: str) -> list[ProbedSample]:
     """What ffprobe gives, in decoding order."""
     shown = ["-show_packets", "-show_format", "-of", "json"]
     arguments = ["-v", "error", "-select_streams", stream, *shown, str(path)]
     answer: dict[str, Any] = json.loads(run_tool(find_tools().ffprobe, arguments))
     start = float(answer["format"]["start_time"])
     return [
-        Packet(float(each["pts_time"]) - start, int(each["size"]), int(each["pos"]), "K" in each["flags"])
+        ProbedSample(
+            float(each["pts_time"]) - start, int(each["size"]), int(each["pos"]), "K" in each["flags"]
+        )
         for each in answer["packets"]
     ]
 
 
-def packets_of(track: Track) -> list[Packet]:
+def packets_of(track: Track) -> list[ProbedSample]:
     return [
-        Packet(track.seconds(each.shown), each.size, each.offset, each.is_keyframe) for each in track.samples
+        ProbedSample(track.seconds(each.shown), each.size, each.offset, each.is_keyframe)
+        for each in track.samples
     ]
 
 
-def assert_same(found: list[Packet], wanted: list[Packet]) -> None:
+def assert_same(found: list[ProbedSample], wanted: list[ProbedSample]) -> None:
     assert [each[1:] for each in found] == [each[1:] for each in wanted]
     assert [each.seconds for each in found] == pytest.approx([each.seconds for each in wanted], abs=TICK)
 
@@ -93,7 +96,7 @@ def test_packets_and_times_are_those_of_ffprobe(path_of: Callable[[str], Path], 
         # What an edit hides after the start of another track is left out.
         assert_same(found, wanted[len(wanted) - len(found) :])
         assert len(wanted) - len(found) <= 1
-    stream = Seen(path).stream("video")
+    stream = DecodedFile(path).stream("video")
     assert stream is not None
     about = video.formats[0]
     assert (about.codec, about.width, about.height) == (stream["codec_name"], 192, 108)
@@ -110,7 +113,7 @@ def shown(movie: Movie, start: float, end: float, folder: Path) -> list[str]:
         samples = [each._replace(format=0) for each in video.samples if each.format == number]
         part = replace(video, formats=(video.formats[number],), samples=samples)
         write(folder / "part.mp4", [part], start, end)
-        hashes += Seen(folder / "part.mp4").hashes
+        hashes += DecodedFile(folder / "part.mp4").hashes
     return hashes
 
 
@@ -125,7 +128,7 @@ def test_a_window_holds_what_is_seen_in_it(
     if start >= end:
         pytest.skip("it is not that long")
     seen = shown(movie, start, end, tmp_path)
-    wanted = [frame.hash for frame in Seen(path).from_to(start, end)]
+    wanted = [frame.hash for frame in DecodedFile(path).from_to(start, end)]
     assert seen[len(seen) - len(wanted) :] == wanted
     assert len(seen) - len(wanted) <= 1  # the picture that is on screen at the start
 
@@ -176,7 +179,7 @@ def test_of_several_edits_is_seen_what_they_show(
     assert movie.seconds == pytest.approx(8.0, abs=0.002)
     whole = vod("b-frames.mp4").hashes
     edited = [*whole[30:120], *whole[210:360]]
-    assert Seen(two_edits).hashes == edited
+    assert DecodedFile(two_edits).hashes == edited
     first, after = (math.ceil(30 * seconds - 0.001) for seconds in window)
     assert shown(movie, *window, tmp_path) == edited[first:after]
     crosses = window[0] < 2.999 and window[1] > 3.001
@@ -229,7 +232,7 @@ def test_video_that_changes_its_format_has_both(vod: Vod, tmp_path: Path) -> Non
 
 def test_a_fragmented_file_is_for_another_reader(vod: Vod, tmp_path: Path) -> None:
     path = remux(vod("b-frames.mp4").path, tmp_path / "f.mp4", "-movflags", "frag_keyframe+empty_moov")
-    with pytest.raises(NotPlain, match="fragmented"):
+    with pytest.raises(UnsupportedMedia, match="fragmented"):
         open_movie(path)
 
 
@@ -277,7 +280,9 @@ async def test_a_file_that_is_cut_off_says_so_and_ends_there(
     assert "cut off" in found.remark
     assert found.video is not None
     write(tmp_path / "clip.mp4", [found.video], 1.0, 4.0)
-    assert Seen(tmp_path / "clip.mp4").hashes == [frame.hash for frame in Seen(whole).from_to(1.0, 4.0)]
+    assert DecodedFile(tmp_path / "clip.mp4").hashes == [
+        frame.hash for frame in DecodedFile(whole).from_to(1.0, 4.0)
+    ]
 
 
 async def test_samples_all_over_a_file_are_left_to_ffmpeg(
@@ -290,13 +295,13 @@ async def test_samples_all_over_a_file_are_left_to_ffmpeg(
     opened = await open_indexed(source := LocalFile.of(audio_last), job, cache)
     monkeypatch.setattr("clip_cutter.vods.ranges.MAX_GAP_BYTES", 0)
     monkeypatch.setattr("clip_cutter.vods.indexed.merge", list)
-    with pytest.raises(NotPlain, match="scattered"):
+    with pytest.raises(UnsupportedMedia, match="scattered"):
         await opened.excerpt(source, Window(1.0, 4.0), job)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0\0\0\x08ftyp" + bytes(100)])
 async def test_what_is_no_mp4_is_refused(job: Job, cache: IndexCache, content: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await open_indexed(MemorySource(content), job, cache)
 
 
@@ -305,17 +310,17 @@ WINDOW = Window(0.93 * TIMES * LOOP_SECONDS + 5.3, 0.93 * TIMES * LOOP_SECONDS +
 
 
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return Seen(record_loop(tmp_path_factory.mktemp("loop")))
+def loop(tmp_path_factory: pytest.TempPathFactory) -> DecodedFile:
+    return DecodedFile(record_loop(tmp_path_factory.mktemp("loop")))
 
 
 @pytest.fixture(scope="module")
-def long_vod(loop: Seen) -> LongVod:
+def long_vod(loop: DecodedFile) -> LongVod:
     return LongVod(loop.path, TIMES)
 
 
 async def test_of_a_large_index_only_what_a_window_needs_is_read(
-    long_vod: LongVod, loop: Seen, job: Job, cache: IndexCache, tmp_path: Path
+    long_vod: LongVod, loop: DecodedFile, job: Job, cache: IndexCache, tmp_path: Path
 ) -> None:
     source = MemorySource(long_vod)
     opened = await open_indexed(source, job, cache)
@@ -330,7 +335,7 @@ async def test_of_a_large_index_only_what_a_window_needs_is_read(
     write(tmp_path / "clip.mp4", [found.video], WINDOW.start, WINDOW.end)
     first = round(start * 30)
     wanted = [loop.hashes[number % len(loop.hashes)] for number in range(first, first + 900)]
-    assert Seen(tmp_path / "clip.mp4").hashes == wanted
+    assert DecodedFile(tmp_path / "clip.mp4").hashes == wanted
 
 
 async def test_an_index_on_scratch_is_not_read_again(long_vod: LongVod, job: Job, scratch: Scratch) -> None:
@@ -345,7 +350,7 @@ async def test_an_index_on_scratch_is_not_read_again(long_vod: LongVod, job: Job
     samples = sum(sample.size for sample in found.video.samples)
     assert samples < source.pulled < 1.05 * samples + MEBIBYTE
     # It is given up while it is in use, and what is needed of it is read again.
-    cache.give_up()
+    cache.discard()
     again = await second.excerpt(source, WINDOW, job)
     assert again.video == found.video
     assert isinstance(second, IndexedMp4)
@@ -363,5 +368,5 @@ async def test_a_large_index_of_a_file_that_is_cut_off(
         def __getitem__(self, wanted: slice) -> bytes:
             return long_vod[wanted]
 
-    with pytest.raises(NotPlain, match="cut off"):
+    with pytest.raises(UnsupportedMedia, match="cut off"):
         await open_indexed(MemorySource(IndexFirst()), job, cache)

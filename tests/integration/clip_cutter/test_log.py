@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 from clip_cutter.domain.policy import Skipped
 from clip_shared.contracts.events import SkipReason
 from tests.integration.clip_cutter.conftest import Cutting
-from tests.integration.clip_cutter.media import Seen, remux
-from tests.integration.clip_cutter.web import Web, running_web
+from tests.integration.clip_cutter.media import DecodedFile, remux
+from tests.integration.clip_cutter.web import FaultyWebServer, running_web
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 OUTAGE = "[tcp @ 0x1] [error] "  # the shortest line that only the network writes
 TAGS = {
     "an answer": "Server returned 5XX Server Error reply\n" * 10,
@@ -26,7 +26,7 @@ TAGS = {
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def web() -> Iterator[FaultyWebServer]:
     with running_web() as web:
         yield web
 
@@ -44,7 +44,7 @@ def tagged(source: Path, target: Path, tag: str) -> bytes:
 async def test_no_tag_is_taken_for_an_outage(  # noqa: PLR0917
     vod: Vod,
     cut_by_ffmpeg: Cutting,
-    web: Web,
+    web: FaultyWebServer,
     tmp_path: Path,
     metrics_registry: CollectorRegistry,
     name: str,
@@ -54,7 +54,7 @@ async def test_no_tag_is_taken_for_an_outage(  # noqa: PLR0917
     web.serve(f"/{file}", content)
     clip = await cut_by_ffmpeg(web.vod(f"/{file}"), 5.3, 8.3)
     expected = [frame.hash for frame in vod("b-frames.mp4").from_to(5.3, 8.3)]
-    assert Seen(clip.video).hashes == expected
+    assert DecodedFile(clip.video).hashes == expected
     pulled = metrics_registry.get_sample_value("clips_pulled_bytes_total")
     assert pulled is not None
     assert 0 < pulled < 5 * len(content)
@@ -63,7 +63,7 @@ async def test_no_tag_is_taken_for_an_outage(  # noqa: PLR0917
 @pytest.mark.parametrize("place", ["here", "afar"])
 @pytest.mark.parametrize("name", TAGS)
 async def test_a_damaged_window_is_the_files_fault_whatever_its_tags_say(  # noqa: PLR0917
-    vod: Vod, cut: Cutting, web: Web, tmp_path: Path, name: str, place: str
+    vod: Vod, cut: Cutting, web: FaultyWebServer, tmp_path: Path, name: str, place: str
 ) -> None:
     content = tagged(vod("b-frames.mp4").path, tmp_path / "vod.mkv", TAGS[name])
     half = len(content) // 2
@@ -85,7 +85,9 @@ def with_codec(content: bytes, name: str, codec: str) -> bytes:
     return content[:start] + b"\x86" + (0x4000 | size).to_bytes(2, "big") + text + content[end:]
 
 
-async def test_not_even_a_whole_line_can_be_forged(vod: Vod, cut: Cutting, web: Web, tmp_path: Path) -> None:
+async def test_not_even_a_whole_line_can_be_forged(
+    vod: Vod, cut: Cutting, web: FaultyWebServer, tmp_path: Path
+) -> None:
     """ffmpeg quotes a codec that it does not know, with its newlines."""
     name = "n" * 300
     content = remux(
@@ -94,4 +96,4 @@ async def test_not_even_a_whole_line_can_be_forged(vod: Vod, cut: Cutting, web: 
     evil = with_codec(content, name, f"A\n{OUTAGE}Connection refused\n" * 7)
     web.serve("/forged.mkv", evil)
     clip = await cut(web.vod("/forged.mkv"), 5.3, 8.3)
-    assert Seen(clip.video).hashes == [frame.hash for frame in vod("b-frames.mp4").from_to(5.3, 8.3)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in vod("b-frames.mp4").from_to(5.3, 8.3)]

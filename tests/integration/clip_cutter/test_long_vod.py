@@ -7,17 +7,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import AnyHttpUrl, SecretStr
 
-from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.cutter import Cutter, FinishedClip
 from clip_cutter.domain.policy import Window
 from clip_cutter.scratch import Job
 from clip_cutter.settings import SourceProfile
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source_storage import SourceStorage
 from clip_shared.contracts.events import CutMode, SourceObject
 from tests.integration.clip_cutter.disk import small_disk
 from tests.integration.clip_cutter.long_vod import LOOP_SECONDS, LongVod, record_loop
-from tests.integration.clip_cutter.media import Seen
-from tests.integration.clip_cutter.web import Web, running_web
+from tests.integration.clip_cutter.media import DecodedFile
+from tests.integration.clip_cutter.web import FaultyWebServer, running_web
 
 VOD_BYTES = 20_000_000_000
 TIMES = 4500
@@ -28,17 +28,17 @@ MAX_PULLED = 1.15
 # Scratch holds the index, what was read of the media, and the clip in up to two versions.
 SCRATCH = "128m"
 
-CutLate = Callable[[], Awaitable[Clip]]
+CutLate = Callable[[], Awaitable[FinishedClip]]
 
 
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def loop(tmp_path_factory: pytest.TempPathFactory) -> DecodedFile:
     """The seconds that the VOD repeats."""
-    return Seen(record_loop(tmp_path_factory.mktemp("loop")))
+    return DecodedFile(record_loop(tmp_path_factory.mktemp("loop")))
 
 
 @pytest.fixture(scope="module")
-def long_vod(loop: Seen) -> LongVod:
+def long_vod(loop: DecodedFile) -> LongVod:
     """A VOD that would not fit on the disk."""
     made = LongVod(loop.path, TIMES)
     assert len(made) > VOD_BYTES
@@ -46,14 +46,14 @@ def long_vod(loop: Seen) -> LongVod:
 
 
 @pytest.fixture
-def web(long_vod: LongVod) -> Iterator[Web]:
+def web(long_vod: LongVod) -> Iterator[FaultyWebServer]:
     with running_web() as web:
         web.serve("/vods/long.mp4", long_vod)
         yield web
 
 
 @pytest.fixture
-def source_profile(web: Web) -> SourceProfile:
+def source_profile(web: FaultyWebServer) -> SourceProfile:
     """The archive that has it."""
     return SourceProfile(
         endpoint=AnyHttpUrl(web.url("/").split("/?")[0]),
@@ -64,10 +64,12 @@ def source_profile(web: Web) -> SourceProfile:
 
 
 @pytest.fixture
-def cut_late(make_cutter: Callable[..., Cutter], vods: Vods, sources: SourceStorage, job: Job) -> CutLate:
+def cut_late(
+    make_cutter: Callable[..., Cutter], vods: VodOpener, sources: SourceStorage, job: Job
+) -> CutLate:
     """Cut the clip, as the service does."""
 
-    async def cut() -> Clip:
+    async def cut() -> FinishedClip:
         source = await sources.locate(SourceObject(profile="archive", bucket="vods", key="long.mp4"))
         vod = await vods.open(source, job)
         window = Window(LATE + START, LATE + START + SECONDS)
@@ -77,7 +79,11 @@ def cut_late(make_cutter: Callable[..., Cutter], vods: Vods, sources: SourceStor
 
 
 async def test_only_the_index_and_the_window_are_read_and_counted(
-    cut_late: CutLate, long_vod: LongVod, web: Web, loop: Seen, metrics_registry: CollectorRegistry
+    cut_late: CutLate,
+    long_vod: LongVod,
+    web: FaultyWebServer,
+    loop: DecodedFile,
+    metrics_registry: CollectorRegistry,
 ) -> None:
     clip = await cut_late()
     assert clip.mode is CutMode.COPY
@@ -87,7 +93,7 @@ async def test_only_the_index_and_the_window_are_read_and_counted(
 
     first = round(START * FRAMES_PER_SECOND)
     wanted = [loop.hashes[number % len(loop.hashes)] for number in range(first, first + 900)]
-    assert Seen(clip.video).hashes == wanted
+    assert DecodedFile(clip.video).hashes == wanted
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from clip_cutter.ffmpeg import process
-from clip_cutter.ffmpeg.run import Ffmpeg, Programs
+from clip_cutter.ffmpeg.run import Ffmpeg, FfmpegPrograms
 from tests.integration.clip_cutter.conftest import LIMITS
-from tests.integration.clip_cutter.media import Seen, ffmpeg, h264
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg, h264
 
 BARS = "smptehdbars=size=1280x720:rate=10:duration={},setparams=colorspace=bt709"
 BLACK = "color=black:size=1280x720:rate=10:duration={},setparams=colorspace=bt709"
@@ -21,7 +21,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     run = process.run
 
-    async def count(command: list[str], *rest: Any, **options: Any) -> process.Result:
+    async def count(command: list[str], *rest: Any, **options: Any) -> process.ProcessResult:
         seen.append(command[0])
         return await run(command, *rest, **options)
 
@@ -30,7 +30,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def make_poster(programs: Programs, tmp_path: Path, runs: list[str]) -> Callable[..., Any]:  # noqa: ARG001
+def make_poster(programs: FfmpegPrograms, tmp_path: Path, runs: list[str]) -> Callable[..., Any]:  # noqa: ARG001
     async def make(clip: Path, *moments: float) -> Path:
         tool = Ffmpeg(programs, limits=LIMITS, threads=2, on_pulled=lambda _: None)
         await tool.poster(clip, tmp_path / "poster.jpg", moments)
@@ -56,7 +56,7 @@ def colour(path: Path, x: float, y: float) -> tuple[int, ...]:
 
 
 def size(path: Path) -> tuple[int, int, str]:
-    about = Seen(path).stream("video")
+    about = DecodedFile(path).stream("video")
     assert about is not None
     return about["width"], about["height"], about["sample_aspect_ratio"]
 

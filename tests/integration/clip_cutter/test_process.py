@@ -15,7 +15,7 @@ import pytest
 
 from clip_cutter.ffmpeg.process import (
     MAX_LINE_BYTES,
-    Limits,
+    ProcessLimits,
     TookTooLong,
     TooMuchOutput,
     run,
@@ -193,7 +193,7 @@ async def test_a_program_that_is_not_there_is_an_error() -> None:
 
 async def test_a_run_lets_others_go_first_by_its_niceness() -> None:
     wait_until_it_is_set = "sleep 0.2; nice"
-    limits = Limits(60, 60, 2**32, 2**20, niceness=7)
+    limits = ProcessLimits(60, 60, 2**32, 2**20, niceness=7)
     result = await run(["sh", "-c", wait_until_it_is_set], limits, lambda _: None)
     assert int(result.output) == os.nice(0) + 7
 

@@ -21,42 +21,44 @@ VOD = SourceObject(profile="archive", bucket="vods", key="vod.mp4")
 OTHER = SourceObject(profile="archive", bucket="vods", key="other.mp4")
 
 
-class Answer(NamedTuple):
+class StorageAnswer(NamedTuple):
     """A status and a body."""
 
     status: int
     body: str = ""
 
 
-def s3(status: int, code: str) -> Answer:
+def s3(status: int, code: str) -> StorageAnswer:
     """A refusal in the words of S3."""
-    return Answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>")
+    return StorageAnswer(
+        status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>"
+    )
 
 
-def listing(*keys: str) -> Answer:
+def listing(*keys: str) -> StorageAnswer:
     """A list of a bucket."""
     found = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     truncated = "<IsTruncated>false</IsTruncated>"
-    return Answer(200, f"<?xml version='1.0'?><ListBucketResult>{truncated}{found}</ListBucketResult>")
+    return StorageAnswer(200, f"<?xml version='1.0'?><ListBucketResult>{truncated}{found}</ListBucketResult>")
 
 
 PAGE = "<html><body>Blocked by your administrator</body></html>"
 DENIED = s3(403, "AccessDenied")
 
 
-class Server(ThreadingHTTPServer):
+class RefusingStorage(ThreadingHTTPServer):
     """Answers requests for VODs by key, for the bucket (is it elsewhere?), and for lists."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.vods: dict[str, Answer] = {"vods": Answer(200), OTHER.key: Answer(200, "x")}
+        super().__init__(("127.0.0.1", 0), RefusingStorageHandler)
+        self.vods: dict[str, StorageAnswer] = {"vods": StorageAnswer(200), OTHER.key: StorageAnswer(200, "x")}
         self.list = DENIED
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
+class RefusingStorageHandler(BaseHTTPRequestHandler):
+    server: RefusingStorage
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Be quiet."""
@@ -77,8 +79,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[RefusingStorage]:
+    server = RefusingStorage()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -90,7 +92,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def sources(server: Server) -> SourceStorage:
+def sources(server: RefusingStorage) -> SourceStorage:
     profile = SourceProfile(
         endpoint=AnyHttpUrl(f"http://127.0.0.1:{server.server_address[1]}"),
         access_key="any",
@@ -101,18 +103,18 @@ def sources(server: Server) -> SourceStorage:
 
 
 OUTAGES = {
-    "a proxy that knows no such host": Answer(404, PAGE),
-    "a 404 without a word": Answer(404),
+    "a proxy that knows no such host": StorageAnswer(404, PAGE),
+    "a 404 without a word": StorageAnswer(404),
     "no such bucket": s3(404, "NoSuchBucket"),
-    "a firewall": Answer(403, PAGE),
-    "a 403 without a word": Answer(403),
+    "a firewall": StorageAnswer(403, PAGE),
+    "a 403 without a word": StorageAnswer(403),
     "a policy": DENIED,
     "a key that is disabled": s3(400, "KMS.DisabledException"),
     "an expired token": s3(400, "ExpiredToken"),
     "a clock that is wrong": s3(403, "RequestTimeTooSkewed"),
-    "a proxy that wants a sign-in": Answer(407, PAGE),
-    "no sign-in": Answer(401, PAGE),
-    "too many requests": Answer(429),
+    "a proxy that wants a sign-in": StorageAnswer(407, PAGE),
+    "no sign-in": StorageAnswer(401, PAGE),
+    "too many requests": StorageAnswer(429),
     "a timeout": s3(400, "RequestTimeout"),
     "a login page in the place of a list": DENIED,
 }
@@ -120,10 +122,10 @@ OUTAGES = {
 
 @pytest.mark.parametrize("name", OUTAGES)
 async def test_what_speaks_of_us_or_of_the_way_is_an_outage(
-    server: Server, sources: SourceStorage, name: str
+    server: RefusingStorage, sources: SourceStorage, name: str
 ) -> None:
     server.vods[VOD.key] = OUTAGES[name]
-    server.list = Answer(200, PAGE) if "login page" in name else DENIED
+    server.list = StorageAnswer(200, PAGE) if "login page" in name else DENIED
     with pytest.raises(TransientError):
         await sources.locate(VOD)
     with pytest.raises(TransientError):
@@ -133,7 +135,9 @@ async def test_what_speaks_of_us_or_of_the_way_is_an_outage(
 MISSING = "The VOD is not in storage any more."
 
 
-async def test_a_vod_is_missing_when_the_storage_says_so(server: Server, sources: SourceStorage) -> None:
+async def test_a_vod_is_missing_when_the_storage_says_so(
+    server: RefusingStorage, sources: SourceStorage
+) -> None:
     server.vods[VOD.key] = s3(404, "NoSuchKey")
     with pytest.raises(Skipped, match=MISSING) as skip:
         await sources.locate(VOD)
@@ -141,7 +145,7 @@ async def test_a_vod_is_missing_when_the_storage_says_so(server: Server, sources
 
 
 async def test_what_is_denied_is_missing_only_when_it_is_not_in_the_list(
-    server: Server, sources: SourceStorage
+    server: RefusingStorage, sources: SourceStorage
 ) -> None:
     server.vods[VOD.key], server.list = DENIED, listing("vod.mp4.bak")
     with pytest.raises(Skipped, match=MISSING):
@@ -152,7 +156,7 @@ async def test_what_is_denied_is_missing_only_when_it_is_not_in_the_list(
 
 
 async def test_without_a_list_what_is_denied_is_missing_only_while_another_vod_is_not(
-    server: Server, sources: SourceStorage
+    server: RefusingStorage, sources: SourceStorage
 ) -> None:
     server.vods[VOD.key] = DENIED
     await sources.locate(OTHER)
@@ -164,7 +168,7 @@ async def test_without_a_list_what_is_denied_is_missing_only_while_another_vod_i
 
 
 async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted(
-    server: Server, sources: SourceStorage, monkeypatch: pytest.MonkeyPatch
+    server: RefusingStorage, sources: SourceStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def look() -> str | None:
         with pytest.raises((Skipped, TransientError)):
@@ -172,7 +176,7 @@ async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted
         return sources.check()
 
     server.vods[VOD.key] = DENIED
-    for server.list in (s3(500, "InternalError"), Answer(403, PAGE), Answer(200, PAGE)):
+    for server.list in (s3(500, "InternalError"), StorageAnswer(403, PAGE), StorageAnswer(200, PAGE)):
         assert await look() is None
     for granted in (s3(404, "NoSuchKey"), DENIED):
         server.vods[VOD.key], server.list = DENIED, DENIED
@@ -188,17 +192,19 @@ async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted
 
 
 async def test_a_vod_that_is_denied_after_it_was_read_is_no_witness_of_itself(
-    server: Server, sources: SourceStorage
+    server: RefusingStorage, sources: SourceStorage
 ) -> None:
-    server.vods[VOD.key] = Answer(200, "x")
+    server.vods[VOD.key] = StorageAnswer(200, "x")
     await sources.locate(VOD)
     server.vods[VOD.key] = DENIED
     with pytest.raises(TransientError):
         await sources.confirm(VOD)
 
 
-async def test_an_archived_vod_is_said_to_be_archived(server: Server, sources: SourceStorage) -> None:
-    server.vods[VOD.key] = Answer(200, "x")  # to a HEAD, it looks like any other
+async def test_an_archived_vod_is_said_to_be_archived(
+    server: RefusingStorage, sources: SourceStorage
+) -> None:
+    server.vods[VOD.key] = StorageAnswer(200, "x")  # to a HEAD, it looks like any other
     vod = await sources.locate(VOD)
     server.vods[VOD.key] = s3(403, "InvalidObjectState")
     with pytest.raises(Skipped, match="archived") as skip:
@@ -206,17 +212,17 @@ async def test_an_archived_vod_is_said_to_be_archived(server: Server, sources: S
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
 
 
-REFUSALS: dict[str, tuple[Answer, type[Exception]]] = {
+REFUSALS: dict[str, tuple[StorageAnswer, type[Exception]]] = {
     "a request that is wrong": (s3(400, "InvalidRequest"), SourceRefused),
     "a method": (s3(405, "MethodNotAllowed"), SourceRefused),
-    "a status that nobody knows": (Answer(499), SourceRefused),
+    "a status that nobody knows": (StorageAnswer(499), SourceRefused),
     "a key that is too long": (s3(400, "KeyTooLongError"), PermanentError),
 }
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_a_request_that_is_refused_is_not_repeated_without_end(
-    server: Server, sources: SourceStorage, name: str
+    server: RefusingStorage, sources: SourceStorage, name: str
 ) -> None:
     server.vods[VOD.key], error = REFUSALS[name]
     with pytest.raises(error) as outcome:
@@ -224,7 +230,7 @@ async def test_a_request_that_is_refused_is_not_repeated_without_end(
     assert not isinstance(outcome.value, TransientError)
 
 
-async def test_a_place_that_cannot_be_asked_for_is_refused_for_good(server: Server) -> None:
+async def test_a_place_that_cannot_be_asked_for_is_refused_for_good(server: RefusingStorage) -> None:
     profile = SourceProfile(
         endpoint=AnyHttpUrl(f"http://127.0.0.1:{server.server_address[1]}"),
         access_key="any",

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import MEBIBYTE, Scratch
 from clip_shared.contracts.events import SkipReason
 from clip_shared.errors import TransientError
@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def scratch_on(root: Path) -> Scratch:
-    return Scratch(root, Metrics(CollectorRegistry()))
+    return Scratch(root, CutterMetrics(CollectorRegistry()))
 
 
 def test_a_jobs_folder_is_private_and_goes_with_it(root: Path) -> None:
@@ -98,7 +98,7 @@ def sample(registry: CollectorRegistry, name: str) -> float:
 async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clip_cutter.scratch.LOOK_AGAIN_SECONDS", 0.05)
     registry = CollectorRegistry()
-    scratch = Scratch(root, Metrics(registry))
+    scratch = Scratch(root, CutterMetrics(registry))
     with scratch.opened(), scratch.job(5) as job:
         real = shutil.disk_usage(root)
         free = [10, 10, 10, 10_000]
@@ -110,7 +110,7 @@ async def test_a_job_waits_for_room(root: Path, monkeypatch: pytest.MonkeyPatch)
         assert registry.get_sample_value("clips_scratch_size_bytes") == real.used + 10_000
         assert registry.get_sample_value("clips_disk_wait_seconds") == 0
         free[:] = [10] * 100
-        waiting = asyncio.create_task(replace(job, patience_seconds=0.2).reserve(1000))
+        waiting = asyncio.create_task(replace(job, max_wait_seconds=0.2).reserve(1000))
         await asyncio.sleep(0.01)
         assert registry.get_sample_value("clips_jobs_waiting_for_disk") == 1
         assert 0 < sample(registry, "clips_disk_wait_seconds") < 60

@@ -11,32 +11,32 @@ from prometheus_client import CollectorRegistry
 from pydantic import AnyHttpUrl, SecretStr
 
 from clip_cutter.containers.mp4.boxes import Box, walk
-from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.cutter import Cutter, FinishedClip
 from clip_cutter.domain.policy import Skipped, Window, place_window
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.vods import source_storage
-from clip_cutter.vods.latest import KEPT, Vods
+from clip_cutter.vods.opener import KEPT, VodOpener
 from clip_cutter.vods.source_storage import SourceStorage, StoredVod
 from clip_shared.contracts.events import CutMode, SourceObject
 from clip_shared.errors import TransientError
 from tests.integration.clip_cutter.conftest import POLICY
-from tests.integration.clip_cutter.media import Seen, h264, record, remux
-from tests.integration.clip_cutter.web import Web, running_web
+from tests.integration.clip_cutter.media import DecodedFile, h264, record, remux
+from tests.integration.clip_cutter.web import FaultyWebServer, running_web
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 START, END = 5.3, 8.3
 
 
-class Desk:
+class StoredVodCutter:
     """A worker's view of the archive."""
 
     def __init__(
-        self, sources: SourceStorage, vods: Vods, cutter: Cutter, job: Job, registry: CollectorRegistry
+        self, sources: SourceStorage, vods: VodOpener, cutter: Cutter, job: Job, registry: CollectorRegistry
     ) -> None:
         self.sources, self.vods, self.cutter = sources, vods, cutter
         self.job, self.registry = job, registry
@@ -44,7 +44,9 @@ class Desk:
     async def locate(self, key: str) -> StoredVod:
         return await self.sources.locate(SourceObject(profile="archive", bucket="vods", key=key))
 
-    async def cut(self, key: str, start: float = START, end: float = END, job: Job | None = None) -> Clip:
+    async def cut(
+        self, key: str, start: float = START, end: float = END, job: Job | None = None
+    ) -> FinishedClip:
         source, job = await self.locate(key), job or self.job
         vod = await self.vods.open(source, job)
         window = place_window(start, end, vod.seconds, POLICY)
@@ -60,15 +62,17 @@ class Desk:
 
 
 @pytest.fixture
-def make_desk(
-    vods: Vods, make_cutter: Callable[..., Cutter], job: Job, metrics_registry: CollectorRegistry
-) -> Callable[[SourceStorage], Desk]:
-    return lambda sources: Desk(sources, vods, make_cutter(), job, metrics_registry)
+def make_vod_cutter(
+    vods: VodOpener, make_cutter: Callable[..., Cutter], job: Job, metrics_registry: CollectorRegistry
+) -> Callable[[SourceStorage], StoredVodCutter]:
+    return lambda sources: StoredVodCutter(sources, vods, make_cutter(), job, metrics_registry)
 
 
 @pytest.fixture
-def desk(make_desk: Callable[[SourceStorage], Desk], sources: SourceStorage) -> Desk:
-    return make_desk(sources)
+def vod_cutter(
+    make_vod_cutter: Callable[[SourceStorage], StoredVodCutter], sources: SourceStorage
+) -> StoredVodCutter:
+    return make_vod_cutter(sources)
 
 
 @pytest.fixture
@@ -94,19 +98,19 @@ LAYOUTS = {"index last": (), "index first": ("-movflags", "+faststart")}
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 async def test_the_index_is_read_once_and_of_each_window_just_the_samples(
-    desk: Desk, put: Callable[[Path], str], vod: Vod, tmp_path: Path, layout: str
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], vod: Vod, tmp_path: Path, layout: str
 ) -> None:
-    source = Seen(remux(vod("closed-60.mp4").path, tmp_path / "vod.mp4", *LAYOUTS[layout]))
+    source = DecodedFile(remux(vod("closed-60.mp4").path, tmp_path / "vod.mp4", *LAYOUTS[layout]))
     moov = moov_of(source.path)
     key = put(source.path)
-    first = await desk.cut(key)
-    for_the_first = desk.pulled()
+    first = await vod_cutter.cut(key)
+    for_the_first = vod_cutter.pulled()
     # What two or three peeks at box heads read, and the samples at the edges that the clip leaves out.
     assert for_the_first < first.size_bytes + moov.end - moov.head + 3 * 4096 + 16 * 1024
-    second = await desk.cut(key, 1.0, 4.0)
-    assert desk.pulled() - for_the_first < 1.1 * second.size_bytes
-    assert Seen(second.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
-    assert (desk.opened("indexed"), desk.opened("known")) == (1, 1)
+    second = await vod_cutter.cut(key, 1.0, 4.0)
+    assert vod_cutter.pulled() - for_the_first < 1.1 * second.size_bytes
+    assert DecodedFile(second.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
+    assert (vod_cutter.opened("indexed"), vod_cutter.opened("known")) == (1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -128,82 +132,100 @@ READS_ALL_BEFORE = pytest.mark.xfail(
     [(".mp4", 1.15), (".ts", 1.25), pytest.param(".flv", 1.25, marks=READS_ALL_BEFORE), (".mkv", 1.15)],
 )
 async def test_hardly_more_is_read_than_the_clip_has(  # noqa: PLR0917 - fixtures
-    desk: Desk, put: Callable[[Path], str], noisy: Path, tmp_path: Path, suffix: str, most: float
+    vod_cutter: StoredVodCutter,
+    put: Callable[[Path], str],
+    noisy: Path,
+    tmp_path: Path,
+    suffix: str,
+    most: float,
 ) -> None:
     key = put(remux(noisy, tmp_path / f"vod{suffix}"))
-    await desk.cut(key, 1.0, 2.0)  # opens the VOD
-    before = desk.pulled()
-    clip = await desk.cut(key, 31.3, 51.3)
+    await vod_cutter.cut(key, 1.0, 2.0)  # opens the VOD
+    before = vod_cutter.pulled()
+    clip = await vod_cutter.cut(key, 31.3, 51.3)
     assert clip.mode is CutMode.COPY
-    assert desk.pulled() - before < most * clip.size_bytes
+    assert vod_cutter.pulled() - before < most * clip.size_bytes
 
 
-async def test_a_stream_is_opened_once(desk: Desk, put: Callable[[Path], str], vod: Vod) -> None:
+async def test_a_stream_is_opened_once(
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], vod: Vod
+) -> None:
     key = put(vod("b-frames.ts").path)
     for start in (5.3, 1.0):
-        clip = await desk.cut(key, start, start + 3)
+        clip = await vod_cutter.cut(key, start, start + 3)
         wanted = vod("b-frames.ts").from_to(start, start + 3)
-        assert Seen(clip.video).hashes == [frame.hash for frame in wanted]
-    assert (desk.opened("streamed"), desk.opened("known")) == (1, 1)
+        assert DecodedFile(clip.video).hashes == [frame.hash for frame in wanted]
+    assert (vod_cutter.opened("streamed"), vod_cutter.opened("known")) == (1, 1)
 
 
-async def test_only_the_latest_vods_are_remembered(desk: Desk, put: Callable[[Path], str], vod: Vod) -> None:
+async def test_only_the_latest_vods_are_remembered(
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], vod: Vod
+) -> None:
     keys = [put(vod("closed-60.mp4").path) for _ in range(KEPT + 1)]
     for key in keys:
-        await desk.cut(key)
-    await desk.cut(keys[-1])
-    await desk.cut(keys[0])
-    assert (desk.opened("indexed"), desk.opened("known")) == (KEPT + 2, 1)
+        await vod_cutter.cut(key)
+    await vod_cutter.cut(keys[-1])
+    await vod_cutter.cut(keys[0])
+    assert (vod_cutter.opened("indexed"), vod_cutter.opened("known")) == (KEPT + 2, 1)
 
 
 async def test_indexes_are_given_up_before_a_job_waits_for_their_room(
-    desk: Desk, put: Callable[[Path], str], vod: Vod, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+    vod_cutter: StoredVodCutter,
+    put: Callable[[Path], str],
+    vod: Vod,
+    scratch: Scratch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key, indexes = put(vod("closed-60.mp4").path), scratch.root / "indexes"
-    await desk.cut(key)
-    before = desk.pulled()
+    await vod_cutter.cut(key)
+    before = vod_cutter.pulled()
     with scratch.job(0) as job:
         # As if the indexes were all that fills the disk.
         monkeypatch.setattr(scratch, "_free_bytes", lambda _: 0 if any(indexes.iterdir()) else 100)
         await job.reserve(100)
     monkeypatch.undo()
-    clip = await desk.cut(key)
-    assert Seen(clip.video).hashes == [frame.hash for frame in vod("closed-60.mp4").from_to(START, END)]
+    clip = await vod_cutter.cut(key)
+    assert DecodedFile(clip.video).hashes == [
+        frame.hash for frame in vod("closed-60.mp4").from_to(START, END)
+    ]
     index = moov_of(vod("closed-60.mp4").path)
-    assert desk.pulled() - before > clip.size_bytes + index.end - index.head
+    assert vod_cutter.pulled() - before > clip.size_bytes + index.end - index.head
 
 
 async def test_a_vod_that_was_replaced_is_opened_again(
-    desk: Desk, put: Callable[[Path], str], s3: "S3Client", vod: Vod
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], s3: "S3Client", vod: Vod
 ) -> None:
     key = put(vod("closed-60.mp4").path)
-    await desk.cut(key)
+    await vod_cutter.cut(key)
     s3.upload_file(str(vod("film.mp4").path), "vods", key)
-    clip = await desk.cut(key)
-    assert Seen(clip.video).hashes == [frame.hash for frame in vod("film.mp4").from_to(START, END)]
+    clip = await vod_cutter.cut(key)
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in vod("film.mp4").from_to(START, END)]
 
 
 async def test_a_vod_that_is_replaced_while_it_is_read_is_an_outage(
-    desk: Desk, put: Callable[[Path], str], s3: "S3Client", vod: Vod
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], s3: "S3Client", vod: Vod
 ) -> None:
     key = put(vod("closed-60.mp4").path)
-    source = await desk.locate(key)
-    opened = await desk.vods.open(source, desk.job)
+    source = await vod_cutter.locate(key)
+    opened = await vod_cutter.vods.open(source, vod_cutter.job)
     s3.upload_file(str(vod("film.mp4").path), "vods", key)
     with pytest.raises(TransientError, match="replaced"):
-        await opened.excerpt(source, Window(START, END), desk.job)
+        await opened.excerpt(source, Window(START, END), vod_cutter.job)
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
+def web() -> Iterator[FaultyWebServer]:
     with running_web() as web:
         yield web
 
 
 @pytest.fixture
 def web_desk(
-    make_desk: Callable[[SourceStorage], Desk], web: Web, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> Desk:
+    make_vod_cutter: Callable[[SourceStorage], StoredVodCutter],
+    web: FaultyWebServer,
+    metrics: CutterMetrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> StoredVodCutter:
     """An archive on a server that breaks, and a worker that soon calls that a stall."""
     monkeypatch.setattr(source_storage, "STALL_SECONDS", 1)
     monkeypatch.setattr(source_storage, "RECONNECT_SECONDS", 0.01)
@@ -213,24 +235,24 @@ def web_desk(
         secret_key=SecretStr("any"),
         buckets=frozenset({"vods"}),
     )
-    return make_desk(SourceStorage({"archive": profile}, url_seconds=60, on_pulled=metrics.pulled))
+    return make_vod_cutter(SourceStorage({"archive": profile}, url_seconds=60, on_pulled=metrics.pulled))
 
 
 @pytest.mark.parametrize("behaviour", ["short", "reset"])
 async def test_a_read_that_breaks_off_goes_on_where_it_was(
-    web_desk: Desk, web: Web, vod: Vod, behaviour: str
+    web_desk: StoredVodCutter, web: FaultyWebServer, vod: Vod, behaviour: str
 ) -> None:
     source = vod("closed-60.mp4")
     web.serve("/vods/v.mp4", source.path.read_bytes())
     web.behaviour, web.breaks_left, web.sent_before_breaking = behaviour, 4, 20_000
     clip = await web_desk.cut("v.mp4")
     assert web.breaks_left < 0
-    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(START, END)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in source.from_to(START, END)]
 
 
 @pytest.mark.parametrize("behaviour", ["short", "reset", "stall", "500", "503"])
 async def test_a_server_that_breaks_again_and_again_is_an_outage(
-    web_desk: Desk, web: Web, vod: Vod, monkeypatch: pytest.MonkeyPatch, behaviour: str
+    web_desk: StoredVodCutter, web: FaultyWebServer, vod: Vod, monkeypatch: pytest.MonkeyPatch, behaviour: str
 ) -> None:
     monkeypatch.setattr(source_storage, "MAX_BREAKS", 1)
     web.serve("/vods/v.mp4", vod("closed-60.mp4").path.read_bytes())
@@ -243,35 +265,35 @@ async def test_a_server_that_breaks_again_and_again_is_an_outage(
 
 
 async def test_a_vod_that_is_cut_off_gives_what_is_there(
-    desk: Desk, put: Callable[[Path], str], vod: Vod, tmp_path: Path
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], vod: Vod, tmp_path: Path
 ) -> None:
     whole = remux(vod("closed-60.mp4").path, tmp_path / "whole.mp4", "-movflags", "+faststart")
     half = tmp_path / "half.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     key = put(half)
-    clip = await desk.cut(key, 1.0, 4.0)
-    assert Seen(clip.video).hashes == [frame.hash for frame in vod("closed-60.mp4").from_to(1.0, 4.0)]
+    clip = await vod_cutter.cut(key, 1.0, 4.0)
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in vod("closed-60.mp4").from_to(1.0, 4.0)]
     assert clip.remark is not None
     assert "cut off" in clip.remark
     with pytest.raises(Skipped):
-        await desk.cut(key, 10.0, 11.5)
+        await vod_cutter.cut(key, 10.0, 11.5)
 
 
 async def test_two_lanes_read_one_vod_at_the_same_time(
-    desk: Desk, put: Callable[[Path], str], vod: Vod, scratch: Scratch
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], vod: Vod, scratch: Scratch
 ) -> None:
     key = put(vod("b-frames.mp4").path)
     with scratch.job(5) as one, scratch.job(5) as other:
         windows = ((one, 1.0, 4.0), (other, START, END))
-        clips = await asyncio.gather(*(desk.cut(key, start, end, job) for job, start, end in windows))
+        clips = await asyncio.gather(*(vod_cutter.cut(key, start, end, job) for job, start, end in windows))
         for clip, (_, start, end) in zip(clips, windows, strict=True):
             wanted = vod("b-frames.mp4").from_to(start, end)
-            assert Seen(clip.video).hashes == [frame.hash for frame in wanted]
+            assert DecodedFile(clip.video).hashes == [frame.hash for frame in wanted]
 
 
 async def test_a_window_without_a_keyframe_of_its_own_gets_a_poster_all_the_same(
-    desk: Desk, put: Callable[[Path], str], tmp_path: Path
+    vod_cutter: StoredVodCutter, put: Callable[[Path], str], tmp_path: Path
 ) -> None:
     path = record(tmp_path / "v.mp4", *h264(keyframe_every=300), seconds=12)
-    clip = await desk.cut(put(path), 2.0, 4.0)
+    clip = await vod_cutter.cut(put(path), 2.0, 4.0)
     assert clip.poster.read_bytes()[:3] == b"\xff\xd8\xff"

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from clip_cutter.containers import avc
-from clip_cutter.containers.clock import Clock
-from clip_cutter.containers.model import Kind, Sample, Track
+from clip_cutter.containers.model import Sample, Track, TrackKind
 from clip_cutter.containers.mpegts import TransportStream
+from clip_cutter.containers.stream_clock import StreamClock
 from local_stack.processes.ffmpeg import find_tools, run_tool
-from tests.integration.clip_cutter.media import Seen, ffmpeg, h264, record, remux
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg, h264, record, remux
 
 CASES = Path(__file__).parents[2] / "cases"
 FEED_BYTES = 100_003  # so that every kind of thing is cut in two
@@ -22,7 +22,7 @@ SMALL_PES = ("-pes_payload_size", "0")
 MADE = ["b-frames.ts", "closed-60.ts", "film.ts", "from-an-hour.ts", "silent.ts", "open-gop.ts"]
 
 
-class Packet(NamedTuple):
+class ProbedPacket(NamedTuple):
     """What ffprobe says of a packet; times in seconds from the start of the file."""
 
     decoded: float
@@ -32,7 +32,9 @@ class Packet(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def stream(vod: Callable[[str], Seen], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def stream(
+    vod: Callable[[str], DecodedFile], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """Streams by name: recordings of the other tests, and some that only we need."""
     folder = tmp_path_factory.mktemp("streams")
 
@@ -56,12 +58,12 @@ SILENT = ["silent.ts", "blu-ray.m2ts"]
 NAMES = [*MADE, "wrap.ts", "a-frame-a-packet.ts", "slices.ts", "blu-ray.m2ts"]
 
 
-def read(path: Path, media: Path) -> dict[Kind, Track]:
+def read(path: Path, media: Path) -> dict[TrackKind, Track]:
     """All samples of a stream whose clock does not jump."""
     data = path.read_bytes()
     stream = TransportStream.read(data[:65536])
-    clock = Clock(stream.timescale, stream.wrap)
-    marks = stream.marks(data, 0)
+    clock = StreamClock(stream.timescale, stream.wrap)
+    marks = stream.sample_starts(data, 0)
     assert clock.jumps(marks) == []
     with media.open("wb") as output:
         demuxer = stream.demuxer(output, 0, clock.line(clock.start(marks), []), ())
@@ -71,7 +73,7 @@ def read(path: Path, media: Path) -> dict[Kind, Track]:
     return {track.kind: track for track in demuxer.tracks(media)}
 
 
-def packets(path: Path, kind: str) -> list[Packet]:
+def packets(path: Path, kind: str) -> list[ProbedPacket]:
     """The packets of the first stream of a kind."""
     arguments = [
         "-v",
@@ -86,7 +88,7 @@ def packets(path: Path, kind: str) -> list[Packet]:
     answer: dict[str, Any] = json.loads(run_tool(find_tools().ffprobe, [*arguments, str(path)]))
     start = float(answer["format"]["start_time"])
     return [
-        Packet(
+        ProbedPacket(
             float(each["dts_time"]) - start,
             float(each["pts_time"]) - start,
             int(each["size"]),
@@ -112,10 +114,10 @@ def test_samples_are_where_ffprobe_sees_packets(
         for sample, packet in zip(track.samples, expected, strict=True):
             assert seconds(track, sample) == pytest.approx((packet.decoded, packet.shown), abs=2e-5)
             assert sample.is_keyframe == packet.is_keyframe
-            if kind == Kind.AUDIO:
+            if kind == TrackKind.AUDIO:
                 assert sample.size == packet.size - ADTS_HEAD
         assert track.damages == ()
-    assert (Kind.AUDIO in tracks) == (name not in SILENT)
+    assert (TrackKind.AUDIO in tracks) == (name not in SILENT)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,10 +126,10 @@ def test_samples_decode_to_the_same_pictures_and_audio(
 ) -> None:
     path = stream(name)
     tracks = read(path, tmp_path / "media")
-    video = dump_video(tracks[Kind.VIDEO], tmp_path / "video.h264")
+    video = dump_video(tracks[TrackKind.VIDEO], tmp_path / "video.h264")
     assert hashes(video, "v") == hashes(path, "v")
-    if Kind.AUDIO in tracks:
-        audio = dump_audio(tracks[Kind.AUDIO], tmp_path / "audio.aac")
+    if TrackKind.AUDIO in tracks:
+        audio = dump_audio(tracks[TrackKind.AUDIO], tmp_path / "audio.aac")
         assert hashes(audio, "a") == hashes(path, "a")
 
 
@@ -136,7 +138,9 @@ def dump_video(track: Track, path: Path) -> Path:
     media = track.media.read_bytes()
     with path.open("wb") as file:
         for sample in track.samples:
-            record_ = avc.Record.read(configuration(track.formats[sample.format].entry))
+            record_ = avc.AvcDecoderConfigurationRecord.read(
+                configuration(track.formats[sample.format].entry)
+            )
             units = [*record_.sps, *record_.pps] if sample.is_keyframe else []
             at, end = sample.offset, sample.offset + sample.size
             while at < end:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter.cutter import Clip, Cutter
+from clip_cutter.cutter import Cutter, FinishedClip
 from clip_cutter.domain.policy import Skipped, Window
 from clip_cutter.ffmpeg import input as source_input
 from clip_cutter.ffmpeg import run
 from clip_cutter.ffmpeg.run import Ffmpeg, ToolLimited
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
-from clip_cutter.vods.latest import Vods
+from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.remuxed import open_remuxed
 from clip_cutter.vods.source import LocalFile
 from clip_shared.contracts.events import CutMode, SkipReason
@@ -25,12 +25,12 @@ from clip_shared.errors import TransientError
 from local_stack.processes.ffmpeg import FfmpegFailed
 from tests.integration.clip_cutter.conftest import LIMITS, MEBIBYTE, Cutting
 from tests.integration.clip_cutter.disk import small_disk
-from tests.integration.clip_cutter.media import Seen, h264, record
+from tests.integration.clip_cutter.media import DecodedFile, h264, record
 from tests.integration.clip_cutter.media import ffmpeg as run_ffmpeg
 from tests.integration.clip_cutter.remote import RemoteFile
-from tests.integration.clip_cutter.web import Web, running_web
+from tests.integration.clip_cutter.web import FaultyWebServer, running_web
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 CANARY = "/canary.mp4"
 
 
@@ -40,7 +40,7 @@ def ffmpeg(make_ffmpeg: Callable[..., Ffmpeg]) -> Ffmpeg:
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def web() -> Iterator[FaultyWebServer]:
     with running_web() as web:
         yield web
 
@@ -61,7 +61,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("name", PLAYLISTS)
 async def test_a_playlist_in_disguise_reaches_no_other_address(
-    vod: Vod, cut: Cutting, web: Web, name: str
+    vod: Vod, cut: Cutting, web: FaultyWebServer, name: str
 ) -> None:
     web.serve(CANARY, vod("b-frames.mp4").path.read_bytes())
     url = web.serve("/vod.mp4", *PLAYLISTS[name])
@@ -84,7 +84,7 @@ WITHOUT_FENCES = {
     "case", [f"{name}, {place}" for name in WITHOUT_FENCES for place in ("here", "afar")]
 )
 async def test_a_playlist_in_disguise_reaches_no_other_file(
-    vod: Vod, cut: Cutting, web: Web, tmp_path: Path, case: str
+    vod: Vod, cut: Cutting, web: FaultyWebServer, tmp_path: Path, case: str
 ) -> None:
     name, place = case.split(", ")
     canary = tmp_path / CANARY[1:]
@@ -107,7 +107,7 @@ async def test_a_playlist_in_disguise_reaches_no_other_file(
     assert not was_read(canary)
 
 
-def requests_of(web: Web, act: Callable[[], object]) -> list[str]:
+def requests_of(web: FaultyWebServer, act: Callable[[], object]) -> list[str]:
     """What was asked of the server meanwhile."""
     web.requests.clear()
     act()
@@ -130,7 +130,7 @@ def was_read(path: Path) -> bool:
 
 
 async def test_a_playlist_that_claims_to_be_probed_is_not_cut_either(
-    vod: Vod, ffmpeg: Ffmpeg, web: Web, job: Job
+    vod: Vod, ffmpeg: Ffmpeg, web: FaultyWebServer, job: Job
 ) -> None:
     canary = vod("b-frames.mkv")
     opened = await open_remuxed(LocalFile.of(canary.path), ffmpeg)
@@ -173,7 +173,7 @@ NO_VIDEO = ("The VOD cannot be read as a video: ", "The VOD has no video between
 
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_what_is_no_video_is_skipped_with_a_sentence(
-    vod: Vod, cut: Cutting, web: Web, tmp_path: Path, name: str
+    vod: Vod, cut: Cutting, web: FaultyWebServer, tmp_path: Path, name: str
 ) -> None:
     web.serve("/bad.mp4", UNREADABLE[name](vod, tmp_path / "bad.mp4"))
     with pytest.raises(Skipped) as skip:
@@ -185,24 +185,26 @@ async def test_what_is_no_video_is_skipped_with_a_sentence(
 
 @pytest.mark.parametrize("name", ["b-frames.ts", "b-frames.mkv", "b-frames.flv"])
 async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
-    vod: Vod, cut: Cutting, web: Web, name: str
+    vod: Vod, cut: Cutting, web: FaultyWebServer, name: str
 ) -> None:
     source = vod(name)
     content = source.path.read_bytes()
     web.serve("/half.mp4", content[: len(content) // 2])
     clip = await cut(web.vod("/half.mp4"), 1.0, 4.0)
-    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in source.from_to(1.0, 4.0)]
     with pytest.raises(Skipped) as skip:
         await cut(web.vod("/half.mp4"), 8.0, 11.0)
     assert skip.value.reason in {SkipReason.SOURCE_UNREADABLE, SkipReason.WINDOW_OUTSIDE_SOURCE}
 
 
-async def test_flipped_bits_do_not_keep_a_clip_from_being_cut(vod: Vod, cut: Cutting, web: Web) -> None:
+async def test_flipped_bits_do_not_keep_a_clip_from_being_cut(
+    vod: Vod, cut: Cutting, web: FaultyWebServer
+) -> None:
     content = bytearray(vod("b-frames.ts").path.read_bytes())
     content[1000::1777] = bytes(255 - each for each in content[1000::1777])
     web.serve("/flipped.ts", bytes(content))
     clip = await cut(web.vod("/flipped.ts"), 5.3, 8.3)
-    assert Seen(clip.video).seconds == pytest.approx(3, abs=0.2)
+    assert DecodedFile(clip.video).seconds == pytest.approx(3, abs=0.2)
 
 
 @pytest.fixture
@@ -213,7 +215,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429", "403", "404"])
-async def test_a_server_that_is_out_is_an_outage(ffmpeg: Ffmpeg, web: Web, status: str) -> None:
+async def test_a_server_that_is_out_is_an_outage(ffmpeg: Ffmpeg, web: FaultyWebServer, status: str) -> None:
     with pytest.raises(TransientError) as outage:
         await open_remuxed(RemoteFile(web.url("/vod.mkv", status), 1), ffmpeg)
     assert "secret" not in str(outage.value)
@@ -221,7 +223,12 @@ async def test_a_server_that_is_out_is_an_outage(ffmpeg: Ffmpeg, web: Web, statu
 
 @pytest.mark.parametrize("behaviour", ["short", "reset"])
 async def test_a_connection_that_breaks_is_resumed(  # noqa: PLR0917
-    vod: Vod, ffmpeg: Ffmpeg, make_cutter: Callable[..., Cutter], web: Web, job: Job, behaviour: str
+    vod: Vod,
+    ffmpeg: Ffmpeg,
+    make_cutter: Callable[..., Cutter],
+    web: FaultyWebServer,
+    job: Job,
+    behaviour: str,
 ) -> None:
     source, window = vod("b-frames.mkv"), Window(7.3, 11.3)
     web.serve("/v.mkv", source.path.read_bytes())
@@ -230,7 +237,7 @@ async def test_a_connection_that_breaks_is_resumed(  # noqa: PLR0917
     excerpt = await opened.excerpt(web.vod("/v.mkv", behaviour), window, job)
     clip = await make_cutter().make(excerpt, window, job)
     assert web.breaks_left < 0
-    assert Seen(clip.video).hashes == [frame.hash for frame in source.from_to(7.3, 11.3)]
+    assert DecodedFile(clip.video).hashes == [frame.hash for frame in source.from_to(7.3, 11.3)]
 
 
 BREAKS = ["500", "503", "short", "reset", "stall"]
@@ -239,7 +246,7 @@ BREAKS = ["500", "503", "short", "reset", "stall"]
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("behaviour", BREAKS)
 async def test_a_server_that_breaks_during_the_cut_is_an_outage(
-    vod: Vod, ffmpeg: Ffmpeg, web: Web, job: Job, behaviour: str
+    vod: Vod, ffmpeg: Ffmpeg, web: FaultyWebServer, job: Job, behaviour: str
 ) -> None:
     web.serve("/v.mkv", vod("b-frames.mkv").path.read_bytes())
     opened = await open_remuxed(web.vod("/v.mkv"), ffmpeg)
@@ -255,7 +262,7 @@ async def test_a_closed_port_is_an_outage(ffmpeg: Ffmpeg) -> None:
 
 
 async def test_only_the_window_is_read(
-    cut: Cutting, web: Web, tmp_path: Path, metrics_registry: CollectorRegistry
+    cut: Cutting, web: FaultyWebServer, tmp_path: Path, metrics_registry: CollectorRegistry
 ) -> None:
     path = record(tmp_path / "long.mkv", *h264(), seconds=60)
     web.serve("/long.mkv", path.read_bytes())
@@ -280,10 +287,12 @@ async def test_a_cancelled_job_leaves_nothing_running(cut: Cutting, tmp_path: Pa
 
 
 @pytest.fixture
-def cut_within(make_cutter: Callable[..., Cutter], vods: Vods, job: Job) -> Callable[..., Awaitable[Clip]]:
+def cut_within(
+    make_cutter: Callable[..., Cutter], vods: VodOpener, job: Job
+) -> Callable[..., Awaitable[FinishedClip]]:
     """Re-encode a window of a file within other limits."""
 
-    async def cut(path: Path, window: Window, **limits: int) -> Clip:
+    async def cut(path: Path, window: Window, **limits: int) -> FinishedClip:
         source = LocalFile.of(path)
         excerpt = await (await vods.open(source, job)).excerpt(source, window, job)
         cutter = make_cutter("exact", limits=replace(LIMITS, **limits))
@@ -293,14 +302,14 @@ def cut_within(make_cutter: Callable[..., Cutter], vods: Vods, job: Job) -> Call
 
 
 async def test_a_file_that_would_be_too_large_is_our_limit(
-    vod: Vod, cut_within: Callable[..., Awaitable[Clip]]
+    vod: Vod, cut_within: Callable[..., Awaitable[FinishedClip]]
 ) -> None:
     with pytest.raises(ToolLimited):
         await cut_within(vod("b-frames.mp4").path, Window(1, 9), file_bytes=16 * 1024)
 
 
 async def test_a_picture_that_would_fill_the_memory_is_our_limit(
-    cut_within: Callable[..., Awaitable[Clip]], tmp_path: Path
+    cut_within: Callable[..., Awaitable[FinishedClip]], tmp_path: Path
 ) -> None:
     path = tmp_path / "huge.mp4"
     picture = ("-f", "lavfi", "-i", "color=size=7680x4320:rate=5:duration=2")
@@ -330,10 +339,10 @@ async def test_a_disk_that_ffmpeg_fills_is_an_outage_of_ours(
     source = LocalFile.of(vod("b-frames.mkv").path)
     opened = await open_remuxed(source, ffmpeg)
     with pytest.raises(TransientError, match="scratch disk is full"):
-        await ffmpeg.remux(source.input, opened.media, 0, 10, full_disk / "stretch.mp4")
+        await ffmpeg.remux(source.input, opened.media, 0, 10, full_disk / "remuxed.mp4")
 
 
-def test_a_disk_that_we_fill_is_an_outage_of_ours(full_disk: Path, metrics: Metrics) -> None:
+def test_a_disk_that_we_fill_is_an_outage_of_ours(full_disk: Path, metrics: CutterMetrics) -> None:
     scratch = Scratch(full_disk, metrics)
     with (
         scratch.opened(),

@@ -8,28 +8,28 @@ from typing import Any
 
 import pytest
 
-from clip_cutter.containers.model import Excerpt, Kind, Sample, Track
+from clip_cutter.containers.model import Excerpt, Sample, Track, TrackKind
 from clip_cutter.containers.mp4.index import open_movie
 from clip_cutter.containers.mp4.writer import Unwritable, write
 from clip_cutter.domain import plan as rules
-from clip_cutter.domain.plan import Fitted
+from clip_cutter.domain.plan import FittedExcerpt
 from clip_cutter.domain.policy import Window
 from local_stack.processes.ffmpeg import find_tools, run_tool
-from tests.integration.clip_cutter.media import Seen
+from tests.integration.clip_cutter.media import DecodedFile
 
-Vod = Callable[[str], Seen]
+Vod = Callable[[str], DecodedFile]
 SECONDS = 3.0
 
 
-def fit(path: Path, start: float, end: float) -> Fitted:
+def fit(path: Path, start: float, end: float) -> FittedExcerpt:
     tracks = {track.kind: track for track in open_movie(path).select(start, end)}
-    excerpt = Excerpt(tracks[Kind.VIDEO], tracks.get(Kind.AUDIO))
+    excerpt = Excerpt(tracks[TrackKind.VIDEO], tracks.get(TrackKind.AUDIO))
     return rules.fit(excerpt, Window(start, end), min_seconds=1.0)
 
 
-def write_clip(fitted: Fitted, path: Path) -> Seen:
+def write_clip(fitted: FittedExcerpt, path: Path) -> DecodedFile:
     write(path, [track for track in (fitted.video, fitted.audio) if track], fitted.start, fitted.end)
-    return Seen(path)
+    return DecodedFile(path)
 
 
 def boxes(path: Path) -> list[str]:
@@ -118,7 +118,7 @@ def test_a_file_is_read_back_as_it_was_written(vod: Vod, tmp_path: Path) -> None
     path = tmp_path / "clip.mp4"
     write_clip(fitted, path)
     for track in open_movie(path).all():
-        written = fitted.video if track.kind is Kind.VIDEO else fitted.audio
+        written = fitted.video if track.kind is TrackKind.VIDEO else fitted.audio
         assert written is not None
         assert [track.seconds(each.shown) + fitted.start for each in track.samples] == pytest.approx(
             [written.seconds(each.shown) for each in written.samples], abs=1e-4

@@ -22,21 +22,21 @@ SEND_BUFFER = 64 * 1024
 BREAKS = frozenset({"short", "reset", "stall"})
 
 
-class Content(Protocol):
+class ServedContent(Protocol):
     """What can be served: bytes, or what makes them up as they are asked for."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, wanted: slice, /) -> bytes: ...
 
 
-class Web:
+class FaultyWebServer:
     """``files`` by path. The query says how it behaves: ``?short``, ``?reset``, ``?stall``, ``?503``, …
 
     ``sent`` has the length of everything that was sent of them.
     """
 
     def __init__(self, port: int) -> None:
-        self.files: dict[str, Content] = {}
+        self.files: dict[str, ServedContent] = {}
         self.content_types: dict[str, str] = {}
         self.requests: list[str] = []
         self.sent: list[int] = []
@@ -50,7 +50,7 @@ class Web:
         """Where a file is."""
         return f"http://127.0.0.1:{self._port}{path}?{behaviour}&X-Amz-Signature=secret"
 
-    def serve(self, path: str, content: Content, content_type: str = "video/mp4") -> str:
+    def serve(self, path: str, content: ServedContent, content_type: str = "video/mp4") -> str:
         """Serve a file; returns its address."""
         self.files[path] = content
         self.content_types[path] = content_type
@@ -61,17 +61,17 @@ class Web:
         return RemoteFile(self.url(path, behaviour), len(self.files[path]))
 
 
-class _Server(ThreadingHTTPServer):
+class _WebServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.web = Web(self.server_address[1])
+        super().__init__(("127.0.0.1", 0), _WebHandler)
+        self.web = FaultyWebServer(self.server_address[1])
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _WebHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _WebServer
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Be quiet."""
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _send(self, content: Content, wanted: range, behaviour: str) -> None:
+    def _send(self, content: ServedContent, wanted: range, behaviour: str) -> None:
         web = self.server.web
         breaks = behaviour in BREAKS
         if breaks:
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _etag(content: Content) -> str:
+def _etag(content: ServedContent) -> str:
     """Another one for another content."""
     return f'"{zlib.crc32(content) if isinstance(content, bytes) else id(content)}"'
 
@@ -144,9 +144,9 @@ def _range(asked: re.Match[str], size: int) -> range:
 
 
 @contextmanager
-def running_web() -> Iterator[Web]:
+def running_web() -> Iterator[FaultyWebServer]:
     """A server on a free loopback port."""
-    server = _Server()
+    server = _WebServer()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.storage import ClipStorage, Note, StoredClip
+from clip_cutter.storage import ClipMetadata, ClipStorage, StoredClip
 from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind
@@ -28,7 +28,7 @@ EVERYBODY = {
     "REGISTRY_TOKEN": "a-token-for-tests-only",
 }
 NOW = datetime(2026, 11, 22, 19, 3, 7, tzinfo=UTC)
-NOTE = Note(
+METADATA = ClipMetadata(
     source_vod_id="v1",
     kind=HighlightKind.HEURISTIC,
     title="Größter Clutch / 日本 🎉",
@@ -82,7 +82,7 @@ class Services:
         video, poster = folder / "clip.mp4", folder / "clip.jpg"
         video.write_bytes(content)
         poster.write_bytes(b"a poster")
-        async with self.cutter.upload(video, video_key, NOTE) as upload:
+        async with self.cutter.upload(video, video_key, METADATA) as upload:
             return await upload.finish(poster, poster_key)
 
     async def readiness(self) -> dict[str, str]:

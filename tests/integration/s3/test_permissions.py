@@ -13,12 +13,12 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from clip_cutter.uploads import LARGE_BYTES, InParts
+from clip_cutter.uploads import LARGE_BYTES, MultipartUpload
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.storage import FreeStorage, FreeStorageSettings
 from local_stack.servers.servers import Addresses
-from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
+from tests.integration.s3.conftest import IS_FOREIGN, METADATA, Services, use
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,8 +92,8 @@ async def test_the_cutter_uploads_and_finds_clips(  # noqa: PLR0917 - fixtures
     stored = await services.upload(tmp_path, video, poster, large)
     assert await services.cutter.find(video) == stored
     (tmp_path / "clip.mp4").write_bytes(large)
-    async with services.cutter.upload(tmp_path / "clip.mp4", video, NOTE) as upload:
-        assert isinstance(upload.transfer, InParts)
+    async with services.cutter.upload(tmp_path / "clip.mp4", video, METADATA) as upload:
+        assert isinstance(upload.transfer, MultipartUpload)
         await asyncio.shield(upload.transfer._sending)
     assert s3.list_multipart_uploads(Bucket="clips").get("Uploads", []) == []
     assert refused("delete_object", Key=video)

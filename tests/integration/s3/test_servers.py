@@ -11,7 +11,7 @@ from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import TransientError
 from local_stack.servers.seaweedfs import DOMAIN
 from local_stack.servers.servers import Addresses
-from tests.integration.s3.conftest import IS_FOREIGN, NOTE, Services, use
+from tests.integration.s3.conftest import IS_FOREIGN, METADATA, Services, use
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_a_clip_is_uploaded_found_watched_and_deleted(services: Services, 
     assert await services.cutter.find(video) is None
     stored = await services.upload(tmp_path, video, poster)
     assert await services.cutter.find(video) == stored
-    assert stored.note == NOTE
+    assert stored.metadata == METADATA
 
     async with httpx.AsyncClient() as browser:
         watched = await browser.get(services.url(video), headers={"Range": "bytes=2-6"})

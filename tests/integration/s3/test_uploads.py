@@ -12,12 +12,12 @@ import pytest
 
 from clip_cutter import uploads
 from clip_cutter.storage import ClipStorage
-from clip_cutter.uploads import InParts
+from clip_cutter.uploads import MultipartUpload
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.errors import TransientError
 from clip_shared.storage import FreeStorage, FreeStorageSettings
-from tests.integration.s3.conftest import NOTE, Services
+from tests.integration.s3.conftest import METADATA, Services
 from tests.integration.s3.odd_server import HTML, OddS3, odd_server
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ async def test_a_large_clip_is_sent_before_it_is_finished_and_seen_only_then(
     server: "S3Client", services: Services, keys: tuple[str, str], clip: tuple[Path, Path]
 ) -> None:
     storage = services.cutter
-    async with storage.upload(clip[0], keys[0], NOTE) as upload:
-        assert isinstance(upload.transfer, InParts)
+    async with storage.upload(clip[0], keys[0], METADATA) as upload:
+        assert isinstance(upload.transfer, MultipartUpload)
         await asyncio.shield(upload.transfer._sending)
         assert await storage.find(keys[0]) is None
         assert server.list_objects_v2(Bucket="clips", Prefix=keys[0].rpartition("/")[0])["KeyCount"] == 0
         stored = await upload.finish(clip[1], keys[1])
     assert await storage.find(keys[0]) == stored
-    assert (stored.size_bytes, stored.note) == (len(LARGE), NOTE)
+    assert (stored.size_bytes, stored.metadata) == (len(LARGE), METADATA)
     found = server.get_object(Bucket="clips", Key=keys[0])
     assert (found["ContentType"], found["CacheControl"]) == (
         "video/mp4",
@@ -84,8 +84,8 @@ async def test_a_clip_that_is_not_finished_leaves_nothing(  # noqa: PLR0917 - fi
     reached = asyncio.Event()
 
     async def verify() -> None:
-        async with services.cutter.upload(clip[0], keys[0], NOTE) as upload:
-            assert isinstance(upload.transfer, InParts)
+        async with services.cutter.upload(clip[0], keys[0], METADATA) as upload:
+            assert isinstance(upload.transfer, MultipartUpload)
             if when == "sent":
                 await asyncio.shield(upload.transfer._sending)
             reached.set()
@@ -111,9 +111,9 @@ async def test_a_cancelled_upload_waits_for_the_part_on_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on_its_way, go_on = threading.Event(), threading.Event()
-    send = InParts._send_part
+    send = MultipartUpload._send_part
 
-    def slow(self: InParts, index: int) -> Any:
+    def slow(self: MultipartUpload, index: int) -> Any:
         if index == 0:
             answer = send(self, index)
             on_its_way.set()
@@ -121,10 +121,10 @@ async def test_a_cancelled_upload_waits_for_the_part_on_its_way(
             return answer
         return send(self, index)
 
-    monkeypatch.setattr(InParts, "_send_part", slow)
+    monkeypatch.setattr(MultipartUpload, "_send_part", slow)
 
     async def verify() -> None:
-        async with services.cutter.upload(clip[0], keys[0], NOTE):
+        async with services.cutter.upload(clip[0], keys[0], METADATA):
             await asyncio.sleep(60)
 
     job = asyncio.create_task(verify())
@@ -145,7 +145,7 @@ async def test_a_small_clip_is_sent_when_it_is_finished(
     assert await services.cutter.find(keys[0]) == stored
     (tmp_path / "clip.mp4").write_bytes(b"another")
     with pytest.raises(ValueError, match="no clip"):
-        async with services.cutter.upload(tmp_path / "clip.mp4", keys[0], NOTE):
+        async with services.cutter.upload(tmp_path / "clip.mp4", keys[0], METADATA):
             raise ValueError("no clip")
     assert await services.cutter.find(keys[0]) == stored
 
@@ -166,11 +166,11 @@ async def test_a_clip_without_all_its_pieces_is_not_seen(  # noqa: PLR0917 - fix
         refuse()
 
     if end.startswith("a part"):
-        monkeypatch.setattr(InParts, "_send_part", refuse)
+        monkeypatch.setattr(MultipartUpload, "_send_part", refuse)
     else:
         monkeypatch.setattr(ClipStorage, "put_poster", refuse_soon)
     with pytest.raises(TransientError, match="no"):
-        async with services.cutter.upload(clip[0], keys[0], NOTE) as upload:
+        async with services.cutter.upload(clip[0], keys[0], METADATA) as upload:
             await upload.finish(clip[1], keys[1])
     assert server.list_objects_v2(Bucket="clips", Prefix=keys[0])["KeyCount"] == 0
 
@@ -186,5 +186,5 @@ async def test_a_page_with_200_has_not_taken_a_large_clip(
         monkeypatch.setenv("FREE_STORAGE_ACCESS_KEY", "a")
         monkeypatch.setenv("FREE_STORAGE_SECRET_KEY", "b")
         with pytest.raises(TransientError):
-            async with services.cutter.upload(clip[0], "clips/a", NOTE) as upload:
+            async with services.cutter.upload(clip[0], "clips/a", METADATA) as upload:
                 await upload.finish(clip[1], "clips/b")

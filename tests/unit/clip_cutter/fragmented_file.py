@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from clip_cutter.containers.model import ByteRange
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 
 VIDEO, AUDIO = 1, 2
 VIDEO_SCALE, PICTURE_TICKS = 15360, 512
@@ -214,7 +214,7 @@ def _cached(second: int, pad: int) -> bytes:
 class Memory:
     """A source of bytes in memory, or of a long file; it counts requests, and takes its time for each."""
 
-    input = Input("memory")
+    input = FfmpegInput("memory")
     identity = "memory"
 
     def __init__(self, data: bytes | LongFile, delay: float = 0.0) -> None:

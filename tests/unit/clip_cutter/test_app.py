@@ -7,7 +7,7 @@ import pytest
 
 from clip_cutter.app import build
 from clip_cutter.ffmpeg.run import UnusableTool
-from clip_cutter.settings import Settings
+from clip_cutter.settings import CutterSettings
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def checks() -> dict[str, Any]:
-    transport = httpx.ASGITransport(build(Settings()))
+    transport = httpx.ASGITransport(build(CutterSettings()))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         found: dict[str, Any] = (await client.get("/healthz/ready")).json()["checks"]
         return found
@@ -44,4 +44,4 @@ async def test_storage_that_is_out_is_failing(monkeypatch: pytest.MonkeyPatch) -
 def test_without_ffmpeg_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFMPEG_PATH", "/nowhere/ffmpeg")
     with pytest.raises(UnusableTool, match="FFMPEG_PATH"):
-        build(Settings())
+        build(CutterSettings())

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from clip_cutter.containers.model import Damage, Kind, Sample, Track
+from clip_cutter.containers.model import Damage, Sample, Track, TrackKind
 from clip_cutter.domain.check import check_clip, check_encoded, skew_ms
-from clip_cutter.domain.plan import BadClip, Fitted
+from clip_cutter.domain.plan import BadClip, FittedExcerpt
 from tests.unit.clip_cutter.test_plan import ORDINARY, audio, fit
 
 PLANNED = fit(ORDINARY, 5.0, 8.0)
-KINDS = {Kind.VIDEO, Kind.AUDIO}
+KINDS = {TrackKind.VIDEO, TrackKind.AUDIO}
 
 Change = Callable[[Track], Track]
 
 
-def tracks_of(fitted: Fitted) -> list[Track]:
+def tracks_of(fitted: FittedExcerpt) -> list[Track]:
     return [track for track in (fitted.video, fitted.audio) if track]
 
 
@@ -42,20 +42,28 @@ def test_the_planned_clip_passes() -> None:
 @pytest.mark.parametrize(
     ("kind", "change", "why"),
     [
-        (Kind.AUDIO, lambda track: changed(track, 70, shown=track.samples[70].shown + 900), "10 ms late"),
-        (Kind.VIDEO, lambda track: changed(track, 20, shown=track.samples[20].shown - 900), "-10 ms late"),
-        (Kind.AUDIO, lambda track: replace(track, samples=track.samples[:-1]), "samples instead of"),
-        (Kind.VIDEO, lambda track: changed(track, 3, size=99), "0 ms late"),
-        (Kind.VIDEO, lambda track: changed(track, 3, is_keyframe=True), "other keyframes"),
         (
-            Kind.AUDIO,
+            TrackKind.AUDIO,
+            lambda track: changed(track, 70, shown=track.samples[70].shown + 900),
+            "10 ms late",
+        ),
+        (
+            TrackKind.VIDEO,
+            lambda track: changed(track, 20, shown=track.samples[20].shown - 900),
+            "-10 ms late",
+        ),
+        (TrackKind.AUDIO, lambda track: replace(track, samples=track.samples[:-1]), "samples instead of"),
+        (TrackKind.VIDEO, lambda track: changed(track, 3, size=99), "0 ms late"),
+        (TrackKind.VIDEO, lambda track: changed(track, 3, is_keyframe=True), "other keyframes"),
+        (
+            TrackKind.AUDIO,
             lambda track: replace(track, formats=(replace(track.formats[0], entry=b"other"),)),
             "another format",
         ),
-        (Kind.VIDEO, lambda track: changed(track, len(track.samples) - 1, length=45_000), "ends at"),
+        (TrackKind.VIDEO, lambda track: changed(track, len(track.samples) - 1, length=45_000), "ends at"),
     ],
 )
-def test_a_track_that_differs_is_refused(kind: Kind, change: Change, why: str) -> None:
+def test_a_track_that_differs_is_refused(kind: TrackKind, change: Change, why: str) -> None:
     tracks = [written(track) for track in tracks_of(PLANNED)]
     with pytest.raises(BadClip, match=why):
         check(*(change(track) if track.kind is kind else track for track in tracks))
@@ -91,7 +99,7 @@ def test_damaged_video_may_lose_pictures_in_a_re_encode() -> None:
 
 
 def test_skew_is_how_late_the_audio_begins() -> None:
-    late = Fitted(PLANNED.video, audio(5.5, 8.0), PLANNED.start, PLANNED.end)
+    late = FittedExcerpt(PLANNED.video, audio(5.5, 8.0), PLANNED.start, PLANNED.end)
     assert skew_ms(tracks_of(PLANNED), PLANNED) == 0
     assert skew_ms(tracks_of(late), late) == pytest.approx(500, abs=25)
     assert skew_ms([late.video], late) is None

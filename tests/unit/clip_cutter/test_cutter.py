@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.containers.model import Format, Kind, Sample, Track
-from clip_cutter.cutter import _check_content, _look_into
+from clip_cutter.containers.model import Format, Sample, Track, TrackKind
+from clip_cutter.cutter import _check_content, _inspect
 from clip_cutter.domain.plan import BadClip
 
 SIZE = 32
@@ -22,7 +22,7 @@ def track(path: Path, numbers: list[int], *, gap_behind: int = 100) -> Track:
         if at == gap_behind:
             data += b"between"
     path.write_bytes(data)
-    return Track(Kind.VIDEO, 30, (Format("h264", b"avc1"),), samples, path)
+    return Track(TrackKind.VIDEO, 30, (Format("h264", b"avc1"),), samples, path)
 
 
 def test_a_clip_with_the_samples_of_the_vod_passes(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_an_offset_that_is_wrong_is_seen(tmp_path: Path) -> None:
 
 
 def test_h264_whose_configuration_nobody_can_read_is_damaged(tmp_path: Path) -> None:
-    video, begins_with_idr = _look_into(track(tmp_path / "vod", [1, 2, 3]))
+    video, begins_with_idr = _inspect(track(tmp_path / "vod", [1, 2, 3]))
     assert not begins_with_idr
     assert [each.why for each in video.damages] == ["H.264 without its configuration"]

@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter.containers.model import Kind
-from clip_cutter.cutter import Clip
-from clip_cutter.domain.plan import BadClip, EncodingNeeded, Fate
+from clip_cutter.containers.model import TrackKind
+from clip_cutter.cutter import FinishedClip
+from clip_cutter.domain.plan import BadClip, EncodingNeeded, TrackPlan
 from clip_cutter.domain.policy import Policy, Skipped, unreadable
 from clip_cutter.handlers import Highlights
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.skip_limit import SkipLimit
-from clip_cutter.storage import Note, StoredClip
+from clip_cutter.storage import ClipMetadata, StoredClip
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.bus.envelope import from_record, to_record
 from clip_shared.contracts.events import (
@@ -42,7 +42,7 @@ OPEN_GOP = "it begins within an open group of pictures"
 
 
 @dataclass
-class Stage:
+class FakeParts:
     """Plays everything that a highlight meets, and notes what is asked of it, in order."""
 
     needs_encoding: bool = False
@@ -61,10 +61,12 @@ class Stage:
         return self.stored
 
     @asynccontextmanager
-    async def upload(self, video: Path, key: str, note: Note) -> AsyncIterator["Upload"]:
+    async def upload(self, video: Path, key: str, metadata: ClipMetadata) -> AsyncIterator["FakeUpload"]:
         assert key.endswith(".mp4")
         self.log.append(f"upload {video}")
-        upload = Upload(self, StoredClip(bucket="clips", size_bytes=7, content_type="video/mp4", note=note))
+        upload = FakeUpload(
+            self, StoredClip(bucket="clips", size_bytes=7, content_type="video/mp4", metadata=metadata)
+        )
         try:
             yield upload
         finally:
@@ -73,7 +75,7 @@ class Stage:
 
     # Source storage, a VOD, and scratch.
 
-    async def locate(self, source: SourceObject) -> "Stage":
+    async def locate(self, source: SourceObject) -> "FakeParts":
         self.log.append("locate")
         if source.key == "gone":
             raise Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
@@ -82,7 +84,7 @@ class Stage:
     async def confirm(self, _source: SourceObject) -> None:
         self.log.append("confirm")
 
-    async def open(self, _source: Any, _job: Any) -> "Stage":
+    async def open(self, _source: Any, _job: Any) -> "FakeParts":
         self.log.append("open")
         return self
 
@@ -97,27 +99,27 @@ class Stage:
         return window
 
     @contextmanager
-    def job(self, patience_seconds: float) -> Iterator[str]:
-        assert patience_seconds == 30
+    def job(self, max_wait_seconds: float) -> Iterator[str]:
+        assert max_wait_seconds == 30
         self.log.append("job")
         yield "job"
 
     # The cutter.
 
-    async def cut(self, _excerpt: Any, window: Any, _job: Any) -> "Cut":
+    async def cut(self, _excerpt: Any, window: Any, _job: Any) -> "FakeWrittenClip":
         if self.needs_encoding:
             self._encode(OPEN_GOP)
         self.log.append("cut")
-        return Cut(window, Path("clip-1"))
+        return FakeWrittenClip(window, Path("clip-1"))
 
-    async def verify(self, cut: "Cut") -> Clip:
+    async def verify(self, cut: "FakeWrittenClip") -> FinishedClip:
         self.log.append(f"verify {cut.video}")
         if self.bad_clips:
             self.bad_clips -= 1
             raise BadClip("it lasts 3 s")
         return cut.clip
 
-    async def cut_again(self, cut: "Cut", problem: BadClip, _job: Any) -> "Cut":
+    async def re_encode(self, cut: "FakeWrittenClip", problem: BadClip, _job: Any) -> "FakeWrittenClip":
         if cut.why is not None:
             raise unreadable("damaged")
         self._encode(str(problem))
@@ -136,8 +138,8 @@ class Stage:
 
 
 @dataclass
-class Upload:
-    stage: Stage
+class FakeUpload:
+    stage: FakeParts
     clip: StoredClip
     is_finished: bool = False
 
@@ -149,14 +151,14 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Cut:
+class FakeWrittenClip:
     window: Any
     video: Path
     why: str | None = None
 
     @property
-    def clip(self) -> Clip:
-        return Clip(
+    def clip(self) -> FinishedClip:
+        return FinishedClip(
             video=self.video,
             poster=Path("poster"),
             mode=CutMode.EXACT if self.why else CutMode.COPY,
@@ -165,7 +167,10 @@ class Cut:
             size_bytes=7,
             skew_ms=0.0,
             fallback_reason=self.why,
-            tracks=(Fate(Kind.VIDEO, TrackFate.COPIED), Fate(Kind.AUDIO, TrackFate.LEFT_OUT, "muted")),
+            tracks=(
+                TrackPlan(TrackKind.VIDEO, TrackFate.COPIED),
+                TrackPlan(TrackKind.AUDIO, TrackFate.LEFT_OUT, "muted"),
+            ),
         )
 
 
@@ -177,9 +182,9 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def lane(registry: CollectorRegistry) -> Any:
     """Make the handler of a lane on a stage."""
-    metrics = Metrics(registry)
+    metrics = CutterMetrics(registry)
 
-    def make(stage: Stage, **changes: Any) -> Highlights:
+    def make(stage: FakeParts, **changes: Any) -> Highlights:
         actor: Any = stage
         parts: dict[str, Any] = {
             "policy": Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None),
@@ -219,7 +224,7 @@ def on_the_bus(event: Event[EncodingRequested]) -> Event[EncodingRequested]:
 
 
 async def test_a_highlight_goes_one_way(lane: Any) -> None:
-    stage = Stage()
+    stage = FakeParts()
     await lane(stage).handle(highlight())
     assert stage.log == [
         *("find", "job", "locate", "open", "excerpt", "cut"),
@@ -236,36 +241,36 @@ async def test_a_highlight_goes_one_way(lane: Any) -> None:
 
 
 async def test_a_clip_that_is_stored_is_announced_again(lane: Any) -> None:
-    stage = Stage()
+    stage = FakeParts()
     await lane(stage).handle(highlight())
-    again = Stage(stored=await stored_by(stage))
+    again = FakeParts(stored=await stored_by(stage))
     await lane(again).handle(highlight())
     assert again.log == ["find", "publish clip.created.v1"]
     assert again.published == stage.published
 
 
-async def stored_by(stage: Stage) -> StoredClip:
+async def stored_by(stage: FakeParts) -> StoredClip:
     data = stage.published[0].data
-    note = Note(
-        **{name: getattr(data, name) for name in Note.model_fields if name != "created_at"},
+    metadata = ClipMetadata(
+        **{name: getattr(data, name) for name in ClipMetadata.model_fields if name != "created_at"},
         created_at=stage.published[0].time,
     )
-    return StoredClip(bucket="clips", size_bytes=7, content_type="video/mp4", note=note)
+    return StoredClip(bucket="clips", size_bytes=7, content_type="video/mp4", metadata=metadata)
 
 
 @pytest.mark.parametrize(
     ("stage", "why", "log"),
     [
-        (Stage(needs_encoding=True, encodes_video=False), OPEN_GOP, []),
+        (FakeParts(needs_encoding=True, encodes_video=False), OPEN_GOP, []),
         (
-            Stage(bad_clips=1, encodes_video=False),
+            FakeParts(bad_clips=1, encodes_video=False),
             "it lasts 3 s",
             ["cut", "upload clip-1", "verify clip-1", "take back"],
         ),
     ],
 )
 async def test_what_has_to_be_re_encoded_is_passed_on(
-    lane: Any, registry: CollectorRegistry, stage: Stage, why: str, log: list[str]
+    lane: Any, registry: CollectorRegistry, stage: FakeParts, why: str, log: list[str]
 ) -> None:
     event = highlight()
     await lane(stage).handle(event)
@@ -277,7 +282,7 @@ async def test_what_has_to_be_re_encoded_is_passed_on(
     assert HighlightDetected(**request.data.model_dump()) == event.data
     assert registry.get_sample_value("clips_encodings_requested_total") == 1
 
-    other = Stage(needs_encoding=why == OPEN_GOP, bad_clips=int(why != OPEN_GOP))
+    other = FakeParts(needs_encoding=why == OPEN_GOP, bad_clips=int(why != OPEN_GOP))
     await lane(other).handle(on_the_bus(request))
     assert "encode" in other.log
     (created,) = other.published
@@ -290,7 +295,7 @@ async def test_what_has_to_be_re_encoded_is_passed_on(
 async def test_a_copy_that_is_not_good_enough_is_re_encoded_once(
     lane: Any, registry: CollectorRegistry
 ) -> None:
-    stage = Stage(bad_clips=1)
+    stage = FakeParts(bad_clips=1)
     await lane(stage).handle(highlight())
     assert stage.log[5:-1] == [
         *("cut", "upload clip-1", "verify clip-1", "take back"),
@@ -301,7 +306,7 @@ async def test_a_copy_that_is_not_good_enough_is_re_encoded_once(
     assert registry.get_sample_value("clips_cut_fallbacks_total") == 1
     assert registry.get_sample_value("clips_cut_seconds_count", {"mode": "exact"}) == 1
 
-    hopeless = Stage(bad_clips=2)
+    hopeless = FakeParts(bad_clips=2)
     await lane(hopeless).handle(highlight())
     (skipped,) = hopeless.published
     assert isinstance(skipped.data, ClipSkipped)
@@ -310,10 +315,10 @@ async def test_a_copy_that_is_not_good_enough_is_re_encoded_once(
 
 
 async def test_a_vod_that_cannot_be_read_is_asked_for_once_more(lane: Any) -> None:
-    stage = Stage(failure=unreadable("damaged"))
+    stage = FakeParts(failure=unreadable("damaged"))
     await lane(stage).handle(highlight())
     assert stage.log[4:] == ["excerpt", "confirm", "publish clip.skipped.v1"]
-    missing = Stage()
+    missing = FakeParts()
     source = SourceObject(profile="archive", bucket="vods", key="gone")
     await lane(missing).handle(highlight(source=source))
     assert "confirm" not in missing.log
@@ -321,14 +326,14 @@ async def test_a_vod_that_cannot_be_read_is_asked_for_once_more(lane: Any) -> No
 
 
 async def test_an_outage_announces_nothing(lane: Any) -> None:
-    stage = Stage(failure=TransientError("out"))
+    stage = FakeParts(failure=TransientError("out"))
     with pytest.raises(TransientError):
         await lane(stage).handle(highlight())
     assert stage.published == []
 
 
 async def test_what_policy_refuses_is_not_even_looked_for(lane: Any) -> None:
-    stage = Stage()
+    stage = FakeParts()
     await lane(stage).handle(highlight(is_clipable=False))
     await lane(stage, clips=cast("Any", None)).handle(highlight())
     assert stage.log == ["publish clip.skipped.v1"] * 2

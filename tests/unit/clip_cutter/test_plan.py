@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.containers.model import Damage, Excerpt, Format, Kind, Sample, Track
+from clip_cutter.containers.model import Damage, Excerpt, Format, Sample, Track, TrackKind
 from clip_cutter.domain import plan as rules
-from clip_cutter.domain.plan import OPEN_GOP, Fitted, ModeChoice, Plan
+from clip_cutter.domain.plan import OPEN_GOP, CutPlan, FittedExcerpt, ModeChoice
 from clip_cutter.domain.policy import Skipped, Window
 from clip_shared.contracts.events import CutMode, SkipReason, TrackFate
 
@@ -26,7 +26,7 @@ def video(times: Iterable[int], *, keyframe_every: int = 60, formats: tuple[Form
         Sample(time, time, STEP, 100 * at, 100, is_keyframe=at % keyframe_every == 0)
         for at, time in enumerate(shown)
     ]
-    return Track(Kind.VIDEO, RATE, formats, samples, NOWHERE)
+    return Track(TrackKind.VIDEO, RATE, formats, samples, NOWHERE)
 
 
 def audio(start: float, end: float) -> Track:
@@ -35,18 +35,18 @@ def audio(start: float, end: float) -> Track:
     samples = [
         Sample(at * PACKET, at * PACKET, PACKET, 9 * at, 9, is_keyframe=True) for at in range(first, after)
     ]
-    return Track(Kind.AUDIO, RATE, (AAC,), samples, NOWHERE)
+    return Track(TrackKind.AUDIO, RATE, (AAC,), samples, NOWHERE)
 
 
 def joined(one: Track, other: Track) -> Track:
     return replace(one, samples=[*one.samples, *other.samples])
 
 
-def fit(excerpt: Excerpt, start: float, end: float) -> Fitted:
+def fit(excerpt: Excerpt, start: float, end: float) -> FittedExcerpt:
     return rules.fit(excerpt, Window(start, end), min_seconds=1.0)
 
 
-def choose(fitted: Fitted, mode: str = "auto", *, idr: bool = True, has_audio: bool = True) -> Plan:
+def choose(fitted: FittedExcerpt, mode: str = "auto", *, idr: bool = True, has_audio: bool = True) -> CutPlan:
     return rules.choose(ModeChoice(mode), fitted, has_audio=has_audio, begins_with_idr=idr)
 
 
@@ -78,7 +78,7 @@ def test_a_clip_ends_where_the_vod_does_if_nobody_knew_that_before() -> None:
 def test_the_last_picture_before_damage_is_held_to_the_end_but_not_for_long(decoded: int, end: float) -> None:
     damaged = replace(video(range(360)), damages=(Damage(11.0, "packets are missing"),))
     fitted = fit(Excerpt(damaged, None), 9.0, 12.0)
-    track = rules.held(video(range(270, decoded)), fitted)
+    track = rules.hold_last_frame(video(range(270, decoded)), fitted)
     assert max(track.seconds(each.shown + each.length) for each in track.samples) == pytest.approx(end)
 
 
@@ -88,7 +88,7 @@ def test_it_needs_no_sample_behind_its_end_but_those_that_b_frames_refer_to() ->
         Sample(at * STEP, (time + 2) * STEP, STEP, 0, 9, is_keyframe=at == 0)
         for at, time in enumerate(reordered)
     ]
-    excerpt = Excerpt(Track(Kind.VIDEO, RATE, (H264,), samples, NOWHERE), None)
+    excerpt = Excerpt(Track(TrackKind.VIDEO, RATE, (H264,), samples, NOWHERE), None)
     fitted = rules.fit(excerpt, Window(2 / 30, 10 / 30), 0.1)
     # What is shown behind the end, and others refer to, is drawn near to it.
     assert [sample.shown // STEP - 2 for sample in fitted.video.samples] == [0, 3, 1, 2, 6, 4, 5, 8, 7]
@@ -171,17 +171,17 @@ def test_a_single_lost_packet_of_audio_is_no_hole() -> None:
     assert choose(fit(replace(ORDINARY, audio=lossy), 5.3, 8.3)).audio.fate is TrackFate.COPIED
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_damage_in_the_window_re_encodes_its_track(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(TrackKind))
+def test_damage_in_the_window_re_encodes_its_track(kind: TrackKind) -> None:
     damages = (Damage(6.0, "packets are missing"),)
     tracks = {
-        Kind.VIDEO: Excerpt(replace(video(range(360)), damages=damages), audio(0, 12)),
-        Kind.AUDIO: Excerpt(video(range(360)), replace(audio(0, 12), damages=damages)),
+        TrackKind.VIDEO: Excerpt(replace(video(range(360)), damages=damages), audio(0, 12)),
+        TrackKind.AUDIO: Excerpt(video(range(360)), replace(audio(0, 12), damages=damages)),
     }
     plan = choose(fit(tracks[kind], 5.3, 8.3))
-    fates = {Kind.VIDEO: plan.video, Kind.AUDIO: plan.audio}
+    fates = {TrackKind.VIDEO: plan.video, TrackKind.AUDIO: plan.audio}
     assert fates[kind].reason == "packets are missing (at 0:00:06)"
-    assert [each for each in Kind if fates[each].fate is TrackFate.RE_ENCODED] == [kind]
+    assert [each for each in TrackKind if fates[each].fate is TrackFate.RE_ENCODED] == [kind]
     assert choose(fit(tracks[kind], 8.3, 11.3)).fallback_reason is None
 
 

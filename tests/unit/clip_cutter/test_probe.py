@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_cutter.domain.media import Audio, Media, Video
-from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, Unintelligible, read_media
+from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, InvalidProbeOutput, read_media
 
 VIDEO: dict[str, Any] = {
     "index": 0,
@@ -72,13 +72,13 @@ def test_numbers_that_are_none_are_unknown(number: str) -> None:
 
 
 def test_a_size_without_measure_is_unintelligible() -> None:
-    with pytest.raises(Unintelligible):
+    with pytest.raises(InvalidProbeOutput):
         read({**VIDEO, "width": float("inf")})
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b"null", b'{"format": {}}', b'{"format": 1}', b"\xff"])
 def test_nonsense_is_unintelligible(answer: bytes) -> None:
-    with pytest.raises(Unintelligible):
+    with pytest.raises(InvalidProbeOutput):
         read_media(answer)
 
 
@@ -93,5 +93,5 @@ def test_no_answer_is_a_surprise(answer: Any) -> None:
     for streams in (answer, [answer], [{**VIDEO, "width": answer}]):
         try:
             read_media(json.dumps({"format": FORMAT, "streams": streams}).encode())
-        except Unintelligible:
+        except InvalidProbeOutput:
             continue

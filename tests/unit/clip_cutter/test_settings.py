@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from clip_cutter.domain.plan import ModeChoice
-from clip_cutter.settings import Settings
+from clip_cutter.settings import CutterSettings
 
 PROFILE: dict[str, Any] = {
     "endpoint": "https://s3.test",
@@ -23,7 +23,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kafka_is_all_it_needs() -> None:
-    settings = Settings()
+    settings = CutterSettings()
     assert settings.free_storage_bucket is None
     assert settings.source_storage_profiles == {}
     assert (settings.cut_mode, settings.min_clip_seconds, settings.max_clip_seconds) == (
@@ -37,7 +37,7 @@ def test_kafka_is_all_it_needs() -> None:
 
 def test_profiles_are_read_from_json_and_keep_their_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_STORAGE_PROFILES", json.dumps({"archive": PROFILE}))
-    settings = Settings()
+    settings = CutterSettings()
     profile = settings.source_storage_profiles["archive"]
     assert profile.buckets == {"vods"}
     assert profile.secret_key is not None
@@ -47,7 +47,7 @@ def test_profiles_are_read_from_json_and_keep_their_secret(monkeypatch: pytest.M
 
 def test_a_profile_needs_no_more_than_its_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_STORAGE_PROFILES", json.dumps({"aws": {"buckets": ["vods"]}}))
-    profile = Settings().source_storage_profiles["aws"]
+    profile = CutterSettings().source_storage_profiles["aws"]
     assert (profile.endpoint, profile.access_key, profile.secret_key) == (None, None, None)
     assert profile.addressing == "path"
 
@@ -76,5 +76,5 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as refused:
-        Settings()
+        CutterSettings()
     assert words in str(refused.value)

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter.metrics import Metrics
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Scratch
 from clip_cutter.threads import in_thread
 
@@ -20,7 +20,7 @@ async def test_a_result_and_an_error_come_through() -> None:
 
 
 async def test_a_cancelled_job_leaves_no_file_that_its_thread_still_wrote(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path, Metrics(CollectorRegistry()))
+    scratch = Scratch(tmp_path, CutterMetrics(CollectorRegistry()))
     started = Event()
 
     def write(folder: Path) -> None:

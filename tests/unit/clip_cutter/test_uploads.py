@@ -8,11 +8,11 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from clip_cutter import uploads
-from clip_cutter.uploads import Section, Target, begin
+from clip_cutter.uploads import FileSection, UploadTarget, begin
 from clip_shared.errors import TransientError
 
 
-class FakeS3:
+class FakeMultipartS3:
     """Takes parts; ``completion`` is what becomes of the request that puts them together."""
 
     def __init__(self, completion: Exception | None = None) -> None:
@@ -55,12 +55,12 @@ def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def target(s3: FakeS3) -> Target:
-    return Target(cast("Any", s3), "clips", "clips/a", {})
+def target(s3: FakeMultipartS3) -> UploadTarget:
+    return UploadTarget(cast("Any", s3), "clips", "clips/a", {})
 
 
 async def test_a_file_is_put_together_of_its_parts(video: Path) -> None:
-    s3 = FakeS3()
+    s3 = FakeMultipartS3()
     async with begin(target(s3), video) as transfer:
         await transfer.finish()
     assert b"".join(s3.parts[number] for number in sorted(s3.parts)) == bytes(range(45))
@@ -80,7 +80,7 @@ async def test_a_file_is_put_together_of_its_parts(video: Path) -> None:
 async def test_parts_that_may_belong_to_an_object_stay(
     video: Path, completion: Exception, is_taken_back: bool
 ) -> None:
-    s3 = FakeS3(completion)
+    s3 = FakeMultipartS3(completion)
     with pytest.raises(TransientError):
         async with begin(target(s3), video) as transfer:
             await transfer.finish()
@@ -88,7 +88,7 @@ async def test_parts_that_may_belong_to_an_object_stay(
 
 
 async def test_an_upload_that_is_cancelled_while_it_is_put_together_stays(video: Path) -> None:
-    s3 = FakeS3()
+    s3 = FakeMultipartS3()
     asked, answer = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -113,7 +113,7 @@ async def test_an_upload_that_is_cancelled_while_it_is_put_together_stays(video:
 
 
 async def test_what_cannot_be_taken_back_hides_no_other_failure(video: Path) -> None:
-    class Stubborn(FakeS3):
+    class Stubborn(FakeMultipartS3):
         def abort_multipart_upload(self, **_: Any) -> dict[str, Any]:
             raise refusal(403)
 
@@ -126,11 +126,11 @@ def test_a_section_is_read_as_a_file_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     with path.open("rb") as file:
-        part = Section(file, 3, 5)
+        part = FileSection(file, 3, 5)
         assert (part.read(2), part.tell(), part.read(), part.read()) == (b"34", 2, b"567", b"")
         assert (part.seek(0, 2), part.seek(-2, 1), part.read()) == (5, 3, b"67")
         part.seek(0)
-        other = Section(file, 8, 2)
+        other = FileSection(file, 8, 2)
         assert (other.read(1), part.read(1), other.read(1)) == (b"8", b"3", b"9")
     with pytest.raises(ValueError, match="closed"):
         part.read()

@@ -6,8 +6,8 @@ writer makes an MP4 of such tracks.
 
 How to add a container:
 
-1. A module for it here, named as its standard is, that raises ``NotPlain`` for whatever it does not know.
+1. Add a module here, named as its standard is. It raises ``UnsupportedMedia`` for what it cannot read.
 2. Its samples on the time line of ``model``: 0 where its first track begins, clock jumps taken out.
-3. A class for reading it in ``clip_cutter.vods``, and a line in ``clip_cutter.vods.latest`` that chooses it.
+3. A class for reading it in ``clip_cutter.vods``, and a line in ``clip_cutter.vods.opener`` that chooses it.
 4. Tests beside it that compare its samples with ffprobe's packets, and a seed file for the fuzz tests.
 """

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Self
 
-from clip_cutter.containers.bits import Bits
-from clip_cutter.containers.model import Format, NotPlain
+from clip_cutter.containers.bit_reader import BitReader
+from clip_cutter.containers.model import Format, Sample, UnsupportedMedia
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 EXPLICIT_RATE = 15
@@ -47,7 +47,7 @@ MAX_WRITTEN_RATE = 0xFFFF
 
 
 @dataclass(frozen=True)
-class Config:
+class AudioSpecificConfig:
     """An AudioSpecificConfig (§1.6.2.1).
 
     Args:
@@ -67,11 +67,11 @@ class Config:
         """Read one.
 
         Raises:
-            NotPlain: the data is not valid, or of a kind that is not AAC as broadcast.
+            UnsupportedMedia: the data is not valid, or of a kind that is not AAC as broadcast.
         """
         if len(data) > MAX_CONFIG:
-            raise NotPlain(f"an AAC configuration of {len(data)} bytes")
-        bits = Bits(data)
+            raise UnsupportedMedia(f"an AAC configuration of {len(data)} bytes")
+        bits = BitReader(data)
         kind, rate = _read_object_type(bits), _read_rate(bits)
         channels, core, output_rate = bits.read(4), kind, rate
         if kind in (SBR, PS):
@@ -80,7 +80,7 @@ class Config:
         if kind == core:
             kind, output_rate = _read_extension(bits, kind, rate)
         if channels not in CHANNELS:
-            raise NotPlain(f"AAC with channel configuration {channels}")
+            raise UnsupportedMedia(f"AAC with channel configuration {channels}")
         return cls(kind, rate, output_rate, 2 if kind == PS else CHANNELS[channels])
 
     @property
@@ -97,15 +97,35 @@ class AdtsFrame(NamedTuple):
     end: int
 
 
+class AacFrame(NamedTuple):
+    """A frame of AAC, at ``offset`` of the file that holds it.
+
+    Args:
+        tick: the presentation time, in samples at the rate of its format.
+        offset, size: where the frame lies in the file, in bytes.
+        format: position of the frame's format in the formats of its track.
+    """
+
+    tick: int
+    offset: int
+    size: int
+    format: int
+
+    def sample(self, factor: int) -> Sample:
+        """Return the frame as a sample of a track that has ``factor`` ticks for each tick of the frame."""
+        time, length = self.tick * factor, FRAME_SAMPLES * factor
+        return Sample(time, time, length, self.offset, self.size, is_keyframe=True, format=self.format)
+
+
 def format_of(config: bytes) -> Format:
     """Return the format that an AudioSpecificConfig describes, with an ``mp4a`` entry.
 
     Its rate is the core's: a sample of the track lasts 1024 ticks of it.
 
     Raises:
-        NotPlain: the configuration is not valid, or of a kind that is not AAC as broadcast.
+        UnsupportedMedia: the configuration is not valid, or of a kind that is not AAC as broadcast.
     """
-    audio = Config.read(config)
+    audio = AudioSpecificConfig.read(config)
     return Format(
         codec="aac",
         entry=_entry(config, audio),
@@ -121,7 +141,7 @@ def adts_frames(data: bytes) -> Iterator[AdtsFrame]:
     Stops before the first byte that begins no whole frame: the last frame's ``end`` (or 0) tells where.
 
     Raises:
-        NotPlain: a frame holds several blocks of samples, or does not say its channels.
+        UnsupportedMedia: a frame holds several blocks of samples, or does not say its channels.
     """
     at = 0
     while at + ADTS_HEAD <= len(data):
@@ -130,7 +150,7 @@ def adts_frames(data: bytes) -> Iterator[AdtsFrame]:
         if not _is_adts(head) or start >= at + size or at + size > len(data):
             return
         if head & 3:
-            raise NotPlain("AAC of which a frame has several blocks")
+            raise UnsupportedMedia("AAC of which a frame has several blocks")
         at += size
         yield AdtsFrame(_adts_config(head >> 38 & 3, head >> 34 & 15, head >> 30 & 7), start, at)
 
@@ -143,40 +163,40 @@ def _is_adts(head: int) -> bool:
 @lru_cache(maxsize=64)
 def _adts_config(profile: int, rate: int, channels: int) -> bytes:
     if not channels:
-        raise NotPlain("AAC that does not say its channels")
+        raise UnsupportedMedia("AAC that does not say its channels")
     return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2)
 
 
-def _read_object_type(bits: Bits) -> int:
+def _read_object_type(bits: BitReader) -> int:
     kind = bits.read(5)
     return 32 + bits.read(6) if kind == ESCAPE else kind
 
 
-def _read_rate(bits: Bits) -> int:
+def _read_rate(bits: BitReader) -> int:
     index = bits.read(4)
     if index == EXPLICIT_RATE:
         rate = bits.read(24)
     elif index < len(RATES):
         rate = RATES[index]
     else:
-        raise NotPlain(f"AAC with rate index {index}")
+        raise UnsupportedMedia(f"AAC with rate index {index}")
     if not 0 < rate <= MAX_RATE:
-        raise NotPlain(f"AAC with {rate} samples a second")
+        raise UnsupportedMedia(f"AAC with {rate} samples a second")
     return rate
 
 
-def _read_general(bits: Bits, kind: int) -> None:
+def _read_general(bits: BitReader, kind: int) -> None:
     """Read a GASpecificConfig (§4.4.1) of frames with 1024 samples."""
     if kind not in GENERAL:
-        raise NotPlain(f"MPEG-4 audio of type {kind}")
+        raise UnsupportedMedia(f"MPEG-4 audio of type {kind}")
     if bits.flag():
-        raise NotPlain("AAC with 960 samples a frame")
+        raise UnsupportedMedia("AAC with 960 samples a frame")
     if bits.flag():
         bits.read(14)  # delay of the core coder
     bits.flag()
 
 
-def _read_extension(bits: Bits, kind: int, rate: int) -> tuple[int, int]:
+def _read_extension(bits: BitReader, kind: int, rate: int) -> tuple[int, int]:
     """Return the type and the rate that stand behind the core's for decoders that know SBR (§1.6.5)."""
     if bits.left < SBR_BITS or bits.read(11) != SBR_SYNC:
         return kind, rate
@@ -187,7 +207,7 @@ def _read_extension(bits: Bits, kind: int, rate: int) -> tuple[int, int]:
     return PS if has_ps else SBR, output_rate
 
 
-def _entry(config: bytes, audio: Config) -> bytes:
+def _entry(config: bytes, audio: AudioSpecificConfig) -> bytes:
     """Return an audio sample entry (ISO/IEC 14496-12 §12.2.3)."""
     rate = audio.rate if audio.rate <= MAX_WRITTEN_RATE else 0
     head = struct.pack(">6xH8xHH4xI", 1, audio.channels, 16, rate << 16)

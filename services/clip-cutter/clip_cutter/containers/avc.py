@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from clip_cutter.containers.bits import Bits
-from clip_cutter.containers.model import Format, NotPlain
+from clip_cutter.containers.bit_reader import BitReader
+from clip_cutter.containers.model import Format, UnsupportedMedia
 
 # Types of NAL units (table 7-1).
 NON_IDR, IDR, SEI, SPS, PPS, AUD, END_OF_SEQUENCE, END_OF_STREAM, FILLER, SPS_EXTENSION = 1, 5, *range(6, 14)
@@ -83,11 +83,11 @@ class Sps:
         """Read a NAL unit.
 
         Raises:
-            NotPlain: the unit is not a valid sequence parameter set.
+            UnsupportedMedia: the unit is not a valid sequence parameter set.
         """
-        if not MIN_SPS <= len(unit) <= MAX_UNIT or unit_type(unit) != SPS:
-            raise NotPlain("H.264 without a valid sequence parameter set")
-        bits = Bits(_payload(unit))
+        if not MIN_SPS <= len(unit) <= MAX_UNIT or nal_unit_type(unit) != SPS:
+            raise UnsupportedMedia("H.264 without a valid sequence parameter set")
+        bits = BitReader(_payload(unit))
         profile, constraints, level = bits.read(8), bits.read(8), bits.read(8)
         number = _up_to(bits.exp_golomb(), 31, "parameter set")
         chroma, depth = _read_sampling(bits) if profile in SAMPLED else (YUV_420, 8)
@@ -106,7 +106,7 @@ class Sps:
 
 
 @dataclass(frozen=True)
-class Record:
+class AvcDecoderConfigurationRecord:
     """An AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3.1).
 
     What may follow the parameter sets repeats what the first SPS says, or belongs to pictures that nobody
@@ -122,17 +122,17 @@ class Record:
         """Read the content of an ``avcC`` box, or of FLV's sequence header.
 
         Raises:
-            NotPlain: the data is not a valid record.
+            UnsupportedMedia: the data is not a valid record.
         """
         if len(data) < RECORD_HEAD or data[0] != 1:
-            raise NotPlain("H.264 with a configuration of an unknown version")
+            raise UnsupportedMedia("H.264 with a configuration of an unknown version")
         length_size = (data[4] & 3) + 1
         if length_size not in (1, 2, 4):
-            raise NotPlain("H.264 with lengths of three bytes")
+            raise UnsupportedMedia("H.264 with lengths of three bytes")
         sps, at = _read_units(data, RECORD_HEAD, data[5] & TYPE)
         pps, _ = _read_units(data, at + 1, _byte(data, at))
         if not sps or not pps:
-            raise NotPlain("H.264 without parameter sets in its configuration")
+            raise UnsupportedMedia("H.264 without parameter sets in its configuration")
         return cls(length_size, sps, pps)
 
     def write(self) -> bytes:
@@ -151,13 +151,13 @@ def format_of(record: bytes) -> Format:
     """Return the format that an AVCDecoderConfigurationRecord describes, with an ``avc1`` entry.
 
     Raises:
-        NotPlain: the record or a parameter set in it is not valid, or pictures change their size within it.
+        UnsupportedMedia: the record, or a parameter set in it, is not valid; or its pictures differ in size.
     """
-    configuration = Record.read(record)
+    configuration = AvcDecoderConfigurationRecord.read(record)
     sets = [Sps.read(unit) for unit in configuration.sps]
     first = sets[0]
     if any((each.width, each.height) != (first.width, first.height) for each in sets):
-        raise NotPlain("H.264 of several sizes in one configuration")
+        raise UnsupportedMedia("H.264 of several sizes in one configuration")
     return Format(
         codec="h264",
         entry=_entry(configuration.write(), first),
@@ -171,28 +171,28 @@ def record_of(sps: Sequence[bytes], pps: Sequence[bytes]) -> bytes:
     """Return the AVCDecoderConfigurationRecord of parameter sets, for samples with lengths of 4 bytes.
 
     Raises:
-        NotPlain: a set is missing, too long or too many, or the first SPS is not valid.
+        UnsupportedMedia: a set is missing, too long or too many, or the first SPS is not valid.
     """
     if not 0 < len(sps) <= MAX_SPS or not 0 < len(pps) <= MAX_PPS:
-        raise NotPlain("H.264 without parameter sets, or with too many")
+        raise UnsupportedMedia("H.264 without parameter sets, or with too many")
     if any(not 0 < len(unit) <= MAX_UNIT for unit in (*sps, *pps)):
-        raise NotPlain("H.264 with a parameter set that is empty or too long")
-    return Record(4, tuple(sps), tuple(pps)).write()
+        raise UnsupportedMedia("H.264 with a parameter set that is empty or too long")
+    return AvcDecoderConfigurationRecord(4, tuple(sps), tuple(pps)).write()
 
 
-def split_units(annex_b: bytes) -> list[bytes]:
+def split_nal_units(annex_b: bytes) -> list[bytes]:
     """Return the NAL units of a byte stream (annex B), without start codes and the zeros around them.
 
     Raises:
-        NotPlain: bytes stand before the first start code.
+        UnsupportedMedia: bytes stand before the first start code.
     """
     before, *units = annex_b.split(START_CODE)
     if before.strip(b"\0"):
-        raise NotPlain("H.264 that does not begin with a start code")
+        raise UnsupportedMedia("H.264 that does not begin with a start code")
     return [stripped for unit in units if (stripped := unit.rstrip(b"\0"))]
 
 
-def unit_type(unit: bytes) -> int:
+def nal_unit_type(unit: bytes) -> int:
     """Return the type of a NAL unit that has at least one byte (table 7-1)."""
     return unit[0] & TYPE
 
@@ -226,15 +226,15 @@ def length_size_of(entry: bytes) -> int:
     """Return how many bytes each NAL unit's length has in samples of an ``avc1`` entry.
 
     Raises:
-        NotPlain: no ``avcC`` box lies in the entry.
+        UnsupportedMedia: no ``avcC`` box lies in the entry.
     """
     at = ENTRY_HEAD
     while at + BOX_HEAD.size <= len(entry):
         size, kind = BOX_HEAD.unpack_from(entry, at)
         if kind == b"avcC":
-            return Record.read(entry[at + BOX_HEAD.size : at + size]).length_size
+            return AvcDecoderConfigurationRecord.read(entry[at + BOX_HEAD.size : at + size]).length_size
         at += max(size, BOX_HEAD.size)
-    raise NotPlain("H.264 without its configuration")
+    raise UnsupportedMedia("H.264 without its configuration")
 
 
 def _types(sample: bytes, length_size: int) -> Iterator[int]:
@@ -249,7 +249,7 @@ def _payload(unit: bytes) -> bytes:
     return unit[1:].replace(b"\0\0\3", b"\0\0")
 
 
-def _read_sampling(bits: Bits) -> tuple[int, int]:
+def _read_sampling(bits: BitReader) -> tuple[int, int]:
     chroma = _up_to(bits.exp_golomb(), YUV_444, "chroma format")
     if chroma == YUV_444:
         bits.flag()
@@ -262,7 +262,7 @@ def _read_sampling(bits: Bits) -> tuple[int, int]:
     return chroma, _up_to(depth, MAX_BIT_DEPTH, "bit depth")
 
 
-def _skip_scaling(bits: Bits, size: int) -> None:
+def _skip_scaling(bits: BitReader, size: int) -> None:
     """Skip a scaling list (§7.3.2.1.1.1)."""
     last, following = 8, 8
     for _ in range(size):
@@ -271,7 +271,7 @@ def _skip_scaling(bits: Bits, size: int) -> None:
         last = following or last
 
 
-def _skip_order(bits: Bits) -> None:
+def _skip_order(bits: BitReader) -> None:
     """Skip how pictures are numbered and ordered."""
     bits.exp_golomb()
     kind = _up_to(bits.exp_golomb(), 2, "order of pictures")
@@ -287,7 +287,7 @@ def _skip_order(bits: Bits) -> None:
     bits.flag()
 
 
-def _read_size(bits: Bits, chroma: int) -> tuple[int, int, bool]:
+def _read_size(bits: BitReader, chroma: int) -> tuple[int, int, bool]:
     """Return width and height of the cropped picture (§7.4.2.1.1), and whether it is progressive."""
     wide, high = bits.exp_golomb() + 1, bits.exp_golomb() + 1
     is_progressive = bits.flag()
@@ -301,11 +301,11 @@ def _read_size(bits: Bits, chroma: int) -> tuple[int, int, bool]:
         width -= (left + right) * (2 if chroma in (1, 2) else 1)
         height -= (top + bottom) * (2 if chroma == YUV_420 else 1) * fields
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise NotPlain(f"H.264 of {width} by {height} pixels")
+        raise UnsupportedMedia(f"H.264 of {width} by {height} pixels")
     return width, height, is_progressive
 
 
-def _read_vui(bits: Bits) -> tuple[tuple[int, int] | None, Colour | None]:
+def _read_vui(bits: BitReader) -> tuple[tuple[int, int] | None, Colour | None]:
     """Return the shape of a pixel and the colours (§E.1.1)."""
     shape = _read_shape(bits) if bits.flag() else None
     if bits.flag():
@@ -313,7 +313,7 @@ def _read_vui(bits: Bits) -> tuple[tuple[int, int] | None, Colour | None]:
     return shape, _read_colour(bits) if bits.flag() else None
 
 
-def _read_shape(bits: Bits) -> tuple[int, int] | None:
+def _read_shape(bits: BitReader) -> tuple[int, int] | None:
     kind = bits.read(8)
     if kind == EXTENDED_SAR:
         shape = bits.read(16), bits.read(16)
@@ -321,7 +321,7 @@ def _read_shape(bits: Bits) -> tuple[int, int] | None:
     return SHAPES[kind - 1] if 0 < kind <= len(SHAPES) else None
 
 
-def _read_colour(bits: Bits) -> Colour:
+def _read_colour(bits: BitReader) -> Colour:
     bits.read(3)
     is_full_range = bits.flag()
     if not bits.flag():
@@ -331,13 +331,13 @@ def _read_colour(bits: Bits) -> Colour:
 
 def _up_to(number: int, limit: int, name: str) -> int:
     if number > limit:
-        raise NotPlain(f"H.264 with {name} {number}: at most {limit} is allowed")
+        raise UnsupportedMedia(f"H.264 with {name} {number}: at most {limit} is allowed")
     return number
 
 
 def _byte(data: bytes, at: int) -> int:
     if at >= len(data):
-        raise NotPlain("an H.264 configuration that ends too early")
+        raise UnsupportedMedia("an H.264 configuration that ends too early")
     return data[at]
 
 
@@ -348,7 +348,7 @@ def _read_units(data: bytes, at: int, count: int) -> tuple[tuple[bytes, ...], in
         size = _byte(data, at) << 8 | _byte(data, at + 1)
         at += 2 + size
         if not 0 < size <= MAX_UNIT or at > len(data):
-            raise NotPlain("an H.264 configuration that ends too early")
+            raise UnsupportedMedia("an H.264 configuration that ends too early")
         units.append(data[at - size : at])
     return tuple(units), at
 

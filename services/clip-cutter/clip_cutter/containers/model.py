@@ -10,15 +10,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+# Tolerance when two times are compared: FLV and many MP4 writers round to milliseconds.
+ROUNDING_SECONDS = 0.001
 
-class Kind(StrEnum):
+
+class TrackKind(StrEnum):
     """The kinds of track that a clip may have."""
 
     VIDEO = "video"
     AUDIO = "audio"
 
 
-class NotPlain(Exception):
+class UnsupportedMedia(Exception):
     """A file, or a stretch of it, that our readers leave to ffmpeg. ``str()`` of it says what it has."""
 
 
@@ -98,7 +101,7 @@ class Track:
             bytes of ``tkhd``), which may turn it; empty where it is shown as it is coded.
     """
 
-    kind: Kind
+    kind: TrackKind
     timescale: int
     formats: tuple[Format, ...]
     samples: Sequence[Sample]
@@ -117,7 +120,7 @@ class Track:
 
 
 # Audio of which nothing lies in a window.
-SILENCE = Track(Kind.AUDIO, 1, (), (), Path())
+EMPTY_AUDIO = Track(TrackKind.AUDIO, 1, (), (), Path())
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Streams: containers without an index (MPEG-TS, FLV), and what such a container has to offer to be cut.
 
-A window is found by looking at a few places of the file (:mod:`clip_cutter.containers.search`), each without
-knowledge of what came before: :meth:`Stream.marks`. What the window needs is then read from front to end by a
-:class:`Demuxer`, which writes samples to a file as they come and keeps only their times and places in memory.
+:mod:`clip_cutter.containers.window_search` finds a window by reading a few places of the file. It asks
+:meth:`Stream.sample_starts` what starts at a place, and needs no knowledge of the bytes before it. A
+:class:`Demuxer` then reads the window from front to end: it writes the samples to a file and keeps only their
+times and offsets in memory.
 
-Times are ticks of the stream's own clock, until a :class:`~clip_cutter.containers.line.Line` puts them on the
-VOD's line. A module of a container offers a class with ``read(head: bytes) -> Stream``, which recognizes the
-container by the first bytes of a file, or raises NotPlain.
+Times are ticks of the stream's own clock until a :class:`~clip_cutter.containers.timeline.Timeline` converts
+them to times of the VOD. The module of a container offers a class with ``read(head: bytes) -> Stream``. It
+recognizes the container by the first bytes of a file, and raises UnsupportedMedia if the file is another one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +15,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import Kind, NotPlain, Sample, Track
+from clip_cutter.containers.model import Sample, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.timeline import Timeline
 
 MAX_SAMPLES = 250_000  # of a track, around a window: small ones would fill the memory
 
 
-def check_count(samples: Sequence[object]) -> None:
+def check_sample_count(samples: Sequence[object]) -> None:
     """Refuse a track of too many samples.
 
     Raises:
-        NotPlain: it has 250,000.
+        UnsupportedMedia: it has 250,000.
     """
     if len(samples) >= MAX_SAMPLES:
-        raise NotPlain(f"a stream of {MAX_SAMPLES} samples around a window")
+        raise UnsupportedMedia(f"a stream of {MAX_SAMPLES} samples around a window")
 
 
-class Mark(NamedTuple):
+class SampleStart(NamedTuple):
     """A picture, or a piece of audio, that begins at an offset of the file.
 
     ``decoded`` and ``shown`` are what its own time stamps say, in ticks of the stream's clock. ``track``
@@ -39,7 +40,7 @@ class Mark(NamedTuple):
     """
 
     offset: int
-    kind: Kind
+    kind: TrackKind
     track: int
     decoded: int
     shown: int
@@ -50,7 +51,7 @@ class Demuxer(Protocol):
     """Reads a stretch of a stream."""
 
     @property
-    def reached(self) -> Mapping[Kind, float]:
+    def reached(self) -> Mapping[TrackKind, float]:
         """Return how far the samples of each kind have come, in seconds of the VOD's line."""
         ...
 
@@ -58,7 +59,7 @@ class Demuxer(Protocol):
         """Read on: ``data`` follows what was fed before. It may end anywhere.
 
         Raises:
-            NotPlain: what it holds is left to ffmpeg.
+            UnsupportedMedia: what it holds is left to ffmpeg.
         """
         ...
 
@@ -74,12 +75,12 @@ class Demuxer(Protocol):
         lost or broken is among ``damages``.
 
         Raises:
-            NotPlain: there is no video or audio in it that we read.
+            UnsupportedMedia: there is no video or audio in it that we read.
         """
         ...
 
 
-class History(Protocol):
+class ConfigurationHistory(Protocol):
     """Learns set-up that is said only once, and may hold for hours: it reads a file from its start on."""
 
     @property
@@ -88,7 +89,7 @@ class History(Protocol):
         ...
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises NotPlain where the set-up changes too often."""
+        """Read on. Raises UnsupportedMedia where the set-up changes too often."""
         ...
 
     def heads(self, offset: int) -> Sequence[bytes]:
@@ -109,7 +110,7 @@ class Stream(Protocol):
         """Return how many ticks its clock counts before it begins again with 0."""
         ...
 
-    def marks(self, data: bytes, offset: int) -> list[Mark]:
+    def sample_starts(self, data: bytes, offset: int) -> list[SampleStart]:
         """Return what begins in ``data``, in the order of the file.
 
         ``data`` lies at ``offset`` of the file, which may be in the middle of anything: what cannot be made
@@ -117,11 +118,11 @@ class Stream(Protocol):
         """
         ...
 
-    def history(self) -> History | None:
+    def history(self) -> ConfigurationHistory | None:
         """Return what learns set-up from the file's start on; None where set-up is repeated all along."""
         ...
 
-    def demuxer(self, output: IO[bytes], offset: int, line: Line, heads: Sequence[bytes]) -> Demuxer:
+    def demuxer(self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes]) -> Demuxer:
         """Return a reader of the stretch that begins at ``offset`` of the file.
 
         Args:

@@ -15,13 +15,13 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from clip_cutter.containers.clock import BESIDE_SECONDS, MAX_GAP_SECONDS, Clock, Jump
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import ByteRange, Kind, NotPlain
-from clip_cutter.containers.stream import Mark, Stream
+from clip_cutter.containers.model import ByteRange, TrackKind, UnsupportedMedia
+from clip_cutter.containers.stream import SampleStart, Stream
+from clip_cutter.containers.stream_clock import BESIDE_SECONDS, MAX_GAP_SECONDS, ClockJump, StreamClock
+from clip_cutter.containers.timeline import Timeline
 
 # Reads several places of a file side by side.
-Peeks = Callable[[Sequence[ByteRange]], Awaitable[Sequence[bytes]]]
+ReadRanges = Callable[[Sequence[ByteRange]], Awaitable[Sequence[bytes]]]
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -44,7 +44,7 @@ UNUSUAL, UNLIKE = 1.6, 1.25
 MAX_DOUBTS = 48
 
 
-class Point(NamedTuple):
+class SurveyPoint(NamedTuple):
     """A place of the file, and the line's time there in seconds."""
 
     offset: int
@@ -52,7 +52,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Survey:
+class StreamSurvey:
     """What is known of a stream.
 
     Args:
@@ -62,9 +62,9 @@ class Survey:
         seconds: how far its video reaches; None where it ends long before the file does.
     """
 
-    line: Line
+    line: Timeline
     heads: Sequence[bytes]
-    points: Sequence[Point]
+    points: Sequence[SurveyPoint]
     seconds: float | None
 
     def head(self, offset: int) -> bytes:
@@ -78,8 +78,8 @@ class _Interval(NamedTuple):
     ``ticks`` is how long it takes by the clock, ``usual`` by its bytes; they may differ by a ``factor``.
     """
 
-    first: Mark
-    last: Mark
+    first: SampleStart
+    last: SampleStart
     ticks: int
     usual: float
     factor: float
@@ -98,41 +98,41 @@ class _Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Region:
+class _LoadedBlock:
     """A part of the file that was read, and what begins in it."""
 
     offset: int
     data: bytes
-    marks: Sequence[Mark]
+    marks: Sequence[SampleStart]
 
     def head(self, offset: int) -> bytes:
         """Return the first bytes from an offset of the file on."""
         return self.data[offset - self.offset :][:SEGMENT_HEAD_BYTES]
 
 
-class Surveyor:
+class StreamSurveyor:
     """Looks at a stream of ``size`` bytes that begins with ``head``; up to ``WHOLE_BYTES`` are all there."""
 
-    def __init__(self, stream: Stream, peeks: Peeks, size: int, head: bytes) -> None:
+    def __init__(self, stream: Stream, peeks: ReadRanges, size: int, head: bytes) -> None:
         self._stream = stream
         self._peeks = peeks
         self._size = size
-        self._head = _Region(0, head, stream.marks(head, 0))
-        self._clock = Clock(stream.timescale, stream.wrap)
+        self._head = _LoadedBlock(0, head, stream.sample_starts(head, 0))
+        self._clock = StreamClock(stream.timescale, stream.wrap)
         self._reads = 0
 
-    async def survey(self) -> Survey:
+    async def survey(self) -> StreamSurvey:
         """Look.
 
         Raises:
-            NotPlain: there is no video, or no order in the times.
+            UnsupportedMedia: there is no video, or no order in the times.
         """
         regions = [self._head]
         if self._size > WHOLE_BYTES:
             *places, tail = await self._regions(self._places())
             regions += [*await self._enlarge(places), await self._enlarge_tail(tail)]
         if not regions[0].marks or not regions[-1].marks:
-            raise NotPlain("a stream that does not begin or end with video or audio")
+            raise UnsupportedMedia("a stream that does not begin or end with video or audio")
         jumps = await self._find_jumps(regions)
         return self._describe(regions, dict(sorted(jumps.items())))
 
@@ -147,24 +147,24 @@ class Surveyor:
             ByteRange(self._size - TAILS[0], self._size),
         ]
 
-    async def _regions(self, wanted: Sequence[ByteRange]) -> list[_Region]:
+    async def _regions(self, wanted: Sequence[ByteRange]) -> list[_LoadedBlock]:
         self._reads += len(wanted)
         if self._reads > MAX_READS:
-            raise NotPlain("a stream without order in its times")
+            raise UnsupportedMedia("a stream without order in its times")
         clipped = [ByteRange(max(each.start, 0), min(each.end, self._size)) for each in wanted]
         datas = await self._peeks(clipped)
         return [
-            _Region(each.start, data, self._stream.marks(data, each.start))
+            _LoadedBlock(each.start, data, self._stream.sample_starts(data, each.start))
             for each, data in zip(clipped, datas, strict=True)
         ]
 
-    async def _enlarge(self, places: Sequence[_Region]) -> list[_Region]:
+    async def _enlarge(self, places: Sequence[_LoadedBlock]) -> list[_LoadedBlock]:
         """Read more where nothing begins; leave out places where that does not help."""
         empty = [ByteRange(each.offset, each.offset + LARGE_BYTES) for each in places if not each.marks]
         larger = await self._regions(empty) if empty else []
         return sorted((each for each in (*places, *larger) if each.marks), key=lambda each: each.offset)
 
-    async def _enlarge_tail(self, tail: _Region) -> _Region:
+    async def _enlarge_tail(self, tail: _LoadedBlock) -> _LoadedBlock:
         """Read more of the end until video begins in it."""
         for size in TAILS[1:]:
             if len(_video(tail.marks)) > 1 or tail.offset == 0:
@@ -172,23 +172,23 @@ class Surveyor:
             (tail,) = await self._regions([ByteRange(self._size - size, self._size)])
         return tail
 
-    async def _find_jumps(self, regions: Sequence[_Region]) -> dict[Jump, bytes]:
+    async def _find_jumps(self, regions: Sequence[_LoadedBlock]) -> dict[ClockJump, bytes]:
         """Return the clock's jumps, each with the first bytes behind it."""
         if len(regions) == 1:
             return self._jumps_in(regions[0])
         around = list(_merged([*self._jumping(regions), *await self._suspects(regions)]))
         if sum(each.size for each in around) > MAX_AROUND_BYTES:
-            raise NotPlain("a clock that jumps in too many places")
-        jumps: dict[Jump, bytes] = {}
+            raise UnsupportedMedia("a clock that jumps in too many places")
+        jumps: dict[ClockJump, bytes] = {}
         for each in around:
             (region,) = await self._regions([each])
             jumps |= self._jumps_in(region)
         return jumps
 
-    def _jumps_in(self, region: _Region) -> dict[Jump, bytes]:
+    def _jumps_in(self, region: _LoadedBlock) -> dict[ClockJump, bytes]:
         return {jump: region.head(jump.offset) for jump in self._clock.jumps(region.marks)}
 
-    def _jumping(self, regions: Sequence[_Region]) -> list[ByteRange]:
+    def _jumping(self, regions: Sequence[_LoadedBlock]) -> list[ByteRange]:
         """Return where regions lie in which the clock jumps."""
         return [
             ByteRange(each.marks[0].offset, each.marks[-1].offset)
@@ -196,7 +196,7 @@ class Surveyor:
             if self._clock.jumps(each.marks)
         ]
 
-    async def _suspects(self, regions: Sequence[_Region]) -> list[ByteRange]:
+    async def _suspects(self, regions: Sequence[_LoadedBlock]) -> list[ByteRange]:
         """Return small places between regions in which the clock seems to jump."""
         between = [(one.marks[-1], two.marks[0]) for one, two in pairwise(regions)]
         paces = [self._pace(first, last) for first, last in between]
@@ -223,7 +223,7 @@ class Surveyor:
         doubtful = [each for each in intervals if each.ticks >= 0]
         return certain + sorted(doubtful, key=lambda each: -abs(each.ticks - each.usual))[:doubts]
 
-    def _halves(self, interval: _Interval, middle: _Region) -> list[_Interval]:
+    def _halves(self, interval: _Interval, middle: _LoadedBlock) -> list[_Interval]:
         """Return what lies before and behind the middle of an interval; they should be like each other."""
         marks = [mark for mark in middle.marks if mark.offset < interval.last.offset]
         if not marks:
@@ -234,11 +234,11 @@ class Surveyor:
             self._interval(marks[-1], interval.last, pace, UNLIKE),
         ]
 
-    def _interval(self, first: Mark, last: Mark, pace: float, factor: float) -> _Interval:
+    def _interval(self, first: SampleStart, last: SampleStart, pace: float, factor: float) -> _Interval:
         ticks = self._clock.since(last.decoded, first.decoded)
         return _Interval(first, last, ticks, (last.offset - first.offset) * pace, factor)
 
-    def _pace(self, first: Mark, last: Mark) -> float:
+    def _pace(self, first: SampleStart, last: SampleStart) -> float:
         return self._clock.since(last.decoded, first.decoded) / max(last.offset - first.offset, 1)
 
     def _fits(self, interval: _Interval) -> bool:
@@ -250,26 +250,28 @@ class Surveyor:
             is_near or interval.usual / interval.factor <= interval.ticks <= interval.usual * interval.factor
         )
 
-    def _describe(self, regions: Sequence[_Region], jumps: dict[Jump, bytes]) -> Survey:
+    def _describe(self, regions: Sequence[_LoadedBlock], jumps: dict[ClockJump, bytes]) -> StreamSurvey:
         if len(jumps) >= MAX_SEGMENTS:
-            raise NotPlain(f"a clock that jumps {len(jumps)} times")
+            raise UnsupportedMedia(f"a clock that jumps {len(jumps)} times")
         first, last = regions[0], regions[-1]
         start = self._clock.start(self._clock.runs(first.marks)[0])
         line = self._clock.line(start, list(jumps))
         begun = [each.marks[0] for each in regions[1:]]
         ends = self._clock.runs(last.marks)[-1]
         points = [
-            Point(0, 0.0),
-            *(Point(mark.offset, line.seconds(mark.offset, mark.decoded)) for mark in begun),
-            Point(self._size, line.seconds(ends[0].offset, self._clock.end(ends))),
+            SurveyPoint(0, 0.0),
+            *(SurveyPoint(mark.offset, line.seconds(mark.offset, mark.decoded)) for mark in begun),
+            SurveyPoint(self._size, line.seconds(ends[0].offset, self._clock.end(ends))),
         ]
         if any(two.seconds < one.seconds - BESIDE_SECONDS for one, two in pairwise(points)):
-            raise NotPlain("a stream whose times run backwards")
+            raise UnsupportedMedia("a stream whose times run backwards")
         if not any(_video(each.marks) for each in regions):
-            raise NotPlain("a stream without video")
-        return Survey(line, [first.data[:HEAD_BYTES], *jumps.values()], points, self._seconds(line, last))
+            raise UnsupportedMedia("a stream without video")
+        return StreamSurvey(
+            line, [first.data[:HEAD_BYTES], *jumps.values()], points, self._seconds(line, last)
+        )
 
-    def _seconds(self, line: Line, tail: _Region) -> float | None:
+    def _seconds(self, line: Timeline, tail: _LoadedBlock) -> float | None:
         """Return where the last video of the file ends; None where it lies far before the end."""
         for run in reversed(self._clock.runs(tail.marks)):
             if video := _video(run):
@@ -277,8 +279,8 @@ class Surveyor:
         return None
 
 
-def _video(marks: Sequence[Mark]) -> list[Mark]:
-    return [mark for mark in marks if mark.kind == Kind.VIDEO]
+def _video(marks: Sequence[SampleStart]) -> list[SampleStart]:
+    return [mark for mark in marks if mark.kind == TrackKind.VIDEO]
 
 
 def _merged(places: Sequence[ByteRange]) -> Iterator[ByteRange]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from clip_cutter.containers.model import Kind, Track
+from clip_cutter.containers.model import Track, TrackKind
 from clip_cutter.domain.plan import (
     MAX_GAP_SECONDS,
     MAX_HELD_SECONDS,
     BadClip,
-    Fitted,
-    picture_seconds,
+    FittedExcerpt,
+    frame_seconds,
     steady_rate,
 )
 
@@ -20,7 +20,7 @@ END_TOLERANCE_SECONDS = 0.05
 
 
 def check_clip(
-    written: Iterable[Track], planned: Sequence[Track], fitted: Fitted, *, size_bytes: int
+    written: Iterable[Track], planned: Sequence[Track], fitted: FittedExcerpt, *, size_bytes: int
 ) -> None:
     """Compare a written clip, whose line begins at 0, with what it was made of.
 
@@ -34,9 +34,9 @@ def check_clip(
         if plan.kind not in found:
             raise BadClip(f"its {plan.kind} is missing")
         _check_samples(found[plan.kind], plan, fitted.start)
-    video = found[Kind.VIDEO]
+    video = found[TrackKind.VIDEO]
     _check_reach(video, fitted.seconds)
-    if _first(video) > picture_seconds(video) + TIME_TOLERANCE_SECONDS:
+    if _first(video) > frame_seconds(video) + TIME_TOLERANCE_SECONDS:
         raise BadClip(f"its first picture is shown after {_first(video):.2f} s")
 
 
@@ -56,7 +56,7 @@ def _check_samples(found: Track, plan: Track, start: float) -> None:
             raise BadClip(f"its {plan.kind} has other keyframes at {found.seconds(has.shown):.2f} s")
 
 
-def check_encoded(encoded: Iterable[Track], fitted: Fitted, wanted: Iterable[Kind]) -> None:
+def check_encoded(encoded: Iterable[Track], fitted: FittedExcerpt, wanted: Iterable[TrackKind]) -> None:
     """Compare what ffmpeg re-encoded, on the VOD's line, with what it was to be.
 
     Video that shows no sign of damage keeps every picture and its time; audio runs without a gap to the end.
@@ -68,13 +68,13 @@ def check_encoded(encoded: Iterable[Track], fitted: Fitted, wanted: Iterable[Kin
     for kind in wanted:
         if kind not in found:
             raise BadClip(f"the re-encoded clip has no {kind}")
-    if Kind.VIDEO in found and not fitted.video.damages:
-        _check_pictures(found[Kind.VIDEO], fitted)
-    if Kind.AUDIO in found:
-        _check_audio(found[Kind.AUDIO], fitted)
+    if TrackKind.VIDEO in found and not fitted.video.damages:
+        _check_frames(found[TrackKind.VIDEO], fitted)
+    if TrackKind.AUDIO in found:
+        _check_audio(found[TrackKind.AUDIO], fitted)
 
 
-def _check_pictures(video: Track, fitted: Fitted) -> None:
+def _check_frames(video: Track, fitted: FittedExcerpt) -> None:
     has = _shown_between(video, fitted.start, fitted.end)
     wanted = _shown_between(fitted.video, fitted.start, fitted.end)
     if steady_rate(fitted) is not None:
@@ -87,7 +87,7 @@ def _check_pictures(video: Track, fitted: Fitted) -> None:
         raise BadClip(f"a picture of the re-encoded clip is {1000 * late:.0f} ms late")
 
 
-def _check_steady(has: Sequence[float], fitted: Fitted) -> None:
+def _check_steady(has: Sequence[float], fitted: FittedExcerpt) -> None:
     """Pictures that stay on screen are repeated, so that there are more of them, but no gap."""
     gap = max((after - before for before, after in pairwise([*has, fitted.end])), default=fitted.seconds)
     if gap > MAX_HELD_SECONDS:
@@ -99,7 +99,7 @@ def _shown_between(video: Track, start: float, end: float) -> list[float]:
     return [time for time in times if start - TIME_TOLERANCE_SECONDS <= time < end - TIME_TOLERANCE_SECONDS]
 
 
-def _check_audio(audio: Track, fitted: Fitted) -> None:
+def _check_audio(audio: Track, fitted: FittedExcerpt) -> None:
     samples = audio.samples
     gap = max((after.shown - before.shown - before.length for before, after in pairwise(samples)), default=0)
     reach = audio.seconds(samples[-1].shown + samples[-1].length)
@@ -121,9 +121,9 @@ def _first(track: Track) -> float:
     return max(min(track.seconds(sample.shown) for sample in track.samples), 0.0)
 
 
-def skew_ms(tracks: Iterable[Track], fitted: Fitted) -> float | None:
+def skew_ms(tracks: Iterable[Track], fitted: FittedExcerpt) -> float | None:
     """Return the start of the audio minus the start of the video in the clip, in ms; None without audio."""
-    audio = next((track for track in tracks if track.kind is Kind.AUDIO), None)
+    audio = next((track for track in tracks if track.kind is TrackKind.AUDIO), None)
     if audio is None:
         return None
     first = min(audio.seconds(sample.shown) for sample in audio.samples)

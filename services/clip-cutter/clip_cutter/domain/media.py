@@ -10,7 +10,7 @@ MAX_PIXELS = 8192 * 4320
 
 
 @dataclass(frozen=True)
-class Look:
+class DisplayProperties:
     """How decoded pixels are to be shown, in ffmpeg's names; ``unknown`` where the file does not say.
 
     Args:
@@ -42,7 +42,7 @@ class Video:
     frame_seconds: float
     start: float
     seconds: float | None
-    look: Look = Look()
+    display: DisplayProperties = DisplayProperties()
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,20 @@ class Media:
 
 
 @dataclass(frozen=True)
-class Span:
+class StreamSpan:
     """From when to when a stream reaches, in seconds from the start of the file; ``end`` None: unknown."""
 
     start: float
     end: float | None
 
 
-def span_of(stream: Video | Audio, media: Media) -> Span:
+def span_of(stream: Video | Audio, media: Media) -> StreamSpan:
     """Where in its file a stream lies."""
     start = stream.start - media.start
-    return Span(start, None if stream.seconds is None else start + stream.seconds)
+    return StreamSpan(start, None if stream.seconds is None else start + stream.seconds)
 
 
-def picture_of(media: Media) -> Video:
+def video_of(media: Media) -> Video:
     """The picture to cut.
 
     Raises:
@@ -100,7 +100,7 @@ def picture_of(media: Media) -> Video:
     return video
 
 
-def picture_end(media: Media) -> float | None:
+def video_end(media: Media) -> float | None:
     """How far the picture reaches, in seconds from the start of the file."""
     ends = [media.seconds, span_of(media.video, media).end if media.video else None]
     return min((end for end in ends if end is not None), default=None)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 
-from clip_cutter.containers.model import Excerpt, Format, Kind, Sample, Track
+from clip_cutter.containers.model import ROUNDING_SECONDS, Excerpt, Format, Sample, Track, TrackKind
 from clip_cutter.domain.media import MAX_PIXELS
 from clip_cutter.domain.policy import Window, clock, no_video, too_short, unreadable
 from clip_shared.contracts.events import CutMode, TrackFate
@@ -20,13 +20,11 @@ from clip_shared.errors import ClipsError
 
 MP4_VIDEO = frozenset({"h264", "hevc", "av1", "vp9"})
 
-# Containers round: Matroska and FLV to milliseconds.
-ROUNDING_SECONDS = 0.001
 # The first picture may come this much later than asked for, in pictures of the usual length.
-PICTURES_LATE = 1.5
+FRAMES_LATE = 1.5
 # And never by more than this: of a recording with a picture every few seconds that would be half the clip.
 MAX_LATE_SECONDS = 0.25
-DEFAULT_PICTURE_SECONDS = 1 / 30
+DEFAULT_FRAME_SECONDS = 1 / 30
 # Hidden before the start: a player decodes all of it before it shows a picture.
 MAX_HIDDEN_SECONDS = 15.0
 # Audio is kept for as long before the start: decoders need the packet before the first one that is heard.
@@ -59,20 +57,20 @@ class ModeChoice(StrEnum):
 
 
 @dataclass(frozen=True)
-class Fate:
+class TrackPlan:
     """What becomes of one kind of track. ``reason``: why it is not copied; None where it is.
 
     ``is_fallback``: it would have been copied, but for something that is wrong in this window.
     """
 
-    kind: Kind
+    kind: TrackKind
     fate: TrackFate
     reason: str | None = None
     is_fallback: bool = False
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedExcerpt:
     """What a clip shows: the samples of each track, and from when to when, in seconds of the VOD."""
 
     video: Track
@@ -87,11 +85,11 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CutPlan:
     """What becomes of the video and of the audio of a clip."""
 
-    video: Fate
-    audio: Fate
+    video: TrackPlan
+    audio: TrackPlan
 
     @property
     def mode(self) -> CutMode:
@@ -104,7 +102,7 @@ class Plan:
         return self.video.reason if self.video.is_fallback else None
 
 
-def fit(excerpt: Excerpt, window: Window, min_seconds: float) -> Fitted:
+def fit(excerpt: Excerpt, window: Window, min_seconds: float) -> FittedExcerpt:
     """Choose the first picture of a clip, and the samples that it needs.
 
     It begins with the first picture at or after the window's start; where pictures are further apart, with
@@ -118,16 +116,16 @@ def fit(excerpt: Excerpt, window: Window, min_seconds: float) -> Fitted:
         raise no_video(window)
     _check_size(video)
     samples = _from_first_keyframe(video)
-    frame = picture_seconds(video)
+    frame = frame_seconds(video)
     times = sorted(video.seconds(sample.shown) for sample in samples)
-    start = _first_picture(times, window, frame)
+    start = _first_frame_time(times, window, frame)
     end = window.end if excerpt.end is None else min(window.end, excerpt.end)
     if start >= end:
         raise no_video(window)
     if end - start < min(min_seconds, window.seconds - frame):
         raise too_short(min_seconds, end - start)
     held = _hold(video, _needed(video, samples, start, end), start, end)
-    return Fitted(replace(video, samples=held), _audible(audio, start, end), start, end)
+    return FittedExcerpt(replace(video, samples=held), _audible(audio, start, end), start, end)
 
 
 def _check_size(video: Track) -> None:
@@ -136,11 +134,11 @@ def _check_size(video: Track) -> None:
             raise unreadable(f"its pictures claim to have {each.width} by {each.height} pixels")
 
 
-def picture_seconds(video: Track) -> float:
+def frame_seconds(video: Track) -> float:
     """Return the usual length of a picture, in seconds."""
     shown = sorted(sample.shown for sample in video.samples)
     steps = [after - before for before, after in pairwise(shown) if after > before]
-    return median(steps) / video.timescale if steps else DEFAULT_PICTURE_SECONDS
+    return median(steps) / video.timescale if steps else DEFAULT_FRAME_SECONDS
 
 
 def _from_first_keyframe(video: Track) -> Sequence[Sample]:
@@ -152,10 +150,10 @@ def _from_first_keyframe(video: Track) -> Sequence[Sample]:
     return [sample for sample in video.samples[first:] if sample.shown >= earliest]
 
 
-def _first_picture(times: Sequence[float], window: Window, frame: float) -> float:
+def _first_frame_time(times: Sequence[float], window: Window, frame: float) -> float:
     following = min((time for time in times if time >= window.start - ROUNDING_SECONDS), default=math.inf)
     is_on_screen = any(time < window.start - ROUNDING_SECONDS for time in times)
-    if is_on_screen and following - window.start > min(PICTURES_LATE * frame, MAX_LATE_SECONDS):
+    if is_on_screen and following - window.start > min(FRAMES_LATE * frame, MAX_LATE_SECONDS):
         return window.start
     return following
 
@@ -183,10 +181,10 @@ def _hold(video: Track, samples: list[Sample], start: float, end: float) -> list
     last = _latest(samples, finish)
     reach = finish - samples[last].shown
     samples[last] = samples[last]._replace(length=max(samples[last].length, reach))
-    return _drawn_near(samples, finish)
+    return _move_to_end(samples, finish)
 
 
-def _drawn_near(samples: list[Sample], end: int) -> list[Sample]:
+def _move_to_end(samples: list[Sample], end: int) -> list[Sample]:
     """Move pictures that others refer to from far behind the end to right behind it.
 
     None of them is shown. But Chromium takes their time for the clip's length.
@@ -199,9 +197,9 @@ def _drawn_near(samples: list[Sample], end: int) -> list[Sample]:
     return samples
 
 
-def held(encoded: Track, fitted: Fitted) -> Track:
+def hold_last_frame(encoded: Track, fitted: FittedExcerpt) -> Track:
     """Return re-encoded video whose last picture stays on screen to the end: what follows was damaged."""
-    if encoded.kind is not Kind.VIDEO or not fitted.video.damages:
+    if encoded.kind is not TrackKind.VIDEO or not fitted.video.damages:
         return encoded
     samples, finish = list(encoded.samples), encoded.ticks(fitted.end)
     last = _latest(samples, finish)
@@ -228,7 +226,7 @@ def _audible(audio: Track | None, start: float, end: float) -> Track | None:
     return replace(audio, samples=samples) if heard else None
 
 
-def choose(choice: ModeChoice, fitted: Fitted, *, has_audio: bool, begins_with_idr: bool) -> Plan:
+def choose(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool, begins_with_idr: bool) -> CutPlan:
     """Decide what becomes of each track.
 
     Args:
@@ -237,39 +235,41 @@ def choose(choice: ModeChoice, fitted: Fitted, *, has_audio: bool, begins_with_i
         has_audio: whether the VOD has audio at all.
         begins_with_idr: whether decoding can begin with the first sample whatever came before it.
     """
-    return Plan(
-        _video_fate(choice, fitted, begins_with_idr=begins_with_idr),
-        _audio_fate(choice, fitted, has_audio=has_audio),
+    return CutPlan(
+        _plan_video(choice, fitted, begins_with_idr=begins_with_idr),
+        _plan_audio(choice, fitted, has_audio=has_audio),
     )
 
 
-def re_encoded(plan: Plan, why: str) -> Plan:
+def re_encoded(plan: CutPlan, why: str) -> CutPlan:
     """Return the plan to fall back to when a clip is not good enough."""
     audio = plan.audio
     if audio.fate is TrackFate.COPIED:
-        audio = Fate(Kind.AUDIO, TrackFate.RE_ENCODED, why, is_fallback=True)
-    return Plan(Fate(Kind.VIDEO, TrackFate.RE_ENCODED, why, is_fallback=True), audio)
+        audio = TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, why, is_fallback=True)
+    return CutPlan(TrackPlan(TrackKind.VIDEO, TrackFate.RE_ENCODED, why, is_fallback=True), audio)
 
 
-def _video_fate(choice: ModeChoice, fitted: Fitted, *, begins_with_idr: bool) -> Fate:
+def _plan_video(choice: ModeChoice, fitted: FittedExcerpt, *, begins_with_idr: bool) -> TrackPlan:
     video = fitted.video
     codecs = {each.codec for each in formats_of(video)}
     if choice is ModeChoice.EXACT:
-        return Fate(Kind.VIDEO, TrackFate.RE_ENCODED, "every clip is re-encoded here (CUT_MODE)")
+        return TrackPlan(TrackKind.VIDEO, TrackFate.RE_ENCODED, "every clip is re-encoded here (CUT_MODE)")
     if choice is ModeChoice.AUTO and not all(each.is_web for each in formats_of(video)):
-        return Fate(Kind.VIDEO, TrackFate.RE_ENCODED, f"not every browser plays such {_names(codecs)}")
+        return TrackPlan(
+            TrackKind.VIDEO, TrackFate.RE_ENCODED, f"not every browser plays such {_names(codecs)}"
+        )
     if not codecs <= MP4_VIDEO:
-        return Fate(Kind.VIDEO, TrackFate.RE_ENCODED, f"a clip cannot hold {_names(codecs)}")
+        return TrackPlan(TrackKind.VIDEO, TrackFate.RE_ENCODED, f"a clip cannot hold {_names(codecs)}")
     if fault := _video_fault(fitted) or (None if begins_with_idr else OPEN_GOP):
-        return Fate(Kind.VIDEO, TrackFate.RE_ENCODED, fault, is_fallback=True)
-    return Fate(Kind.VIDEO, TrackFate.COPIED)
+        return TrackPlan(TrackKind.VIDEO, TrackFate.RE_ENCODED, fault, is_fallback=True)
+    return TrackPlan(TrackKind.VIDEO, TrackFate.COPIED)
 
 
-def _video_fault(fitted: Fitted) -> str | None:
+def _video_fault(fitted: FittedExcerpt) -> str | None:
     """Return what keeps video from being copied that could be copied elsewhere."""
     video = fitted.video
     before = sum(video.seconds(sample.shown) < fitted.start - ROUNDING_SECONDS for sample in video.samples)
-    hidden = before * picture_seconds(video)  # what a player decodes first, however long it was on screen
+    hidden = before * frame_seconds(video)  # what a player decodes first, however long it was on screen
     if hidden > MAX_HIDDEN_SECONDS:
         return f"the keyframe before the start is {hidden:.1f} s away"
     held = longest_held(fitted)
@@ -278,7 +278,7 @@ def _video_fault(fitted: Fitted) -> str | None:
     return _damage(video, fitted) or _change(video)
 
 
-def longest_held(fitted: Fitted) -> float:
+def longest_held(fitted: FittedExcerpt) -> float:
     """Return for how long a picture stays on screen until the next one, in seconds; at most."""
     video = fitted.video
     times = sorted(video.seconds(sample.shown) for sample in video.samples)
@@ -286,15 +286,15 @@ def longest_held(fitted: Fitted) -> float:
     return max((after - before for before, after in pairwise(shown)), default=0.0)
 
 
-def steady_rate(fitted: Fitted) -> Fraction | None:
+def steady_rate(fitted: FittedExcerpt) -> Fraction | None:
     """Return the rate at which pictures are repeated in a re-encode; None where none stays for long."""
     if longest_held(fitted) <= MAX_HELD_SECONDS:
         return None
-    rate = Fraction(1 / picture_seconds(fitted.video)).limit_denominator(1001)
+    rate = Fraction(1 / frame_seconds(fitted.video)).limit_denominator(1001)
     return min(rate, Fraction(FASTEST_RATE))
 
 
-def _damage(track: Track, fitted: Fitted) -> str | None:
+def _damage(track: Track, fitted: FittedExcerpt) -> str | None:
     """Return the first sign of damage in what the clip holds of a track."""
     begin = track.seconds(track.samples[0].decoded)
     damage = next((each for each in track.damages if begin <= each.seconds < fitted.end), None)
@@ -309,19 +309,19 @@ def _change(track: Track) -> str | None:
     return None
 
 
-def _audio_fate(choice: ModeChoice, fitted: Fitted, *, has_audio: bool) -> Fate:
+def _plan_audio(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool) -> TrackPlan:
     audio = fitted.audio
     if audio is None:
         why = "the VOD has no audio in this window" if has_audio else "the VOD has no audio"
-        return Fate(Kind.AUDIO, TrackFate.LEFT_OUT, why)
+        return TrackPlan(TrackKind.AUDIO, TrackFate.LEFT_OUT, why)
     if choice is ModeChoice.EXACT:
-        return Fate(Kind.AUDIO, TrackFate.RE_ENCODED, "every clip is re-encoded here (CUT_MODE)")
+        return TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, "every clip is re-encoded here (CUT_MODE)")
     if not all(each.is_web for each in formats_of(audio)):
         codecs = {each.codec for each in formats_of(audio)}
-        return Fate(Kind.AUDIO, TrackFate.RE_ENCODED, f"not every browser plays {_names(codecs)}")
+        return TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, f"not every browser plays {_names(codecs)}")
     if fault := _damage(audio, fitted) or _change(audio) or _gap(audio):
-        return Fate(Kind.AUDIO, TrackFate.RE_ENCODED, fault, is_fallback=True)
-    return Fate(Kind.AUDIO, TrackFate.COPIED)
+        return TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, fault, is_fallback=True)
+    return TrackPlan(TrackKind.AUDIO, TrackFate.COPIED)
 
 
 def _gap(audio: Track) -> str | None:

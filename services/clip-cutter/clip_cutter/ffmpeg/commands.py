@@ -8,8 +8,8 @@ from typing import Any
 
 import ffmpeg
 
+from clip_cutter.containers.model import ROUNDING_SECONDS
 from clip_cutter.domain.media import Media, Video
-from clip_cutter.domain.plan import ROUNDING_SECONDS
 from clip_cutter.ffmpeg.filters import (
     SAMPLE_RATE,
     continuous,
@@ -18,9 +18,9 @@ from clip_cutter.ffmpeg.filters import (
     for_web,
     shown_size,
 )
-from clip_cutter.ffmpeg.input import Input
-from clip_cutter.ffmpeg.posters import Choice
-from clip_cutter.ffmpeg.probe import PACKETS, PROBED, Sketch
+from clip_cutter.ffmpeg.input import FfmpegInput
+from clip_cutter.ffmpeg.posters import PosterFrames
+from clip_cutter.ffmpeg.probe import PACKETS, PROBED, VideoStreams
 
 # "verbose", because it counts the bytes that were read; "level", so that errors can be told from the rest.
 LOG = ("-hide_banner", "-loglevel", "level+verbose")
@@ -100,16 +100,16 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RemuxRange:
     """A part of a VOD to be copied, in seconds from the start of the VOD."""
 
-    source: Input
+    source: FfmpegInput
     media: Media
     start: float
     end: float
 
 
-def probe_command(ffprobe: str, source: Input) -> list[str]:
+def probe_command(ffprobe: str, source: FfmpegInput) -> list[str]:
     """Ask ffprobe for what :func:`clip_cutter.ffmpeg.probe.read_media` reads."""
     options = [part for name, value in source.options().items() for part in (f"-{name}", str(value))]
     return [ffprobe, *LOG, *options, "-show_entries", PROBED, "-of", "json", source.location]
@@ -125,17 +125,17 @@ def copies_audio(codec: str) -> bool:
     return codec in COPIED_AUDIO
 
 
-def remux_command(program: str, stretch: Stretch, output: Path, threads: int) -> list[str]:
-    """Copy a stretch into an MP4 whose line begins with it.
+def remux_command(program: str, part: RemuxRange, output: Path, threads: int) -> list[str]:
+    """Copy a part into an MP4 whose line begins with it.
 
     It holds the keyframe before, too, if the container's index knows of it. What MP4 cannot hold is encoded
     with next to no loss.
     """
-    media = stretch.media
-    options = {"threads": threads} | stretch.source.options()
-    if stretch.start > 0:  # a seek to 0 misses the first keyframe of some FLVs
-        options["ss"] = _seconds(stretch.start)
-    stream = ffmpeg.input(stretch.source.location, **options)
+    media = part.media
+    options = {"threads": threads} | part.source.options()
+    if part.start > 0:  # a seek to 0 misses the first keyframe of some FLVs
+        options["ss"] = _seconds(part.start)
+    stream = ffmpeg.input(part.source.location, **options)
     streams: list[Any] = []
     codecs: dict[str, Any] = {}
     if media.video is not None:
@@ -148,7 +148,7 @@ def remux_command(program: str, stretch: Stretch, output: Path, threads: int) ->
         streams.append(audio if is_copied else audio.filter("aresample", **{"async": 1}))
         # GStreamer's Matroska calls no packet of audio a keyframe: ffmpeg would wait for one.
         codecs |= {"c:a": "copy", "copyinkf:a": None} if is_copied else {"c:a": "alac"}
-    options = {"t": _seconds(stretch.end - stretch.start), "threads": threads, "strict": "experimental"}
+    options = {"t": _seconds(part.end - part.start), "threads": threads, "strict": "experimental"}
     return _compile(program, ffmpeg.output(*streams, str(output), **options, **codecs, **UNSORTED_MP4))
 
 
@@ -159,16 +159,18 @@ def _copied_video(video: Video) -> Mapping[str, Any]:
     return {"c:v": "copy", "tag:v": "hvc1"} if video.codec == "hevc" else {"c:v": "copy"}
 
 
-def sketch_command(ffprobe: str, encoding: Encoding) -> list[str]:
-    """Ask ffprobe for what :func:`clip_cutter.ffmpeg.probe.read_sketch` reads."""
-    source = Input.of_file(encoding.source)
+def video_streams_command(ffprobe: str, encoding: Encoding) -> list[str]:
+    """Ask ffprobe for what :func:`clip_cutter.ffmpeg.probe.read_video_streams` reads."""
+    source = FfmpegInput.of_file(encoding.source)
     options = [part for name, value in source.options().items() for part in (f"-{name}", str(value))]
     until = f"%{_seconds(encoding.start + REORDERED_SECONDS)}"
     shown = ["-select_streams", "v", "-show_entries", f"{PROBED}:{PACKETS}", "-read_intervals", until]
     return [ffprobe, *LOG, *options, *shown, "-of", "json", source.location]
 
 
-def encode_command(program: str, encoding: Encoding, sketch: Sketch, output: Path, threads: int) -> list[str]:
+def encode_command(
+    program: str, encoding: Encoding, video_streams: VideoStreams, output: Path, threads: int
+) -> list[str]:
     """Encode video and audio for the web, from ``encoding.start`` on, with their times kept.
 
     Every stream is read by an input of its own: one input would be read to its end for the first stream, and
@@ -180,7 +182,7 @@ def encode_command(program: str, encoding: Encoding, sketch: Sketch, output: Pat
     streams: list[Any] = []
     codecs: dict[str, Any] = {}
     if encoding.video:
-        streams.append(_encoded_video(encoding, sketch, threads))
+        streams.append(_encoded_video(encoding, video_streams, threads))
         codecs |= WEB_VIDEO
     if encoding.audio:
         streams.append(_encoded_audio(encoding, threads))
@@ -190,11 +192,11 @@ def encode_command(program: str, encoding: Encoding, sketch: Sketch, output: Pat
     return _compile(program, ffmpeg.output(*streams, str(output), **options, **codecs, **MP4))
 
 
-def _encoded_video(encoding: Encoding, sketch: Sketch, threads: int) -> Any:
-    videos = [sketch.videos[index] for index in encoding.video]
+def _encoded_video(encoding: Encoding, video_streams: VideoStreams, threads: int) -> Any:
+    videos = [video_streams.videos[index] for index in encoding.video]
     size = shown_size(max(videos, key=lambda video: video.seconds or 0.0))
     # The frame that is on screen at the start is shown from there on, however long ago it appeared.
-    on_screen = [time for time in sketch.shown if time <= encoding.start + ROUNDING_SECONDS]
+    on_screen = [time for time in video_streams.shown if time <= encoding.start + ROUNDING_SECONDS]
     first = max(on_screen, default=encoding.start) - ROUNDING_SECONDS
     parts = [
         for_web(_trimmed("trim", encoding, video.index, first, threads), video, size) for video in videos
@@ -226,7 +228,7 @@ def _encoded_audio(encoding: Encoding, threads: int) -> Any:
 
 def _trimmed(how: str, encoding: Encoding, index: int, start: float, threads: int) -> Any:
     """Return what is decoded of a stream, from ``start`` to the end."""
-    source = Input.of_file(encoding.source)
+    source = FfmpegInput.of_file(encoding.source)
     decoders = 1 if encoding.is_damaged else threads
     stream = ffmpeg.input(
         source.location, **{f"threads:{index}": decoders, "copyts": None} | source.options()
@@ -240,35 +242,35 @@ def _moved(stream: Any, encoding: Encoding) -> Any:
 
 def decode_command(program: str, path: Path, threads: int) -> list[str]:
     """Decode all of a file, and keep nothing."""
-    source = Input.of_file(path)
+    source = FfmpegInput.of_file(path)
     stream = ffmpeg.input(source.location, threads=threads, **source.options())
     return _compile(program, ffmpeg.output(stream, "-", map=0, f="null", max_error_rate=1))
 
 
-def poster_command(program: str, clip: Path, output: Path, choice: Choice) -> list[str]:
+def poster_command(program: str, clip: Path, output: Path, chosen: PosterFrames) -> list[str]:
     """Save frames of a clip as JPEG, and say what they show.
 
     What comes before the first picture, hidden, has to be decoded for it: a keyframe costs a tenth of that.
 
     ``output`` has ``%d`` in its name for the number of a frame, from 1.
     """
-    moments: Sequence[float | None] = choice.moments or [None]
-    frames = [_one_frame(clip, moment, are_keyframes=choice.are_keyframes) for moment in moments]
+    times: Sequence[float | None] = chosen.times or [None]
+    frames = [_one_frame(clip, time, are_keyframes=chosen.are_keyframes) for time in times]
     stream = frames[0] if len(frames) == 1 else ffmpeg.filter(frames, "concat", n=len(frames))
     stream = stream.filter("showinfo", checksum=0)
-    stream = for_usual_poster(stream) if choice.video is None else for_poster(stream, choice.video)
+    stream = for_usual_poster(stream) if chosen.video is None else for_poster(stream, chosen.video)
     stream = stream.filter("signalstats").filter("metadata", "print", file="-").filter("setpts", "N/TB")
     return _compile(program, ffmpeg.output(stream, str(output), **{"frames:v": len(frames)}, **JPEG))
 
 
-def _one_frame(clip: Path, moment: float | None, *, are_keyframes: bool) -> Any:
-    source = Input.of_file(clip)
+def _one_frame(clip: Path, time: float | None, *, are_keyframes: bool) -> Any:
+    source = FfmpegInput.of_file(clip)
     # A video that does not name its matrix has, mostly, this one.
     options: dict[str, Any] = {"threads": 1, "an": None, "colorspace": "bt709"} | source.options()
-    if moment is not None and are_keyframes:
-        options |= {"ss": _seconds(moment + SEEK_SECONDS), "noaccurate_seek": None, "skip_frame": "nokey"}
-    elif moment is not None:
-        options |= {"ss": _seconds(moment)}
+    if time is not None and are_keyframes:
+        options |= {"ss": _seconds(time + SEEK_SECONDS), "noaccurate_seek": None, "skip_frame": "nokey"}
+    elif time is not None:
+        options |= {"ss": _seconds(time)}
     return ffmpeg.input(source.location, **options).video.filter("trim", end_frame=1)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from clip_cutter.domain.media import UNKNOWN, Look, Video
+from clip_cutter.domain.media import UNKNOWN, DisplayProperties, Video
 
 WEB_PIXELS = "yuv420p"
 SAMPLE_RATE = 48_000
@@ -31,65 +31,65 @@ EXACTLY = "bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
-class _Target:
+class _OutputColors:
     matrix: str
     color_range: str
     pixels: str
 
 
-WEB = _Target("bt709", "tv", WEB_PIXELS)
-JPEG = _Target("bt470bg", "pc", "yuvj420p")
+WEB = _OutputColors("bt709", "tv", WEB_PIXELS)
+JPEG = _OutputColors("bt470bg", "pc", "yuvj420p")
 
 
 @dataclass(frozen=True)
-class Size:
+class FrameSize:
     """Of a frame, in pixels."""
 
     width: int
     height: int
 
 
-def shown_size(video: Video) -> Size:
+def shown_size(video: Video) -> FrameSize:
     """Return the size of a frame with square pixels, even, as 4:2:0 needs it.
 
     Pixels are stretched, or squeezed where stretching would give more than full HD.
     """
-    aspect = video.look.pixel_aspect
+    aspect = video.display.pixel_aspect
     wide, high = int(video.width * aspect), int(video.height / aspect)
     is_wider = aspect > 1 and wide <= max(video.width, FULL_HD_WIDTH)
     is_narrower = aspect < 1 and high > max(video.height, FULL_HD_HEIGHT)
-    size = Size(wide, video.height) if is_wider or is_narrower else Size(video.width, high)
-    return _even(_turned(size, video.look))
+    size = FrameSize(wide, video.height) if is_wider or is_narrower else FrameSize(video.width, high)
+    return _even(_turned(size, video.display))
 
 
-def poster_size(video: Video) -> Size:
+def poster_size(video: Video) -> FrameSize:
     """Return the size of a poster: square pixels, at most ``POSTER_WIDTH`` wide."""
     size = shown_size(video)
-    return _fit(size, Size(min(size.width, POSTER_WIDTH), size.height))
+    return _fit(size, FrameSize(min(size.width, POSTER_WIDTH), size.height))
 
 
-def _turned(size: Size, look: Look) -> Size:
-    return Size(size.height, size.width) if look.is_turned else size
+def _turned(size: FrameSize, display: DisplayProperties) -> FrameSize:
+    return FrameSize(size.height, size.width) if display.is_turned else size
 
 
-def _even(size: Size) -> Size:
-    return Size(max(size.width // 2 * 2, 2), max(size.height // 2 * 2, 2))
+def _even(size: FrameSize) -> FrameSize:
+    return FrameSize(max(size.width // 2 * 2, 2), max(size.height // 2 * 2, 2))
 
 
-def _fit(inner: Size, outer: Size) -> Size:
+def _fit(inner: FrameSize, outer: FrameSize) -> FrameSize:
     """Return the largest size of the shape of ``inner`` within ``outer``."""
     scale = min(Fraction(outer.width, inner.width), Fraction(outer.height, inner.height))
-    return _even(Size(round(inner.width * scale), round(inner.height * scale)))
+    return _even(FrameSize(round(inner.width * scale), round(inner.height * scale)))
 
 
-def for_web(stream: Any, video: Video, size: Size) -> Any:
+def for_web(stream: Any, video: Video, size: FrameSize) -> Any:
     """Return frames for the web, with black bars where their shape is not that of ``size``."""
     fitted = _fit(shown_size(video), size)
-    if video.look.is_interlaced:
+    if video.display.is_interlaced:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
     stream, video = _standard(stream, video)
-    if fitted != _turned(Size(video.width, video.height), video.look) or not _is_ready(video):
-        stream = _scale(stream, fitted.width, fitted.height, video.look, WEB)
+    if fitted != _turned(FrameSize(video.width, video.height), video.display) or not _is_ready(video):
+        stream = _scale(stream, fitted.width, fitted.height, video.display, WEB)
     if fitted != size:
         stream = stream.filter("pad", size.width, size.height, "(ow-iw)/2", "(oh-ih)/2")
     return stream.filter("setsar", 1).filter("setparams", **TAGS)
@@ -97,30 +97,35 @@ def for_web(stream: Any, video: Video, size: Size) -> Any:
 
 def for_poster(stream: Any, video: Video) -> Any:
     """Return frames for JPEG. Of two fields one is taken: a poster's neighbours are not decoded."""
-    if video.look.is_interlaced:
+    if video.display.is_interlaced:
         stream = stream.filter("field", type="top")
     size = poster_size(video)
     stream, video = _standard(stream, video)
-    return _scale(stream, size.width, size.height, video.look, JPEG)
+    return _scale(stream, size.width, size.height, video.display, JPEG)
 
 
 def for_usual_poster(stream: Any) -> Any:
     """Return frames for JPEG of a video whose look nobody knows yet: right unless it is an unusual one."""
     width = f"min({POSTER_WIDTH},trunc(iw*max(sar,1)/2)*2)"
-    return _scale(stream, width, "max(trunc(ow/dar/2)*2,2)", Look(), JPEG)
+    return _scale(stream, width, "max(trunc(ow/dar/2)*2,2)", DisplayProperties(), JPEG)
 
 
 def is_unusual(video: Video) -> bool:
     """Whether :func:`for_usual_poster` shows a video wrong, decoded with BT.709 where it has no matrix."""
-    look = video.look
-    is_guessed_wrong = look.matrix not in MATRICES and matrix_of(video) != "bt709"
-    return look.is_interlaced or look.transfer in HDR or look.primaries == WIDE_PRIMARIES or is_guessed_wrong
+    display = video.display
+    is_guessed_wrong = display.matrix not in MATRICES and matrix_of(video) != "bt709"
+    return (
+        display.is_interlaced
+        or display.transfer in HDR
+        or display.primaries == WIDE_PRIMARIES
+        or is_guessed_wrong
+    )
 
 
 def matrix_of(video: Video) -> str:
     """Return the matrix of a video; where it is not said, the one of its size, as players assume."""
-    if video.look.matrix in MATRICES:
-        return video.look.matrix
+    if video.display.matrix in MATRICES:
+        return video.display.matrix
     if video.pixel_format.startswith(("gbr", "rgb", "bgr", "argb", "abgr")):
         return "gbr"
     return "bt709" if video.width >= HD_WIDTH or video.height > SD_HEIGHT else "smpte170m"
@@ -128,33 +133,37 @@ def matrix_of(video: Video) -> str:
 
 def _standard(stream: Any, video: Video) -> tuple[Any, Video]:
     """Return frames without high dynamic range and wide colours, and what they are then."""
-    look = replace(video.look, matrix=matrix_of(video))
-    if look.transfer not in HDR and look.primaries != WIDE_PRIMARIES:
-        return stream, replace(video, look=look)
+    display = replace(video.display, matrix=matrix_of(video))
+    if display.transfer not in HDR and display.primaries != WIDE_PRIMARIES:
+        return stream, replace(video, display=display)
     said = {
-        "matrixin": look.matrix if look.matrix in WIDE_MATRICES else "bt2020nc",
-        "primariesin": look.primaries if look.primaries == "bt709" else WIDE_PRIMARIES,
-        "transferin": look.transfer if look.transfer in HDR else "bt709",
-        "rangein": "full" if look.color_range == "pc" else "limited",
+        "matrixin": display.matrix if display.matrix in WIDE_MATRICES else "bt2020nc",
+        "primariesin": display.primaries if display.primaries == "bt709" else WIDE_PRIMARIES,
+        "transferin": display.transfer if display.transfer in HDR else "bt709",
+        "rangein": "full" if display.color_range == "pc" else "limited",
     }
     stream = stream.filter("zscale", transfer="linear", npl=WHITE, **said)
     stream = stream.filter("format", "gbrpf32le").filter("zscale", primaries="bt709")
-    if look.transfer in HDR:
+    if display.transfer in HDR:
         stream = stream.filter("tonemap", CURVE, desat=0)
     stream = stream.filter("zscale", transfer="bt709", matrix="bt709", range="limited")
     stream = stream.filter("format", WEB_PIXELS)
-    look = replace(look, matrix="bt709", color_range="tv", transfer="bt709", primaries="bt709")
-    return stream, replace(video, pixel_format=WEB_PIXELS, look=look)
+    display = replace(display, matrix="bt709", color_range="tv", transfer="bt709", primaries="bt709")
+    return stream, replace(video, pixel_format=WEB_PIXELS, display=display)
 
 
 def _is_ready(video: Video) -> bool:
     """Whether frames have the pixels of the web already."""
-    look = video.look
-    return video.pixel_format == WEB_PIXELS and look.matrix == "bt709" and look.color_range != "pc"
+    display = video.display
+    return video.pixel_format == WEB_PIXELS and display.matrix == "bt709" and display.color_range != "pc"
 
 
-def _scale(stream: Any, width: object, height: object, look: Look, target: "_Target") -> Any:
-    said: Mapping[str, str] = {} if look.matrix in {UNKNOWN, "gbr"} else {"in_color_matrix": look.matrix}
+def _scale(
+    stream: Any, width: object, height: object, display: DisplayProperties, target: "_OutputColors"
+) -> Any:
+    said: Mapping[str, str] = (
+        {} if display.matrix in {UNKNOWN, "gbr"} else {"in_color_matrix": display.matrix}
+    )
     to = {"out_color_matrix": target.matrix, "out_range": target.color_range}
     stream = stream.filter("scale", width, height, **said, **to, flags=EXACTLY)
     # Here, or the colours would be converted later, by a filter that was not told how.

@@ -27,7 +27,7 @@ RECONNECT_SECONDS = 2
 
 
 @dataclass(frozen=True)
-class Input:
+class FfmpegInput:
     """A file of this machine, or a presigned URL: a secret, which no ``repr`` and no message shows.
 
     ``ca_file``: the authorities (PEM) that an ``https`` URL's certificate is checked against.

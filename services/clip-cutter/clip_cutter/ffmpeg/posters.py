@@ -1,4 +1,4 @@
-"""What ffmpeg says of the frames that it saved for a poster: their look, and whether they show anything."""
+"""Read what ffmpeg printed about the frames that it saved for a poster: size, colours, contrast."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from clip_cutter.domain.media import UNKNOWN, Look, Video
+from clip_cutter.domain.media import UNKNOWN, DisplayProperties, Video
 from clip_cutter.ffmpeg.filters import HD_WIDTH, SD_HEIGHT
 from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, read_aspect
 
@@ -27,20 +27,20 @@ _COLOUR = re.compile(
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Frames of a clip to save: when they are shown, in seconds; no moments: its first frame.
+class PosterFrames:
+    """Frames of a clip to save: when they are shown, in seconds; no times: its first frame.
 
-    ``are_keyframes``: the keyframes at these moments, which cost a tenth of other frames; ``video``: what the
+    ``are_keyframes``: the keyframes at these times, which cost a tenth of other frames; ``video``: what the
     clip has, None for a video as it usually is.
     """
 
-    moments: tuple[float, ...]
+    times: tuple[float, ...]
     are_keyframes: bool = True
     video: Video | None = None
 
 
 @dataclass(frozen=True)
-class Frame:
+class SavedFrame:
     """A saved frame: where, and by how much its parts differ, in levels of 256."""
 
     path: Path
@@ -52,12 +52,12 @@ class Frame:
         return self.contrast < PLAIN
 
 
-def read_frames(answer: str, numbered: Path) -> list[Frame]:
+def read_frames(answer: str, numbered: Path) -> list[SavedFrame]:
     """Read what the filters ``signalstats`` and ``metadata`` printed of frames saved as ``numbered``."""
     starts = [match.start() for match in _FRAME.finditer(answer)]
     blocks = [answer[start:end] for start, end in pairwise([*starts, len(answer)])]
     return [
-        Frame(numbered.with_name(numbered.name % number), _contrast(block))
+        SavedFrame(numbered.with_name(numbered.name % number), _contrast(block))
         for number, block in enumerate(blocks, start=1)
     ]
 
@@ -78,7 +78,7 @@ def read_video(lines: Sequence[str]) -> Video | None:
     width, height = int(shape["width"]), int(shape["height"])
     is_untagged = colour["primaries"] == colour["transfer"] == UNKNOWN and colour["matrix"] == "bt709"
     is_small = width < HD_WIDTH and height <= SD_HEIGHT
-    look = Look(
+    display = DisplayProperties(
         color_range=colour["range"],
         # The matrix that the decoder was told to assume.
         matrix=UNKNOWN if is_untagged and is_small else colour["matrix"],
@@ -87,11 +87,11 @@ def read_video(lines: Sequence[str]) -> Video | None:
         is_interlaced=shape["fields"] in "TB",
         pixel_aspect=read_aspect(shape["aspect"]),
     )
-    return Video(0, UNKNOWN, shape["pixels"], width, height, DEFAULT_FRAME_SECONDS, 0.0, None, look)
+    return Video(0, UNKNOWN, shape["pixels"], width, height, DEFAULT_FRAME_SECONDS, 0.0, None, display)
 
 
-def spread(moments: Sequence[float]) -> list[float]:
-    """Return a few moments, evenly spread."""
-    different = sorted(set(moments))
+def spread(times: Sequence[float]) -> list[float]:
+    """Return a few times, evenly spread."""
+    different = sorted(set(times))
     step = max(len(different) / FEW, 1.0)
     return [different[int(number * step)] for number in range(min(len(different), FEW))]

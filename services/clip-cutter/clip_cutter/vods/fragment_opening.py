@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, walk
 from clip_cutter.containers.mp4.fragment_clock import (
     BACK_SECONDS,
-    Clock,
-    Follower,
-    Jump,
-    Pace,
-    Point,
+    FragmentClock,
+    FragmentFollower,
+    FragmentJump,
+    FragmentPoint,
+    FragmentStatistics,
+    fragment_point,
     is_behind,
-    point_of,
 )
 from clip_cutter.containers.mp4.fragment_index import (
     MFRO_BYTES,
@@ -25,8 +25,8 @@ from clip_cutter.containers.mp4.fragment_index import (
     read_random_access,
     read_segment_index,
 )
-from clip_cutter.containers.mp4.fragments import Fragment, Header, Part
-from clip_cutter.vods.fragment_reader import FRAGMENT, HEADER, MEBIBYTE, FragmentReader, Passage
+from clip_cutter.containers.mp4.fragments import Fragment, Header, TrackFragment
+from clip_cutter.vods.fragment_reader import FRAGMENT, HEADER, MEBIBYTE, FragmentReader, FragmentWalk
 from clip_cutter.vods.source import Source
 
 HEAD_BYTES = 256 * 1024  # the header, and often the first fragments
@@ -48,7 +48,7 @@ NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
-class Opened:
+class FragmentedFile:
     """What is known of a fragmented MP4.
 
     Args:
@@ -63,42 +63,42 @@ class Opened:
 
     header: Header
     head: Fragment | None
-    points: Sequence[Point]
-    clock: Clock
+    points: Sequence[FragmentPoint]
+    clock: FragmentClock
     seconds: float
     is_broken: bool
     bases: Mapping[int, Mapping[int, int]]
 
 
 @dataclass(frozen=True)
-class _First:
+class _FirstFragments:
     """The first fragments; when the first track begins, on the movie's line; whether they say their times."""
 
-    points: list[Point]
+    points: list[FragmentPoint]
     zero: float
     is_timed: bool
 
 
 @dataclass(frozen=True)
-class _Last:
+class _LastFragments:
     """The last fragments; how far their video reaches, on the movie's line; whether the file breaks off."""
 
-    points: list[Point]
+    points: list[FragmentPoint]
     ends: float
     is_broken: bool
 
 
-async def open_file(source: Source) -> Opened:
+async def open_file(source: Source) -> FragmentedFile:
     """Find out what a file says of itself.
 
     Raises:
-        NotPlain: it is no fragmented MP4, or one that is left to ffmpeg.
+        UnsupportedMedia: it is no fragmented MP4, or one that is left to ffmpeg.
         Skipped: it has gone.
         TransientError: its storage is out.
     """
     reader = FragmentReader(source)
     moov = await _find_header(reader)
-    return await _Opening(source, await reader.header(moov), moov).open()
+    return await _FragmentedFileOpener(source, await reader.header(moov), moov).open()
 
 
 async def _find_header(reader: FragmentReader) -> Box:
@@ -113,10 +113,10 @@ async def _find_header(reader: FragmentReader) -> Box:
         if box.kind == FRAGMENT:
             break
         offset = box.end
-    raise NotPlain("no MP4 with a header before its fragments")
+    raise UnsupportedMedia("no MP4 with a header before its fragments")
 
 
-class _Opening:
+class _FragmentedFileOpener:
     """A file of which the header is known."""
 
     def __init__(self, source: Source, header: Header, moov: Box) -> None:
@@ -128,7 +128,7 @@ class _Opening:
         self._looks = 0
         self._head = _listed_fragment(header, moov)
 
-    async def open(self) -> Opened:
+    async def open(self) -> FragmentedFile:
         first = await self._first()
         if not first.is_timed or any(point.after - point.offset > LARGE_BYTES for point in first.points):
             return await self._open_walking(first.zero)
@@ -145,79 +145,79 @@ class _Opening:
 
     def _opened(
         self,
-        points: Sequence[Point],
+        points: Sequence[FragmentPoint],
         zero: float,
-        last: _Last,
+        last: _LastFragments,
         bases: Mapping[int, Mapping[int, int]] | None = None,
-    ) -> Opened:
-        clock = Clock(zero, tuple(Jump(*each) for each in sorted(self._jumps.items())))
+    ) -> FragmentedFile:
+        clock = FragmentClock(zero, tuple(FragmentJump(*each) for each in sorted(self._jumps.items())))
         seconds = last.ends + clock.shift(self._source.size_bytes)
-        return Opened(self._header, self._head, points, clock, seconds, last.is_broken, bases or {})
+        return FragmentedFile(self._header, self._head, points, clock, seconds, last.is_broken, bases or {})
 
-    async def _fragments(self, passage: Passage) -> AsyncIterator[Fragment]:
+    async def _fragments(self, fragment_walk: FragmentWalk) -> AsyncIterator[Fragment]:
         """Yield all fragments, with the one that the header makes."""
         if self._head:
             yield self._head
-        async for fragment in passage.fragments(self._after):
+        async for fragment in fragment_walk.fragments(self._after):
             yield fragment
 
-    async def _first(self) -> _First:
+    async def _first(self) -> _FirstFragments:
         """Look at the first fragments, until each track has begun."""
         starts: dict[int, float] = {}
-        points: list[Point] = []
+        points: list[FragmentPoint] = []
         follower, is_timed = self._follower(), True
-        async for bare in self._fragments(Passage(self._reader)):
-            is_timed = is_timed and all(part.decode_time is not None for part in bare.parts)
-            fragment = follower.timed(bare)
+        async for bare in self._fragments(FragmentWalk(self._reader)):
+            is_timed = is_timed and all(traf.decode_time is not None for traf in bare.trafs)
+            fragment = follower.with_times(bare)
             follower.follow(fragment)
             points += await self._points(fragment)
-            for part in fragment.parts:
-                starts.setdefault(part.track, self._begins(part))
+            for traf in fragment.trafs:
+                starts.setdefault(traf.track, self._begins(traf))
             if starts.keys() == self._tracks.keys() or len(points) >= FIRST_FRAGMENTS:
                 break
         if self._header.video.number not in starts:
-            raise NotPlain("no video where it should begin")
-        return _First(points, min(starts.values()), is_timed)
+            raise UnsupportedMedia("no video where it should begin")
+        return _FirstFragments(points, min(starts.values()), is_timed)
 
-    def _follower(self) -> Follower:
-        return Follower(self._header, dict.fromkeys(self._tracks, 0))
+    def _follower(self) -> FragmentFollower:
+        return FragmentFollower(self._header, dict.fromkeys(self._tracks, 0))
 
-    def _begins(self, part: Part) -> float:
-        track = self._tracks[part.track]
-        return max(track.shows_from, track.seconds(min(sample.shown for sample in part.samples)))
+    def _begins(self, traf: TrackFragment) -> float:
+        track = self._tracks[traf.track]
+        return max(track.shows_from, track.seconds(min(sample.shown for sample in traf.samples)))
 
-    async def _points(self, fragment: Fragment) -> list[Point]:
+    async def _points(self, fragment: Fragment) -> list[FragmentPoint]:
         if fragment is self._head:
-            point = point_of(fragment, fragment.end, self._header)
+            point = fragment_point(fragment, fragment.end, self._header)
         else:
             point = await self._reader.point(fragment)
         return [point] if point else []
 
-    async def _open_walking(self, zero: float) -> Opened:
+    async def _open_walking(self, zero: float) -> FragmentedFile:
         """Open a file by looking at all its fragments.
 
         Where they do not say their times, those of all before them are added up.
         """
-        follower, passage = self._follower(), Passage(self._reader)
-        points: list[Point] = []
+        follower, fragment_walk = self._follower(), FragmentWalk(self._reader)
+        points: list[FragmentPoint] = []
         latest: list[Fragment] = []
         bases: dict[int, dict[int, int]] = {}
-        async for bare in self._fragments(passage):
+        async for bare in self._fragments(fragment_walk):
             bases[bare.offset] = dict(follower.ticks)
-            if bare.offset in passage.damaged and any(part.decode_time is None for part in bare.parts):
-                raise NotPlain("damage among fragments without times")
-            fragment = follower.timed(bare)
+            if bare.offset in fragment_walk.damaged and any(traf.decode_time is None for traf in bare.trafs):
+                raise UnsupportedMedia("damage among fragments without times")
+            fragment = follower.with_times(bare)
             if jump := follower.follow(fragment):
                 self._jumps[fragment.offset] = jump
             points += await self._points(fragment)
             latest = [*latest[-FEW_FRAGMENTS:], fragment]
             if len(bases) > MAX_WALKED:
-                raise NotPlain(f"more than {MAX_WALKED} fragments without an index")
-        last = _Last(points, self._reach(latest), self._breaks_off(passage, points))
+                raise UnsupportedMedia(f"more than {MAX_WALKED} fragments without an index")
+        last = _LastFragments(points, self._reach(latest), self._breaks_off(fragment_walk, points))
         return self._opened(points, zero, last, bases)
 
-    def _breaks_off(self, passage: Passage, points: Sequence[Point]) -> bool:
-        return passage.is_broken or self._cut_at < float("inf") or not points
+    def _breaks_off(self, fragment_walk: FragmentWalk, points: Sequence[FragmentPoint]) -> bool:
+        return fragment_walk.is_broken or self._cut_at < float("inf") or not points
 
     def _reach(self, fragments: Iterable[Fragment]) -> float:
         """Return how far the video of the last fragments reaches, in seconds of the movie's line.
@@ -225,10 +225,10 @@ class _Opening:
         If the file ends within a fragment, that is up to the first sample that is not complete.
         """
         samples = [
-            (self._tracks[part.track], sample)
+            (self._tracks[traf.track], sample)
             for fragment in fragments
-            for part in fragment.parts
-            for sample in part.samples
+            for traf in fragment.trafs
+            for sample in traf.samples
         ]
         size = self._source.size_bytes
         cut = (
@@ -241,13 +241,13 @@ class _Opening:
             (
                 track.seconds(each.shown + each.length)
                 for track, each in samples
-                if track.kind is Kind.VIDEO and each.offset + each.size <= size
+                if track.kind is TrackKind.VIDEO and each.offset + each.size <= size
                 if track.seconds(each.shown) < self._cut_at
             ),
             default=NEVER,
         )
 
-    async def _hints(self) -> list[Point]:
+    async def _hints(self) -> list[FragmentPoint]:
         """Return where the file's own index has the fragments with keyframes of the video."""
         index = await self._random_access() or await self._segment_index()
         if index is None or not index.offsets:
@@ -255,7 +255,7 @@ class _Opening:
         track = self._header.video
         times = [track.origin + time / (index.timescale or track.timescale) for time in index.times]
         return [
-            Point(offset, after, 0, start, end, 1)
+            FragmentPoint(offset, after, 0, start, end, 1)
             for (offset, after), (start, end) in zip(pairwise(index.offsets), pairwise(times), strict=True)
             if offset >= self._after
         ]
@@ -267,7 +267,7 @@ class _Opening:
         if length is None or not MFRO_BYTES < length <= min(MAX_INDEX_BYTES, size - self._after):
             return None
         data = await self._reader.read(size - length, length)
-        with suppress(NotPlain):
+        with suppress(UnsupportedMedia):
             mfra = next(walk(lambda at, count: data[at : at + count], 0, length))
             if mfra.kind == b"mfra" and mfra.end == length:
                 self._end = size - length
@@ -283,7 +283,7 @@ class _Opening:
             if box is None or box.kind == FRAGMENT or box.end > self._source.size_bytes:
                 break
             if box.kind == b"sidx" and box.size <= MAX_INDEX_BYTES:
-                with suppress(NotPlain):
+                with suppress(UnsupportedMedia):
                     index = read_segment_index(
                         await self._reader.read(box.start, box.end - box.start), box.end
                     )
@@ -292,27 +292,27 @@ class _Opening:
             offset = box.end
         return None
 
-    async def _last(self, hint: int | None) -> _Last:
+    async def _last(self, hint: int | None) -> _LastFragments:
         """Find the last fragments: from one that is known on, else from the file's end back."""
         tries = 0
         async for start in self._back_from_end(hint):
             tries += 1
             if tries > MAX_STARTS:
                 break
-            passage = Passage(self._reader)
-            points: list[Point] = []
+            fragment_walk = FragmentWalk(self._reader)
+            points: list[FragmentPoint] = []
             latest: list[Fragment] = []
-            async for fragment in passage.fragments(start):
+            async for fragment in fragment_walk.fragments(start):
                 points += await self._points(fragment)
                 latest = [*latest[-FEW_FRAGMENTS:], fragment]
                 if len(points) > LAST_FRAGMENTS:
                     break
             else:
                 if (ends := self._reach(latest)) > NEVER:
-                    return _Last(points, ends, self._breaks_off(passage, points))
+                    return _LastFragments(points, ends, self._breaks_off(fragment_walk, points))
         if self._head:
-            return _Last(await self._points(self._head), self._reach([self._head]), is_broken=True)
-        raise NotPlain("no fragment with video at the end")
+            return _LastFragments(await self._points(self._head), self._reach([self._head]), is_broken=True)
+        raise UnsupportedMedia("no fragment with video at the end")
 
     async def _back_from_end(self, hint: int | None) -> AsyncIterator[int]:
         """Yield the offsets of fragments: that of a hint, then from the file's end back."""
@@ -327,7 +327,7 @@ class _Opening:
                     yield at
             end, size = start, min(size * 4, BACK_BYTES)
 
-    async def _look_around(self, points: list[Point]) -> list[Point]:
+    async def _look_around(self, points: list[FragmentPoint]) -> list[FragmentPoint]:
         """Look at the file here and there, and more closely wherever the clock may jump.
 
         A clock that begins again at 0 is behind within any stretch that is as long as what lies before it. So
@@ -337,7 +337,7 @@ class _Opening:
         size = last.offset - first.after
         even = [first.after + size * part // EVEN_LOOKS for part in range(1, EVEN_LOOKS)]
         points = await self._look_at(points, [*even, *_doubling(first, last)])
-        pace = Pace.of(points, len(self._tracks))
+        pace = FragmentStatistics.of(points, len(self._tracks))
         checked: set[tuple[int, int]] = set()
         while unchecked := [pair for pair in pairwise(points) if (pair[0][0], pair[1][0]) not in checked]:
             known = set(self._jumps)
@@ -349,12 +349,12 @@ class _Opening:
                     break
         return points
 
-    async def _look_at(self, points: Sequence[Point], places: Sequence[int]) -> list[Point]:
+    async def _look_at(self, points: Sequence[FragmentPoint], places: Sequence[int]) -> list[FragmentPoint]:
         """Add what is found at some places of the file to the fragments that are known."""
         last = points[-1]
         turns = asyncio.Semaphore(LOOKS_AT_ONCE)
 
-        async def look(place: int) -> Point | None:
+        async def look(place: int) -> FragmentPoint | None:
             async with turns:
                 return await FragmentReader(self._source, self._header).look(place, last.offset)
 
@@ -362,7 +362,9 @@ class _Opening:
         found = await asyncio.gather(*map(look, places))
         return _sorted({*points, *(point for point in found if point)})
 
-    async def _check(self, low: Point, high: Point, pace: Pace) -> list[Point]:
+    async def _check(
+        self, low: FragmentPoint, high: FragmentPoint, pace: FragmentStatistics
+    ) -> list[FragmentPoint]:
         """Find the jumps between two fragments; return the fragments that were looked at."""
         limit = MAX_SLOW_LOOKS if pace.is_steady(low, high) else MAX_LOOKS
         is_odd = pace.is_slow(low, high) if limit == MAX_SLOW_LOOKS else True
@@ -380,9 +382,9 @@ class _Opening:
     def _count_looks(self, number: int) -> None:
         self._looks += number
         if self._looks > MAX_LOOKS:
-            raise NotPlain("a clock that jumps too often to be followed")
+            raise UnsupportedMedia("a clock that jumps too often to be followed")
 
-    async def _check_hints(self, points: Sequence[Point]) -> None:
+    async def _check_hints(self, points: Sequence[FragmentPoint]) -> None:
         """Look closely at where an index steps back, or far more ahead than it usually does."""
         steps = sorted(high.start - low.start for low, high in pairwise(points))
         usual = steps[len(steps) // 2] if steps else 0.0
@@ -391,27 +393,27 @@ class _Opening:
                 self._count_looks(1)
                 await self._find_jumps(low, high)
 
-    async def _find_jumps(self, low: Point, high: Point) -> list[Point]:
+    async def _find_jumps(self, low: FragmentPoint, high: FragmentPoint) -> list[FragmentPoint]:
         """Go from one fragment to another, and note where the clock jumps; return the fragments there."""
-        found: list[Point] = []
-        follower = Follower(self._header)
+        found: list[FragmentPoint] = []
+        follower = FragmentFollower(self._header)
         offset, number = low.offset, 0
         if self._head and low.offset == self._head.offset:
             follower.follow(self._head)
             offset = self._head.end
-        async for fragment in Passage(self._reader).fragments(offset):
-            if jump := follower.follow(follower.timed(fragment)):
+        async for fragment in FragmentWalk(self._reader).fragments(offset):
+            if jump := follower.follow(follower.with_times(fragment)):
                 self._jumps[fragment.offset] = jump
                 found += await self._points(fragment)
             number += 1
             if number > MAX_WALKED:
-                raise NotPlain("a clock that cannot be followed")
+                raise UnsupportedMedia("a clock that cannot be followed")
             if fragment.offset >= high.offset:
                 break
         return found
 
 
-def _doubling(first: Point, last: Point) -> list[int]:
+def _doubling(first: FragmentPoint, last: FragmentPoint) -> list[int]:
     """Return places between two fragments, each twice as far from the first one as the one before."""
     places: list[int] = []
     distance = (last.offset - first.after) // 2
@@ -424,24 +426,24 @@ def _doubling(first: Point, last: Point) -> list[int]:
 def _listed_fragment(header: Header, moov: Box) -> Fragment | None:
     """Return a fragment of the samples that the header itself lists."""
     parts = [
-        Part(track.number, track.samples[0].decoded, track.samples)
+        TrackFragment(track.number, track.samples[0].decoded, track.samples)
         for track in header.tracks
         if track.samples
     ]
     return Fragment(moov.head, moov.end, 0, tuple(parts)) if parts else None
 
 
-def _sorted(points: Iterable[Point]) -> list[Point]:
+def _sorted(points: Iterable[FragmentPoint]) -> list[FragmentPoint]:
     return sorted(points, key=lambda point: point.offset)
 
 
-def _fewer(points: Sequence[Point]) -> list[Point]:
+def _fewer(points: Sequence[FragmentPoint]) -> list[FragmentPoint]:
     """Return a few of many fragments, with the first and the last: others are looked for between them."""
     step = -(-len(points) // (MAX_POINTS // 2))
     return [*points[:-1:step], points[-1]]
 
 
-def _agree(hints: Sequence[Point], last: Sequence[Point]) -> bool:
+def _agree(hints: Sequence[FragmentPoint], last: Sequence[FragmentPoint]) -> bool:
     """Tell whether an index says of the last fragments what they say themselves."""
     found = {point.offset: point for point in last}
     hint = hints[-1]

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from clip_cutter.containers.model import ByteRange, NotPlain
+from clip_cutter.containers.model import ByteRange, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import HEAD, WIDE_HEAD_BYTES, Box, walk
-from clip_cutter.containers.mp4.fragment_clock import Point, point_of
+from clip_cutter.containers.mp4.fragment_clock import FragmentPoint, fragment_point
 from clip_cutter.containers.mp4.fragments import (
     MAX_MOOF_BYTES,
     MOOF_HEAD_BYTES,
@@ -17,7 +17,7 @@ from clip_cutter.containers.mp4.fragments import (
     read_header,
 )
 from clip_cutter.scratch import Job
-from clip_cutter.vods.ranges import Piece, merge, read_pieces
+from clip_cutter.vods.ranges import PlacedRange, merge, read_ranges
 from clip_cutter.vods.source import Source
 
 KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
@@ -37,7 +37,7 @@ OTHERS = frozenset(
 )
 
 
-class Lost(NotPlain):
+class InvalidBox(UnsupportedMedia):
     """No sound box begins at ``offset``: something before it is damaged."""
 
     def __init__(self, why: str, offset: int) -> None:
@@ -45,39 +45,39 @@ class Lost(NotPlain):
         self.offset = offset
 
 
-class Staged:
+class ScratchCopy:
     """A file on scratch with those bytes of a VOD that a window needs."""
 
     def __init__(self, source: Source, job: Job) -> None:
         self.path = job.folder / "samples"
         self.path.touch()
         self._source, self._job = source, job
-        self._pieces: list[Piece] = []
+        self._ranges: list[PlacedRange] = []
         self._size = 0
 
     async def fetch(self, ranges: Iterable[ByteRange]) -> None:
         """Append ranges of the VOD to the file.
 
         Raises:
-            NotPlain: the file would have more than 1 GiB, or more than 256 ranges.
+            UnsupportedMedia: the file would have more than 1 GiB, or more than 256 ranges.
             Skipped: the VOD has gone, or the scratch disk is too small.
             TransientError: the storage is out, or the scratch disk is full.
         """
-        pieces: list[Piece] = []
+        placed: list[PlacedRange] = []
         size = self._size
         for wanted in ranges:
-            pieces.append(Piece(wanted, size))
+            placed.append(PlacedRange(wanted, size))
             size += wanted.size
-        if size > MAX_EXCERPT_BYTES or len(pieces) > MAX_RANGES:
-            raise NotPlain(f"a window of {size} bytes in {len(pieces)} places")
+        if size > MAX_EXCERPT_BYTES or len(placed) > MAX_RANGES:
+            raise UnsupportedMedia(f"a window of {size} bytes in {len(placed)} places")
         await self._job.reserve(size - self._size)
-        await read_pieces(self._source, pieces, lambda: self.path.open("r+b", buffering=0))
+        await read_ranges(self._source, placed, lambda: self.path.open("r+b", buffering=0))
         self._size = size
-        self._pieces += pieces
+        self._ranges += placed
 
     def position(self, offset: int, size: int) -> int | None:
         """Return where some bytes of the VOD lie in the file; None if they are not in it."""
-        for wanted, position in self._pieces:
+        for wanted, position in self._ranges:
             if wanted.start <= offset and offset + size <= wanted.end:
                 return position + offset - wanted.start
         return None
@@ -103,9 +103,9 @@ class FragmentReader:
     ``header`` is None until it is known; fragments cannot be read before.
     """
 
-    def __init__(self, source: Source, header: Header | None = None, staged: Staged | None = None) -> None:
+    def __init__(self, source: Source, header: Header | None = None, copy: ScratchCopy | None = None) -> None:
         self.size = source.size_bytes
-        self._source, self._header, self._staged = source, header, staged
+        self._source, self._header, self._copy = source, header, copy
         self._block, self._block_at = b"", 0
         self._failed = 0  # tries
 
@@ -117,7 +117,7 @@ class FragmentReader:
         size = max(min(size, self.size - offset), 0)
         if size == 0 or offset < 0:  # a file may point anywhere
             return b""
-        if self._staged and (found := self._staged.read(offset, size)) is not None:
+        if self._copy and (found := self._copy.read(offset, size)) is not None:
             return found
         if not self._block_at <= offset <= offset + size <= self._block_at + len(self._block):
             end = min(offset + max(size, ahead), self.size)
@@ -128,7 +128,7 @@ class FragmentReader:
         """Return the box that begins at an offset; None at the end of the file.
 
         Raises:
-            NotPlain: no box begins there.
+            UnsupportedMedia: no box begins there.
         """
         head = await self.read(offset, WIDE_HEAD_BYTES)
         if len(head) < HEAD.size:
@@ -142,13 +142,13 @@ class FragmentReader:
 
         Raises:
             Lost: something is damaged.
-            NotPlain: a recording of another kind begins, or there are more than 256 other boxes before it.
+            UnsupportedMedia: a VOD of another kind begins, or more than 256 other boxes come first.
         """
         boxes = 0
         while (box := await self._known_box(offset)) and box.end <= self.size:
             boxes += 1
             if boxes > MAX_BOXES:
-                raise NotPlain(f"more than {MAX_BOXES} boxes without a fragment")
+                raise UnsupportedMedia(f"more than {MAX_BOXES} boxes without a fragment")
             if box.kind == FRAGMENT:
                 return await self._fragment(box), box.end
             if box.kind == HEADER:
@@ -159,36 +159,36 @@ class FragmentReader:
     async def _known_box(self, offset: int) -> Box | None:
         try:
             box = await self.box(offset)
-        except NotPlain as error:
-            raise Lost(str(error), offset) from error
+        except UnsupportedMedia as error:
+            raise InvalidBox(str(error), offset) from error
         if box and box.kind not in OTHERS and box.kind not in (FRAGMENT, HEADER):
-            raise Lost(f"a box {box.kind!r} among fragments", offset)
+            raise InvalidBox(f"a box {box.kind!r} among fragments", offset)
         return box
 
     async def _fragment(self, box: Box) -> Fragment:
         if self._header is None:
-            raise NotPlain("a fragment before the header")
+            raise UnsupportedMedia("a fragment before the header")
         if box.size > MAX_MOOF_BYTES:
-            raise Lost(f"the header of a fragment has {box.size} bytes", box.head)
+            raise InvalidBox(f"the header of a fragment has {box.size} bytes", box.head)
         try:
             return read_fragment(await self.read(box.head, box.size), box.head, self._header)
-        except NotPlain as error:
-            raise Lost(str(error), box.head) from error
+        except UnsupportedMedia as error:
+            raise InvalidBox(str(error), box.head) from error
 
     async def _check_same(self, box: Box) -> None:
         """Accept another header only if it says what the first one did, as where recordings were joined."""
         found = await self.header(box)
-        if self._header is None or found.listed or found.about != self._header.about:
-            raise NotPlain("a recording of another kind begins within the file")
+        if self._header is None or found.listed or found.signature != self._header.signature:
+            raise UnsupportedMedia("a recording of another kind begins within the file")
 
     async def header(self, box: Box) -> Header:
         """Read a header.
 
         Raises:
-            NotPlain: it has no fragments or no video, is damaged, or larger than 16 MiB.
+            UnsupportedMedia: it has no fragments or no video, is damaged, or larger than 16 MiB.
         """
         if box.size > MAX_HEADER_BYTES:
-            raise NotPlain(f"a header of {box.size} bytes")
+            raise UnsupportedMedia(f"a header of {box.size} bytes")
         data = await self.read(box.head, box.size)
 
         def read_data(at: int, size: int) -> bytes:
@@ -201,12 +201,12 @@ class FragmentReader:
         """Return the fragment that begins at an offset; None if none does.
 
         Raises:
-            NotPlain: none did at 64 offsets.
+            UnsupportedMedia: none did at 64 offsets.
         """
         if self._failed >= MAX_TRIES:
-            raise NotPlain(f"{MAX_TRIES} places that only look like a fragment")
+            raise UnsupportedMedia(f"{MAX_TRIES} places that only look like a fragment")
         self._failed += 1
-        with suppress(NotPlain):
+        with suppress(UnsupportedMedia):
             box = await self.box(offset)
             if box and box.kind == FRAGMENT and box.end <= self.size:
                 found = await self._fragment(box)
@@ -218,12 +218,12 @@ class FragmentReader:
         """Return the first fragment that begins between two offsets, none of which need be that of a box.
 
         Raises:
-            NotPlain: 64 MiB have been read without finding one.
+            UnsupportedMedia: 64 MiB have been read without finding one.
         """
         first, sizes, step = offset, iter(SEARCH_BYTES), 0
         while offset < end:
             if offset - first > MAX_SEARCH_BYTES:
-                raise NotPlain(f"no fragment in {MAX_SEARCH_BYTES} bytes")
+                raise UnsupportedMedia(f"no fragment in {MAX_SEARCH_BYTES} bytes")
             step = next(sizes, step)
             for at in await self.candidates(offset, min(offset + step, end)):
                 if found := await self.fragment_at(at):
@@ -236,11 +236,11 @@ class FragmentReader:
         data = await self.read(start, end - start + MOOF_HEAD_BYTES, ahead=0)
         return [start + at for at in find_moofs(data) if start + at < end]
 
-    async def look(self, offset: int, end: int) -> Point | None:
+    async def look(self, offset: int, end: int) -> FragmentPoint | None:
         """Return when and where the first fragment with samples between two offsets is.
 
         Raises:
-            NotPlain: 64 MiB have been read without finding one, or it does not say its time.
+            UnsupportedMedia: 64 MiB have been read without finding one, or it does not say its time.
         """
         while fragment := await self.search(offset, end):
             if point := await self.point(fragment):
@@ -248,27 +248,27 @@ class FragmentReader:
             offset = fragment.end
         return None
 
-    async def point(self, fragment: Fragment) -> Point | None:
+    async def point(self, fragment: Fragment) -> FragmentPoint | None:
         """Return when and where a fragment is; None if it has no samples.
 
         Raises:
-            NotPlain: it does not say its time.
+            UnsupportedMedia: it does not say its time.
         """
-        if self._header is None or any(part.decode_time is None for part in fragment.parts):
-            raise NotPlain("a fragment without a time")
-        return point_of(fragment, await self._data_end(fragment.end), self._header)
+        if self._header is None or any(traf.decode_time is None for traf in fragment.trafs):
+            raise UnsupportedMedia("a fragment without a time")
+        return fragment_point(fragment, await self._data_end(fragment.end), self._header)
 
     async def _data_end(self, offset: int) -> int:
         """Return where the samples of a fragment end whose ``moof`` ends at an offset."""
         try:
             box = await self.box(offset)
-        except NotPlain:
+        except UnsupportedMedia:
             return offset
         return min(box.end, self.size) if box and box.kind == b"mdat" else offset
 
 
 @dataclass
-class Passage:
+class FragmentWalk:
     """Goes through a file from fragment to fragment, over what is damaged.
 
     Args:
@@ -285,7 +285,7 @@ class Passage:
         """Yield the fragments from a box on.
 
         Raises:
-            NotPlain: a recording of another kind begins, or the damage is larger than 64 MiB.
+            UnsupportedMedia: a recording of another kind begins, or the damage is larger than 64 MiB.
         """
         while fragment := await self._next(offset):
             yield fragment
@@ -294,7 +294,7 @@ class Passage:
     async def _next(self, offset: int) -> Fragment | None:
         try:
             fragment, offset = await self.reader.next_fragment(offset)
-        except Lost as lost:
+        except InvalidBox as lost:
             fragment = await self.reader.search(lost.offset + 1, self.reader.size)
             if fragment:
                 self.damaged.add(fragment.offset)

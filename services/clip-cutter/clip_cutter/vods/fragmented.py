@@ -9,18 +9,18 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clip_cutter.containers.model import SILENCE, ByteRange, Excerpt, Kind, NotPlain, Track
-from clip_cutter.containers.mp4.fragment_clock import Follower, Point
+from clip_cutter.containers.model import EMPTY_AUDIO, ByteRange, Excerpt, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.mp4.fragment_clock import FragmentFollower, FragmentPoint
 from clip_cutter.containers.mp4.fragment_samples import AUDIO_AFTER_SECONDS, FragmentSamples
 from clip_cutter.domain.policy import Window, clock
 from clip_cutter.scratch import Job
-from clip_cutter.vods.fragment_opening import MAX_POINTS, Opened, open_file
+from clip_cutter.vods.fragment_opening import MAX_POINTS, FragmentedFile, open_file
 from clip_cutter.vods.fragment_reader import (
     BLOCK_BYTES,
     MAX_EXCERPT_BYTES,
     FragmentReader,
-    Passage,
-    Staged,
+    FragmentWalk,
+    ScratchCopy,
 )
 from clip_cutter.vods.source import Source
 
@@ -39,7 +39,7 @@ async def open_fragmented(source: Source, job: Job) -> "FragmentedMp4":
     """Open a fragmented MP4: read its header, and find out how far it reaches.
 
     Raises:
-        NotPlain: it is no fragmented MP4, or one that is left to ffmpeg.
+        UnsupportedMedia: it is no fragmented MP4, or one that is left to ffmpeg.
         Skipped: it has gone.
         TransientError: its storage is out.
     """
@@ -50,7 +50,7 @@ async def open_fragmented(source: Source, job: Job) -> "FragmentedMp4":
 class FragmentedMp4:
     """A fragmented MP4. Seconds are those of the VOD's line."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: FragmentedFile) -> None:
         self._opened = opened
         self._header, self._clock = opened.header, opened.clock
         self._points = list(opened.points)  # the fragments that were looked at, in file order
@@ -62,16 +62,16 @@ class FragmentedMp4:
 
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
         """See :class:`clip_cutter.vods.vod.Vod`."""
-        staged = Staged(source, job)
-        tracks = await self._tracks(source, staged, window)
-        if not tracks or tracks[0].kind is not Kind.VIDEO:
-            raise NotPlain("no video in the window")
+        copy = ScratchCopy(source, job)
+        tracks = await self._tracks(source, copy, window)
+        if not tracks or tracks[0].kind is not TrackKind.VIDEO:
+            raise UnsupportedMedia("no video in the window")
         ranges = [
             ByteRange(each.offset, each.offset + each.size) for track in tracks for each in track.samples
         ]
-        await staged.fetch_missing(ranges)
-        video, *audio = [_placed(track, staged) for track in tracks]
-        silence = None if self._header.audio is None else SILENCE
+        await copy.fetch_missing(ranges)
+        video, *audio = [_placed(track, copy) for track in tracks]
+        silence = None if self._header.audio is None else EMPTY_AUDIO
         return Excerpt(video, audio[0] if audio else silence, self._remark(window))
 
     def _remark(self, window: Window) -> str | None:
@@ -79,19 +79,19 @@ class FragmentedMp4:
             return None
         return f"the recording breaks off at {clock(self.seconds)}"
 
-    async def _tracks(self, source: Source, staged: Staged, window: Window) -> list[Track]:
+    async def _tracks(self, source: Source, copy: ScratchCopy, window: Window) -> list[Track]:
         """Return what a window needs; further back each time, until it reaches a keyframe."""
         tracks: list[Track] = []
         for back in BACK_SECONDS:
             point = await self._before(FragmentReader(source, self._header), window.start - back)
-            await self._read_ahead(staged, point, window)
-            samples = await self._gather(FragmentReader(source, self._header, staged), point, window)
+            await self._read_ahead(copy, point, window)
+            samples = await self._gather(FragmentReader(source, self._header, copy), point, window)
             tracks = samples.tracks(window.start, window.end)
             if point is self._points[0] or _reaches_back(tracks, window, back):
                 break
         return tracks
 
-    async def _before(self, reader: FragmentReader, seconds: float) -> Point:
+    async def _before(self, reader: FragmentReader, seconds: float) -> FragmentPoint:
         """Return the last fragment that begins by some time, or one a little before that."""
         low, high = self._neighbours(seconds)
         if high is None or low.after == high.offset:
@@ -112,31 +112,31 @@ class FragmentedMp4:
                 high, to = point or high, at
         return low
 
-    def _neighbours(self, seconds: float) -> tuple[Point, Point | None]:
+    def _neighbours(self, seconds: float) -> tuple[FragmentPoint, FragmentPoint | None]:
         after = bisect_right(self._points, seconds, key=self._clock.start)
         return self._points[max(after - 1, 0)], self._points[after] if after < len(self._points) else None
 
-    def _guess(self, low: Point, high: Point, seconds: float) -> int:
+    def _guess(self, low: FragmentPoint, high: FragmentPoint, seconds: float) -> int:
         """Return about where the fragment of a time begins, by the bit rate between two others."""
         start, end = self._clock.start(low), self._clock.start(high)
         part = (seconds - low.seconds / 2 - start) / max(end - start, low.seconds, END_SECONDS)
         return low.offset + int(part * (high.offset - low.offset)) - _size(low) // 2
 
-    async def _look(self, reader: FragmentReader, offset: int, end: int) -> Point | None:
+    async def _look(self, reader: FragmentReader, offset: int, end: int) -> FragmentPoint | None:
         point = await reader.look(offset, end)
         if point and point not in self._points and len(self._points) < MAX_POINTS:
             insort(self._points, point)
         return point
 
-    async def _read_ahead(self, staged: Staged, point: Point, window: Window) -> None:
+    async def _read_ahead(self, copy: ScratchCopy, point: FragmentPoint, window: Window) -> None:
         """Fetch what the window probably needs, with what lies between, if fragments are short."""
-        if point.seconds > SHORT_SECONDS or staged.position(point.offset, 1) is not None:
+        if point.seconds > SHORT_SECONDS or copy.position(point.offset, 1) is not None:
             return
         end = self._estimate(point, window.end + AUDIO_AFTER_SECONDS)
         if point.offset < end <= point.offset + MAX_EXCERPT_BYTES // 2:
-            await staged.fetch([ByteRange(point.offset, end)])
+            await copy.fetch([ByteRange(point.offset, end)])
 
-    def _estimate(self, point: Point, seconds: float) -> int:
+    def _estimate(self, point: FragmentPoint, seconds: float) -> int:
         """Return where in the file about a time lies, from a fragment before it."""
         after = bisect_left(self._points, seconds, key=self._clock.start)
         if after >= len(self._points):
@@ -144,50 +144,50 @@ class FragmentedMp4:
         low, high = max(self._points[max(after - 1, 0)], point), self._points[after]
         return min(self._guess(low, high, seconds + 1.5 * low.seconds) + _size(low), high.offset)
 
-    async def _gather(self, reader: FragmentReader, point: Point, window: Window) -> FragmentSamples:
+    async def _gather(self, reader: FragmentReader, point: FragmentPoint, window: Window) -> FragmentSamples:
         """Read the heads of fragments from one on, until all tracks have passed the window's end."""
         found = FragmentSamples(self._header, self._clock.zero, reader.size)
-        passage = Passage(reader)
-        follower = Follower(self._header, self._opened.bases.get(point.offset, {}))
+        fragment_walk = FragmentWalk(reader)
+        follower = FragmentFollower(self._header, self._opened.bases.get(point.offset, {}))
         offset, shift = point.offset, self._clock.shift(point.offset)
         if (head := self._opened.head) and offset == head.offset:
             follower.follow(head)
             found.add(head, shift)
             offset = head.end
         number = 0
-        async for bare in passage.fragments(offset):
-            fragment = follower.timed(bare)
+        async for bare in fragment_walk.fragments(offset):
+            fragment = follower.with_times(bare)
             jump = follower.follow(fragment)
             shift = self._clock.shift(bare.offset) if self._clock.has_jump(bare.offset) else shift + jump
             if found.has_passed(window.end + AUDIO_AFTER_SECONDS, fragment, shift):
                 break
-            if bare.offset in passage.damaged:
+            if bare.offset in fragment_walk.damaged:
                 found.add_damage("the recording is damaged here")
             found.add(fragment, shift)
             number += 1
             if number > MAX_FRAGMENTS:
-                raise NotPlain(f"more than {MAX_FRAGMENTS} fragments in the window")
+                raise UnsupportedMedia(f"more than {MAX_FRAGMENTS} fragments in the window")
         return found
 
 
-def _size(point: Point) -> int:
+def _size(point: FragmentPoint) -> int:
     return max(point.after - point.offset, BLOCK_BYTES)
 
 
-def _placed(track: Track, staged: Staged) -> Track:
+def _placed(track: Track, copy: ScratchCopy) -> Track:
     """Return a track with its samples in the file on scratch."""
     samples = []
     for sample in track.samples:
-        position = staged.position(sample.offset, sample.size)
+        position = copy.position(sample.offset, sample.size)
         if position is None:
-            raise NotPlain("samples that overlap")
+            raise UnsupportedMedia("samples that overlap")
         samples.append(sample._replace(offset=position))
-    return replace(track, samples=samples, media=staged.path)
+    return replace(track, samples=samples, media=copy.path)
 
 
 def _reaches_back(tracks: Sequence[Track], window: Window, back: float) -> bool:
     """Tell whether the tracks begin before the window; audio may be missing there."""
     starts = {track.kind: track.seconds(track.samples[0].shown) for track in tracks}
-    if starts.get(Kind.VIDEO, window.end) > window.start:
+    if starts.get(TrackKind.VIDEO, window.end) > window.start:
         return False
-    return starts.get(Kind.AUDIO, window.end) <= window.start or back >= AUDIO_BACK_SECONDS
+    return starts.get(TrackKind.AUDIO, window.end) <= window.start or back >= AUDIO_BACK_SECONDS

@@ -23,9 +23,9 @@ from weakref import WeakSet
 
 import structlog
 
-from clip_cutter.containers.model import ByteRange, NotPlain
+from clip_cutter.containers.model import ByteRange, UnsupportedMedia
 from clip_cutter.scratch import Job, Scratch
-from clip_cutter.vods.ranges import Piece, merge, read_pieces
+from clip_cutter.vods.ranges import PlacedRange, merge, read_ranges
 from clip_cutter.vods.source import Source
 from clip_shared.errors import ClipsError
 
@@ -44,7 +44,7 @@ MAX_STEPS = 200  # of a piece of work, each of which has read more
 Result = TypeVar("Result")
 
 
-class Missing(ClipsError):
+class MissingBytes(ClipsError):
     """Bytes of a VOD that are not on scratch yet."""
 
     def __init__(self, offset: int, size: int) -> None:
@@ -52,7 +52,7 @@ class Missing(ClipsError):
         self.offset, self.size = offset, size
 
 
-class Parts:
+class CachedIndex:
     """What is on scratch of one VOD. It is called as ``read(offset, size)``, from any thread."""
 
     def __init__(self, path: Path, size_bytes: int, on_grown: Callable[[], None]) -> None:
@@ -72,11 +72,11 @@ class Parts:
         size = max(min(size, self._size - offset), 0)
         with self._lock:
             if size and (self._file is None or not self._has(offset, size)):
-                raise Missing(offset, size)
+                raise MissingBytes(offset, size)
             data = os.pread(self._file.fileno(), size, LIST_BYTES + offset) if self._file and size else b""
         if len(data) != size:
-            self.give_up()
-            raise Missing(offset, size)
+            self.discard()
+            raise MissingBytes(offset, size)
         return data
 
     def have(self, offset: int, size: int) -> None:
@@ -87,13 +87,13 @@ class Parts:
         """
         with self._lock:
             if not self._has(offset, size):
-                raise Missing(offset, size)
+                raise MissingBytes(offset, size)
 
     def _has(self, offset: int, size: int) -> bool:
         at = bisect_right(self._there, offset, key=lambda each: each.start) - 1
         return at >= 0 and offset + size <= self._there[at].end
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Forget everything, and give back its room on the disk unless other workers use it too."""
         with self._lock:
             self._path.unlink(missing_ok=True)
@@ -105,7 +105,11 @@ class Parts:
         self._file, self._there = None, []
 
     async def complete(
-        self, source: Source, job: Job, work: Callable[[], Result], around: Callable[["Missing"], ByteRange]
+        self,
+        source: Source,
+        job: Job,
+        work: Callable[[], Result],
+        around: Callable[["MissingBytes"], ByteRange],
     ) -> Result:
         """Do some work that reads, as often as it takes to have all that it reads.
 
@@ -116,16 +120,16 @@ class Parts:
             around: what to read at once of what is around some bytes.
 
         Raises:
-            NotPlain: it takes more than 200 steps.
+            UnsupportedMedia: it takes more than 200 steps.
             Skipped, TransientError: as :meth:`fetch`.
         """
         for _ in range(MAX_STEPS):
             try:
                 return await asyncio.to_thread(work)
-            except Missing as missing:
+            except MissingBytes as missing:
                 wanted = around(missing)
             await self.fetch(source, job, [wanted])
-        raise NotPlain("an index that takes too many steps")
+        raise UnsupportedMedia("an index that takes too many steps")
 
     async def fetch(self, source: Source, job: Job, wanted: Iterable[ByteRange]) -> None:
         """Read some bytes that are not there yet, a few requests side by side.
@@ -140,8 +144,8 @@ class Parts:
         await job.reserve(LIST_BYTES + sum(each.size for each in ranges))
         file = self._begin()
         ranges = self._missing(wanted)  # to have room, what was there may have been given up
-        pieces = [Piece(each, LIST_BYTES + each.start) for each in ranges]
-        await read_pieces(source, pieces, partial(self._same_file, file))
+        placed = [PlacedRange(each, LIST_BYTES + each.start) for each in ranges]
+        await read_ranges(source, placed, partial(self._same_file, file))
         await asyncio.to_thread(self._add, file, ranges)
         self._on_grown()
 
@@ -213,21 +217,21 @@ class IndexCache:
     def __init__(self, scratch: Scratch, max_bytes: int = 256 * MEBIBYTE) -> None:
         self._folder = scratch.root / FOLDER
         self._max_bytes = max_bytes
-        self._opened: WeakSet[Parts] = WeakSet()
-        scratch.on_need(self.give_up)
+        self._opened: WeakSet[CachedIndex] = WeakSet()
+        scratch.on_shortage(self.discard)
 
-    async def open(self, source: Source) -> Parts:
+    async def open(self, source: Source) -> CachedIndex:
         """Return what is there of a VOD, which may be nothing yet."""
         name = sha256(source.identity.encode()).hexdigest()
-        parts = Parts(self._folder / name, source.size_bytes, self._trim)
+        parts = CachedIndex(self._folder / name, source.size_bytes, self._trim)
         self._opened.add(parts)
         await asyncio.to_thread(parts.load)
         return parts
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Remove all of them. What is still needed is read again."""
         for parts in list(self._opened):
-            parts.give_up()
+            parts.discard()
         for path in self._files():
             path.unlink(missing_ok=True)
 

@@ -12,14 +12,22 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from clip_cutter.containers.model import SILENCE, ByteRange, Excerpt, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.model import (
+    EMPTY_AUDIO,
+    ByteRange,
+    Excerpt,
+    Sample,
+    Track,
+    TrackKind,
+    UnsupportedMedia,
+)
 from clip_cutter.containers.mp4.boxes import Box
-from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, look_through
+from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, visit_tables
 from clip_cutter.containers.mp4.sample_tables import Extent
 from clip_cutter.domain.policy import Window, clock
 from clip_cutter.scratch import Job
-from clip_cutter.vods.index_cache import IndexCache, Missing, Parts
-from clip_cutter.vods.ranges import Piece, merge, read_pieces, together
+from clip_cutter.vods.index_cache import CachedIndex, IndexCache, MissingBytes
+from clip_cutter.vods.ranges import PlacedRange, merge, read_ranges, together
 from clip_cutter.vods.source import Source
 
 MAX_INDEX_BYTES = 256 * 1024 * 1024
@@ -35,7 +43,7 @@ MAX_RANGES = 64
 class IndexedMp4:
     """An MP4 whose index is known: in part, on scratch."""
 
-    parts: Parts
+    parts: CachedIndex
     movie: Movie
 
     @property
@@ -51,8 +59,8 @@ class IndexedMp4:
         tracks = await complete(partial(self.movie.select, window.start, window.end))
         tracks = await _read_samples(source, job, tracks)
         by_kind = {track.kind: track for track in tracks}
-        silence = None if self.movie.span(Kind.AUDIO) is None else SILENCE
-        return Excerpt(by_kind[Kind.VIDEO], by_kind.get(Kind.AUDIO, silence), self._remark())
+        silence = None if self.movie.span(TrackKind.AUDIO) is None else EMPTY_AUDIO
+        return Excerpt(by_kind[TrackKind.VIDEO], by_kind.get(TrackKind.AUDIO, silence), self._remark())
 
     def _remark(self) -> str | None:
         if not self.movie.is_cut_off:
@@ -64,7 +72,7 @@ async def open_indexed(source: Source, job: Job, cache: IndexCache) -> IndexedMp
     """Find and read the index of an MP4.
 
     Raises:
-        NotPlain: the file is no MP4 with an index, or one that is left to ffmpeg.
+        UnsupportedMedia: the file is no MP4 with an index, or one that is left to ffmpeg.
         Skipped: it has gone.
         TransientError: its storage, or the scratch disk, is out.
     """
@@ -72,7 +80,7 @@ async def open_indexed(source: Source, job: Job, cache: IndexCache) -> IndexedMp
     complete = partial(parts.complete, source, job, around=partial(_around, source.size_bytes))
     moov: Box = await complete(partial(find_index, parts, source.size_bytes))
     if moov.size > MAX_INDEX_BYTES:
-        raise NotPlain(f"an index of {moov.size} bytes")
+        raise UnsupportedMedia(f"an index of {moov.size} bytes")
     if moov.size <= SMALL_INDEX_BYTES:
         await parts.fetch(source, job, [ByteRange(moov.head, moov.end)])
     else:
@@ -81,7 +89,7 @@ async def open_indexed(source: Source, job: Job, cache: IndexCache) -> IndexedMp
     return IndexedMp4(parts, movie)
 
 
-async def _read_in_part(parts: Parts, source: Source, job: Job, moov: Box) -> None:
+async def _read_in_part(parts: CachedIndex, source: Source, job: Job, moov: Box) -> None:
     """Read what is needed of a large index for any window; raises as :func:`open_indexed`."""
     complete = partial(parts.complete, source, job, around=partial(_around, source.size_bytes))
     traks: list[Box] = []
@@ -90,10 +98,10 @@ async def _read_in_part(parts: Parts, source: Source, job: Job, moov: Box) -> No
         traks.extend(await complete(partial(find_tracks, parts, moov)))
 
     await together([find(), parts.fetch(source, job, [ByteRange(moov.end - BEFORE_BYTES, moov.end)])])
-    await together(complete(partial(look_through, parts, trak, parts.have)) for trak in traks)
+    await together(complete(partial(visit_tables, parts, trak, parts.have)) for trak in traks)
 
 
-def _around(size_bytes: int, missing: Missing) -> ByteRange:
+def _around(size_bytes: int, missing: MissingBytes) -> ByteRange:
     """Return what to read when some bytes are missing: an index at the end of a file is read at once."""
     end = missing.offset + missing.size
     if missing.offset == 0:
@@ -111,19 +119,21 @@ async def _read_samples(source: Source, job: Job, tracks: Sequence[Track]) -> li
     """Read samples into one file on scratch; return tracks whose samples lie in it.
 
     Raises:
-        NotPlain: they lie in more than 64 places of the VOD.
+        UnsupportedMedia: they lie in more than 64 places of the VOD.
         Skipped, TransientError: as :meth:`Source.read`, or scratch has no room.
     """
     ranges = merge(
         ByteRange(sample.offset, sample.offset + sample.size) for track in tracks for sample in track.samples
     )
     if len(ranges) > MAX_RANGES:
-        raise NotPlain("samples that are scattered over the file")
+        raise UnsupportedMedia("samples that are scattered over the file")
     positions = list(accumulate((each.size for each in ranges), initial=0))
     await job.reserve(positions[-1])
     path = job.folder / "samples"
     path.touch()
-    await read_pieces(source, list(map(Piece, ranges, positions)), lambda: path.open("r+b", buffering=0))
+    await read_ranges(
+        source, list(map(PlacedRange, ranges, positions)), lambda: path.open("r+b", buffering=0)
+    )
     return await asyncio.to_thread(_placed, tracks, ranges, positions, path)
 
 

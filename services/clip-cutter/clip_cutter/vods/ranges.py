@@ -10,12 +10,12 @@ from clip_cutter.vods.source import Source
 from clip_shared.errors import TransientError
 
 SIDE_BY_SIDE = 4
-MIN_PIECE_BYTES = 2 * 1024 * 1024
-MAX_PIECE_BYTES = 4 * 1024 * 1024
+MIN_RANGE_BYTES = 2 * 1024 * 1024
+MAX_RANGE_BYTES = 4 * 1024 * 1024
 MAX_GAP_BYTES = 64 * 1024  # is read with what lies around it: cheaper than another request
 
 
-class Piece(NamedTuple):
+class PlacedRange(NamedTuple):
     """Bytes of a VOD, and where in a file they go."""
 
     wanted: ByteRange
@@ -33,19 +33,21 @@ def merge(ranges: Iterable[ByteRange], gap: int = MAX_GAP_BYTES) -> list[ByteRan
     return merged
 
 
-async def read_pieces(source: Source, pieces: Sequence[Piece], open_file: Callable[[], IO[bytes]]) -> None:
+async def read_ranges(
+    source: Source, placed: Sequence[PlacedRange], open_file: Callable[[], IO[bytes]]
+) -> None:
     """Read bytes of a VOD into a file, a few megabytes at a time, four of them side by side.
 
     Args:
         source: where they are read from.
-        pieces: which ones, and where in the file they go.
+        placed: which ones, and where in the file they go.
         open_file: opens the file for writing, unbuffered.
 
     Raises:
         Skipped: the VOD has gone.
         TransientError: its storage is out, or the scratch disk is full.
     """
-    split = list(_split(pieces))
+    split = list(_split(placed))
     waiting = iter(split)
 
     async def work(file: IO[bytes]) -> None:
@@ -71,9 +73,11 @@ async def together(work: Iterable[Coroutine[None, None, None]]) -> None:
         raise failures.exceptions[0] from failures
 
 
-def _split(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    total = sum(piece.wanted.size for piece in pieces)
-    size = min(max(-(-total // SIDE_BY_SIDE), MIN_PIECE_BYTES), MAX_PIECE_BYTES)
-    for wanted, position in pieces:
+def _split(placed: Sequence[PlacedRange]) -> Iterator[PlacedRange]:
+    total = sum(each.wanted.size for each in placed)
+    size = min(max(-(-total // SIDE_BY_SIDE), MIN_RANGE_BYTES), MAX_RANGE_BYTES)
+    for wanted, position in placed:
         for start in range(wanted.start, wanted.end, size):
-            yield Piece(ByteRange(start, min(start + size, wanted.end)), position + start - wanted.start)
+            yield PlacedRange(
+                ByteRange(start, min(start + size, wanted.end)), position + start - wanted.start
+            )

@@ -11,13 +11,20 @@ from pathlib import Path
 
 import structlog
 
-from clip_cutter.containers.model import SILENCE, Damage, Excerpt, Kind, NotPlain, Track
+from clip_cutter.containers.model import (
+    EMPTY_AUDIO,
+    ROUNDING_SECONDS,
+    Damage,
+    Excerpt,
+    Track,
+    TrackKind,
+    UnsupportedMedia,
+)
 from clip_cutter.containers.mp4.index import open_movie
-from clip_cutter.domain.media import UNKNOWN, Media, picture_end, picture_of
-from clip_cutter.domain.plan import ROUNDING_SECONDS
+from clip_cutter.domain.media import UNKNOWN, Media, video_end, video_of
 from clip_cutter.domain.policy import Window, damaged, interrupted, no_video, unreadable
 from clip_cutter.ffmpeg.commands import copies_audio, copies_video
-from clip_cutter.ffmpeg.run import Diary, Ffmpeg, ToolFailed
+from clip_cutter.ffmpeg.run import Ffmpeg, RunLog, ToolFailed
 from clip_cutter.scratch import Job
 from clip_cutter.vods.source import Source
 from clip_shared.errors import TransientError
@@ -31,7 +38,7 @@ UNINDEXED_LEADS = (6.0, 20.0, 60.0)
 INDEXED_LEADS = (0.0, 2.0, *UNINDEXED_LEADS)
 ASSUMED_BIT_RATE = 12_000_000  # of a VOD that does not say
 DAMAGED = "the file is damaged, or not a video at all"
-STRETCH = "stretch.mp4"
+REMUXED = "remuxed.mp4"
 TAIL_SECONDS = 0.5  # read after the window: frames are stored in another order than they are shown
 LATE_SECONDS = 0.1  # audio that begins so much after the window's start may have been missed by a seek
 
@@ -53,7 +60,7 @@ class RemuxedVod:
     @property
     def seconds(self) -> float | None:
         """See :class:`clip_cutter.vods.vod.Vod`."""
-        return picture_end(self.media)
+        return video_end(self.media)
 
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
         """Read what a window needs into the job's folder.
@@ -63,56 +70,56 @@ class RemuxedVod:
             ToolCrashed, ToolLimited: as :class:`clip_cutter.ffmpeg.run.Ffmpeg`.
             TransientError: the storage, or the scratch disk, is out.
         """
-        before: _Stretch | None = None
+        before: _RemuxedWindow | None = None
         for seek in _seeks(self.media.container, window.start):
             await job.reserve(self._estimate(seek, window))
-            now = await self._read(source, seek, window, job.folder / STRETCH)
+            now = await self._read(source, seek, window, job.folder / REMUXED)
             if now.begins_in_time or (now.video is not None and now.begins_as(before)):
                 break
             before = now
         now.check()
         if now.video is None:
             raise no_video(window)
-        silence = None if self.media.audio is None else SILENCE
+        silence = None if self.media.audio is None else EMPTY_AUDIO
         return Excerpt(now.video, now.audio or silence, end=None if self.seconds else now.end)
 
     def _estimate(self, seek: float, window: Window) -> int:
         rate = self.media.bit_rate or ASSUMED_BIT_RATE
         return int((window.end + TAIL_SECONDS - seek) * rate / 8)
 
-    async def _read(self, source: Source, seek: float, window: Window, path: Path) -> "_Stretch":
+    async def _read(self, source: Source, seek: float, window: Window, path: Path) -> "_RemuxedWindow":
         """Copy a stretch that begins at ``seek``, and look at what it holds of the window."""
         media = self.media
         try:
-            diary = await self.ffmpeg.remux(source.input, media, seek, window.end + TAIL_SECONDS, path)
+            run_log = await self.ffmpeg.remux(source.input, media, seek, window.end + TAIL_SECONDS, path)
         except ToolFailed as error:
             log.warning("a stretch of the source cannot be copied", reason=str(error))
             raise damaged(window.start, window.end) from error
         try:
             tracks = _select(path, seek, window)
-        except NotPlain as error:
+        except UnsupportedMedia as error:
             log.info("a stretch has nothing of the window", seek=seek, why=str(error))
             tracks = []
-        found = {track.kind: self._named(track, diary) for track in tracks}
-        return _Stretch(window, diary, found.get(Kind.VIDEO), found.get(Kind.AUDIO))
+        found = {track.kind: self._named(track, run_log) for track in tracks}
+        return _RemuxedWindow(window, run_log, found.get(TrackKind.VIDEO), found.get(TrackKind.AUDIO))
 
-    def _named(self, track: Track, diary: Diary) -> Track:
+    def _named(self, track: Track, run_log: RunLog) -> Track:
         """Return a track with the name that its codec has in the VOD, and with the damage that ffmpeg saw."""
-        is_video = track.kind is Kind.VIDEO
+        is_video = track.kind is TrackKind.VIDEO
         stream = self.media.video if is_video else self.media.audio
         codec = stream.codec if stream else UNKNOWN
         is_copied = copies_video(codec) if is_video else copies_audio(codec)
         formats = [replace(each, codec=codec, is_web=each.is_web and is_copied) for each in track.formats]
-        damages = [Damage(track.seconds(track.samples[0].shown), why) for why in diary.damages]
+        damages = [Damage(track.seconds(track.samples[0].shown), why) for why in run_log.damages]
         return replace(track, formats=tuple(formats), damages=(*track.damages, *damages))
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _RemuxedWindow:
     """What was copied of a window: its tracks on the VOD's line."""
 
     window: Window
-    diary: Diary
+    run_log: RunLog
     video: Track | None
     audio: Track | None
 
@@ -129,7 +136,7 @@ class _Stretch:
         ends = [_last(track) for track in (self.video, self.audio) if track is not None]
         return _last(self.video) if self.video is not None and max(ends) < self.window.end else None
 
-    def begins_as(self, before: "_Stretch | None") -> bool:
+    def begins_as(self, before: "_RemuxedWindow | None") -> bool:
         """Whether reading from further back has caught nothing more: it begins late in the VOD itself."""
         return before is not None and all(
             abs(now - then) <= LATE_SECONDS or now == then
@@ -146,9 +153,9 @@ class _Stretch:
             Skipped: the clock of the VOD jumps in it.
             TransientError: the storage broke off.
         """
-        if self.diary.outages and not self.begins_in_time:
-            raise TransientError(f"the source storage broke off: {self.diary.outages[-1]}")
-        if self.diary.has_clock_jump:
+        if self.run_log.outages and not self.begins_in_time:
+            raise TransientError(f"the source storage broke off: {self.run_log.outages[-1]}")
+        if self.run_log.has_clock_jump:
             raise interrupted(self.window)
 
 
@@ -168,7 +175,7 @@ def _select(path: Path, seek: float, window: Window) -> Iterable[Track]:
     """Return what a window needs of a stretch that was copied from ``seek`` on.
 
     Raises:
-        NotPlain: it has no video of it.
+        UnsupportedMedia: it has no video of it.
     """
     movie = open_movie(path)
     origin = seek + movie.begins_at
@@ -190,5 +197,5 @@ async def open_remuxed(source: Source, ffmpeg: Ffmpeg) -> RemuxedVod:
     except ToolFailed as error:
         log.warning("the source cannot be probed", reason=str(error))
         raise unreadable(DAMAGED) from error
-    picture_of(media)
+    video_of(media)
     return RemuxedVod(media, ffmpeg)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Protocol, Self
 
 from clip_cutter.containers.model import ByteRange
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -26,7 +26,7 @@ class Source(Protocol):
         ...
 
     @property
-    def input(self) -> Input:
+    def input(self) -> FfmpegInput:
         """Return what ffmpeg opens."""
         ...
 
@@ -63,9 +63,9 @@ class LocalFile:
         return f"file:{self.path.absolute()}:{about.st_size}:{about.st_mtime_ns}"
 
     @property
-    def input(self) -> Input:
+    def input(self) -> FfmpegInput:
         """See :class:`Source`."""
-        return Input.of_file(self.path)
+        return FfmpegInput.of_file(self.path)
 
     async def peek(self, wanted: ByteRange) -> bytes:
         """See :class:`Source`."""

@@ -17,7 +17,7 @@ from botocore.parsers import ResponseParserError
 
 from clip_cutter.containers.model import ByteRange
 from clip_cutter.domain.policy import Skipped, unreadable
-from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, Input
+from clip_cutter.ffmpeg.input import RECONNECT_SECONDS, STALL_SECONDS, FfmpegInput
 from clip_cutter.settings import SourceProfile
 from clip_shared.backoff import backoff_seconds
 from clip_shared.contracts.events import SkipReason, SourceObject
@@ -67,7 +67,7 @@ class StoredVod:
     place: SourceObject
     size_bytes: int
     etag: str
-    input: Input
+    input: FfmpegInput
     storage: "SourceStorage" = field(repr=False)
 
     @property
@@ -126,7 +126,7 @@ class SourceStorage:
         url = self._allowed(source).generate_presigned_url(
             "get_object", Params=place, ExpiresIn=self._url_seconds
         )
-        readable = Input(url, ca_file=_authorities())
+        readable = FfmpegInput(url, ca_file=_authorities())
         return StoredVod(source, found["ContentLength"], found["ETag"], readable, self)
 
     async def read(self, vod: StoredVod, wanted: ByteRange, file: IO[bytes]) -> None:

@@ -9,24 +9,31 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Self, cast
 
-from clip_cutter.containers.flv import Flv
-from clip_cutter.containers.model import ByteRange, Excerpt, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.flv import FlvStream
+from clip_cutter.containers.model import (
+    ROUNDING_SECONDS,
+    ByteRange,
+    Excerpt,
+    Sample,
+    Track,
+    TrackKind,
+    UnsupportedMedia,
+)
 from clip_cutter.containers.mpegts import TransportStream
-from clip_cutter.containers.search import (
+from clip_cutter.containers.stream import ConfigurationHistory, Demuxer, Stream
+from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, StreamSurvey, StreamSurveyor
+from clip_cutter.containers.window_search import (
     AUDIO_BEFORE_SECONDS,
     BESIDE_SECONDS,
-    ROUNDING_SECONDS,
-    Beginning,
-    Search,
+    ReadStart,
+    WindowSearch,
 )
-from clip_cutter.containers.stream import Demuxer, History, Stream
-from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, Survey, Surveyor
 from clip_cutter.domain.policy import Window, clock
 from clip_cutter.scratch import Job
 from clip_cutter.threads import in_thread
 from clip_cutter.vods.source import CHUNK_BYTES, Source
 
-CONTAINERS: Sequence[Callable[[bytes], Stream]] = (TransportStream.read, Flv.read)
+CONTAINERS: Sequence[Callable[[bytes], Stream]] = (TransportStream.read, FlvStream.read)
 SIDE_BY_SIDE = 8  # reads
 AUDIO_AFTER_SECONDS = 0.5
 # A little more than the window should take is read; then more, until the tracks have come to its end.
@@ -42,9 +49,9 @@ class StreamedVod:
     """See :class:`~clip_cutter.vods.vod.Vod`."""
 
     stream: Stream
-    survey: Survey
+    survey: StreamSurvey
     size_bytes: int
-    history: History | None
+    history: ConfigurationHistory | None
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # of the history
 
     @property
@@ -58,13 +65,13 @@ class StreamedVod:
         try:
             with path.open("wb", buffering=CHUNK_BYTES) as output:
                 return await self._read(source, window, job, output)
-        except NotPlain:
+        except UnsupportedMedia:
             path.unlink()
             raise
 
     async def _read(self, source: Source, window: Window, job: Job, output: IO[bytes]) -> Excerpt:
         """Read what a window needs: from a keyframe before it to where all tracks have come to its end."""
-        search = Search(self.stream, self.survey, partial(_peek_all, source), self.size_bytes)
+        search = WindowSearch(self.stream, self.survey, partial(_peek_all, source), self.size_bytes)
         begin = await search.find(window.start)
         demuxer = self.stream.demuxer(
             output, begin.offset, self.survey.line, await self._heads(source, begin)
@@ -73,27 +80,27 @@ class StreamedVod:
         await in_thread(_feed_all, demuxer, begin.data)
         offset, reads = begin.offset + len(begin.data), 0
         while offset < self.size_bytes and (left := _left(demuxer, window)) > 0:
-            size = int(left * begin.pace * SPARE) + SPARE_BYTES
+            size = int(left * begin.bytes_per_second * SPARE) + SPARE_BYTES
             wanted = ByteRange(offset, min(offset + size, self.size_bytes))
             reads += 1
             if reads > MAX_READS or wanted.end - begin.offset > MAX_BYTES:
-                raise NotPlain(f"a window that takes more than {offset - begin.offset} bytes")
+                raise UnsupportedMedia(f"a window that takes more than {offset - begin.offset} bytes")
             await job.reserve(wanted.size)
             with _Feed(demuxer.feed) as feed:
                 await source.read(wanted, cast("IO[bytes]", feed))
             offset = wanted.end
         demuxer.finish()
         tracks = {track.kind: track for track in demuxer.tracks(Path(output.name))}
-        video, audio = tracks.get(Kind.VIDEO), tracks.get(Kind.AUDIO)
+        video, audio = tracks.get(TrackKind.VIDEO), tracks.get(TrackKind.AUDIO)
         if video is None and begin.offset > 0:
-            raise NotPlain("video that cannot be read from a keyframe on")
+            raise UnsupportedMedia("video that cannot be read from a keyframe on")
         return Excerpt(
             video and _trim_video(video, window, is_from_start=begin.offset == 0),
             audio and _trim_audio(audio, window),
             self._remark(window),
         )
 
-    async def _heads(self, source: Source, begin: Beginning) -> Sequence[bytes]:
+    async def _heads(self, source: Source, begin: ReadStart) -> Sequence[bytes]:
         """Return what was said before reading begins, the latest last."""
         segment = self.survey.line.segment(begin.offset)
         heads = [(0, self.survey.heads[0]), (segment.offset, self.survey.head(begin.offset))]
@@ -103,7 +110,7 @@ class StreamedVod:
             heads += [(self.history.reached, each) for each in self.history.heads(begin.offset)]
         return [head for _, head in sorted(heads, key=lambda each: each[0])] + [begin.before]
 
-    async def _learn(self, source: Source, history: History, offset: int) -> None:
+    async def _learn(self, source: Source, history: ConfigurationHistory, offset: int) -> None:
         async with self._reading:
             if history.reached < offset:
                 with _Feed(history.feed) as feed:
@@ -121,7 +128,7 @@ async def open_stream(source: Source, job: Job) -> StreamedVod:
     """Open a VOD without an index.
 
     Raises:
-        NotPlain: it is of another container, or left to ffmpeg.
+        UnsupportedMedia: it is of another container, or left to ffmpeg.
         Skipped: it has gone.
         TransientError: its storage is out.
     """
@@ -129,7 +136,7 @@ async def open_stream(source: Source, job: Job) -> StreamedVod:
     size = source.size_bytes
     head = await source.peek(ByteRange(0, size if size <= WHOLE_BYTES else HEAD_BYTES))
     stream = _recognize(head)
-    survey = await Surveyor(stream, partial(_peek_all, source), size, head).survey()
+    survey = await StreamSurveyor(stream, partial(_peek_all, source), size, head).survey()
     # What is left to ffmpeg is mostly so from the first sample on.
     with BytesIO() as nowhere:
         stream.demuxer(nowhere, 0, survey.line, ()).feed(head[:HEAD_BYTES])
@@ -168,9 +175,9 @@ def _recognize(head: bytes) -> Stream:
     for read in CONTAINERS:
         try:
             return read(head)
-        except NotPlain as error:
+        except UnsupportedMedia as error:
             problems.append(str(error))
-    raise NotPlain(", ".join(problems))
+    raise UnsupportedMedia(", ".join(problems))
 
 
 async def _peek_all(source: Source, wanted: Sequence[ByteRange]) -> Sequence[bytes]:
@@ -191,12 +198,12 @@ def _feed_all(demuxer: Demuxer, data: bytes) -> None:
 
 def _left(demuxer: Demuxer, window: Window) -> float:
     """Return how many seconds are still to be read, about; 0 or less where the window is complete."""
-    ends = {Kind.VIDEO: window.end, Kind.AUDIO: window.end + AUDIO_AFTER_SECONDS}
+    ends = {TrackKind.VIDEO: window.end, TrackKind.AUDIO: window.end + AUDIO_AFTER_SECONDS}
     if all(demuxer.reached[kind] >= end for kind, end in ends.items()):
         return 0
     farthest = max(*demuxer.reached.values(), window.start - BESIDE_SECONDS)
-    if farthest < ends[Kind.AUDIO]:
-        return ends[Kind.AUDIO] - farthest
+    if farthest < ends[TrackKind.AUDIO]:
+        return ends[TrackKind.AUDIO] - farthest
     # One track lies behind the other; if by so much, it has a hole.
     return min(window.end + BESIDE_SECONDS - farthest, BESIDE_SECONDS / 2)
 
@@ -207,7 +214,7 @@ def _trim_video(track: Track, window: Window, *, is_from_start: bool) -> Track:
     keyframes = [place for place, sample in enumerate(track.samples) if sample.is_keyframe]
     before = [place for place in keyframes if times[place] <= window.start + ROUNDING_SECONDS]
     if not keyframes or not (before or is_from_start):
-        raise NotPlain("video without a keyframe before the window")
+        raise UnsupportedMedia("video without a keyframe before the window")
     first = before[-1] if before else keyframes[0]
     shown = [place for place, time in enumerate(times) if time < window.end and place >= first]
     part = _part(track, range(first, shown[-1] + 1 if shown else first), window)

@@ -22,7 +22,7 @@ class Vod(Protocol):
         ``source`` is the VOD that was opened, reached by what is valid now.
 
         Raises:
-            NotPlain: this stretch is left to ffmpeg.
+            UnsupportedMedia: this stretch is left to ffmpeg.
             Skipped: no clip can be made of it.
             TransientError: the storage, or the scratch disk, is out.
         """

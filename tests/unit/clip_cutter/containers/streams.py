@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import IO
 
 from clip_cutter.containers.model import ByteRange
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 from clip_cutter.vods.source import CHUNK_BYTES
-from tests.unit.clip_cutter.containers.mpegts.made import Mux
+from tests.unit.clip_cutter.containers.mpegts.builders import Mux
 
 SECOND_BYTES = len(Mux().second().data)
 TICKS = 90_000
@@ -37,7 +37,7 @@ class LongStream:
         return f"long:{id(self)}"
 
     @property
-    def input(self) -> Input:
+    def input(self) -> FfmpegInput:
         raise NotImplementedError
 
     async def peek(self, wanted: ByteRange) -> bytes:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_cutter.containers import aac
-from clip_cutter.containers.aac import AdtsFrame, Config
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.aac import AdtsFrame, AudioSpecificConfig
+from clip_cutter.containers.model import UnsupportedMedia
 
 LC_48 = bytes.fromhex("1190")
 STEREO_48_ENTRY = bytes.fromhex(
@@ -34,27 +34,27 @@ def frame(payload: bytes, *, rate: int = 3, channels: int = 2, crc: bytes = b"",
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ("1190", Config(2, 48000, 48000, 2)),
-        ("119056e500", Config(2, 48000, 48000, 2)),  # says that it has no SBR
-        ("1210", Config(2, 44100, 44100, 2)),
-        ("120856e500", Config(2, 44100, 44100, 1)),
-        ("11b056e500", Config(2, 48000, 48000, 6)),
-        ("11b8", Config(2, 48000, 48000, 8)),
-        ("126056e500", Config(2, 44100, 44100, 8)),
-        ("2b118800", Config(5, 24000, 48000, 2)),  # SBR, hierarchical
-        ("eb098800", Config(29, 24000, 48000, 2)),  # SBR and PS of one channel
-        ("131056e598", Config(5, 24000, 48000, 2)),  # SBR, backward compatible
-        ("130856e59d4880", Config(29, 24000, 48000, 2)),  # SBR and PS, backward compatible
+        ("1190", AudioSpecificConfig(2, 48000, 48000, 2)),
+        ("119056e500", AudioSpecificConfig(2, 48000, 48000, 2)),  # says that it has no SBR
+        ("1210", AudioSpecificConfig(2, 44100, 44100, 2)),
+        ("120856e500", AudioSpecificConfig(2, 44100, 44100, 1)),
+        ("11b056e500", AudioSpecificConfig(2, 48000, 48000, 6)),
+        ("11b8", AudioSpecificConfig(2, 48000, 48000, 8)),
+        ("126056e500", AudioSpecificConfig(2, 44100, 44100, 8)),
+        ("2b118800", AudioSpecificConfig(5, 24000, 48000, 2)),  # SBR, hierarchical
+        ("eb098800", AudioSpecificConfig(29, 24000, 48000, 2)),  # SBR and PS of one channel
+        ("131056e598", AudioSpecificConfig(5, 24000, 48000, 2)),  # SBR, backward compatible
+        ("130856e59d4880", AudioSpecificConfig(29, 24000, 48000, 2)),  # SBR and PS, backward compatible
     ],
 )
-def test_configurations(config: str, expected: Config) -> None:
-    assert Config.read(bytes.fromhex(config)) == expected
+def test_configurations(config: str, expected: AudioSpecificConfig) -> None:
+    assert AudioSpecificConfig.read(bytes.fromhex(config)) == expected
     assert aac.format_of(bytes.fromhex(config)).is_web == (expected.channels <= 6)
 
 
 def test_a_rate_that_no_table_has() -> None:
     config = bits((2, 5), (15, 4), (47_952, 24), (2, 4), (0, 3))
-    assert Config.read(config) == Config(2, 47_952, 47_952, 2)
+    assert AudioSpecificConfig.read(config) == AudioSpecificConfig(2, 47_952, 47_952, 2)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_rate_that_no_table_has() -> None:
     ],
 )
 def test_what_is_left_to_ffmpeg(fields: Sequence[tuple[int, int]], why: str) -> None:
-    with pytest.raises(NotPlain, match=why):
+    with pytest.raises(UnsupportedMedia, match=why):
         aac.format_of(bits(*fields))
 
 
@@ -104,14 +104,14 @@ def test_frames_end_where_no_whole_one_begins(rest: bytes) -> None:
 
 @pytest.mark.parametrize("data", [frame(b"x", blocks=1), frame(b"x", channels=0)])
 def test_frames_of_a_rare_kind_are_not_plain(data: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         list(aac.adts_frames(data))
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_read_or_not_plain(data: bytes) -> None:
     for read in (aac.format_of, lambda data: list(aac.adts_frames(data))):
-        with suppress(NotPlain):
+        with suppress(UnsupportedMedia):
             read(data)
 
 
@@ -119,7 +119,7 @@ def test_any_bytes_are_read_or_not_plain(data: bytes) -> None:
 def test_frames_never_overlap_and_stay_inside(data: bytes, count: int) -> None:
     data = frame(b"a frame") * count + data
     at = 0
-    with suppress(NotPlain):
+    with suppress(UnsupportedMedia):
         for each in aac.adts_frames(data):
             assert at < each.start < each.end <= len(data)
             at = each.end

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_cutter.containers import avc
-from clip_cutter.containers.avc import Colour, Record, Sps
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.avc import AvcDecoderConfigurationRecord, Colour, Sps
+from clip_cutter.containers.model import UnsupportedMedia
 
 MAIN = bytes.fromhex("014d400dffe10018674d400deca0a8cf3cd808800000030080000019078a14cb01000568ebe3cb20")
 HIGH = bytes.fromhex(
@@ -57,12 +57,12 @@ HIGH_ENTRY = bytes.fromhex(
 
 
 def sps_of(record: bytes) -> Sps:
-    return Sps.read(Record.read(record).sps[0])
+    return Sps.read(AvcDecoderConfigurationRecord.read(record).sps[0])
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_is_written_as_it_was_read(name: str) -> None:
-    record = Record.read(RECORDS[name])
+    record = AvcDecoderConfigurationRecord.read(RECORDS[name])
     assert record.write() == RECORDS[name]
     assert avc.record_of(record.sps, record.pps) == RECORDS[name]
 
@@ -103,23 +103,31 @@ def test_full_range_and_depth() -> None:
 
 
 def test_sizes_that_differ_within_one_record_are_not_plain() -> None:
-    with pytest.raises(NotPlain, match="several sizes"):
-        avc.format_of(avc.record_of([*Record.read(MAIN).sps, *Record.read(INTERLACED).sps], [b"\x68\x01"]))
+    with pytest.raises(UnsupportedMedia, match="several sizes"):
+        avc.format_of(
+            avc.record_of(
+                [
+                    *AvcDecoderConfigurationRecord.read(MAIN).sps,
+                    *AvcDecoderConfigurationRecord.read(INTERLACED).sps,
+                ],
+                [b"\x68\x01"],
+            )
+        )
 
 
 @pytest.mark.parametrize(
     ("sps", "pps"),
     [
         ([], [b"h"]),
-        (Record.read(MAIN).sps, []),
-        (Record.read(MAIN).sps, [b""]),
-        (Record.read(MAIN).sps * 32, [b"h"]),
-        (Record.read(MAIN).sps, [b"h"] * 256),
-        (Record.read(MAIN).sps, [b"h" * 70_000]),
+        (AvcDecoderConfigurationRecord.read(MAIN).sps, []),
+        (AvcDecoderConfigurationRecord.read(MAIN).sps, [b""]),
+        (AvcDecoderConfigurationRecord.read(MAIN).sps * 32, [b"h"]),
+        (AvcDecoderConfigurationRecord.read(MAIN).sps, [b"h"] * 256),
+        (AvcDecoderConfigurationRecord.read(MAIN).sps, [b"h" * 70_000]),
     ],
 )
 def test_sets_that_a_record_cannot_hold_are_not_plain(sps: list[bytes], pps: list[bytes]) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         avc.record_of(sps, pps)
 
 
@@ -127,25 +135,25 @@ def test_the_size_of_lengths_is_found_in_the_entry() -> None:
     assert avc.length_size_of(avc.format_of(MAIN).entry) == 4
     short = MAIN[:4] + b"\xfd" + MAIN[5:]
     assert avc.length_size_of(avc.format_of(short).entry) == 2
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         avc.format_of(MAIN[:4] + b"\xfe" + MAIN[5:])
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         avc.length_size_of(HIGH_ENTRY[:86])
 
 
 def test_units_of_a_byte_stream() -> None:
     stream = b"\0\0\0\1\x09\xf0\0\0\0\1\x67a\0\0\3\0b\0\0\1\x68c\0\0\0\0\0\1\x65picture\0\0"
-    units = avc.split_units(stream)
+    units = avc.split_nal_units(stream)
     assert units == [b"\x09\xf0", b"\x67a\0\0\3\0b", b"\x68c", b"\x65picture"]
-    assert [avc.unit_type(unit) for unit in units] == [avc.AUD, avc.SPS, avc.PPS, avc.IDR]
-    assert avc.split_units(b"") == []
-    with pytest.raises(NotPlain):
-        avc.split_units(b"tail of a unit\0\0\1\x65picture")
+    assert [avc.nal_unit_type(unit) for unit in units] == [avc.AUD, avc.SPS, avc.PPS, avc.IDR]
+    assert avc.split_nal_units(b"") == []
+    with pytest.raises(UnsupportedMedia):
+        avc.split_nal_units(b"tail of a unit\0\0\1\x65picture")
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda unit: b"\0\0" not in unit and unit[-1]), max_size=5))
 def test_units_are_found_as_they_were_joined(units: list[bytes]) -> None:
-    assert avc.split_units(b"".join(b"\0\0\0\1" + unit for unit in units)) == units
+    assert avc.split_nal_units(b"".join(b"\0\0\0\1" + unit for unit in units)) == units
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -165,7 +173,7 @@ def test_a_record_that_was_changed_is_read_or_not_plain(name: str, data: st.Data
     record = bytearray(RECORDS[name])
     for _ in range(data.draw(st.integers(1, 4))):
         record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
-    with suppress(NotPlain):
+    with suppress(UnsupportedMedia):
         found = avc.format_of(bytes(record[: data.draw(st.integers(0, len(record)))]))
         assert 0 < found.width <= avc.MAX_SIDE
         assert 0 < found.height <= avc.MAX_SIDE
@@ -175,8 +183,8 @@ def test_a_record_that_was_changed_is_read_or_not_plain(name: str, data: st.Data
 @given(st.binary(max_size=200), st.sampled_from([1, 2, 4]))
 def test_any_bytes_are_read_or_not_plain(data: bytes, size: int) -> None:
     avc.is_idr(data, size)
-    for read in (avc.format_of, avc.split_units, avc.length_size_of, Sps.read):
-        with suppress(NotPlain):
+    for read in (avc.format_of, avc.split_nal_units, avc.length_size_of, Sps.read):
+        with suppress(UnsupportedMedia):
             read(data)
-    with suppress(NotPlain):
+    with suppress(UnsupportedMedia):
         Sps.read(b"\x67\x64" + data)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, child, children, content, walk
 from tests.unit.clip_cutter.containers.mp4_file import box, reader
 
@@ -36,19 +36,19 @@ def test_the_last_box_of_a_file_may_reach_beyond_its_end() -> None:
     "data", [struct.pack(">I4s", 7, b"moov"), b"\0\0\0", struct.pack(">I4sQ", 1, b"moov", 9)]
 )
 def test_what_is_no_box_is_refused(data: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         list(walk(reader(data), 0, len(data)))
 
 
 def test_a_box_in_another_one_may_not_reach_beyond_it() -> None:
     data = box(b"moov", struct.pack(">I4s", 9, b"trak"))
-    with pytest.raises(NotPlain, match="too large"):
+    with pytest.raises(UnsupportedMedia, match="too large"):
         children(reader(data), Box(b"moov", 0, 8, 16))
 
 
 def test_there_are_not_endlessly_many_boxes() -> None:
     data = box(b"moov", box(b"free") * 1001)
-    with pytest.raises(NotPlain, match="too many"):
+    with pytest.raises(UnsupportedMedia, match="too many"):
         children(reader(data), Box(b"moov", 0, 8, len(data)))
 
 
@@ -57,14 +57,14 @@ def test_a_child_has_to_be_the_only_one_of_its_kind() -> None:
     moov = Box(b"moov", 0, 8, len(data))
     assert content(reader(data), child(reader(data), moov, b"mvhd")) == b"1234"
     for kind in (b"trak", b"mdia"):
-        with pytest.raises(NotPlain, match=kind.decode()):
+        with pytest.raises(UnsupportedMedia, match=kind.decode()):
             child(reader(data), moov, kind)
 
 
 def test_a_small_box_is_small_and_whole() -> None:
-    with pytest.raises(NotPlain, match="100000 bytes"):
+    with pytest.raises(UnsupportedMedia, match="100000 bytes"):
         content(reader(b""), Box(b"stsd", 0, 8, 100_008))
-    with pytest.raises(NotPlain, match="cut off"):
+    with pytest.raises(UnsupportedMedia, match="cut off"):
         content(reader(bytes(10)), Box(b"stsd", 0, 8, 11))
 
 
@@ -72,6 +72,6 @@ def test_a_small_box_is_small_and_whole() -> None:
 def test_whatever_the_bytes_are_walking_ends(data: bytes) -> None:
     try:
         found = list(walk(reader(data), 0, len(data)))
-    except NotPlain:
+    except UnsupportedMedia:
         return
     assert len(found) <= len(data) / 8

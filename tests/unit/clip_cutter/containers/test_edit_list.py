@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample
+from clip_cutter.containers.model import Damage, Sample, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box
-from clip_cutter.containers.mp4.edit_list import WHOLE, Part, Segment, join, read_rows, read_segments
+from clip_cutter.containers.mp4.edit_list import UNEDITED, Edit, SampleRange, join, read_edits, read_elst
 from tests.unit.clip_cutter.containers.mp4_file import box, full_box, reader, table
 
 PAUSE = -1
@@ -17,16 +17,16 @@ PAUSE = -1
 def segments(*edits: tuple[int, int], speed: tuple[int, int] = (1, 0)) -> list[tuple[float, float, float]]:
     """Read a list whose durations count milliseconds, and its media times too."""
     trak = box(b"trak", box(b"edts", table(b"elst", "Iihh", [(*edit, *speed) for edit in edits])))
-    found = read_segments(reader(trak), Box(b"trak", 0, 8, len(trak)), 1000, 1000)
+    found = read_edits(reader(trak), Box(b"trak", 0, 8, len(trak)), 1000, 1000)
     return [(each.start, each.end, each.media_time) for each in found]
 
 
 def test_a_track_without_a_list_is_shown_as_it_is() -> None:
     trak = box(b"trak")
-    assert read_segments(reader(trak), Box(b"trak", 0, 8, 8), 1000, 1000) == WHOLE
+    assert read_edits(reader(trak), Box(b"trak", 0, 8, 8), 1000, 1000) == UNEDITED
     assert segments() == [(0, math.inf, 0)]
     empty = box(b"trak", box(b"edts"))
-    assert read_segments(reader(empty), Box(b"trak", 0, 8, len(empty)), 1000, 1000) == WHOLE
+    assert read_edits(reader(empty), Box(b"trak", 0, 8, len(empty)), 1000, 1000) == UNEDITED
 
 
 def test_an_edit_places_the_start_and_the_end() -> None:
@@ -45,26 +45,26 @@ def test_edits_that_go_on_where_the_one_before_ends_are_one() -> None:
 
 @pytest.mark.parametrize("speed", [(2, 0), (0, 0), (1, 1), (-1, 0)])
 def test_another_speed_is_refused(speed: tuple[int, int]) -> None:
-    with pytest.raises(NotPlain, match="speed"):
+    with pytest.raises(UnsupportedMedia, match="speed"):
         segments((1000, 0), speed=speed)
 
 
 def test_a_list_that_shows_nothing_is_refused() -> None:
-    with pytest.raises(NotPlain, match="shows nothing"):
+    with pytest.raises(UnsupportedMedia, match="shows nothing"):
         segments((1000, PAUSE))
-    with pytest.raises(NotPlain, match="without a length"):
+    with pytest.raises(UnsupportedMedia, match="without a length"):
         segments((0, 100), (1000, 0))
 
 
 def test_a_list_may_have_64_bits() -> None:
     wide = full_box(b"elst", struct.pack(">I", 1), struct.pack(">Qqhh", 2**33, 2**34, 1, 0), version=1)
-    assert read_rows(wide[8:]) == [(2**33, 2**34, 1, 0)]
+    assert read_elst(wide[8:]) == [(2**33, 2**34, 1, 0)]
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 19])
 def test_a_list_that_is_cut_off_is_refused(size: int) -> None:
-    with pytest.raises(NotPlain, match="cut off"):
-        read_rows(table(b"elst", "Iihh", [(1, 1, 1, 0)])[8 : 8 + size])
+    with pytest.raises(UnsupportedMedia, match="cut off"):
+        read_elst(table(b"elst", "Iihh", [(1, 1, 1, 0)])[8 : 8 + size])
 
 
 def samples(first: int, after: int, keyframes: frozenset[int] = frozenset({0, 5})) -> list[Sample]:
@@ -76,17 +76,17 @@ def samples(first: int, after: int, keyframes: frozenset[int] = frozenset({0, 5}
 
 
 def test_one_part_keeps_its_times() -> None:
-    part = Part(Segment(0.0, 0.8, 0.2), 0.1, 0.5, 0, 8)
-    track = join(Kind.VIDEO, 1000, [(part, samples(0, 8))], window_start=0.1)
+    part = SampleRange(Edit(0.0, 0.8, 0.2), 0.1, 0.5, 0, 8)
+    track = join(TrackKind.VIDEO, 1000, [(part, samples(0, 8))], window_start=0.1)
     assert (list(track.samples), track.origin, track.damages) == (samples(0, 8), -0.2, ())
     assert track.media == Path()
 
 
 def test_what_an_edit_hides_stands_before_it_and_is_never_shown() -> None:
     """Shown are 0 to 0.3 s, then 0.7 to 1 s, whose keyframe is at 0.5 s."""
-    first = Part(Segment(0.0, 0.3, 0.0), 0.0, 0.3, 0, 3)
-    second = Part(Segment(0.3, 0.6, 0.7), 0.3, 0.6, 5, 10)
-    track = join(Kind.VIDEO, 1000, [(first, samples(0, 3)), (second, samples(5, 10))], window_start=0.0)
+    first = SampleRange(Edit(0.0, 0.3, 0.0), 0.0, 0.3, 0, 3)
+    second = SampleRange(Edit(0.3, 0.6, 0.7), 0.3, 0.6, 5, 10)
+    track = join(TrackKind.VIDEO, 1000, [(first, samples(0, 3)), (second, samples(5, 10))], window_start=0.0)
     assert [(each.shown, each.length) for each in track.samples] == [
         *((0, 100), (100, 100), (200, 100)),
         *((298, 0), (299, 0)),
@@ -105,32 +105,32 @@ def test_what_is_decoded_for_a_picture_before_an_edit_stands_behind_it() -> None
         Sample(100, 400, 100, 1, 1, is_keyframe=False),  # is shown after the edit
         Sample(200, 200, 100, 2, 1, is_keyframe=False),
     ]
-    first = Part(Segment(0.0, 0.3, 0.1), 0.0, 0.3, 0, 3)
-    second = Part(Segment(0.3, 0.6, 0.5), 0.3, 0.6, 5, 8)
-    track = join(Kind.VIDEO, 1000, [(first, reordered), (second, samples(5, 8))], window_start=0.0)
+    first = SampleRange(Edit(0.0, 0.3, 0.1), 0.0, 0.3, 0, 3)
+    second = SampleRange(Edit(0.3, 0.6, 0.5), 0.3, 0.6, 5, 8)
+    track = join(TrackKind.VIDEO, 1000, [(first, reordered), (second, samples(5, 8))], window_start=0.0)
     hidden = [each for each in track.samples if not each.length]
     assert [each.offset for each in hidden] == [1]
     assert track.seconds(hidden[0].shown) == pytest.approx(0.3)
 
 
 def test_more_hidden_pictures_than_ticks_are_refused() -> None:
-    first = Part(Segment(0.0, 0.001, 0.0), 0.0, 0.001, 0, 1)
-    second = Part(Segment(0.001, 0.6, 0.9), 0.001, 0.6, 0, 15)
-    with pytest.raises(NotPlain, match="hides 9 pictures"):
-        join(Kind.VIDEO, 1000, [(first, samples(0, 1)), (second, samples(0, 15))], window_start=0.0)
+    first = SampleRange(Edit(0.0, 0.001, 0.0), 0.0, 0.001, 0, 1)
+    second = SampleRange(Edit(0.001, 0.6, 0.9), 0.001, 0.6, 0, 15)
+    with pytest.raises(UnsupportedMedia, match="hides 9 pictures"):
+        join(TrackKind.VIDEO, 1000, [(first, samples(0, 1)), (second, samples(0, 15))], window_start=0.0)
 
 
 def test_audio_at_an_edit_is_heard_if_most_of_it_is() -> None:
-    first = Part(Segment(0.0, 0.26, 0.0), 0.0, 0.26, 0, 4)
-    second = Part(Segment(0.26, 0.6, 0.56), 0.26, 0.6, 5, 9)
-    track = join(Kind.AUDIO, 1000, [(first, samples(0, 4)), (second, samples(5, 9))], window_start=0.0)
+    first = SampleRange(Edit(0.0, 0.26, 0.0), 0.0, 0.26, 0, 4)
+    second = SampleRange(Edit(0.26, 0.6, 0.56), 0.26, 0.6, 5, 9)
+    track = join(TrackKind.AUDIO, 1000, [(first, samples(0, 4)), (second, samples(5, 9))], window_start=0.0)
     assert [each.offset for each in track.samples] == [0, 1, 2, 6, 7, 8]
     assert [each.shown for each in track.samples] == [0, 100, 200, 300, 400, 500]
 
 
 def test_a_track_that_begins_late_shows_nothing_before() -> None:
-    late = Part(Segment(1.0, 1.5, 0.2), 1.0, 1.5, 0, 7)
-    video = join(Kind.VIDEO, 1000, [(late, samples(0, 7))], window_start=0.0)
+    late = SampleRange(Edit(1.0, 1.5, 0.2), 1.0, 1.5, 0, 7)
+    video = join(TrackKind.VIDEO, 1000, [(late, samples(0, 7))], window_start=0.0)
     assert [video.seconds(each.shown) for each in video.samples[:3]] == pytest.approx([0.998, 0.999, 1.0])
-    audio = join(Kind.AUDIO, 1000, [(late, samples(0, 7))], window_start=0.0)
+    audio = join(TrackKind.AUDIO, 1000, [(late, samples(0, 7))], window_start=0.0)
     assert audio.seconds(audio.samples[0].shown) == pytest.approx(1.0)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.containers.model import Kind, NotPlain, Track
-from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, look_through, open_movie
+from clip_cutter.containers.model import Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.mp4.index import Movie, find_index, find_tracks, open_movie, visit_tables
 from tests.unit.clip_cutter.containers.mp4_file import (
     AAC_CONFIG,
     TrackOf,
@@ -41,14 +41,14 @@ def shown(track: Track) -> list[float]:
 
 def test_a_window_begins_with_a_keyframe_and_ends_with_what_is_shown() -> None:
     (video,) = movie(VIDEO).select(0.75, 0.9)
-    assert (video.kind, shown(video)) == (Kind.VIDEO, [0.5, 0.6, 0.7, 0.8])
+    assert (video.kind, shown(video)) == (TrackKind.VIDEO, [0.5, 0.6, 0.7, 0.8])
     assert [sample.is_keyframe for sample in video.samples] == [True, False, False, False]
     assert shown(movie(VIDEO).select(0.4996, 0.6)[0]) == [0.5]
 
 
 def test_audio_begins_a_little_before_and_ends_a_little_after() -> None:
     _, audio = movie(VIDEO, AUDIO).select(0.75, 0.85)
-    assert (audio.kind, shown(audio)) == (Kind.AUDIO, [0.5, 0.6, 0.7, 0.8, 0.9])
+    assert (audio.kind, shown(audio)) == (TrackKind.AUDIO, [0.5, 0.6, 0.7, 0.8, 0.9])
 
 
 def test_what_is_decoded_before_the_end_and_shown_after_it_is_left_out_unless_needed() -> None:
@@ -77,9 +77,9 @@ def test_zero_is_where_the_first_track_begins() -> None:
     late = TrackOf(edits=[(500, -1), (1000, 0)])
     early = TrackOf(**{**vars(AUDIO), "edits": [(200, -1), (1000, 1024)]})
     found = movie(late, early)
-    assert found.span(Kind.VIDEO) == pytest.approx((0.3, 1.3))
+    assert found.span(TrackKind.VIDEO) == pytest.approx((0.3, 1.3))
     assert found.seconds == pytest.approx(1.3)
-    assert found.span(Kind.AUDIO) == pytest.approx((0.0, 0.978667), abs=1e-6)
+    assert found.span(TrackKind.AUDIO) == pytest.approx((0.0, 0.978667), abs=1e-6)
     video, audio = found.all()
     assert shown(video)[0] == pytest.approx(0.3)
     assert shown(audio)[0] == pytest.approx(-0.021333, abs=1e-6)
@@ -100,7 +100,7 @@ def test_how_long_it_is_is_known_without_reading_again() -> None:
 def test_pictures_before_the_edit_are_before_zero() -> None:
     hidden = TrackOf(edits=[(500, 300)])
     found = movie(hidden)
-    assert found.span(Kind.VIDEO) == pytest.approx((0.0, 0.5))
+    assert found.span(TrackKind.VIDEO) == pytest.approx((0.0, 0.5))
     assert shown(found.all()[0])[:4] == pytest.approx([-0.3, -0.2, -0.1, 0.0])
     assert shown(found.select(0.0, 0.15)[0]) == pytest.approx([-0.3, -0.2, -0.1, 0.0, 0.1])
 
@@ -137,7 +137,7 @@ def test_formats_that_no_sample_has_are_left_out() -> None:
     (video,) = movie(changing).select(0.6, 0.9)
     assert [each.width for each in video.formats] == [1280]
     assert {sample.format for sample in video.samples} == {0}
-    with pytest.raises(NotPlain, match="sample entry"):
+    with pytest.raises(UnsupportedMedia, match="sample entry"):
         movie(TrackOf(entry_of=(1, 3))).select(0.6, 0.9)
 
 
@@ -152,10 +152,10 @@ def test_of_several_tracks_the_first_enabled_one_counts() -> None:
 def test_a_track_without_samples_is_none() -> None:
     empty = TrackOf(**{**vars(AUDIO), "steps": (), "chunks": ()})
     found = movie(VIDEO, empty)
-    assert (len(found.all()), found.span(Kind.AUDIO)) == (1, None)
-    with pytest.raises(NotPlain, match="no video"):
+    assert (len(found.all()), found.span(TrackKind.AUDIO)) == (1, None)
+    with pytest.raises(UnsupportedMedia, match="no video"):
         movie(TrackOf(steps=(), chunks=(), keyframes=()), AUDIO)
-    with pytest.raises(NotPlain, match="no video"):
+    with pytest.raises(UnsupportedMedia, match="no video"):
         movie(AUDIO)
 
 
@@ -179,12 +179,12 @@ def test_a_file_that_is_cut_off_ends_earlier() -> None:
     ],
 )
 def test_what_is_unusual_is_named(made: dict[str, object], why: str) -> None:
-    with pytest.raises(NotPlain, match=why):
+    with pytest.raises(UnsupportedMedia, match=why):
         movie(TrackOf(**{**vars(VIDEO), **made})).all()
 
 
 def test_fragments_are_for_another_reader() -> None:
-    with pytest.raises(NotPlain, match="fragmented"):
+    with pytest.raises(UnsupportedMedia, match="fragmented"):
         movie(VIDEO, extra=box(b"mvex"))
 
 
@@ -192,12 +192,12 @@ def test_fragments_are_for_another_reader() -> None:
     "data", [b"", b"RIFF" * 10, box(b"ftyp"), box(b"ftyp") + box(b"moov", bytes(9))[:-1]]
 )
 def test_a_file_without_an_index_is_refused(data: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         find_index(reader(data), len(data))
 
 
 def test_a_window_without_video_is_refused() -> None:
-    with pytest.raises(NotPlain, match="no video in the window"):
+    with pytest.raises(UnsupportedMedia, match="no video in the window"):
         movie(TrackOf(edits=[(100, 0), (900, -1), (100, 0)])).select(0.3, 0.8)
 
 
@@ -206,7 +206,7 @@ def test_what_is_read_whole_is_known_before() -> None:
     read = reader(data)
     asked: list[bytes] = []
     for trak in find_tracks(read, find_index(read, len(data))):
-        look_through(read, trak, lambda offset, _: asked.append(data[offset + 4 : offset + 8]))
+        visit_tables(read, trak, lambda offset, _: asked.append(data[offset + 4 : offset + 8]))
     assert asked == [b"stts", b"stsc", b"stss", b"stts", b"stsc"]
 
 
@@ -215,7 +215,7 @@ def test_a_file_of_this_machine_is_the_media_of_its_tracks(tmp_path: Path) -> No
     path.write_bytes(movie_of(VIDEO, AUDIO))
     assert {track.media for track in open_movie(path).all()} == {path}
     path.write_bytes(b"")
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         open_movie(path)
 
 
@@ -234,7 +234,7 @@ def test_a_damaged_index_gives_a_track_or_is_refused() -> None:
         try:
             found = Movie.read(read, find_index(read, len(content)), len(content))
             tracks = [*found.select(0.1, 0.9), *found.all()]
-        except NotPlain:
+        except UnsupportedMedia:
             outcomes.append(False)
             continue
         outcomes.append(True)

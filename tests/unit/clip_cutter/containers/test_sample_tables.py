@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4 import sample_tables
 from clip_cutter.containers.mp4.boxes import Box, child
 from clip_cutter.containers.mp4.index import find_index
-from clip_cutter.containers.mp4.sample_tables import Place, SampleTables
+from clip_cutter.containers.mp4.sample_tables import SampleLocation, SampleTables
 from tests.unit.clip_cutter.containers.mp4_file import TrackOf, full_box, movie_of, reader, table
 
 
-class Entry(NamedTuple):
+class SampleEntryRun(NamedTuple):
     step: int
     shift: int
 
@@ -35,13 +35,15 @@ def first_chunk(track: TrackOf) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    entries=st.lists(st.builds(Entry, st.integers(0, 50), st.integers(0, 90)), min_size=1, max_size=60),
+    entries=st.lists(
+        st.builds(SampleEntryRun, st.integers(0, 50), st.integers(0, 90)), min_size=1, max_size=60
+    ),
     per_chunk=st.integers(1, 7),
     window=st.tuples(st.integers(0, 60), st.integers(1, 60)),
     early=st.integers(-40, 0),
 )
 def test_blocks_and_the_whole_agree(
-    entries: list[Entry], per_chunk: int, window: tuple[int, int], early: int
+    entries: list[SampleEntryRun], per_chunk: int, window: tuple[int, int], early: int
 ) -> None:
     count = len(entries)
     whole, rest = divmod(count, per_chunk)
@@ -60,7 +62,9 @@ def test_blocks_and_the_whole_agree(
         assert tables.decoded(first, after) == decoded[first:after]
         assert all(time <= at for time, at in zip(decoded, shown, strict=True))
         start = first_chunk(track)
-        assert tables.places(first, after) == [Place(start + 10 * at, 10, 0) for at in range(first, after)]
+        assert tables.places(first, after) == [
+            SampleLocation(start + 10 * at, 10, 0) for at in range(first, after)
+        ]
         assert tables.are_keyframes(first, after) == [at % 4 == 0 for at in range(first, after)]
         for ticks in (decoded[first], decoded[first] + 1, -100, 10_000):
             assert tables.first_after(ticks) == sum(time < ticks for time in decoded)
@@ -111,7 +115,7 @@ def test_samples_beyond_the_end_of_the_file_are_left_out() -> None:
     ],
 )
 def test_tables_that_mean_something_else_are_refused(track: TrackOf, why: str) -> None:
-    with pytest.raises(NotPlain, match=why):
+    with pytest.raises(UnsupportedMedia, match=why):
         tables_of(track)
 
 
@@ -146,15 +150,18 @@ def damaged(kind: bytes, at: int, value: int, track: TrackOf | None = None) -> S
     ],
 )
 def test_damage_is_named(kind: bytes, at: int, value: int, why: str) -> None:
-    with pytest.raises(NotPlain, match=why):
+    with pytest.raises(UnsupportedMedia, match=why):
         damaged(kind, at, value).places(0, 10)
 
 
 def test_a_chunk_of_too_many_samples_is_refused() -> None:
-    with patch.object(sample_tables, "MAX_IN_CHUNKS", 3), pytest.raises(NotPlain, match="chunks of 4"):
+    with (
+        patch.object(sample_tables, "MAX_IN_CHUNKS", 3),
+        pytest.raises(UnsupportedMedia, match="chunks of 4"),
+    ):
         tables_of(TrackOf()).places(3, 4)
 
 
 def test_an_empty_box_is_no_table() -> None:
-    with pytest.raises(NotPlain, match="no b'stts'"):
+    with pytest.raises(UnsupportedMedia, match="no b'stts'"):
         SampleTables(reader(b""), Box(b"stbl", 0, 0, 0), 0)

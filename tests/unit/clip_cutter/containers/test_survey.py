@@ -4,23 +4,23 @@ from collections.abc import Callable
 
 import pytest
 
-from clip_cutter.containers.clock import Clock
-from clip_cutter.containers.model import ByteRange, Kind, NotPlain
+from clip_cutter.containers.model import ByteRange, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mpegts import TransportStream
-from clip_cutter.containers.search import Search
-from clip_cutter.containers.stream import Mark
-from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, Survey, Surveyor
+from clip_cutter.containers.stream import SampleStart
+from clip_cutter.containers.stream_clock import StreamClock
+from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, StreamSurvey, StreamSurveyor
+from clip_cutter.containers.window_search import WindowSearch
 from tests.unit.clip_cutter.containers.streams import SECOND_BYTES, LongStream
 
 HOUR = 3600
 HEAD = 5 * 188  # tables and audio, before the first picture of a second
-CLOCK = Clock(1000, 2**20)
+CLOCK = StreamClock(1000, 2**20)
 
 
-async def survey(stream: LongStream) -> Survey:
+async def survey(stream: LongStream) -> StreamSurvey:
     size = stream.size_bytes
     head = stream.bytes_of(ByteRange(0, size if size <= WHOLE_BYTES else HEAD_BYTES))
-    return await Surveyor(TransportStream.read(head), stream.peek_all, size, head).survey()
+    return await StreamSurveyor(TransportStream.read(head), stream.peek_all, size, head).survey()
 
 
 async def test_an_even_clock_is_one_segment() -> None:
@@ -57,7 +57,7 @@ async def test_jumps_are_found(name: str) -> None:
 @pytest.mark.parametrize("clock", [lambda _: 0, lambda second: second * 7919 % 20_000])
 async def test_a_clock_without_order_is_left_to_ffmpeg(clock: Callable[[int], float]) -> None:
     stream = LongStream(6 * HOUR, clock)
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await survey(stream)
     assert len(stream.reads) <= 200
 
@@ -67,7 +67,7 @@ async def test_reading_begins_with_the_keyframe_before_a_window(start: float) ->
     stream = LongStream(6 * HOUR, lambda second: second % HOUR)
     found = await survey(stream)
     stream.rounds = 0
-    search = Search(TransportStream(188), found, stream.peek_all, stream.size_bytes)
+    search = WindowSearch(TransportStream(188), found, stream.peek_all, stream.size_bytes)
     begin = await search.find(start)
     keyframe = int(start + 0.001) * SECOND_BYTES
     assert keyframe - 2 * SECOND_BYTES <= begin.offset <= keyframe + HEAD
@@ -77,10 +77,10 @@ async def test_reading_begins_with_the_keyframe_before_a_window(start: float) ->
     assert stream.rounds <= 4
 
 
-def marks(*rows: tuple[str, int]) -> list[Mark]:
+def marks(*rows: tuple[str, int]) -> list[SampleStart]:
     """Marks with consecutive offsets, by kind and time."""
-    kinds = {"v": Kind.VIDEO, "a": Kind.AUDIO}
-    return [Mark(place, kinds[kind], 0, time, time, False) for place, (kind, time) in enumerate(rows)]
+    kinds = {"v": TrackKind.VIDEO, "a": TrackKind.AUDIO}
+    return [SampleStart(place, kinds[kind], 0, time, time, False) for place, (kind, time) in enumerate(rows)]
 
 
 def every(kind: str, step: int, start: int, end: int) -> list[tuple[str, int]]:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import IO, Protocol
 
 from clip_cutter.containers.model import ByteRange
-from clip_cutter.ffmpeg.input import Input
+from clip_cutter.ffmpeg.input import FfmpegInput
 
 
-class Content(Protocol):
+class SourceContent(Protocol):
     """Bytes, or what makes them up as they are asked for."""
 
     def __len__(self) -> int: ...
@@ -18,10 +18,10 @@ class Content(Protocol):
 class MemorySource:
     """``asked`` has all ranges that were read; ``before`` is called for each of them first."""
 
-    def __init__(self, content: Content, identity: str = "memory") -> None:
+    def __init__(self, content: SourceContent, identity: str = "memory") -> None:
         self.content, self.identity = content, identity
         self.size_bytes = len(content)
-        self.input = Input("")
+        self.input = FfmpegInput("")
         self.asked: list[ByteRange] = []
         self.before: Callable[[ByteRange], None] = lambda _: None
         self.at_once = self.most_at_once = 0

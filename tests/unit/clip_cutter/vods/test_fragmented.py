@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clip_cutter.containers.model import Excerpt, Kind, NotPlain, Track
+from clip_cutter.containers.model import Excerpt, Track, TrackKind, UnsupportedMedia
 from clip_cutter.domain.policy import Window
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.fragmented import FragmentedMp4, open_fragmented
@@ -29,8 +29,8 @@ MINUTE = b"".join(seconds_of(second) for second in range(60))
 SIX_HOURS = 6 * 3600
 
 
-class Room:
-    """A scratch disk that has room for everything."""
+class CountingScratch:
+    """A scratch disk that has scratch for everything."""
 
     def __init__(self) -> None:
         self.reserved = 0
@@ -40,13 +40,13 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def scratch() -> CountingScratch:
+    return CountingScratch()
 
 
 @pytest.fixture
-def job(tmp_path: Path, room: Room) -> Job:
-    return Job(tmp_path, 1.0, cast("Scratch", room))
+def job(tmp_path: Path, scratch: CountingScratch) -> Job:
+    return Job(tmp_path, 1.0, cast("Scratch", scratch))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_window_has_the_samples_from_the_keyframe_before_it_to_its_end(c
     vod, excerpt = await cut(header() + MINUTE, 20.5, 23.2)
     assert vod.seconds == 60
     assert video_numbers(excerpt) == list(range(600, 696))
-    assert excerpt.video.kind is Kind.VIDEO
+    assert excerpt.video.kind is TrackKind.VIDEO
     assert excerpt.video.formats[0].codec == "h264"
     assert [sample.is_keyframe for sample in excerpt.video.samples[:31]] == [True, *[False] * 29, True]
     heard = numbers_of(media_of(excerpt.audio))
@@ -215,7 +215,7 @@ async def test_two_recordings_of_one_kind_are_one(cut: Any) -> None:
 
 
 async def test_two_recordings_of_different_kinds_are_left_to_ffmpeg(cut: Any) -> None:
-    with pytest.raises(NotPlain, match="another kind"):
+    with pytest.raises(UnsupportedMedia, match="another kind"):
         await cut(header() + MINUTE + header(audio=False) + MINUTE, 50, 70)
 
 
@@ -249,9 +249,9 @@ async def test_an_index_that_is_wrong_is_not_believed(cut: Any) -> None:
     assert video_numbers(excerpt) == list(range(600, 630))
 
 
-async def test_scratch_is_reserved_for_what_is_read(cut: Any, room: Room) -> None:
+async def test_scratch_is_reserved_for_what_is_read(cut: Any, scratch: CountingScratch) -> None:
     await cut(header() + MINUTE, 20.5, 23.2)
-    assert room.reserved == (await _size(cut))
+    assert scratch.reserved == (await _size(cut))
 
 
 async def _size(cut: Any) -> int:
@@ -272,7 +272,7 @@ async def _size(cut: Any) -> int:
     ],
 )
 async def test_what_is_no_fragmented_mp4_is_left_to_others(cut: Any, data: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await cut(data, 1, 2)
 
 
@@ -293,7 +293,7 @@ async def test_whatever_is_changed_the_answer_is_an_excerpt_or_a_refusal(
     try:
         vod = await open_fragmented(source, job)
         excerpt = await vod.excerpt(source, Window(1.0, 2.5), job)
-    except NotPlain:
+    except UnsupportedMedia:
         return
     size = excerpt.video.media.stat().st_size if excerpt.video else 0
     for track in (excerpt.video, excerpt.audio):

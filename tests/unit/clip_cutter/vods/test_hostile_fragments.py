@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import walk
 from clip_cutter.containers.mp4.fragment_samples import FragmentSamples
 from clip_cutter.containers.mp4.fragments import Header, read_fragment, read_header
@@ -36,7 +36,7 @@ def bomb(trafs: int, count: int) -> bytes:
 
 def test_the_samples_of_a_fragment_are_bounded_whatever_its_tracks() -> None:
     data = bomb(10, 50_000)
-    with pytest.raises(NotPlain, match="more than 200000 samples"):
+    with pytest.raises(UnsupportedMedia, match="more than 200000 samples"):
         read_fragment(data, 0, known())
 
 
@@ -45,7 +45,7 @@ def test_the_samples_around_a_window_are_bounded() -> None:
     one = read_fragment(bomb(1, 150_000), 0, known())
     other = read_fragment(bomb(1, 150_000), 0, known())
     found.add(one, 0.0)
-    with pytest.raises(NotPlain, match="around the window"):
+    with pytest.raises(UnsupportedMedia, match="around the window"):
         found.add(other, 1e6)
 
 
@@ -58,7 +58,7 @@ async def test_boxes_without_end_between_fragments_are_not_walked_through() -> N
 async def test_places_that_only_look_like_fragments_are_tried_a_few_times() -> None:
     fake = struct.pack(">I", 300_000) + b"moof\0\0\0\x10mfhd" + bytes(8)
     source = Memory(header() + seconds_of(0) + box(b"mdat", fake * 20_000))
-    with pytest.raises(NotPlain, match="only look like a fragment"):
+    with pytest.raises(UnsupportedMedia, match="only look like a fragment"):
         await open_file(source)
     assert source.requests < MANY_REQUESTS
 
@@ -66,7 +66,7 @@ async def test_places_that_only_look_like_fragments_are_tried_a_few_times() -> N
 async def test_a_long_end_without_video_is_not_followed_again_and_again() -> None:
     audio = b"".join(fragment(at + 2, audio=(47 + at, 48 + at), size=8) for at in range(3_000))
     source = Memory(header() + seconds_of(0) + audio)
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await open_file(source)
     assert source.requests < MANY_REQUESTS
 
@@ -87,6 +87,6 @@ def test_sample_entries_without_end_are_not_counted() -> None:
         reads += 1
         return data[at : at + size]
 
-    with pytest.raises(NotPlain, match="sample entries of 1"):
-        read_entries(read, next(walk(read, 0, len(data))), Kind.VIDEO)
+    with pytest.raises(UnsupportedMedia, match="sample entries of 1"):
+        read_entries(read, next(walk(read, 0, len(data))), TrackKind.VIDEO)
     assert reads < 1000

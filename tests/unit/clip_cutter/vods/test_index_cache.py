@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from clip_cutter.containers.model import ByteRange, NotPlain
-from clip_cutter.metrics import Metrics
+from clip_cutter.containers.model import ByteRange, UnsupportedMedia
+from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods import index_cache
-from clip_cutter.vods.index_cache import LIST_BYTES, IndexCache, Missing, Parts, without
+from clip_cutter.vods.index_cache import LIST_BYTES, CachedIndex, IndexCache, MissingBytes, without
 from clip_shared.errors import TransientError
 from tests.unit.clip_cutter.vods.sources import MemorySource
 
@@ -22,7 +22,7 @@ FIRST, SECOND = ByteRange(1000, 2000), ByteRange(150_000, 250_000)
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Scratch]:
-    scratch = Scratch(tmp_path / "scratch", Metrics(CollectorRegistry()))
+    scratch = Scratch(tmp_path / "scratch", CutterMetrics(CollectorRegistry()))
     with scratch.opened():
         yield scratch
 
@@ -42,7 +42,7 @@ def files(scratch: Scratch) -> list[Path]:
     return list((scratch.root / "indexes").glob("*"))
 
 
-def bytes_of(parts: Parts, wanted: ByteRange) -> bytes:
+def bytes_of(parts: CachedIndex, wanted: ByteRange) -> bytes:
     return parts(wanted.start, wanted.size)
 
 
@@ -58,7 +58,7 @@ async def test_what_was_fetched_is_there_and_not_fetched_again(
     scratch: Scratch, job: Job, source: MemorySource
 ) -> None:
     parts = await IndexCache(scratch).open(source)
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         parts(1000, 10)
     await parts.fetch(source, job, [FIRST, SECOND])
     assert bytes_of(parts, FIRST) == CONTENT[1000:2000]
@@ -66,7 +66,7 @@ async def test_what_was_fetched_is_there_and_not_fetched_again(
     asked = source.pulled
     await parts.fetch(source, job, [FIRST, ByteRange(1500, 2100)])
     assert source.pulled == asked + 100
-    with pytest.raises(Missing) as missing:
+    with pytest.raises(MissingBytes) as missing:
         parts(1999, 200)
     assert (missing.value.offset, missing.value.size) == (1999, 200)
 
@@ -86,7 +86,7 @@ async def test_it_outlives_a_restart_and_is_shared(scratch: Scratch, job: Job, s
     third = await IndexCache(scratch).open(source)
     assert bytes_of(third, FIRST) + bytes_of(third, SECOND) == CONTENT[1000:2000] + CONTENT[150_000:250_000]
     another = await IndexCache(scratch).open(MemorySource(CONTENT, identity="other bytes"))
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         another(1000, 10)
 
 
@@ -103,7 +103,7 @@ async def test_a_damaged_file_is_thrown_away(
         file.write(bytes([was[0] ^ 1]))
     parts = await IndexCache(scratch).open(source)
     assert files(scratch) == []
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         parts(1000, 10)
     await parts.fetch(source, job, [FIRST])
     assert bytes_of(parts, FIRST) == CONTENT[1000:2000]
@@ -117,7 +117,7 @@ async def test_a_file_that_is_cut_off_is_thrown_away(
     os.truncate(files(scratch)[0], size)
     parts = await IndexCache(scratch).open(source)
     assert files(scratch) == []
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         parts(1000, 10)
 
 
@@ -130,7 +130,7 @@ async def test_indexes_give_way_to_a_job(
     monkeypatch.setattr(scratch, "_free_bytes", lambda _: 0 if files(scratch) else 10_000_000)
     await job.reserve(1_000_000)
     assert files(scratch) == []
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         parts(1000, 10)
     await parts.fetch(source, job, [FIRST])
     assert bytes_of(parts, FIRST) == CONTENT[1000:2000]
@@ -141,9 +141,9 @@ async def test_an_index_that_is_given_up_while_it_is_read_is_read_again(
 ) -> None:
     cache = IndexCache(scratch)
     parts = await cache.open(source)
-    source.before = lambda _: cache.give_up()
+    source.before = lambda _: cache.discard()
     await parts.fetch(source, job, [FIRST])
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         parts(1000, 10)
     source.before = lambda _: None
     found = await parts.complete(source, job, lambda: bytes_of(parts, FIRST), lambda _: FIRST)
@@ -155,10 +155,10 @@ async def test_what_another_worker_removed_is_read_again(
 ) -> None:
     parts = await IndexCache(scratch).open(source)
     await parts.fetch(source, job, [FIRST])
-    IndexCache(scratch).give_up()
+    IndexCache(scratch).discard()
     assert bytes_of(parts, FIRST) == CONTENT[1000:2000]  # this worker has it open
     await parts.fetch(source, job, [SECOND])
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         bytes_of(parts, FIRST)
     assert bytes_of(parts, SECOND) == CONTENT[150_000:250_000]
 
@@ -187,7 +187,7 @@ async def test_the_latest_ones_stay_within_the_bound(scratch: Scratch, job: Job)
         await parts.fetch(source, job, [SECOND])
         os.utime(files(scratch)[0].parent / parts._path.name, (number, number))
     assert len(files(scratch)) == 3
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         (await cache.open(MemorySource(CONTENT, identity="0")))(150_000, 10)
     assert (await cache.open(MemorySource(CONTENT, identity="5")))(150_000, 10) == CONTENT[150_000:150_010]
 
@@ -202,7 +202,7 @@ async def test_more_parts_than_the_list_holds_are_known_to_one_worker(
     assert parts(200_000, 10) == CONTENT[200_000:200_010]
     other = await IndexCache(scratch).open(source)
     assert other(100_000, 10) == CONTENT[100_000:100_010]
-    with pytest.raises(Missing):
+    with pytest.raises(MissingBytes):
         other(200_000, 10)
 
 
@@ -218,7 +218,7 @@ async def test_work_is_done_when_all_that_it_reads_is_there(
     )
     assert found == CONTENT[:10] + CONTENT[100_000:100_010]
     assert [each.size for each in source.asked] == [500, 500]
-    with pytest.raises(NotPlain, match="too many steps"):
+    with pytest.raises(UnsupportedMedia, match="too many steps"):
         await parts.complete(source, job, lambda: parts(50_000, 10), lambda _: ByteRange(0, 1))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from clip_cutter.containers.model import ByteRange
 from clip_cutter.vods import ranges
-from clip_cutter.vods.ranges import Piece, merge, read_pieces
+from clip_cutter.vods.ranges import PlacedRange, merge, read_ranges
 from clip_shared.errors import TransientError
 from tests.unit.clip_cutter.vods.sources import MemorySource
 
@@ -29,16 +29,16 @@ def opener(path: Path) -> IO[bytes]:
 async def test_pieces_go_where_they_belong_a_few_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "MIN_PIECE_BYTES", 100)
-    monkeypatch.setattr(ranges, "MAX_PIECE_BYTES", 1000)
+    monkeypatch.setattr(ranges, "MIN_RANGE_BYTES", 100)
+    monkeypatch.setattr(ranges, "MAX_RANGE_BYTES", 1000)
     path, source = tmp_path / "file", MemorySource(CONTENT)
     path.touch()
-    wanted = [Piece(ByteRange(100, 3100), 7), Piece(ByteRange(5000, 5001), 3007)]
-    await read_pieces(source, wanted, partial(opener, path))
+    wanted = [PlacedRange(ByteRange(100, 3100), 7), PlacedRange(ByteRange(5000, 5001), 3007)]
+    await read_ranges(source, wanted, partial(opener, path))
     assert path.read_bytes() == bytes(7) + CONTENT[100:3100] + CONTENT[5000:5001]
     assert source.most_at_once == 4
     assert max(each.size for each in source.asked) <= 1000
-    await read_pieces(source, [], partial(opener, path))
+    await read_ranges(source, [], partial(opener, path))
 
 
 async def test_the_first_failure_ends_it_and_is_raised_itself(tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ async def test_the_first_failure_ends_it_and_is_raised_itself(tmp_path: Path) ->
             raise TransientError("the storage is out")
 
     source.before = fail
-    wanted = [Piece(ByteRange(100, 200), 0), Piece(ByteRange(300, 400), 100)]
+    wanted = [PlacedRange(ByteRange(100, 200), 0), PlacedRange(ByteRange(300, 400), 100)]
     with pytest.raises(TransientError, match="storage is out"):
-        await read_pieces(source, wanted, partial(opener, path))
+        await read_ranges(source, wanted, partial(opener, path))
 
 
 async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
@@ -64,6 +64,6 @@ async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
 
     source.before = fail
     with pytest.raises(TransientError, match="No space left"):
-        await read_pieces(source, [Piece(ByteRange(0, 10), 0)], partial(opener, path))
+        await read_ranges(source, [PlacedRange(ByteRange(0, 10), 0)], partial(opener, path))
     with pytest.raises(TransientError, match="No such file"):
-        await read_pieces(source, [Piece(ByteRange(0, 10), 0)], partial(opener, tmp_path / "missing"))
+        await read_ranges(source, [PlacedRange(ByteRange(0, 10), 0)], partial(opener, tmp_path / "missing"))

@@ -5,12 +5,12 @@ from typing import cast
 
 import pytest
 
-from clip_cutter.containers.model import NotPlain, Track
+from clip_cutter.containers.model import Track, UnsupportedMedia
 from clip_cutter.domain.policy import Window
 from clip_cutter.scratch import Job, Scratch
 from clip_cutter.vods.source import LocalFile, Source
 from clip_cutter.vods.streamed import StreamedVod, _Feed, open_stream
-from tests.unit.clip_cutter.containers.mpegts.made import AUD, INTER, Mux, adts, keyframe, units
+from tests.unit.clip_cutter.containers.mpegts.builders import AUD, INTER, Mux, adts, keyframe, units
 from tests.unit.clip_cutter.containers.streams import SECOND_BYTES, LongStream
 
 HOUR = 3600
@@ -21,7 +21,7 @@ class RoomyScratch:
 
     async def reserve(self, job: Job, size_bytes: int) -> None:
         assert 0 <= size_bytes < 2**32
-        assert job.patience_seconds > 0
+        assert job.max_wait_seconds > 0
 
 
 @pytest.fixture
@@ -111,14 +111,14 @@ async def test_video_without_a_keyframe_is_left_to_ffmpeg(job: Job, tmp_path: Pa
         mux.picture(units(AUD, INTER), number * 3000)
     source = local(mux.data, tmp_path)
     vod = await opened(source, job)
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await vod.excerpt(source, Window(3, 5), job)
     assert not list(job.folder.glob("samples"))
 
 
 @pytest.mark.parametrize("data", [b"", b"G", bytes(1000), b"FLV\1" + bytes(100), b"\x47" * 5000])
 async def test_other_files_are_left_to_ffmpeg(data: bytes, job: Job, tmp_path: Path) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         await opened(local(data, tmp_path), job)
 
 

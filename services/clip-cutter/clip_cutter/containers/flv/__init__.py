@@ -5,6 +5,6 @@ A file for a thing: ``tags``, of which a file is a chain; the ``body`` of a tag 
 recognizes and searches, ``demuxer`` reads from front to end.
 """
 
-from clip_cutter.containers.flv.stream import Flv
+from clip_cutter.containers.flv.stream import FlvStream
 
-__all__ = ["Flv"]
+__all__ = ["FlvStream"]

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from math import lcm
 from pathlib import Path
-from typing import NamedTuple
 
 from clip_cutter.containers import aac
-from clip_cutter.containers.model import Format, Kind, NotPlain, Sample, Track
-from clip_cutter.containers.stream import check_count
+from clip_cutter.containers.aac import AacFrame
+from clip_cutter.containers.model import Format, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.stream import check_sample_count
 
 FRAME = aac.FRAME_SAMPLES
 # A time that is so far from where the frame before ended begins a new run: a frame is missing, or the clock
@@ -20,16 +20,7 @@ MILLISECONDS = 1000
 FEW_FRAMES, USUAL_RUN = 64, 16
 
 
-class _Frame(NamedTuple):
-    """A frame in the file. ``tick`` counts samples at the rate of its format."""
-
-    tick: int
-    offset: int
-    size: int
-    format: int
-
-
-class Audio:
+class FlvAudioSamples:
     """Frames of a stretch, in order of time.
 
     Within a run the first one's time counts, and the rate: a copy has clean steps.
@@ -37,7 +28,7 @@ class Audio:
 
     def __init__(self, formats: Sequence[Format]) -> None:
         self._formats = formats  # grows while frames are added
-        self._frames: list[_Frame] = []
+        self._frames: list[AacFrame] = []
         self._runs = 0
 
     @property
@@ -49,7 +40,7 @@ class Audio:
         """Take a frame that is heard at a time in milliseconds of the line.
 
         Raises:
-            NotPlain: times run backwards, or frames are too many.
+            UnsupportedMedia: times run backwards, or frames are too many.
         """
         rate = self._formats[place].rate
         tick, last = round(time * rate / MILLISECONDS), self._frames[-1] if self._frames else None
@@ -58,27 +49,27 @@ class Audio:
         else:
             self._runs += 1
             self._give_way(tick / rate)
-        check_count(self._frames)
-        self._frames.append(_Frame(tick, offset, size, place))
+        check_sample_count(self._frames)
+        self._frames.append(AacFrame(tick, offset, size, place))
 
     def track(self, media: Path) -> Track | None:
         """Return what was read; None if there was nothing.
 
         Raises:
-            NotPlain: the frames' times do not go with their rate.
+            UnsupportedMedia: the frames' times do not go with their rate.
         """
         if not self._frames:
             return None
         if len(self._frames) > FEW_FRAMES and self._runs * USUAL_RUN > len(self._frames):
-            raise NotPlain("an FLV with audio whose times do not go with its rate")
+            raise UnsupportedMedia("an FLV with audio whose times do not go with its rate")
         timescale = lcm(*(each.rate for each in self._formats))
         if timescale > MAX_TIMESCALE:
-            raise NotPlain("an FLV with audio of odd rates")
+            raise UnsupportedMedia("an FLV with audio of odd rates")
         return Track(
-            kind=Kind.AUDIO,
+            kind=TrackKind.AUDIO,
             timescale=timescale,
             formats=tuple(self._formats),
-            samples=[_sample(each, timescale // self._formats[each.format].rate) for each in self._frames],
+            samples=[each.sample(timescale // self._formats[each.format].rate) for each in self._frames],
             media=media,
         )
 
@@ -86,16 +77,10 @@ class Audio:
         """Drop frames that a new run takes the place of: what a publisher sends who came back."""
         back = self.reached - seconds
         if self._frames and back > MAX_BACK_SECONDS:
-            raise NotPlain(f"an FLV with audio whose times run backwards by {back:.1f} s")
+            raise UnsupportedMedia(f"an FLV with audio whose times run backwards by {back:.1f} s")
         half = FRAME / 2
         while self._frames and self._end(self._frames[-1], half) > seconds:
             self._frames.pop()
 
-    def _end(self, frame: _Frame, length: float = FRAME) -> float:
+    def _end(self, frame: AacFrame, length: float = FRAME) -> float:
         return (frame.tick + length) / self._formats[frame.format].rate
-
-
-def _sample(frame: _Frame, ticks: int) -> Sample:
-    """Return a frame as a sample, for a track with ``ticks`` a tick of the frame."""
-    time = frame.tick * ticks
-    return Sample(time, time, FRAME * ticks, frame.offset, frame.size, is_keyframe=True, format=frame.format)

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clip_cutter.containers import aac, avc
-from clip_cutter.containers.flv.body import MAX_HEAD, parse
+from clip_cutter.containers.flv.tag_body import MAX_HEAD, parse
 from clip_cutter.containers.flv.tags import (
     AUDIO,
     HEAD_SIZE,
     VIDEO,
-    Tag,
+    FlvTag,
     find_tag,
     is_head,
     skip_file_head,
     tag_at,
     tags_in,
 )
-from clip_cutter.containers.model import Format, NotPlain
+from clip_cutter.containers.model import Format, UnsupportedMedia
 
 MAX_FORMATS = 64
 MAX_CHANGES = 10_000
@@ -51,10 +51,10 @@ class Configurations:
         """Return the place in ``formats[type_]`` of the format that holds for tags of a type.
 
         Raises:
-            NotPlain: no configuration has come, it is not valid, or it is one of too many.
+            UnsupportedMedia: no configuration has come, it is not valid, or it is one of too many.
         """
         if type_ not in self._latest:
-            raise NotPlain("an FLV without a configuration before its samples")
+            raise UnsupportedMedia("an FLV without a configuration before its samples")
         key = type_, self._latest[type_]
         if key not in self._places:
             self._places[key] = self._add(type_, READERS[type_](self._latest[type_]))
@@ -65,18 +65,18 @@ class Configurations:
         if found not in formats:
             formats.append(found)
         if len(self._places) == MAX_FORMATS:
-            raise NotPlain("an FLV whose configuration changes all the time")
+            raise UnsupportedMedia("an FLV whose configuration changes all the time")
         return formats.index(found)
 
 
-class _Change(NamedTuple):
+class _ConfigurationChange(NamedTuple):
     """From ``offset`` on the configurations in ``tags`` hold: whole tags, one of each type."""
 
     offset: int
     tags: bytes
 
 
-class History:
+class FlvConfigurationHistory:
     """A walk through a file from its start, which notes where its configurations change.
 
     ``reached``: how many bytes of the file were read.
@@ -87,13 +87,13 @@ class History:
         self._rest = b""
         self._next = 0  # the offset in the file of the next tag: in ``_rest``, or behind what was read
         self._latest: dict[int, bytes] = {}
-        self._changes: list[_Change] = []
+        self._changes: list[_ConfigurationChange] = []
 
     def feed(self, data: bytes) -> None:
         """Read on: ``data`` begins where it has come to.
 
         Raises:
-            NotPlain: the configurations change too often.
+            UnsupportedMedia: the configurations change too often.
         """
         self.reached += len(data)
         data = self._rest + data
@@ -130,17 +130,17 @@ class History:
         if _without_time(self._latest.get(type_, b"")) == _without_time(tag):
             return
         self._latest[type_] = tag
-        self._changes.append(_Change(offset, b"".join(self._latest.values())))
+        self._changes.append(_ConfigurationChange(offset, b"".join(self._latest.values())))
         if len(self._changes) > MAX_CHANGES:
-            raise NotPlain("an FLV whose configuration changes all the time")
+            raise UnsupportedMedia("an FLV whose configuration changes all the time")
 
 
-def _configuration(data: bytes, tag: Tag) -> bytes | None:
+def _configuration(data: bytes, tag: FlvTag) -> bytes | None:
     """Return the configuration in a tag, or what there is of it; None if the tag holds something else."""
     head = data[tag.start + HEAD_SIZE : min(tag.start + SHORTEST, tag.end)]
     try:
         body = parse(tag.type, head)
-    except NotPlain:
+    except UnsupportedMedia:
         return None
     return data[tag.body][body.start :] if body and body.is_configuration else None
 

@@ -5,22 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from clip_cutter.containers.flv.audio import Audio
-from clip_cutter.containers.flv.body import MAX_HEAD, parse
+from clip_cutter.containers.flv.audio import FlvAudioSamples
 from clip_cutter.containers.flv.configurations import Configurations
+from clip_cutter.containers.flv.tag_body import MAX_HEAD, parse
 from clip_cutter.containers.flv.tags import (
     AUDIO,
     HEAD_SIZE,
     VIDEO,
-    Tag,
+    FlvTag,
     find_tag,
     is_chained,
     skip_file_head,
     tag_at,
 )
-from clip_cutter.containers.flv.video import Video
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.flv.video import FlvVideoSamples
+from clip_cutter.containers.model import Damage, Sample, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.timeline import Timeline
 
 MAX_LOST, MAX_HELD = 4 * 1024 * 1024, 17 * 1024 * 1024  # the largest tag has 16 MiB
 MAX_DAMAGES = 1000
@@ -30,28 +30,28 @@ MAX_MILLISECONDS = 2**40
 class FlvDemuxer:
     """See :class:`~clip_cutter.containers.stream.Demuxer`."""
 
-    def __init__(self, output: IO[bytes], offset: int, line: Line, known: Configurations) -> None:
+    def __init__(self, output: IO[bytes], offset: int, line: Timeline, known: Configurations) -> None:
         self._output = output
         self._line = line
         self._known = known
-        self._video = Video(known.formats[VIDEO])
-        self._audio = Audio(known.formats[AUDIO])
+        self._video = FlvVideoSamples(known.formats[VIDEO])
+        self._audio = FlvAudioSamples(known.formats[AUDIO])
         self._position = offset  # in the file, of the first byte that is held
         self._held = bytearray()
         self._written = 0
         self._damages: list[Damage] = []
 
     @property
-    def reached(self) -> Mapping[Kind, float]:
+    def reached(self) -> Mapping[TrackKind, float]:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
-        return {Kind.VIDEO: self._video.reached, Kind.AUDIO: self._audio.reached}
+        return {TrackKind.VIDEO: self._video.reached, TrackKind.AUDIO: self._audio.reached}
 
     def feed(self, data: bytes) -> None:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
         self._held += data
         self._read(is_end=False)
         if len(self._held) > (MAX_LOST if tag_at(self._held, 0) is None else MAX_HELD):
-            raise NotPlain("an FLV with bytes that are not tags")
+            raise UnsupportedMedia("an FLV with bytes that are not tags")
 
     def finish(self) -> None:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
@@ -62,7 +62,7 @@ class FlvDemuxer:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
         found = [each for each in (self._video.track(media), self._audio.track(media)) if each is not None]
         if not found:
-            raise NotPlain("an FLV without video or audio that we read")
+            raise UnsupportedMedia("an FLV without video or audio that we read")
         return [replace(each, damages=tuple(self._damages)) for each in found]
 
     def _read(self, *, is_end: bool) -> None:
@@ -74,7 +74,7 @@ class FlvDemuxer:
         del self._held[:at]
         self._position += at
 
-    def _next(self, at: int, *, is_end: bool) -> Tag | None:
+    def _next(self, at: int, *, is_end: bool) -> FlvTag | None:
         """Return the next tag that is held as a whole, behind bytes that are not tags if need be."""
         at = skip_file_head(self._held, at)
         if len(self._held) - at < HEAD_SIZE:
@@ -88,7 +88,7 @@ class FlvDemuxer:
             return None  # what follows will tell
         return self._find(at)
 
-    def _find(self, at: int) -> Tag | None:
+    def _find(self, at: int) -> FlvTag | None:
         found = find_tag(self._held, at + 1)
         if found is None:
             return None
@@ -96,7 +96,7 @@ class FlvDemuxer:
             self._damages.append(Damage(max(*self.reached.values(), 0.0), "bytes that are not tags"))
         return tag_at(self._held, found)
 
-    def _take(self, tag: Tag) -> None:
+    def _take(self, tag: FlvTag) -> None:
         """Take a tag's sample, or its configuration."""
         with memoryview(self._held) as held:
             content = bytes(held[tag.body])
@@ -109,7 +109,7 @@ class FlvDemuxer:
             return
         time = self._line.ticks(self._position + tag.start, tag.time)
         if not -MAX_MILLISECONDS < time < MAX_MILLISECONDS:
-            raise NotPlain("an FLV with times that no recording reaches")
+            raise UnsupportedMedia("an FLV with times that no recording reaches")
         place = self._known.place(tag.type)
         if tag.type == AUDIO:
             self._audio.add(time, self._write(content), len(content), place)

@@ -4,19 +4,19 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from clip_cutter.containers.model import Kind
+from clip_cutter.containers.model import TrackKind
 
 SIGNATURE = b"FLV\1"
 FILE_HEAD = 9  # as every writer makes it
 AUDIO, VIDEO = 8, 9
-KINDS = {AUDIO: Kind.AUDIO, VIDEO: Kind.VIDEO}
+KINDS = {AUDIO: TrackKind.AUDIO, VIDEO: TrackKind.VIDEO}
 # Its type, its size, its time (three bytes, then the highest one), and a stream number that is always zero.
 HEAD = re.compile(rb"(?=([\x08\x09\x12])(...)(...)(.)\0\0\0)", re.DOTALL)
 HEAD_SIZE = 11
 SIZE_BEHIND = 4
 
 
-class Tag(NamedTuple):
+class FlvTag(NamedTuple):
     """A tag: where it begins, and where it ends with the number behind it. ``time`` is in milliseconds."""
 
     start: int
@@ -30,16 +30,16 @@ class Tag(NamedTuple):
         return slice(self.start + HEAD_SIZE, self.end - SIZE_BEHIND)
 
 
-def tag_at(data: bytes | bytearray, at: int) -> Tag | None:
+def tag_at(data: bytes | bytearray, at: int) -> FlvTag | None:
     """Return the tag whose head lies at an offset of ``data``; None if it is cut off, or not one."""
     if HEAD.match(data, at) is None:
         return None
     time = int.from_bytes(data[at + 4 : at + 7]) | data[at + 7] << 24
     end = at + HEAD_SIZE + int.from_bytes(data[at + 1 : at + 4]) + SIZE_BEHIND
-    return Tag(at, end, data[at], time)
+    return FlvTag(at, end, data[at], time)
 
 
-def is_chained(data: bytes | bytearray, tag: Tag) -> bool:
+def is_chained(data: bytes | bytearray, tag: FlvTag) -> bool:
     """Return whether a tag that lies in ``data`` as a whole ends as it should.
 
     Its size stands behind it, or another tag does: some writers leave the size out.
@@ -76,7 +76,7 @@ def skip_file_head(data: bytes | bytearray, at: int) -> int:
     return at + FILE_HEAD + SIZE_BEHIND
 
 
-def tags_in(data: bytes) -> Iterator[Tag]:
+def tags_in(data: bytes) -> Iterator[FlvTag]:
     """Yield the tags whose heads lie in a piece of a file that may begin and end anywhere.
 
     The last one may end behind ``data``. Bytes that are not tags are passed over.

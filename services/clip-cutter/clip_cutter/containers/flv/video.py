@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip_cutter.containers.model import Format, Kind, NotPlain, Sample, Track
-from clip_cutter.containers.stream import check_count, with_lengths
+from clip_cutter.containers.model import Format, Sample, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.stream import check_sample_count, with_lengths
 
 MILLISECONDS = 1000
 USUAL_LENGTH = 40  # of a picture that has no neighbour, in milliseconds
 MAX_BACK = 1000
 
 
-class Video:
+class FlvVideoSamples:
     """Pictures of a stretch, from its first keyframe on. Times are milliseconds of the line."""
 
     def __init__(self, formats: Sequence[Format]) -> None:
@@ -32,11 +32,11 @@ class Video:
         """Take the next picture.
 
         Raises:
-            NotPlain: times run backwards, or pictures are too many.
+            UnsupportedMedia: times run backwards, or pictures are too many.
         """
         if self._samples and sample.decoded <= self._samples[-1].decoded:
             sample = self._append_late(sample)
-        check_count(self._samples)
+        check_sample_count(self._samples)
         self._samples.append(sample)
         self._shown = max(self._shown, sample.shown)
 
@@ -47,7 +47,7 @@ class Video:
         times = sorted(sample.shown for sample in self._samples)
         last = times[-1] - times[-2] if len(times) > 1 else 0
         samples = with_lengths(self._samples, last or USUAL_LENGTH)
-        return Track(Kind.VIDEO, MILLISECONDS, tuple(self._formats), samples, media)
+        return Track(TrackKind.VIDEO, MILLISECONDS, tuple(self._formats), samples, media)
 
     def _append_late(self, sample: Sample) -> Sample:
         """Return a picture with a time behind those before it, whose decoding times reach beyond its own.
@@ -55,7 +55,7 @@ class Video:
         A publisher who came back begins with a keyframe: what is shown at the same time gives way to it.
         """
         if self._samples[-1].decoded - sample.decoded > MAX_BACK:
-            raise NotPlain("an FLV with video whose times run backwards")
+            raise UnsupportedMedia("an FLV with video whose times run backwards")
         while sample.is_keyframe and self._samples and self._samples[-1].shown >= sample.shown:
             self._samples.pop()
         last = self._samples[-1].decoded if self._samples else sample.decoded - 1

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 
 Read = Callable[[int, int], bytes]
 
@@ -40,12 +40,12 @@ def walk(read: Read, start: int, end: int) -> Iterator[Box]:
     The last box may claim to reach beyond ``end``.
 
     Raises:
-        NotPlain: a box has no kind, or is smaller than its own head.
+        UnsupportedMedia: a box has no kind, or is smaller than its own head.
     """
     while start < end:
         head = read(start, WIDE_HEAD_BYTES)
         if len(head) < HEAD.size:
-            raise NotPlain("the head of a box is cut off")
+            raise UnsupportedMedia("the head of a box is cut off")
         size, kind = HEAD.unpack_from(head)
         content = start + HEAD.size
         if size == 1 and len(head) == WIDE_HEAD_BYTES:
@@ -54,7 +54,7 @@ def walk(read: Read, start: int, end: int) -> Iterator[Box]:
         elif size == 0:  # to the end of the file
             size = end - start
         if start + size < content:
-            raise NotPlain(f"a box of {size} bytes, which is less than its head")
+            raise UnsupportedMedia(f"a box of {size} bytes, which is less than its head")
         yield Box(kind, start, content, start + size)
         start += size
 
@@ -65,12 +65,12 @@ def children(
     """Return the boxes in a box, by kind; ``visit`` is called for each before the next one is read.
 
     Raises:
-        NotPlain: they reach beyond it, or are more than 1000.
+        UnsupportedMedia: they reach beyond it, or are more than 1000.
     """
     found: dict[bytes, list[Box]] = {}
     for number, box in enumerate(walk(read, parent.start, parent.end)):
         if box.end > parent.end or number >= MAX_BOXES:
-            raise NotPlain("a box that is too large, or has too many parts")
+            raise UnsupportedMedia("a box that is too large, or has too many parts")
         found.setdefault(box.kind, []).append(box)
         visit(box)
     return found
@@ -80,14 +80,14 @@ def child(read: Read, parent: Box, *path: bytes) -> Box:
     """Return the box at the end of a path of kinds.
 
     Raises:
-        NotPlain: a box on the path is missing, or not the only one of its kind.
+        UnsupportedMedia: a box on the path is missing, or not the only one of its kind.
     """
     for kind in path:
         match children(read, parent).get(kind, []):
             case [parent]:
                 pass
             case found:
-                raise NotPlain(f"{len(found)} boxes {kind!r}")
+                raise UnsupportedMedia(f"{len(found)} boxes {kind!r}")
     return parent
 
 
@@ -95,12 +95,12 @@ def content(read: Read, box: Box) -> bytes:
     """Return the content of a small box.
 
     Raises:
-        NotPlain: it is larger than 64 KiB, or cut off.
+        UnsupportedMedia: it is larger than 64 KiB, or cut off.
     """
     size = box.end - box.start
     if size > MAX_SMALL_BOX:
-        raise NotPlain(f"a box {box.kind!r} of {size} bytes")
+        raise UnsupportedMedia(f"a box {box.kind!r} of {size} bytes")
     found = read(box.start, size)
     if len(found) != size:
-        raise NotPlain(f"a box {box.kind!r} is cut off")
+        raise UnsupportedMedia(f"a box {box.kind!r} is cut off")
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.model import Damage, Sample, Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, Read, child, children, content
 from clip_cutter.containers.mp4.sample_entries import MAX_ENTRIES
 
@@ -19,7 +19,7 @@ NARROW, WIDE = struct.Struct(">Iihh"), struct.Struct(">Qqhh")
 
 
 @dataclass(frozen=True)
-class Segment:
+class Edit:
     """A part of a track that is shown: from ``start`` to ``end`` of the movie's line, in seconds.
 
     ``media_time`` is what of the media stands at its start, in seconds of the media.
@@ -35,78 +35,78 @@ class Segment:
         return self.start - self.media_time
 
 
-WHOLE = (Segment(0.0, math.inf, 0.0),)
+UNEDITED = (Edit(0.0, math.inf, 0.0),)
 
 
-def read_segments(read: Read, trak: Box, timescale: int, movie_timescale: int) -> tuple[Segment, ...]:
+def read_edits(read: Read, trak: Box, timescale: int, movie_timescale: int) -> tuple[Edit, ...]:
     """Return the parts of a track that are shown, in order.
 
     Raises:
-        NotPlain: the list is damaged, shows nothing at all, or plays at another speed.
+        UnsupportedMedia: the list is damaged, shows nothing at all, or plays at another speed.
     """
     edits = children(read, trak).get(b"edts")
     if not edits or b"elst" not in children(read, edits[0]):
-        return WHOLE
-    rows = read_rows(content(read, child(read, trak, b"edts", b"elst")))
+        return UNEDITED
+    rows = read_elst(content(read, child(read, trak, b"edts", b"elst")))
     if not rows:
-        return WHOLE
-    segments: list[Segment] = []
+        return UNEDITED
+    segments: list[Edit] = []
     start = 0
     for duration, media_time, *speed in rows:
         # A duration of 0 in the last row means: to the end of the media.
         end = start + duration if duration else math.inf
         if media_time != NOTHING:
             if tuple(speed) != NORMAL_SPEED or media_time < 0:
-                raise NotPlain("an edit list that changes the speed")
-            segments.append(Segment(start / movie_timescale, end / movie_timescale, media_time / timescale))
+                raise UnsupportedMedia("an edit list that changes the speed")
+            segments.append(Edit(start / movie_timescale, end / movie_timescale, media_time / timescale))
         start += duration
     if not segments:
-        raise NotPlain("an edit list that shows nothing")
+        raise UnsupportedMedia("an edit list that shows nothing")
     if any(math.isinf(segment.end) for segment in segments[:-1]):
-        raise NotPlain("an edit without a length")
+        raise UnsupportedMedia("an edit without a length")
     return tuple(_merged(segments, 1 / timescale))
 
 
-def _merged(segments: Sequence[Segment], tick: float) -> list[Segment]:
+def _merged(segments: Sequence[Edit], tick: float) -> list[Edit]:
     """Merge segments that go on where the one before them ends, of the line and of the media."""
     merged = [segments[0]]
     for segment in segments[1:]:
         last = merged[-1]
         if segment.start - last.end < tick and abs(segment.origin - last.origin) < tick:
-            merged[-1] = Segment(last.start, segment.end, last.media_time)
+            merged[-1] = Edit(last.start, segment.end, last.media_time)
         else:
             merged.append(segment)
     return merged
 
 
-def read_rows(elst: bytes) -> list[tuple[int, ...]]:
+def read_elst(elst: bytes) -> list[tuple[int, ...]]:
     """Return the rows of an edit list: a duration in ticks of the movie, a media time, and the speed.
 
     Raises:
-        NotPlain: the list is cut off.
+        UnsupportedMedia: the list is cut off.
     """
     if len(elst) < HEAD_BYTES:
-        raise NotPlain("an edit list that is cut off")
+        raise UnsupportedMedia("an edit list that is cut off")
     (count,) = struct.unpack_from(">4xI", elst)
     row = WIDE if elst[0] == 1 else NARROW
     data = elst[HEAD_BYTES : HEAD_BYTES + count * row.size]
     if len(data) != count * row.size:
-        raise NotPlain("an edit list that is cut off")
+        raise UnsupportedMedia("an edit list that is cut off")
     return list(row.iter_unpack(data))
 
 
 @dataclass(frozen=True)
-class Part:
+class SampleRange:
     """The samples ``first:after`` of a track, which show a segment from ``start`` to ``end`` (seconds)."""
 
-    segment: Segment
+    segment: Edit
     start: float
     end: float
     first: int
     after: int
 
 
-class _Piece(NamedTuple):
+class _EditedSamples(NamedTuple):
     """The samples of a part on the line of the first one; ticks from when and to when they may be seen."""
 
     samples: list[Sample]
@@ -115,7 +115,10 @@ class _Piece(NamedTuple):
 
 
 def join(
-    kind: Kind, timescale: int, parts: Sequence[tuple[Part, Sequence[Sample]]], window_start: float
+    kind: TrackKind,
+    timescale: int,
+    parts: Sequence[tuple[SampleRange, Sequence[Sample]]],
+    window_start: float,
 ) -> Track:
     """Put the parts of a track on one line: that of the first part's media.
 
@@ -125,18 +128,20 @@ def join(
     damaged, so that it is re-encoded, and the format changes: each part can be decoded alone.
 
     Raises:
-        NotPlain: an edit hides more samples than there are ticks before it.
+        UnsupportedMedia: an edit hides more samples than there are ticks before it.
     """
     origin = parts[0][0].segment.origin if parts else 0.0
     pieces = [
-        _Piece(
+        _EditedSamples(
             _moved(samples, round((part.segment.origin - origin) * timescale), (number - 1) * MAX_ENTRIES),
             begin=_ticks(part.start - origin, timescale) if part.start > window_start else None,
             finish=_ticks(part.end - origin, timescale) if number < len(parts) else None,
         )
         for number, (part, samples) in enumerate(parts, start=1)
     ]
-    joined = _seen(pieces) if kind is Kind.VIDEO else [each for piece in pieces for each in _heard(piece)]
+    joined = (
+        _seen(pieces) if kind is TrackKind.VIDEO else [each for piece in pieces for each in _heard(piece)]
+    )
     damages = tuple(Damage(part.start, "the VOD is edited here") for part, _ in parts[1:])
     return Track(kind, timescale, (), _in_order(joined), Path(), origin=origin, damages=damages)
 
@@ -156,7 +161,7 @@ def _ticks(seconds: float, timescale: int) -> int:
     return math.ceil(seconds * timescale - ROUNDING_TICKS)
 
 
-def _heard(piece: _Piece) -> list[Sample]:
+def _heard(piece: _EditedSamples) -> list[Sample]:
     """Return those samples of audio of which at least half is heard."""
     return [
         sample
@@ -166,7 +171,7 @@ def _heard(piece: _Piece) -> list[Sample]:
     ]
 
 
-def _seen(pieces: Sequence[_Piece]) -> list[Sample]:
+def _seen(pieces: Sequence[_EditedSamples]) -> list[Sample]:
     """Return the samples of video. Those that an edit hides stand before or behind it, a tick apart."""
     joined: list[Sample] = []
     for piece in pieces:
@@ -177,7 +182,7 @@ def _seen(pieces: Sequence[_Piece]) -> list[Sample]:
         places = sorted(range(len(samples)), key=lambda place: samples[place].shown)
         early = [place for place in places if samples[place].shown < begin]
         if early and latest >= begin - len(early):
-            raise NotPlain(f"an edit that hides {len(early)} pictures")
+            raise UnsupportedMedia(f"an edit that hides {len(early)} pictures")
         _hide(samples, early, begin - len(early))
         _hide(samples, [place for place in places if samples[place].shown >= finish], finish)
         joined += samples

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.fragments import Fragment, Header
 
 BACK_SECONDS = 0.5  # what writers round, or write twice, is no step back
@@ -21,7 +21,7 @@ SLOW_RATE = 3.0  # a still screen has small fragments; so has a file that lacks 
 RATES_VARY = 2.0  # of long stretches of a file, above the usual one
 
 
-class Point(NamedTuple):
+class FragmentPoint(NamedTuple):
     """A fragment that was looked at: its ``moof`` is at ``offset``, the next one may begin at ``after``.
 
     ``start`` and ``end`` are seconds of the movie's line as the fragment counts them; ``tracks`` is the
@@ -41,7 +41,7 @@ class Point(NamedTuple):
         return self.end - self.start
 
 
-class Jump(NamedTuple):
+class FragmentJump(NamedTuple):
     """From the fragment at ``offset`` on, the line is ``seconds`` further ahead of the clock than before."""
 
     offset: int
@@ -49,14 +49,14 @@ class Jump(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Clock:
+class FragmentClock:
     """The clock of a file with its jumps, in file order.
 
     ``zero`` is the movie's time, in seconds, at which the VOD's line begins.
     """
 
     zero: float
-    jumps: Sequence[Jump] = ()
+    jumps: Sequence[FragmentJump] = ()
 
     def shift(self, offset: int) -> float:
         """Return how far the line is ahead of the movie's time for the fragment at an offset, in seconds."""
@@ -67,31 +67,31 @@ class Clock:
         """Tell whether the clock jumps at the fragment at an offset."""
         return any(jump.offset == offset for jump in self.jumps)
 
-    def start(self, point: Point) -> float:
+    def start(self, point: FragmentPoint) -> float:
         """Return when a fragment begins on the VOD's line."""
         return point.start + self.shift(point.offset)
 
-    def end(self, point: Point) -> float:
+    def end(self, point: FragmentPoint) -> float:
         """Return when a fragment ends on the VOD's line."""
         return point.end + self.shift(point.offset)
 
 
-def point_of(fragment: Fragment, after: int, header: Header) -> Point | None:
+def fragment_point(fragment: Fragment, after: int, header: Header) -> FragmentPoint | None:
     """Return when and where a fragment lies; None if it has no samples of the tracks."""
     tracks = {track.number: track for track in header.tracks}
-    if not fragment.parts:
+    if not fragment.trafs:
         return None
-    return Point(
+    return FragmentPoint(
         fragment.offset,
         after,
         fragment.sequence,
-        min(tracks[part.track].seconds(part.start) for part in fragment.parts),
-        max(tracks[part.track].seconds(part.end) for part in fragment.parts),
-        len({part.track for part in fragment.parts}),
+        min(tracks[traf.track].seconds(traf.start) for traf in fragment.trafs),
+        max(tracks[traf.track].seconds(traf.end) for traf in fragment.trafs),
+        len({traf.track for traf in fragment.trafs}),
     )
 
 
-class Follower:
+class FragmentFollower:
     """Follows the clock from one fragment to the next, in file order.
 
     Args:
@@ -104,37 +104,37 @@ class Follower:
         self.ticks = dict(ticks or {})
         self._ends: dict[int, float] = {}  # of each track, in seconds of the movie's line
 
-    def timed(self, fragment: Fragment) -> Fragment:
+    def with_times(self, fragment: Fragment) -> Fragment:
         """Return the fragment with the times of parts that do not say theirs: they follow what was before.
 
         Raises:
-            NotPlain: nothing was before.
+            UnsupportedMedia: nothing was before.
         """
-        parts = []
+        trafs = []
         ticks = dict(self.ticks)
-        for part in fragment.parts:
-            if part.decode_time is None:
-                if part.track not in ticks:
-                    raise NotPlain("a fragment without a time")
-                part = part.moved(ticks[part.track])  # noqa: PLW2901
-            ticks[part.track] = part.end
-            parts.append(part)
-        return Fragment(fragment.offset, fragment.end, fragment.sequence, tuple(parts))
+        for traf in fragment.trafs:
+            if traf.decode_time is None:
+                if traf.track not in ticks:
+                    raise UnsupportedMedia("a fragment without a time")
+                traf = traf.shifted(ticks[traf.track])  # noqa: PLW2901
+            ticks[traf.track] = traf.end
+            trafs.append(traf)
+        return Fragment(fragment.offset, fragment.end, fragment.sequence, tuple(trafs))
 
     def follow(self, fragment: Fragment) -> float:
         """Go on to the next fragment; return the seconds that the line gets ahead of the clock there."""
         jump = self._jump(fragment)
         if jump:
             self._ends.clear()
-        for part in fragment.parts:
-            self._ends[part.track] = self._tracks[part.track].seconds(part.end)
-            self.ticks[part.track] = part.end
+        for traf in fragment.trafs:
+            self._ends[traf.track] = self._tracks[traf.track].seconds(traf.end)
+            self.ticks[traf.track] = traf.end
         return jump
 
     def _jump(self, fragment: Fragment) -> float:
-        if not self._ends or not fragment.parts:
+        if not self._ends or not fragment.trafs:
             return 0.0
-        starts = [(part.track, self._tracks[part.track].seconds(part.start)) for part in fragment.parts]
+        starts = [(traf.track, self._tracks[traf.track].seconds(traf.start)) for traf in fragment.trafs]
         reached, begins = max(self._ends.values()), min(start for _, start in starts)
         is_back = any(start < self._ends.get(track, start) - BACK_SECONDS for track, start in starts)
         is_ahead = begins > reached + AHEAD_SECONDS
@@ -142,7 +142,7 @@ class Follower:
 
 
 @dataclass(frozen=True)
-class Pace:
+class FragmentStatistics:
     """How a file's fragments follow each other.
 
     ``shortest`` and ``longest`` are the seconds that fragments last, ``smallest`` is the least number of
@@ -155,7 +155,7 @@ class Pace:
     rate: float
 
     @classmethod
-    def of(cls, points: Sequence[Point], tracks: int) -> Self:
+    def of(cls, points: Sequence[FragmentPoint], tracks: int) -> Self:
         """Look at some fragments, in order, of a file with so many tracks."""
         seen = points[:-1] or points  # the last one may be a short one
         shared = tracks if any(point.tracks < tracks for point in seen) else 1
@@ -166,7 +166,7 @@ class Pace:
         smallest = min(point.after - point.offset for point in seen)
         return cls(min(lengths) / shared, max(lengths), smallest, rates[len(rates) // 2] if rates else 0.0)
 
-    def is_steady(self, low: Point, high: Point) -> bool:
+    def is_steady(self, low: FragmentPoint, high: FragmentPoint) -> bool:
         """Tell whether as much time as fragments lies between two of them, by their numbers and by bytes."""
         if high.offset == low.after and low.tracks == high.tracks:
             return -BACK_SECONDS <= high.start - low.end <= AHEAD_SECONDS
@@ -180,12 +180,12 @@ class Pace:
         # Some writers give all fragments the same number.
         return not count or self.shortest * count - slack <= passed <= self.longest * count + slack
 
-    def is_slow(self, low: Point, high: Point) -> bool:
+    def is_slow(self, low: FragmentPoint, high: FragmentPoint) -> bool:
         """Tell whether far more time lies between two fragments than their bytes usually take."""
         most = (high.offset - low.offset) * self.rate * SLOW_RATE
         return high.start - low.start > most + SLACK_SECONDS + 2 * self.longest
 
 
-def is_behind(low: Point, high: Point) -> bool:
+def is_behind(low: FragmentPoint, high: FragmentPoint) -> bool:
     """Tell whether the second of two fragments is certainly not of the same clock."""
     return high.start < low.start - BACK_SECONDS or high.sequence < low.sequence

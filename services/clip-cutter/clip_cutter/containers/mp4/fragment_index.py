@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, Read, children
 
 MAX_ENTRIES = 1_000_000
@@ -35,7 +35,7 @@ def read_segment_index(sidx: bytes, end: int) -> FragmentIndex:
     """Read the content of a ``sidx`` box (§8.16.3) that ends at an offset of the file.
 
     Raises:
-        NotPlain: it is damaged, or refers to other indexes.
+        UnsupportedMedia: it is damaged, or refers to other indexes.
     """
     try:
         is_wide = sidx[0] > 0
@@ -44,9 +44,9 @@ def read_segment_index(sidx: bytes, end: int) -> FragmentIndex:
         (count,) = struct.unpack_from(">H", sidx, at)
         rows = list(REFERENCE.iter_unpack(sidx[at + 2 : at + 2 + count * REFERENCE.size]))
     except (struct.error, IndexError) as error:
-        raise NotPlain(f"a damaged segment index: {error}") from error
+        raise UnsupportedMedia(f"a damaged segment index: {error}") from error
     if len(rows) != count or not timescale or any(row[0] >> 31 for row in rows):
-        raise NotPlain("a segment index that is cut off, or of several levels")
+        raise UnsupportedMedia("a segment index that is cut off, or of several levels")
     times = accumulate((row[1] for row in rows), initial=start)
     offsets = accumulate((row[0] for row in rows), initial=end + first)
     return FragmentIndex(track, timescale, list(times), list(offsets))
@@ -63,7 +63,7 @@ def read_random_access(read: Read, mfra: Box, end: int) -> Mapping[int, Fragment
     """Read ``mfra`` (§8.8.9), an index for each track, of fragments that end at an offset of the file.
 
     Raises:
-        NotPlain: it is damaged.
+        UnsupportedMedia: it is damaged.
     """
     try:
         found = [
@@ -71,7 +71,7 @@ def read_random_access(read: Read, mfra: Box, end: int) -> Mapping[int, Fragment
             for box in children(read, mfra).get(b"tfra", [])
         ]
     except (struct.error, IndexError) as error:
-        raise NotPlain(f"a damaged index of fragments: {error}") from error
+        raise UnsupportedMedia(f"a damaged index of fragments: {error}") from error
     return {index.track: index for index in found}
 
 
@@ -81,16 +81,16 @@ def _read_tfra(tfra: bytes, end: int) -> FragmentIndex:
     numbers = sum((lengths >> shift & 3) + 1 for shift in (0, 2, 4))
     row = struct.Struct(f">{'QQ' if tfra[0] == 1 else 'II'}{numbers}x")
     if count > MAX_ENTRIES or len(tfra) < 16 + count * row.size:
-        raise NotPlain("an index of fragments that is cut off")
+        raise UnsupportedMedia("an index of fragments that is cut off")
     times, offsets = array("Q"), array("Q")
     for time, offset in row.iter_unpack(tfra[16 : 16 + count * row.size]):
         if not offsets or offset > offsets[-1]:
             times.append(time)
             offsets.append(offset)
         elif offset < offsets[-1]:
-            raise NotPlain("an index of fragments that is out of order")
+            raise UnsupportedMedia("an index of fragments that is out of order")
     if not offsets or offsets[-1] >= end:
-        raise NotPlain("an index of fragments that the file does not have")
+        raise UnsupportedMedia("an index of fragments that the file does not have")
     times.append(times[-1])
     offsets.append(end)
     return FragmentIndex(track, None, times, offsets)

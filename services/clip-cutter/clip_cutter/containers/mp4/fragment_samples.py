@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clip_cutter.containers.model import Damage, Kind, NotPlain, Sample, Track
-from clip_cutter.containers.mp4.fragments import Fragment, FragmentedTrack, Header, Part
+from clip_cutter.containers.model import ROUNDING_SECONDS, Damage, Sample, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.mp4.fragments import Fragment, FragmentedTrack, Header, TrackFragment
 
 AUDIO_BEFORE_SECONDS, AUDIO_AFTER_SECONDS = 0.25, 0.1
-ROUNDING_SECONDS = 0.001
 MAX_SAMPLES = 250_000  # of a track, around a window
 LATE_SECONDS = 5.0  # that a track may lag behind the others in the file
 
@@ -34,7 +33,7 @@ class FragmentSamples:
 
         A track that lies in fragments of its own may lag behind the others.
         """
-        starts = {part.track: self._tracks[part.track].seconds(part.start) + shift for part in fragment.parts}
+        starts = {traf.track: self._tracks[traf.track].seconds(traf.start) + shift for traf in fragment.trafs}
         if not starts or min(starts.values()) < seconds:
             return False
         waiting = {number for number, end in self._ends.items() if end < seconds}
@@ -48,18 +47,18 @@ class FragmentSamples:
         """Append the samples of a fragment. ``shift``: by how many seconds the line is ahead of its clock.
 
         Raises:
-            NotPlain: a track has more than 250,000 of them.
+            UnsupportedMedia: a track has more than 250,000 of them.
         """
-        for part in fragment.parts:
-            self._add(part, shift)
+        for traf in fragment.trafs:
+            self._add(traf, shift)
 
-    def _add(self, part: Part, shift: float) -> None:
-        track, samples = self._tracks[part.track], self._samples[part.track]
+    def _add(self, traf: TrackFragment, shift: float) -> None:
+        track, samples = self._tracks[traf.track], self._samples[traf.track]
         ticks = round((shift + self._zero) * track.timescale)
         last = samples[-1].decoded if samples else None
         added = [
             each._replace(decoded=each.decoded + ticks, shown=each.shown + ticks)
-            for each in part.samples
+            for each in traf.samples
             if each.size and each.offset + each.size <= self._file_size
             if last is None or each.decoded + ticks >= last
         ]
@@ -67,11 +66,11 @@ class FragmentSamples:
             return
         if samples:
             samples[-1] = _up_to(samples[-1], added[0], track.kind)
-        samples += _in_place(samples[-1], added) if samples and track.kind is Kind.AUDIO else added
+        samples += _in_place(samples[-1], added) if samples and track.kind is TrackKind.AUDIO else added
         if len(samples) > MAX_SAMPLES:
-            raise NotPlain(f"more than {MAX_SAMPLES} samples around the window")
+            raise UnsupportedMedia(f"more than {MAX_SAMPLES} samples around the window")
         end = added[-1].decoded + added[-1].length
-        self._ends[part.track] = track.seconds(end) - self._zero
+        self._ends[traf.track] = track.seconds(end) - self._zero
 
     def tracks(self, start: float, end: float) -> list[Track]:
         """Return what a window needs of each track, with offsets in the VOD: video first.
@@ -91,7 +90,7 @@ class FragmentSamples:
             track.origin - self._zero,
             display=track.display,
         )
-        choose = _needed_video if track.kind is Kind.VIDEO else _needed_audio
+        choose = _needed_video if track.kind is TrackKind.VIDEO else _needed_audio
         samples = choose(every, start, end)
         used = sorted({sample.format for sample in samples})
         since = every.seconds(samples[0].shown) if samples else end
@@ -118,10 +117,10 @@ def _in_place(last: Sample, added: Sequence[Sample]) -> list[Sample]:
     return placed
 
 
-def _up_to(sample: Sample, after: Sample, kind: Kind) -> Sample:
+def _up_to(sample: Sample, after: Sample, kind: TrackKind) -> Sample:
     """Let the last sample of a fragment last until the next one: video is held, audio may only be shorter."""
     step = after.decoded - sample.decoded
-    return sample._replace(length=step if kind is Kind.VIDEO else min(step, sample.length))
+    return sample._replace(length=step if kind is TrackKind.VIDEO else min(step, sample.length))
 
 
 def _needed_video(track: Track, start: float, end: float) -> Sequence[Sample]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-from clip_cutter.containers.model import Format, Kind, NotPlain, Sample
+from clip_cutter.containers.model import Format, Sample, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, Read, child, children, content, walk
-from clip_cutter.containers.mp4.edit_list import WHOLE, read_segments
-from clip_cutter.containers.mp4.sample_entries import is_cover, read_entries
+from clip_cutter.containers.mp4.edit_list import UNEDITED, read_edits
+from clip_cutter.containers.mp4.sample_entries import is_cover_art, read_entries
 from clip_cutter.containers.mp4.sample_tables import SampleTables
 
 MAX_MOOF_BYTES = 16 * 1024 * 1024
@@ -27,7 +27,7 @@ MAX_TRACKS = 64
 MOOF_HEAD_BYTES = 24
 MOOF = re.compile(rb"moof\0\0\0\x10mfhd", re.DOTALL)
 SIZE_BYTES = 4
-HANDLERS = {b"vide": Kind.VIDEO, b"soun": Kind.AUDIO}
+HANDLERS = {b"vide": TrackKind.VIDEO, b"soun": TrackKind.AUDIO}
 ENABLED = 1  # a flag of a track (§8.3.2)
 DISPLAY_BYTES = 44  # of the track header: the matrix and the size (§8.3.2)
 # Of ``tfhd`` (§8.8.7.1) and ``trun`` (§8.8.8.1): which fields follow.
@@ -40,7 +40,7 @@ COLUMNS = (SAMPLE_DURATION, SAMPLE_SIZE, SAMPLE_FLAGS, SAMPLE_SHIFT)
 NON_SYNC, DEPENDS = 0x10000, 0x1000000
 
 
-class Defaults(NamedTuple):
+class SampleDefaults(NamedTuple):
     """What the samples of a track have unless a fragment says otherwise; ``format`` counts from 1."""
 
     format: int
@@ -61,7 +61,7 @@ class FragmentedTrack:
     """
 
     number: int
-    kind: Kind
+    kind: TrackKind
     timescale: int
     formats: tuple[Format, ...]
     display: bytes
@@ -81,7 +81,7 @@ class Header:
 
     video: FragmentedTrack
     audio: FragmentedTrack | None
-    defaults: Mapping[int, Defaults]
+    defaults: Mapping[int, SampleDefaults]
 
     @property
     def tracks(self) -> list[FragmentedTrack]:
@@ -94,13 +94,13 @@ class Header:
         return sum(len(track.samples) for track in self.tracks)
 
     @property
-    def about(self) -> Sequence[object]:
+    def signature(self) -> Sequence[object]:
         """Return what two headers have in common if fragments of both can follow each other."""
         return [(each.number, each.kind, each.timescale, each.origin, each.formats) for each in self.tracks]
 
 
 @dataclass(frozen=True)
-class Part:
+class TrackFragment:
     """Samples of a track in a fragment (``traf``, §8.8.6), in decoding order.
 
     ``decode_time``: when the first one is decoded; None where the file does not say (then their times count
@@ -121,42 +121,42 @@ class Part:
         """Return when the last sample has been decoded for as long as it is shown."""
         return self.samples[-1].decoded + self.samples[-1].length
 
-    def moved(self, ticks: int) -> "Part":
+    def shifted(self, ticks: int) -> "TrackFragment":
         """Return the same samples, decoded from another time on."""
         moved = [
             each._replace(decoded=each.decoded + ticks, shown=each.shown + ticks) for each in self.samples
         ]
-        return Part(self.track, self.start + ticks, moved)
+        return TrackFragment(self.track, self.start + ticks, moved)
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A fragment: its ``moof`` is ``offset:end``. Its parts hold at least one sample each."""
+    """A fragment: its ``moof`` is ``offset:end``. Its ``trafs`` hold at least one sample each."""
 
     offset: int
     end: int
     sequence: int
-    parts: tuple[Part, ...]
+    trafs: tuple[TrackFragment, ...]
 
 
 def read_header(read: Read, moov: Box, file_size: int) -> Header:
     """Read the header of a fragmented file.
 
     Raises:
-        NotPlain: it has no fragments or no video, or is damaged.
+        UnsupportedMedia: it has no fragments or no video, or is damaged.
     """
     try:
         return _read_header(read, moov, file_size)
     except (struct.error, IndexError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise NotPlain(f"a damaged header: {error}") from error
+        raise UnsupportedMedia(f"a damaged header: {error}") from error
 
 
 def _read_header(read: Read, moov: Box, file_size: int) -> Header:
     parts = children(read, moov)
     if b"mvex" not in parts:
-        raise NotPlain("a file without fragments")
+        raise UnsupportedMedia("a file without fragments")
     if len(parts.get(b"trak", [])) > MAX_TRACKS:
-        raise NotPlain(f"more than {MAX_TRACKS} tracks")
+        raise UnsupportedMedia(f"more than {MAX_TRACKS} tracks")
     movie_timescale = _timescale(content(read, child(read, moov, b"mvhd")))
     tracks: list[FragmentedTrack] = []
     for trak in parts.get(b"trak", []):
@@ -164,37 +164,39 @@ def _read_header(read: Read, moov: Box, file_size: int) -> Header:
         if kind is None:
             continue
         track = _read_track(read, trak, kind, movie_timescale, file_size)
-        if not is_cover(track.formats[0]):
+        if not is_cover_art(track.formats[0]):
             tracks.append(track)
         # A table of one row lists as many as it likes.
         if sum(len(each.samples) for each in tracks) > 2 * MAX_LISTED:
-            raise NotPlain(f"more than {2 * MAX_LISTED} samples before the fragments")
+            raise UnsupportedMedia(f"more than {2 * MAX_LISTED} samples before the fragments")
     # A player chooses the first one that is enabled of each kind.
     tracks.sort(key=lambda track: not track.is_enabled)
-    video = next((track for track in tracks if track.kind is Kind.VIDEO), None)
+    video = next((track for track in tracks if track.kind is TrackKind.VIDEO), None)
     if video is None:
-        raise NotPlain("no video")
-    audio = next((track for track in tracks if track.kind is Kind.AUDIO), None)
+        raise UnsupportedMedia("no video")
+    audio = next((track for track in tracks if track.kind is TrackKind.AUDIO), None)
     return Header(video, audio, _read_defaults(read, parts[b"mvex"][0]))
 
 
-def _read_track(read: Read, trak: Box, kind: Kind, movie_timescale: int, file_size: int) -> FragmentedTrack:
+def _read_track(
+    read: Read, trak: Box, kind: TrackKind, movie_timescale: int, file_size: int
+) -> FragmentedTrack:
     header = content(read, child(read, trak, b"tkhd"))
     (number,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
     timescale = _timescale(content(read, child(read, trak, b"mdia", b"mdhd")))
     tables = child(read, trak, b"mdia", b"minf", b"stbl")
     # An edit's end is not taken for one: it was written before anybody knew how long the recording would be.
-    edits = read_segments(read, trak, timescale, movie_timescale)
+    edits = read_edits(read, trak, timescale, movie_timescale)
     if len(edits) != 1:
-        raise NotPlain(f"{len(edits)} edits in a fragmented file")
+        raise UnsupportedMedia(f"{len(edits)} edits in a fragmented file")
     return FragmentedTrack(
         number,
         kind,
         timescale,
         read_entries(read, child(read, tables, b"stsd"), kind),
-        header[-DISPLAY_BYTES:] if kind is Kind.VIDEO else b"",
+        header[-DISPLAY_BYTES:] if kind is TrackKind.VIDEO else b"",
         edits[0].origin,
-        -math.inf if edits is WHOLE else edits[0].start,
+        -math.inf if edits is UNEDITED else edits[0].start,
         _listed_samples(read, tables, file_size),
         bool(header[3] & ENABLED),
     )
@@ -204,7 +206,7 @@ def _timescale(header: bytes) -> int:
     """Return the ticks a second (``mvhd``, ``mdhd``): after version, flags and two dates."""
     (ticks,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
     if not ticks:
-        raise NotPlain("a timescale of 0")
+        raise UnsupportedMedia("a timescale of 0")
     return int(ticks)
 
 
@@ -215,7 +217,7 @@ def _listed_samples(read: Read, tables: Box, file_size: int) -> tuple[Sample, ..
         return ()
     listed = SampleTables(read, tables, file_size)
     if listed.count > MAX_LISTED:
-        raise NotPlain(f"{listed.count} samples before the fragments")
+        raise UnsupportedMedia(f"{listed.count} samples before the fragments")
     if not listed.count:
         return ()
     every = 0, listed.count
@@ -232,10 +234,10 @@ def _listed_samples(read: Read, tables: Box, file_size: int) -> tuple[Sample, ..
     )
 
 
-def _read_defaults(read: Read, mvex: Box) -> dict[int, Defaults]:
+def _read_defaults(read: Read, mvex: Box) -> dict[int, SampleDefaults]:
     """Return what each track's samples have in common (``trex``, §8.8.3)."""
     rows = (struct.unpack_from(">5I", content(read, box), 4) for box in children(read, mvex).get(b"trex", []))
-    return {number: Defaults(*values) for number, *values in rows}
+    return {number: SampleDefaults(*values) for number, *values in rows}
 
 
 def find_moofs(data: bytes) -> Iterator[int]:
@@ -250,12 +252,12 @@ def read_fragment(data: bytes, offset: int, header: Header) -> Fragment:
     """Read a whole ``moof`` box, which lies at an offset of the file.
 
     Raises:
-        NotPlain: it is damaged, or names a track that the header does not.
+        UnsupportedMedia: it is damaged, or names a track that the header does not.
     """
     try:
         return _read_fragment(data, offset, header)
     except (struct.error, IndexError, ValueError, OverflowError) as error:
-        raise NotPlain(f"a damaged fragment: {error}") from error
+        raise UnsupportedMedia(f"a damaged fragment: {error}") from error
 
 
 def _read_fragment(data: bytes, offset: int, header: Header) -> Fragment:
@@ -264,7 +266,7 @@ def _read_fragment(data: bytes, offset: int, header: Header) -> Fragment:
 
     moof = next(walk(read, offset, offset + len(data)))
     if moof.kind != b"moof" or moof.end != offset + len(data):
-        raise NotPlain("what should be a fragment is not")
+        raise UnsupportedMedia("what should be a fragment is not")
     (sequence,) = struct.unpack_from(">I", content(read, child(read, moof, b"mfhd")), 4)
     trafs = children(read, moof).get(b"traf", [])
     parts = _read_parts(read, trafs, offset, header.defaults)
@@ -273,37 +275,42 @@ def _read_fragment(data: bytes, offset: int, header: Header) -> Fragment:
     formats = {track.number: len(track.formats) for track in header.tracks}
     found = tuple(part for part in parts if part.samples and part.track in formats)
     if any(not 0 <= part.samples[0].format < formats[part.track] for part in found):
-        raise NotPlain("a fragment of a format that the header does not list")
+        raise UnsupportedMedia("a fragment of a format that the header does not list")
     return Fragment(offset, moof.end, sequence, found)
 
 
-def _overlaps(part: Part, moof: Box) -> bool:
+def _overlaps(part: TrackFragment, moof: Box) -> bool:
     """Tell whether samples claim to lie in the fragment's own header."""
     return bool(part.samples) and moof.head <= part.samples[0].offset < moof.end
 
 
 def _read_parts(
-    read: Read, trafs: Sequence[Box], moof: int, defaults: Mapping[int, Defaults], *, is_moved: bool = False
-) -> list[Part]:
+    read: Read,
+    trafs: Sequence[Box],
+    moof: int,
+    defaults: Mapping[int, SampleDefaults],
+    *,
+    is_moved: bool = False,
+) -> list[TrackFragment]:
     """Read the parts of a fragment. ``is_moved``: offsets are right within the fragment, not in the file."""
-    parts: list[Part] = []
+    parts: list[TrackFragment] = []
     position = moof
     for traf in trafs:
         part, position = _read_part(read, traf, moof, position, defaults, is_moved=is_moved)
         parts.append(part)
         # A row of a run may take no bytes at all: the size of the box bounds nothing.
         if sum(len(each.samples) for each in parts) > MAX_SAMPLES:
-            raise NotPlain(f"a fragment of more than {MAX_SAMPLES} samples")
+            raise UnsupportedMedia(f"a fragment of more than {MAX_SAMPLES} samples")
     return parts
 
 
 def _read_part(
-    read: Read, traf: Box, moof: int, position: int, defaults: Mapping[int, Defaults], *, is_moved: bool
-) -> tuple[Part, int]:
+    read: Read, traf: Box, moof: int, position: int, defaults: Mapping[int, SampleDefaults], *, is_moved: bool
+) -> tuple[TrackFragment, int]:
     """Read a ``traf``, and return where its data end. ``position``: where those of the one before ended."""
     boxes = children(read, traf)
     if len(boxes.get(b"tfhd", [])) != 1:
-        raise NotPlain("a fragment of a track without a header")
+        raise UnsupportedMedia("a fragment of a track without a header")
     number, base, common = _read_track_header(_whole(read, boxes[b"tfhd"][0]), moof, position, defaults)
     base = moof if is_moved else base
     decode_time = _decode_time(_whole(read, boxes[b"tfdt"][0])) if b"tfdt" in boxes else None
@@ -312,10 +319,10 @@ def _read_part(
     for trun in boxes.get(b"trun", []):
         samples += (run := _read_run(_whole(read, trun), base, position, time, common))
         if len(samples) > MAX_SAMPLES:
-            raise NotPlain(f"a fragment of more than {MAX_SAMPLES} samples")
+            raise UnsupportedMedia(f"a fragment of more than {MAX_SAMPLES} samples")
         if run:
             time, position = run[-1].decoded + run[-1].length, run[-1].offset + run[-1].size
-    return Part(number, decode_time, samples), position
+    return TrackFragment(number, decode_time, samples), position
 
 
 def _whole(read: Read, box: Box) -> bytes:
@@ -323,8 +330,8 @@ def _whole(read: Read, box: Box) -> bytes:
 
 
 def _read_track_header(
-    tfhd: bytes, moof: int, position: int, defaults: Mapping[int, Defaults]
-) -> tuple[int, int, Defaults]:
+    tfhd: bytes, moof: int, position: int, defaults: Mapping[int, SampleDefaults]
+) -> tuple[int, int, SampleDefaults]:
     """Read ``tfhd`` (§8.8.7).
 
     Returns:
@@ -332,7 +339,7 @@ def _read_track_header(
     """
     flags, number = struct.unpack_from(">II", tfhd)
     if number not in defaults:
-        raise NotPlain(f"a fragment of track {number}, of which the header says nothing")
+        raise UnsupportedMedia(f"a fragment of track {number}, of which the header says nothing")
     at = 8
     base = moof if flags & DEFAULT_BASE_IS_MOOF else position
     if flags & BASE_OFFSET:
@@ -343,7 +350,7 @@ def _read_track_header(
         if flags & flag:
             (values[field],) = struct.unpack_from(">I", tfhd, at)
             at += 4
-    return number, base, Defaults(*values)
+    return number, base, SampleDefaults(*values)
 
 
 def _decode_time(tfdt: bytes) -> int:
@@ -352,7 +359,7 @@ def _decode_time(tfdt: bytes) -> int:
     return int(time)
 
 
-def _read_run(trun: bytes, base: int, position: int, time: int, common: Defaults) -> list[Sample]:
+def _read_run(trun: bytes, base: int, position: int, time: int, common: SampleDefaults) -> list[Sample]:
     """Read a run of samples (``trun``, §8.8.8).
 
     Args:
@@ -364,7 +371,7 @@ def _read_run(trun: bytes, base: int, position: int, time: int, common: Defaults
     """
     flags, count = struct.unpack_from(">II", trun)
     if count > MAX_SAMPLES:
-        raise NotPlain(f"a run of {count} samples")
+        raise UnsupportedMedia(f"a run of {count} samples")
     at = 8
     if flags & DATA_OFFSET:
         position = base + struct.unpack_from(">i", trun, at)[0]
@@ -377,7 +384,7 @@ def _read_run(trun: bytes, base: int, position: int, time: int, common: Defaults
     if count and first_flags is not None:
         sample_flags = [first_flags, *sample_flags[1:]]
     if position < 0 or any(size > MAX_SAMPLE_BYTES for size in sizes):
-        raise NotPlain("a sample larger than any, or before the file")
+        raise UnsupportedMedia("a sample larger than any, or before the file")
     decoded = accumulate(durations, initial=time)
     offsets = accumulate(sizes, initial=position)
     return [
@@ -388,14 +395,14 @@ def _read_run(trun: bytes, base: int, position: int, time: int, common: Defaults
     ]
 
 
-def _columns(trun: bytes, at: int, flags: int, count: int, common: Defaults) -> list[Sequence[int]]:
+def _columns(trun: bytes, at: int, flags: int, count: int, common: SampleDefaults) -> list[Sequence[int]]:
     """Return the duration, size, flags and shift (of presentation against decoding) of each sample."""
     there = [column for column in COLUMNS if flags & column]
     # Shifts are signed in version 1; in version 0 writers put signed ones too.
     letters = "".join("i" if column == SAMPLE_SHIFT else "I" for column in there)
     row = struct.Struct(">" + letters)
     if len(trun) - at < count * row.size:
-        raise NotPlain("a run of samples that is cut off")
+        raise UnsupportedMedia("a run of samples that is cut off")
     rows = list(row.iter_unpack(trun[at : at + count * row.size])) if there else []
     columns = dict(zip(there, zip(*rows, strict=True), strict=True)) if rows else {}
     usual = dict(zip(COLUMNS, (common.duration, common.size, common.flags, 0), strict=True))

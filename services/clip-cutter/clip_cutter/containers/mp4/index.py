@@ -2,7 +2,7 @@
 
 An index has a row for each picture and each bit of audio: that of six hours has 30 MB. A clip needs a
 thousandth of it. So it is looked up block by block and never held as a whole: memory stays flat. Whatever is
-unusual about an index is left to ffmpeg: see :class:`clip_cutter.containers.model.NotPlain`.
+unusual about an index is left to ffmpeg: see :class:`clip_cutter.containers.model.UnsupportedMedia`.
 """
 
 import math
@@ -14,14 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from clip_cutter.containers.model import Format, Kind, NotPlain, Sample, Track
+from clip_cutter.containers.model import ROUNDING_SECONDS, Format, Sample, Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, Read, child, children, content, walk
-from clip_cutter.containers.mp4.edit_list import Part, Segment, join, read_segments
-from clip_cutter.containers.mp4.sample_entries import MAX_ENTRIES, is_cover, read_entries
+from clip_cutter.containers.mp4.edit_list import Edit, SampleRange, join, read_edits
+from clip_cutter.containers.mp4.sample_entries import MAX_ENTRIES, is_cover_art, read_entries
 from clip_cutter.containers.mp4.sample_tables import SUMMED_TABLES, Extent, SampleTables
 
-KINDS = {b"vide": Kind.VIDEO, b"soun": Kind.AUDIO}
-ROUNDING_SECONDS = 0.001
+KINDS = {b"vide": TrackKind.VIDEO, b"soun": TrackKind.AUDIO}
 LEAD_SECONDS = 0.25  # of audio before the window: a decoder's first frames are not right yet
 MAX_SAMPLE_BYTES = 32 * 1024 * 1024
 MAX_SAMPLES = 250_000  # of a track in a window, which the settings let last an hour
@@ -63,16 +62,16 @@ class Movie:
             needs_video: whether a file with audio alone is refused.
 
         Raises:
-            NotPlain: the file is fragmented, has no video, or its index is damaged or unusual.
+            UnsupportedMedia: the file is fragmented, has no video, or its index is damaged or unusual.
         """
         try:
             tracks = [TrackIndex(read, found, file_size) for found in _choose(read, moov)]
             found = [track for track in tracks if track.has_samples]
-            if not found or (needs_video and found[0].kind is not Kind.VIDEO):
-                raise NotPlain("no video")
+            if not found or (needs_video and found[0].kind is not TrackKind.VIDEO):
+                raise UnsupportedMedia("no video")
             return cls(found, media)
         except DAMAGED as error:
-            raise NotPlain(f"a damaged index: {error}") from error
+            raise UnsupportedMedia(f"a damaged index: {error}") from error
 
     @property
     def seconds(self) -> float:
@@ -89,7 +88,7 @@ class Movie:
         """Return whether the file ends before the samples that the index lists."""
         return any(track.is_cut_off for track in self._tracks.values())
 
-    def span(self, kind: Kind) -> tuple[float, float] | None:
+    def span(self, kind: TrackKind) -> tuple[float, float] | None:
         """Return from when to when the video, or the audio, is shown; None where there is no such track."""
         track = self._tracks.get(kind)
         return (track.starts_at - self._zero, track.ends_at - self._zero) if track else None
@@ -101,25 +100,25 @@ class Movie:
         those in the file. Audio without samples there is left out.
 
         Raises:
-            NotPlain: the window has no video, or more than 250,000 samples, or the index is damaged there.
+            UnsupportedMedia: the window has no video or more than 250,000 samples; or the index is damaged.
         """
         try:
             tracks = [track.select(start + self._zero, end + self._zero) for track in self._tracks.values()]
             return self._placed(tracks)
         except DAMAGED as error:
-            raise NotPlain(f"a damaged index: {error}") from error
+            raise UnsupportedMedia(f"a damaged index: {error}") from error
 
     def all(self) -> list[Track]:
         """Return all samples of a short file. As :meth:`select`."""
         try:
             return self._placed([track.all(self._zero) for track in self._tracks.values()])
         except DAMAGED as error:
-            raise NotPlain(f"a damaged index: {error}") from error
+            raise UnsupportedMedia(f"a damaged index: {error}") from error
 
     def _placed(self, tracks: Sequence[Track]) -> list[Track]:
         """Put tracks on the VOD's line."""
         if not tracks[0].samples:
-            raise NotPlain("no video in the window")
+            raise UnsupportedMedia("no video in the window")
         return [
             replace(
                 track,
@@ -140,14 +139,14 @@ class Movie:
                 for extent in track.row_extents(start + self._zero, end + self._zero)
             ]
         except DAMAGED as error:
-            raise NotPlain(f"a damaged index: {error}") from error
+            raise UnsupportedMedia(f"a damaged index: {error}") from error
 
 
 def open_movie(path: Path, *, needs_video: bool = True) -> Movie:
     """Look at the index of a finished MP4 on this machine. Its tracks' ``media`` is ``path``.
 
     Raises:
-        NotPlain: as :meth:`Movie.read`; or it is no MP4.
+        UnsupportedMedia: as :meth:`Movie.read`; or it is no MP4.
         OSError: it cannot be read.
     """
 
@@ -163,31 +162,31 @@ def find_index(read: Read, file_size: int) -> Box:
     """Return the index of a file, wherever in it that lies.
 
     Raises:
-        NotPlain: it is no MP4, or its index is missing or cut off.
+        UnsupportedMedia: it is no MP4, or its index is missing or cut off.
     """
     for number, box in enumerate(walk(read, 0, file_size)):
         if box.kind == b"moov":
             if box.end > file_size:
-                raise NotPlain("an index that is cut off")
+                raise UnsupportedMedia("an index that is cut off")
             return box
         if number >= MAX_TOP_LEVEL or (number == 0 and box.kind not in FIRST_KINDS):
             break
-    raise NotPlain("no MP4 with an index")
+    raise UnsupportedMedia("no MP4 with an index")
 
 
 def find_tracks(read: Read, moov: Box) -> list[Box]:
     """Return the tracks of an index.
 
     Raises:
-        NotPlain: the file is fragmented, or the index is damaged.
+        UnsupportedMedia: the file is fragmented, or the index is damaged.
     """
     parts = children(read, moov)
     if b"mvex" in parts:
-        raise NotPlain("a fragmented file")
+        raise UnsupportedMedia("a fragmented file")
     return parts.get(b"trak", [])
 
 
-def look_through(read: Read, trak: Box, have: Callable[[int, int], None]) -> None:
+def visit_tables(read: Read, trak: Box, have: Callable[[int, int], None]) -> None:
     """Go through a track as :meth:`Movie.read` does, without the content of its tables.
 
     Args:
@@ -196,7 +195,7 @@ def look_through(read: Read, trak: Box, have: Callable[[int, int], None]) -> Non
         have: is called with the offset and the size of each table that will be read whole.
 
     Raises:
-        NotPlain: as :meth:`Movie.read`.
+        UnsupportedMedia: as :meth:`Movie.read`.
     """
 
     def visit(table: Box) -> None:
@@ -206,15 +205,15 @@ def look_through(read: Read, trak: Box, have: Callable[[int, int], None]) -> Non
     try:
         list(_read_trak(read, trak, 1, visit))
     except DAMAGED as error:
-        raise NotPlain(f"a damaged index: {error}") from error
+        raise UnsupportedMedia(f"a damaged index: {error}") from error
 
 
 @dataclass(frozen=True)
-class _Trak:
+class _TrackBoxes:
     """A track that a clip can have, and its parts."""
 
     box: Box
-    kind: Kind
+    kind: TrackKind
     movie_timescale: int
     header: bytes
     media: Box
@@ -228,21 +227,21 @@ class _Trak:
         return bool(self.header[3] & ENABLED)
 
 
-def _choose(read: Read, moov: Box) -> list[_Trak]:
+def _choose(read: Read, moov: Box) -> list[_TrackBoxes]:
     """Return the video and the audio that a player chooses: of each kind the first one that is enabled."""
     boxes = find_tracks(read, moov)
     movie_timescale = _timescale(content(read, child(read, moov, b"mvhd")))
     traks = [trak for box in boxes for trak in _read_trak(read, box, movie_timescale)]
     return [
         min(same, key=lambda trak: not trak.is_enabled)
-        for kind in Kind
+        for kind in TrackKind
         if (same := [trak for trak in traks if trak.kind is kind])
     ]
 
 
 def _read_trak(
     read: Read, box: Box, movie_timescale: int, visit: Callable[[Box], None] = lambda _: None
-) -> Iterator[_Trak]:
+) -> Iterator[_TrackBoxes]:
     """Look at a track; yields nothing if it is none that a clip can have."""
     media = child(read, box, b"mdia")
     kind = KINDS.get(content(read, child(read, media, b"hdlr"))[8:12])
@@ -252,9 +251,9 @@ def _read_trak(
     tables_box = child(read, information, b"stbl")
     tables = children(read, tables_box, visit)
     formats = read_entries(read, child(read, tables_box, b"stsd"), kind)
-    if not any(map(is_cover, formats)):
+    if not any(map(is_cover_art, formats)):
         header = content(read, child(read, box, b"tkhd"))
-        yield _Trak(box, kind, movie_timescale, header, media, information, tables_box, tables, formats)
+        yield _TrackBoxes(box, kind, movie_timescale, header, media, information, tables_box, tables, formats)
 
 
 def _timescale(header: bytes) -> int:
@@ -265,13 +264,13 @@ def _timescale(header: bytes) -> int:
 class TrackIndex:
     """One track of an index. Seconds are those of the movie's line, ticks those of its media."""
 
-    def __init__(self, read: Read, trak: _Trak, file_size: int) -> None:
+    def __init__(self, read: Read, trak: _TrackBoxes, file_size: int) -> None:
         _check_reference(read, trak.information)
         self.kind = trak.kind
         self._formats = trak.formats
-        self._display = trak.header[-DISPLAY_BYTES:] if trak.kind is Kind.VIDEO else b""
+        self._display = trak.header[-DISPLAY_BYTES:] if trak.kind is TrackKind.VIDEO else b""
         self._timescale = _timescale(content(read, child(read, trak.media, b"mdhd")))
-        self._segments = read_segments(read, trak.box, self._timescale, trak.movie_timescale)
+        self._segments = read_edits(read, trak.box, self._timescale, trak.movie_timescale)
         self._tables = SampleTables(read, trak.tables_box, file_size)
         self._file_size = file_size
 
@@ -314,10 +313,10 @@ class TrackIndex:
         if len(self._segments) > 1:
             return self.select(zero, math.inf)
         segment = self._segments[0]
-        part = Part(segment, segment.start, segment.end, 0, self._tables.count)
+        part = SampleRange(segment, segment.start, segment.end, 0, self._tables.count)
         return self._joined([(part, self._samples(part))], zero)
 
-    def _joined(self, parts: Sequence[tuple[Part, list[Sample]]], start: float) -> Track:
+    def _joined(self, parts: Sequence[tuple[SampleRange, list[Sample]]], start: float) -> Track:
         joined = join(self.kind, self._timescale, parts, start)
         used = sorted({sample.format for sample in joined.samples})
         return replace(
@@ -327,7 +326,7 @@ class TrackIndex:
             display=self._display,
         )
 
-    def _parts(self, start: float, end: float) -> list[Part]:
+    def _parts(self, start: float, end: float) -> list[SampleRange]:
         """Return which samples of each segment a window needs."""
         shown = [
             segment
@@ -337,14 +336,14 @@ class TrackIndex:
         parts = [self._part(segment, max(start, segment.start), min(end, segment.end)) for segment in shown]
         return [part for part in parts if part.after > part.first]
 
-    def _part(self, segment: Segment, start: float, end: float) -> Part:
+    def _part(self, segment: Edit, start: float, end: float) -> SampleRange:
         """Return the samples that are needed to show a part of a segment."""
-        if self.kind is Kind.VIDEO:
+        if self.kind is TrackKind.VIDEO:
             first = self._keyframe_before(self._ticks(segment, start + ROUNDING_SECONDS))
             after = self._needed_until(first, self._ticks(segment, end))
         else:
             first, after = self._heard(self._ticks(segment, start), self._ticks(segment, end))
-        return Part(segment, start, end, first, after)
+        return SampleRange(segment, start, end, first, after)
 
     def _heard(self, start: int, end: int) -> tuple[int, int]:
         """Return the audio samples from a little before a time to the first one at or after another."""
@@ -354,7 +353,7 @@ class TrackIndex:
         lead = round(LEAD_SECONDS * self._timescale)
         return self._tables.last_before(start - lead), min(after + 1, self._tables.count)
 
-    def _ticks(self, segment: Segment, seconds: float) -> int:
+    def _ticks(self, segment: Edit, seconds: float) -> int:
         """Return the first tick of the media that is not shown before a time."""
         return FAR if math.isinf(seconds) else math.ceil((seconds - segment.origin) * self._timescale)
 
@@ -378,21 +377,21 @@ class TrackIndex:
         shown = self._tables.shown(first, after)
         return max((first + at for at, time in enumerate(shown, start=1) if time < ticks), default=after)
 
-    def _samples(self, part: Part) -> list[Sample]:
+    def _samples(self, part: SampleRange) -> list[Sample]:
         """Read the samples of a part.
 
         Raises:
-            NotPlain: they are more than 250,000, too large, or outside the file.
+            UnsupportedMedia: they are more than 250,000, too large, or outside the file.
         """
         first, after = part.first, part.after
         _check_count(part)
         places = self._tables.places(first, after)
         if any(place.size > MAX_SAMPLE_BYTES for place in places):
-            raise NotPlain(f"a sample of {max(place.size for place in places)} bytes")
+            raise UnsupportedMedia(f"a sample of {max(place.size for place in places)} bytes")
         if any(place.offset + place.size > self._file_size for place in places):
-            raise NotPlain("samples outside the file")
+            raise UnsupportedMedia("samples outside the file")
         if not all(0 <= place.entry < len(self._formats) for place in places):
-            raise NotPlain(f"samples of a sample entry that is none of {len(self._formats)}")
+            raise UnsupportedMedia(f"samples of a sample entry that is none of {len(self._formats)}")
         times = zip(
             self._tables.decoded(first, after),
             self._tables.shown(first, after),
@@ -407,9 +406,9 @@ class TrackIndex:
         ]
 
 
-def _check_count(part: Part) -> None:
+def _check_count(part: SampleRange) -> None:
     if part.after - part.first > MAX_SAMPLES:
-        raise NotPlain(f"{part.after - part.first} samples in the window")
+        raise UnsupportedMedia(f"{part.after - part.first} samples in the window")
 
 
 def _renumbered(samples: Sequence[Sample], used: Sequence[int]) -> Sequence[Sample]:
@@ -425,4 +424,4 @@ def _check_reference(read: Read, information: Box) -> None:
     reference = content(read, child(read, information, b"dinf", b"dref"))
     count, _, _, flags = struct.unpack_from(">II4sI", reference, 4)
     if count != 1 or flags != SELF_CONTAINED:
-        raise NotPlain("media in another file")
+        raise UnsupportedMedia("media in another file")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from clip_cutter.containers import aac, avc
-from clip_cutter.containers.model import Format, Kind, NotPlain
+from clip_cutter.containers.model import Format, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import HEAD, Box, Read, content, walk
 
 UNKNOWN = "unknown"
@@ -49,35 +49,35 @@ STREAM_BYTES, CONFIG_BYTES = 3, 13  # of two of them, before the descriptors in 
 COVER_OBJECTS = frozenset({0x6C, 0x6D})  # JPEG, PNG
 
 
-def read_entries(read: Read, stsd: Box, kind: Kind) -> tuple[Format, ...]:
+def read_entries(read: Read, stsd: Box, kind: TrackKind) -> tuple[Format, ...]:
     """Return the formats that a track lists.
 
     Raises:
-        NotPlain: the table is damaged, or lists more than 256.
+        UnsupportedMedia: the table is damaged, or lists more than 256.
     """
     entries = list(islice(walk(read, stsd.start + 8, stsd.end), MAX_ENTRIES + 1))
     (count,) = struct.unpack(">I", read(stsd.start + 4, 4))
     if len(entries) != count or not 0 < count <= MAX_ENTRIES or entries[-1].end > stsd.end:
-        raise NotPlain(f"{len(entries)} sample entries of {count}")
+        raise UnsupportedMedia(f"{len(entries)} sample entries of {count}")
     return tuple(_read_entry(read, entry, kind) for entry in entries)
 
 
-def is_cover(entry: Format) -> bool:
+def is_cover_art(entry: Format) -> bool:
     """Tell whether a track of this format is a picture that stands for the file, and no video."""
     return entry.entry[4:8] in PICTURE_KINDS or _object_type(entry.entry) in COVER_OBJECTS
 
 
-def _read_entry(read: Read, box: Box, kind: Kind) -> Format:
+def _read_entry(read: Read, box: Box, kind: TrackKind) -> Format:
     data = content(read, box)
     entry = HEAD.pack(HEAD.size + len(data), box.kind) + data
-    if kind is Kind.VIDEO:
+    if kind is TrackKind.VIDEO:
         return _video(box.kind, data, entry)
     return _audio(box.kind, data, entry)
 
 
 def _video(kind: bytes, data: bytes, entry: bytes) -> Format:
     if len(data) < VISUAL_BYTES:
-        raise NotPlain("a sample entry that is cut off")
+        raise UnsupportedMedia("a sample entry that is cut off")
     width, height = struct.unpack_from(">HH", data, 24)
     codec = CODECS.get(kind) or OBJECT_TYPES.get(_object_type(entry), UNKNOWN)
     found = Format(codec, entry, width=width, height=height)
@@ -88,7 +88,7 @@ def _video(kind: bytes, data: bytes, entry: bytes) -> Format:
 
 def _audio(kind: bytes, data: bytes, entry: bytes) -> Format:
     if len(data) < SOUND_BYTES[0]:
-        raise NotPlain("a sample entry that is cut off")
+        raise UnsupportedMedia("a sample entry that is cut off")
     channels, _, _, rate = struct.unpack_from(">HH4sI", data, 16)
     codec = CODECS.get(kind) or OBJECT_TYPES.get(_object_type(entry), UNKNOWN)
     found = Format(codec, entry, rate=rate >> 16, channels=channels)
@@ -101,7 +101,7 @@ def _described(found: Format, describe: Callable[[bytes], Format], configuration
     """Return a format with what its configuration says of it; the entry stays as it is in the file."""
     try:
         described = describe(configuration)
-    except NotPlain:  # ffmpeg may know what to do with it: no browser is trusted to
+    except UnsupportedMedia:  # ffmpeg may know what to do with it: no browser is trusted to
         return found
     return replace(described, entry=found.entry)
 

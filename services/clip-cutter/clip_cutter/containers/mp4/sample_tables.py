@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise, repeat
 from operator import mul
 from typing import NamedTuple
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, Read, children
 
 PIECE_ROWS = 32 * 1024  # are read at once
@@ -42,7 +42,7 @@ class Extent(NamedTuple):
     size: int
 
 
-class Words:
+class IntegerTable:
     """A table of numbers in a file; ``form`` is the type code of an array."""
 
     def __init__(self, read: Read, start: int, count: int, form: str = "I") -> None:
@@ -63,7 +63,7 @@ class Words:
         """Return some consecutive numbers.
 
         Raises:
-            NotPlain: the table has fewer, or is cut off.
+            UnsupportedMedia: the table has fewer, or is cut off.
         """
         words = array(self._form)
         words.frombytes(self.data(first, after))
@@ -74,21 +74,21 @@ class Words:
     def data(self, first: int, after: int) -> bytes:
         """Return some consecutive numbers as they are in the file. Raises as :meth:`between`."""
         if not 0 <= first <= after <= self._count:
-            raise NotPlain(f"rows {first} to {after} of a table of {self._count}")
+            raise UnsupportedMedia(f"rows {first} to {after} of a table of {self._count}")
         data = self._read(*self.extent(first, after))
         if len(data) != (after - first) * self._size:
-            raise NotPlain("a table that is cut off")
+            raise UnsupportedMedia("a table that is cut off")
         return data
 
 
-class Runs:
+class TimeToSampleTable:
     """A table of runs (``stts``, ``ctts``): how many samples, and the value that each of them has.
 
     ``samples`` is the sum of all counts; ``least`` the smallest value, if any is negative. Where values are
     steps, ``total`` is that of all samples' steps.
     """
 
-    def __init__(self, words: Words, *, are_steps: bool) -> None:
+    def __init__(self, words: IntegerTable, *, are_steps: bool) -> None:
         self._words = words
         self._samples_before = [0]  # each block
         self._total_before = [0]
@@ -97,7 +97,7 @@ class Runs:
             self._samples_before.append(self._samples_before[-1] + sum(counts))
             if are_steps:
                 if has_negative:
-                    raise NotPlain("times that run backwards")
+                    raise UnsupportedMedia("times that run backwards")
                 self._total_before.append(self._total_before[-1] + sum(map(mul, counts, values)))
             elif has_negative:
                 self.least = min(self.least, *map(signed, values))
@@ -155,7 +155,7 @@ class Runs:
 
 
 class Chunk(NamedTuple):
-    """A chunk: its number from 0, its first sample and how many it has. ``entry``: as in :class:`Place`."""
+    """A chunk: its number from 0, its first sample, its number of samples, and their sample entry."""
 
     number: int
     first: int
@@ -163,7 +163,7 @@ class Chunk(NamedTuple):
     entry: int
 
 
-class Place(NamedTuple):
+class SampleLocation(NamedTuple):
     """Where a sample lies; ``entry`` is the place of its sample entry in ``stsd``."""
 
     offset: int
@@ -183,45 +183,47 @@ class SampleTables:
         file_size: samples beyond it are left out.
 
     Raises:
-        NotPlain: it has other tables than those of §8.5 to §8.7, or they do not agree.
+        UnsupportedMedia: it has other tables than those of §8.5 to §8.7, or they do not agree.
     """
 
     def __init__(self, read: Read, tables: Box, file_size: int) -> None:
         self._read = read
         self._boxes = children(read, tables)
-        check_kinds(read, self._boxes)
-        self._steps = Runs(self._words(b"stts", 2), are_steps=True)
-        self._shifts = Runs(self._words(b"ctts", 2), are_steps=False) if b"ctts" in self._boxes else None
+        check_tables(read, self._boxes)
+        self._steps = TimeToSampleTable(self._words(b"stts", 2), are_steps=True)
+        self._shifts = (
+            TimeToSampleTable(self._words(b"ctts", 2), are_steps=False) if b"ctts" in self._boxes else None
+        )
         self._early = -self._shifts.least if self._shifts else 0
         self.keyframes = self._words(b"stss") if b"stss" in self._boxes else None
         self._same_size, self.listed, self._sizes = self._read_sizes()
         is_wide = b"co64" in self._boxes
         self._offsets = self._words(b"co64", form="Q") if is_wide else self._words(b"stco")
-        self._chunks = ChunkRuns(self._words(b"stsc", 3), len(self._offsets))
+        self._chunks = SampleToChunkTable(self._words(b"stsc", 3), len(self._offsets))
         self._check_counts()
         self.count = self._count_within(file_size)
 
     def _check_counts(self) -> None:
         shifts = self.listed if self._shifts is None else self._shifts.samples
         if not self.listed == self._steps.samples == shifts:
-            raise NotPlain("tables that do not agree")
+            raise UnsupportedMedia("tables that do not agree")
 
-    def _words(self, kind: bytes, columns: int = 1, form: str = "I") -> Words:
+    def _words(self, kind: bytes, columns: int = 1, form: str = "I") -> IntegerTable:
         """Return the numbers of a table: after version and flags the count of its rows, then the rows."""
-        table = the_box(self._boxes, kind)
+        table = first_box(self._boxes, kind)
         (rows,) = struct.unpack(">I", self._read(table.start + 4, 4))
         if rows * columns * array(form).itemsize > table.end - table.start - 8:
-            raise NotPlain(f"{kind!r} is cut off")
-        return Words(self._read, table.start + 8, rows * columns, form)
+            raise UnsupportedMedia(f"{kind!r} is cut off")
+        return IntegerTable(self._read, table.start + 8, rows * columns, form)
 
-    def _read_sizes(self) -> tuple[int, int, Words]:
+    def _read_sizes(self) -> tuple[int, int, IntegerTable]:
         """Return the size that all samples have, or 0; how many they are; else the size of each."""
-        sizes = the_box(self._boxes, b"stsz")
+        sizes = first_box(self._boxes, b"stsz")
         same, count = struct.unpack(">II", self._read(sizes.start + 4, 8))
         each = 0 if same else count
         if sizes.start + 12 + 4 * each > sizes.end:
-            raise NotPlain("'stsz' is cut off")
-        return same, count, Words(self._read, sizes.start + 12, each)
+            raise UnsupportedMedia("'stsz' is cut off")
+        return same, count, IntegerTable(self._read, sizes.start + 12, each)
 
     def _count_within(self, file_size: int) -> int:
         """Return how many samples lie in a file of that size, which may be cut off."""
@@ -232,7 +234,7 @@ class SampleTables:
     def _last_chunk_end(self) -> int:
         """Return where the last chunk ends: the whole of ``stsc`` is not read for that."""
         if not self._offsets:
-            raise NotPlain("samples without a chunk")
+            raise UnsupportedMedia("samples without a chunk")
         samples = min(self._chunks.last_chunk(), self.listed, MAX_IN_CHUNKS)
         sizes = (
             self._same_size * samples
@@ -294,7 +296,7 @@ class SampleTables:
         found = [False] * (after - first)
         for number in self.keyframes.between(from_, to):
             if not first < number <= after:
-                raise NotPlain("keyframes out of order")
+                raise UnsupportedMedia("keyframes out of order")
             found[number - 1 - first] = True
         return found
 
@@ -308,42 +310,42 @@ class SampleTables:
             return [offsets]
         return [offsets, self._sizes.extent(chunks[0].first, after)]
 
-    def places(self, first: int, after: int) -> list[Place]:
+    def places(self, first: int, after: int) -> list[SampleLocation]:
         """Return where some samples lie.
 
         Raises:
-            NotPlain: their chunks have more than a million samples.
+            UnsupportedMedia: their chunks have more than a million samples.
         """
         chunks = list(self._chunks.between(first, after))
         if not chunks or chunks[-1].first + chunks[-1].samples < after:
-            raise NotPlain("samples without a chunk")
+            raise UnsupportedMedia("samples without a chunk")
         start = chunks[0].first
         if after - start > MAX_IN_CHUNKS:
-            raise NotPlain(f"chunks of {after - start} samples")
+            raise UnsupportedMedia(f"chunks of {after - start} samples")
         sizes: Sequence[int] = (
             [self._same_size] * (after - start) if self._same_size else self._sizes.between(start, after)
         )
         bases = self._offsets.between(chunks[0].number, chunks[-1].number + 1)
-        places: list[Place] = []
+        places: list[SampleLocation] = []
         for base, chunk in zip(bases, chunks, strict=True):
             inside = sizes[chunk.first - start : chunk.first - start + chunk.samples]
             offsets = accumulate(inside[:-1], initial=base)
-            places += map(Place, offsets, inside, repeat(chunk.entry))
+            places += map(SampleLocation, offsets, inside, repeat(chunk.entry))
         return places[first - start : after - start]
 
 
-class ChunkRuns:
+class SampleToChunkTable:
     """``stsc``: how many samples each chunk has, and of which sample entry, in runs of chunks alike.
 
     The sums up to each block are made when they are needed: this is the largest table of audio.
     """
 
-    def __init__(self, words: Words, chunks: int) -> None:
+    def __init__(self, words: IntegerTable, chunks: int) -> None:
         self._words, self._chunks = words, chunks
         self._samples_before = [0]  # each block
         self._lock = threading.Lock()
         if words and words[0] != 1:
-            raise NotPlain("chunks out of order")
+            raise UnsupportedMedia("chunks out of order")
 
     def last_chunk(self) -> int:
         """Return how many samples the last chunk has."""
@@ -397,40 +399,40 @@ def _differences(rising: "array[int]") -> "array[int]":
     A table may have millions: they are taken as the digits of one large number, and subtracted at once.
 
     Raises:
-        NotPlain: one is below the one before it, or above 2**31.
+        UnsupportedMedia: one is below the one before it, or above 2**31.
     """
     below, above = (int.from_bytes(each.tobytes(), sys.byteorder) for each in (rising[:-1], rising[1:]))
     differences = max(above - below, 0).to_bytes(rising.itemsize * (len(rising) - 1), sys.byteorder)
     # Numbers that are too large have a first bit, and differences below 0: they borrow from the next digit.
     if above < below or not (rising.tobytes()[SIGNS].isascii() and differences[SIGNS].isascii()):
-        raise NotPlain("chunks out of order")
+        raise UnsupportedMedia("chunks out of order")
     found = array("I")
     found.frombytes(differences)
     return found
 
 
-def check_kinds(read: Read, boxes: Mapping[bytes, Sequence[Box]]) -> None:
+def check_tables(read: Read, boxes: Mapping[bytes, Sequence[Box]]) -> None:
     """Refuse tables that may change what samples mean.
 
     Raises:
-        NotPlain: there are such tables, or several of one kind.
+        UnsupportedMedia: there are such tables, or several of one kind.
     """
     for kind, found in boxes.items():
         if kind in GROUP_TABLES:
             if not {read(each.start + 4, 4) for each in found} <= KNOWN_GROUPS:
-                raise NotPlain(f"groups of samples of an unknown kind ({kind!r})")
+                raise UnsupportedMedia(f"groups of samples of an unknown kind ({kind!r})")
         elif len(found) > 1 or kind not in KNOWN_TABLES:
-            raise NotPlain(f"{len(found)} tables {kind!r}")
+            raise UnsupportedMedia(f"{len(found)} tables {kind!r}")
 
 
-def the_box(boxes: Mapping[bytes, Sequence[Box]], kind: bytes) -> Box:
+def first_box(boxes: Mapping[bytes, Sequence[Box]], kind: bytes) -> Box:
     """Return the first box of a kind.
 
     Raises:
-        NotPlain: there is none.
+        UnsupportedMedia: there is none.
     """
     if kind not in boxes:
-        raise NotPlain(f"no {kind!r}")
+        raise UnsupportedMedia(f"no {kind!r}")
     return boxes[kind][0]
 
 

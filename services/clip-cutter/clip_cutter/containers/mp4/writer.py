@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from clip_cutter.containers.model import Kind, Sample, Track
+from clip_cutter.containers.model import Sample, Track, TrackKind
 
 MOVIE_TIMESCALE = 90_000  # ticks a second of edit lists: those of MPEG-TS, fine enough for every frame rate
 CHUNK_SECONDS = 0.5  # of one track, before the other has its turn
 SPAN_BYTES = 4 * 1024 * 1024  # are read at once: what lies between a track's samples is the other track
 NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
 UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-HANDLERS = {Kind.VIDEO: (b"vide", b"VideoHandler\0"), Kind.AUDIO: (b"soun", b"SoundHandler\0")}
+HANDLERS = {TrackKind.VIDEO: (b"vide", b"VideoHandler\0"), TrackKind.AUDIO: (b"soun", b"SoundHandler\0")}
 # The brands that ffmpeg writes: readable by every player.
 FILE_TYPE = b"isom" + struct.pack(">I", 0x200) + b"isomiso2avc1mp41"
 UNDETERMINED = 0x55C4  # the language "und" (§8.4.2.3)
@@ -60,7 +60,7 @@ def write(path: Path, tracks: Sequence[Track], start: float, end: float) -> None
         chunks = _interleave(tracks)
         file_type = _box(b"ftyp", FILE_TYPE)
         is_wide = sum(chunk.size for chunk in chunks) > WIDE_OFFSETS // 2
-        layout = _Layout(tracks, start, end, is_wide=is_wide)
+        layout = _MovieLayout(tracks, start, end, is_wide=is_wide)
         data_at = len(file_type) + len(layout.index(chunks, 0)) + WIDE_HEAD.size
         header = file_type + layout.index(chunks, data_at)
     except struct.error as error:
@@ -79,7 +79,7 @@ def _in_samples(track: Track) -> Track:
     million ticks a second it would hide minutes. Frames of SBR have two samples a tick.
     """
     rates = {each.rate for each in track.formats}
-    if track.kind is not Kind.AUDIO or len(rates) != 1:
+    if track.kind is not TrackKind.AUDIO or len(rates) != 1:
         return track
     (rate,) = rates
     if not rate or track.timescale in (rate, 2 * rate):
@@ -149,11 +149,11 @@ def _together(samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
         yield start, end - start
 
 
-class _Layout:
+class _MovieLayout:
     """The index of a file to be; sizes do not depend on where the data lie."""
 
     def __init__(self, tracks: Sequence[Track], start: float, end: float, *, is_wide: bool) -> None:
-        self._timings = [_Timing(track, start, end) for track in tracks]
+        self._timings = [_TrackTiming(track, start, end) for track in tracks]
         self._is_wide = is_wide
 
     def index(self, chunks: Sequence[_Chunk], data_at: int) -> bytes:
@@ -173,16 +173,16 @@ class _Layout:
         return _box(b"moov", _full_box(b"mvhd", header, rate_and_volume, UNITY, next_track), *traks)
 
     def _trak(
-        self, number: int, timing: "_Timing", chunks: Sequence[_Chunk], offsets: Sequence[int]
+        self, number: int, timing: "_TrackTiming", chunks: Sequence[_Chunk], offsets: Sequence[int]
     ) -> bytes:
         track = timing.track
         handler, name = HANDLERS[track.kind]
         head = struct.pack(">5I8x2h", 0, 0, number + 1, 0, timing.duration, 0, 0)
-        volume = struct.pack(">H2x", 0x100 if track.kind is Kind.AUDIO else 0)
+        volume = struct.pack(">H2x", 0x100 if track.kind is TrackKind.AUDIO else 0)
         language = struct.pack(">HH", UNDETERMINED, 0)
         media_header = (
             _full_box(b"vmhd", bytes(8), flags=1)
-            if track.kind is Kind.VIDEO
+            if track.kind is TrackKind.VIDEO
             else _full_box(b"smhd", bytes(4))
         )
         reference = _full_box(b"dref", struct.pack(">I", 1), _full_box(b"url ", flags=1))  # in this file
@@ -198,7 +198,7 @@ class _Layout:
             ),
         )
 
-    def _stbl(self, timing: "_Timing", chunks: Sequence[_Chunk], offsets: Sequence[int]) -> bytes:
+    def _stbl(self, timing: "_TrackTiming", chunks: Sequence[_Chunk], offsets: Sequence[int]) -> bytes:
         track = timing.track
         sizes = [sample.size for sample in track.samples]
         tables = [
@@ -220,7 +220,7 @@ class _Layout:
         return _box(b"stbl", *tables)
 
 
-class _Timing:
+class _TrackTiming:
     """When the samples of a track are decoded and shown in the file, and which part of that is shown."""
 
     def __init__(self, track: Track, start: float, end: float) -> None:
@@ -238,7 +238,7 @@ class _Timing:
         if finish <= begin:
             raise Unwritable(f"{track.kind} that has nothing to show")
         # Players take the end of the last sample for that of the clip, whichever picture is shown last.
-        is_video = track.kind is Kind.VIDEO
+        is_video = track.kind is TrackKind.VIDEO
         self.steps = _steps(samples, finish - samples[-1].shown if is_video else samples[-1].length)
         self.media_ticks = sum(self.steps)
         self._pause = _movie_ticks(track.seconds(begin) - start) if begin > track.ticks(start) + 1 else 0

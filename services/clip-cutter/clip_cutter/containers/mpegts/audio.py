@@ -3,12 +3,13 @@
 import re
 from math import lcm
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from clip_cutter.containers import aac
-from clip_cutter.containers.model import Damage, Format, Kind, NotPlain, Sample, Track
-from clip_cutter.containers.mpegts.pes import TICKS, Pes
-from clip_cutter.containers.stream import check_count
+from clip_cutter.containers.aac import AacFrame
+from clip_cutter.containers.model import Damage, Format, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.mpegts.pes import TICKS, PesPacket
+from clip_cutter.containers.stream import check_sample_count
 
 SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 FRAME = aac.FRAME_SAMPLES
@@ -22,16 +23,7 @@ MAX_PES_BYTES = 1024 * 1024
 MAX_DAMAGES = 1000
 
 
-class _Frame(NamedTuple):
-    """A frame in the file. ``tick`` counts samples at the rate of its format."""
-
-    tick: int
-    offset: int
-    size: int
-    format: int
-
-
-class Audio:
+class TransportAudioSamples:
     """Takes samples out of PES packets, and writes them to a file.
 
     Times of frames are counted from the time stamp with which a run of them begins: those of later ones are
@@ -43,7 +35,7 @@ class Audio:
         self._rest = b""  # the beginning of a frame that goes on in the next packet
         self._places: dict[bytes, int] = {}  # of formats, by their configuration
         self._formats: list[Format] = []
-        self._frames: list[_Frame] = []
+        self._frames: list[AacFrame] = []
         self._damages: list[Damage] = []
         self._next: tuple[int, int] | None = (
             None  # the tick at which the next frame of a run begins, and its rate
@@ -55,14 +47,14 @@ class Audio:
         """Return when the last frame ends, in seconds of the line; below 0 if there is none."""
         return -1.0 if self._next is None else self._next[0] / self._next[1]
 
-    def add(self, pes: Pes) -> None:
+    def add(self, pes: PesPacket) -> None:
         """Read on.
 
         Raises:
-            NotPlain: it is not AAC in ADTS, or is damaged too much.
+            UnsupportedMedia: it is not AAC in ADTS, or is damaged too much.
         """
         if len(pes.data) > MAX_PES_BYTES:
-            raise NotPlain(f"an MPEG-TS with {len(pes.data)} bytes of audio in a packet")
+            raise UnsupportedMedia(f"an MPEG-TS with {len(pes.data)} bytes of audio in a packet")
         if pes.problem and pes.shown is not None:
             self._note(pes.shown / TICKS, pes.problem)
         data, begun = self._rest + pes.data, len(self._rest)
@@ -84,10 +76,10 @@ class Audio:
         timescale = lcm(*(each.rate for each in self._formats))
         ticks = [timescale // each.rate for each in self._formats]
         return Track(
-            kind=Kind.AUDIO,
+            kind=TrackKind.AUDIO,
             timescale=timescale,
             formats=tuple(self._formats),
-            samples=[_sample(frame, ticks[frame.format]) for frame in self._frames],
+            samples=[frame.sample(ticks[frame.format]) for frame in self._frames],
             media=media,
             damages=tuple(self._damages),
         )
@@ -121,15 +113,15 @@ class Audio:
             self._next = round(self._next[0] * rate / self._next[1]), rate
         tick = self._next[0]
         self._next = tick + FRAME, rate
-        check_count(self._frames)
-        self._frames.append(_Frame(tick, self._output.tell(), len(frame), place))
+        check_sample_count(self._frames)
+        self._frames.append(AacFrame(tick, self._output.tell(), len(frame), place))
         self._output.write(frame)
 
     def _align(self, stamp: int, rate: int) -> None:
         """Begin a run at a time stamp, unless it says where the current run has come to."""
         tick = round(stamp * rate / TICKS)
         if self._next is not None and stamp / TICKS < self.reached - MAX_BACK_SECONDS:
-            raise NotPlain("an MPEG-TS with audio whose times run backwards")
+            raise UnsupportedMedia("an MPEG-TS with audio whose times run backwards")
         if self._next is None or self._next[1] != rate or abs(tick - self._next[0]) > MAX_DRIFT:
             self._next = tick, rate
             self._give_way(tick / rate)
@@ -142,22 +134,22 @@ class Audio:
         if len(self._frames) < count:
             self._note(seconds, "audio of two recordings overlaps")
 
-    def _end(self, frame: _Frame) -> float:
+    def _end(self, frame: AacFrame) -> float:
         return (frame.tick + FRAME) / self._formats[frame.format].rate
 
     def _place(self, config: bytes) -> int:
         if config not in self._places:
             if len(self._formats) == MAX_FORMATS:
-                raise NotPlain("AAC whose configuration changes all the time")
+                raise UnsupportedMedia("AAC whose configuration changes all the time")
             self._formats.append(aac.format_of(config))
             self._places[config] = len(self._formats) - 1
         return self._places[config]
 
-    def _resync(self, data: bytes, at: int, pes: Pes) -> int:
+    def _resync(self, data: bytes, at: int, pes: PesPacket) -> int:
         """Return where the next frame may begin behind bytes that are none."""
         self._resyncs += 1
         if self._resyncs > MAX_RESYNCS:
-            raise NotPlain("audio that is not AAC in ADTS")
+            raise UnsupportedMedia("audio that is not AAC in ADTS")
         if not pes.problem and pes.shown is not None:
             self._note(pes.shown / TICKS, "bytes between frames of audio")
         found = SYNC.search(data, at + 1)
@@ -172,9 +164,3 @@ def _is_begun(data: bytes, at: int) -> bool:
     """Whether a frame begins that is longer than the data."""
     size = int.from_bytes(data[at + 3 : at + 6]) >> 5 & 0x1FFF
     return SYNC.match(data, at) is not None and at + size > len(data)
-
-
-def _sample(frame: _Frame, ticks: int) -> Sample:
-    """Return a frame as a sample, in ticks of the track."""
-    time = frame.tick * ticks
-    return Sample(time, time, FRAME * ticks, frame.offset, frame.size, is_keyframe=True, format=frame.format)

@@ -6,15 +6,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import Kind, NotPlain, Track
+from clip_cutter.containers.model import Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mpegts import packets
-from clip_cutter.containers.mpegts.audio import Audio
-from clip_cutter.containers.mpegts.packets import HEAD, PACKET, SYNC, Packet
-from clip_cutter.containers.mpegts.pes import PesHead
-from clip_cutter.containers.mpegts.pipe import ANY, Pipe
-from clip_cutter.containers.mpegts.tables import ASSOCIATION_PID, Program, Tables
-from clip_cutter.containers.mpegts.video import ParameterSets, Video
+from clip_cutter.containers.mpegts.audio import TransportAudioSamples
+from clip_cutter.containers.mpegts.packets import HEAD, PACKET, SYNC, TransportPacket
+from clip_cutter.containers.mpegts.pes import PesHeader
+from clip_cutter.containers.mpegts.pes_assembler import ANY, PesAssembler
+from clip_cutter.containers.mpegts.tables import ASSOCIATION_PID, Program, ProgramTables
+from clip_cutter.containers.mpegts.video import ParameterSets, TransportVideoSamples
+from clip_cutter.containers.timeline import Timeline
 
 # The fourth byte of a packet: 1 where it has nothing but payload, 0 otherwise.
 _PLAIN = bytes(flags & 0xF0 == packets.PAYLOAD for flags in range(256))
@@ -27,15 +27,18 @@ class TransportDemuxer:
     """See :class:`~clip_cutter.containers.stream.Demuxer`."""
 
     def __init__(
-        self, output: IO[bytes], offset: int, line: Line, heads: Sequence[bytes], *, stride: int
+        self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes], *, stride: int
     ) -> None:
         self._line = line
         self._stride = stride
         self._heads = heads
-        self._video, self._audio = Video(output, self._find_sets), Audio(output)
-        self._tables = Tables()
+        self._video, self._audio = (
+            TransportVideoSamples(output, self._find_sets),
+            TransportAudioSamples(output),
+        )
+        self._tables = ProgramTables()
         self._program: Program | None = None
-        self._pipes: dict[int, Pipe] = {}
+        self._pipes: dict[int, PesAssembler] = {}
         self._table_counter = ANY  # of the next packet with the first table
         self._position = offset  # in the file, of the first byte of what is still to be read
         self._rest = b""
@@ -46,9 +49,9 @@ class TransportDemuxer:
         self._follow()
 
     @property
-    def reached(self) -> Mapping[Kind, float]:
+    def reached(self) -> Mapping[TrackKind, float]:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
-        return {Kind.VIDEO: self._video.reached, Kind.AUDIO: self._audio.reached}
+        return {TrackKind.VIDEO: self._video.reached, TrackKind.AUDIO: self._audio.reached}
 
     def feed(self, data: bytes) -> None:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
@@ -64,7 +67,7 @@ class TransportDemuxer:
         self._rest = data[at:]
         self._position += at
         if any(len(pipe.parts) > MAX_PES_PACKETS for pipe in self._pipes.values()):
-            raise NotPlain("an MPEG-TS with a packet that does not end")
+            raise UnsupportedMedia("an MPEG-TS with a packet that does not end")
 
     def finish(self) -> None:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
@@ -78,7 +81,7 @@ class TransportDemuxer:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
         tracks = [track for each in (self._video, self._audio) if (track := each.track(media)) is not None]
         if not tracks:
-            raise NotPlain("an MPEG-TS without video or audio that we read")
+            raise UnsupportedMedia("an MPEG-TS without video or audio that we read")
         return tracks
 
     def _find_step(self, data: bytes, at: int) -> int:
@@ -89,7 +92,7 @@ class TransportDemuxer:
         self._is_lost = len(data) - found < packets.CHECKED * self._stride
         self._passed_over += max(found - at, 0)
         if self._passed_over > MAX_PASSED_OVER:
-            raise NotPlain("an MPEG-TS with too many bytes that are no packets")
+            raise UnsupportedMedia("an MPEG-TS with too many bytes that are no packets")
         if found > at:
             for pipe in self._pipes.values():
                 pipe.lose("bytes that are no packets")
@@ -137,7 +140,7 @@ class TransportDemuxer:
         for run in packets.runs(head, self._stride):
             for at in run:
                 if (pid := packets.pid_of(head, at + 1)) in self._tables.pids:
-                    packet = Packet.read(head[at : at + PACKET])
+                    packet = TransportPacket.read(head[at : at + PACKET])
                     if packet is not None:
                         self._tables.feed(pid, packet)
         self._tables.forget_begun()
@@ -150,14 +153,14 @@ class TransportDemuxer:
                 earlier = TransportDemuxer(nowhere, 0, self._line, (), stride=self._stride)
                 earlier._learn(head)
                 earlier._follow()
-                with suppress(NotPlain):
+                with suppress(UnsupportedMedia):
                     earlier.feed(head)
                     earlier.finish()
             found = earlier._video.sets or found
         return found
 
     def _add_table(self, pid: int, data: bytes) -> None:
-        packet = Packet.read(data)
+        packet = TransportPacket.read(data)
         if packet is None:
             return
         if pid == ASSOCIATION_PID:
@@ -181,8 +184,8 @@ class TransportDemuxer:
                 self._pipes.pop(pid).complete()
         for pid, track in named.items():
             if pid not in self._pipes:
-                sink = self._video if track.kind == Kind.VIDEO else self._audio
-                self._pipes[pid] = Pipe(track, sink, self._line)
+                sink = self._video if track.kind == TrackKind.VIDEO else self._audio
+                self._pipes[pid] = PesAssembler(track, sink, self._line)
 
 
 def _in_row(column: bytes, place: int, value: bytes, limit: int = MAX_IN_ROW) -> int:
@@ -193,6 +196,6 @@ def _in_row(column: bytes, place: int, value: bytes, limit: int = MAX_IN_ROW) ->
 
 def _check_private(data: bytes) -> None:
     """See that a track of which nothing is said has neither video nor audio."""
-    packet = Packet.read(data)
-    if packet is not None and PesHead.read(packet.payload) is not None:
-        raise NotPlain("an MPEG-TS with a track that does not say what it is")
+    packet = TransportPacket.read(data)
+    if packet is not None and PesHeader.read(packet.payload) is not None:
+        raise UnsupportedMedia("an MPEG-TS with a track that does not say what it is")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Self
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 
 SYNC = 0x47
 PACKET = 188
@@ -20,7 +20,7 @@ DISCONTINUITY, RANDOM_ACCESS = 0x80, 0x40
 PID = 0x1F
 
 
-class Packet(NamedTuple):
+class TransportPacket(NamedTuple):
     """What a packet holds. ``counter`` counts the packets of its PID that have a payload."""
 
     starts: bool
@@ -59,19 +59,19 @@ def stride_of(head: bytes) -> int:
     """Return how far apart packets lie in a file that begins with ``head``.
 
     Raises:
-        NotPlain: it is no MPEG-TS.
+        UnsupportedMedia: it is no MPEG-TS.
     """
     for stride in STRIDES:
         if len(head) >= PACKET and 0 <= find_sync(head[: CHECKED * stride + stride], stride) < stride:
             return stride
-    raise NotPlain("no MPEG-TS")
+    raise UnsupportedMedia("no MPEG-TS")
 
 
 def is_transport_stream(head: bytes) -> bool:
     """Return whether a file that begins with ``head`` is an MPEG-TS. It may begin within a packet."""
     try:
         return stride_of(head) > 0
-    except NotPlain:
+    except UnsupportedMedia:
         return False
 
 

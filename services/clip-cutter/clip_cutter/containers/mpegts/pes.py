@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from clip_cutter.containers.model import Kind
+from clip_cutter.containers.model import TrackKind
 
 VIDEO_IDS, AUDIO_IDS = range(0xE0, 0xF0), range(0xC0, 0xE0)  # table 2-22
 FLAGS, MARKED = 0xC0, 0x80  # of the seventh byte
@@ -17,14 +17,14 @@ STAMP = 5
 SHOWN, DECODED = 0x80, 0x40
 
 
-class PesHead(NamedTuple):
+class PesHeader(NamedTuple):
     """The head of a PES packet.
 
     ``size``: bytes of its data, None where it goes on until the next one begins. ``shown`` and ``decoded``
     are in ticks of 90 kHz; None where the packet does not say. ``start``: where its data begins.
     """
 
-    kind: Kind
+    kind: TrackKind
     size: int | None
     shown: int | None
     decoded: int | None
@@ -47,7 +47,7 @@ class PesHead(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pes:
+class PesPacket:
     """The data of a PES packet that has come to its end.
 
     Args:
@@ -68,10 +68,10 @@ class Pes:
     problem: str | None = None
 
 
-def _kind(stream_id: int) -> Kind | None:
+def _kind(stream_id: int) -> TrackKind | None:
     if stream_id in VIDEO_IDS:
-        return Kind.VIDEO
-    return Kind.AUDIO if stream_id in AUDIO_IDS else None
+        return TrackKind.VIDEO
+    return TrackKind.AUDIO if stream_id in AUDIO_IDS else None
 
 
 def _stamp(payload: bytes, at: int) -> int | None:

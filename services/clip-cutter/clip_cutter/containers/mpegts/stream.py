@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import IO, Self
 
 from clip_cutter.containers import avc
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
 from clip_cutter.containers.mpegts import packets, pes
 from clip_cutter.containers.mpegts.demuxer import TransportDemuxer
-from clip_cutter.containers.mpegts.packets import PACKET, Packet
-from clip_cutter.containers.stream import Mark
+from clip_cutter.containers.mpegts.packets import PACKET, TransportPacket
+from clip_cutter.containers.stream import SampleStart
+from clip_cutter.containers.timeline import Timeline
 
 ENTRIES = frozenset({avc.IDR, avc.SPS})
 
@@ -28,11 +28,11 @@ class TransportStream:
         """Recognize an MPEG-TS by its first bytes.
 
         Raises:
-            NotPlain: it is no MPEG-TS.
+            UnsupportedMedia: it is no MPEG-TS.
         """
         return cls(packets.stride_of(head))
 
-    def marks(self, data: bytes, offset: int) -> list[Mark]:
+    def sample_starts(self, data: bytes, offset: int) -> list[SampleStart]:
         """See :class:`~clip_cutter.containers.stream.Stream`. Tracks are told apart without tables."""
         return [
             mark
@@ -44,22 +44,24 @@ class TransportStream:
     def history(self) -> None:
         """See :class:`~clip_cutter.containers.stream.Stream`: tables come many times a second."""
 
-    def demuxer(self, output: IO[bytes], offset: int, line: Line, heads: Sequence[bytes]) -> TransportDemuxer:
+    def demuxer(
+        self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes]
+    ) -> TransportDemuxer:
         """See :class:`~clip_cutter.containers.stream.Stream`."""
         return TransportDemuxer(output, offset, line, heads, stride=self.stride)
 
 
-def _mark(data: bytes, offset: int) -> Mark | None:
+def _mark(data: bytes, offset: int) -> SampleStart | None:
     """Return what begins in a packet, if it has a time."""
     try:
-        packet = Packet.read(data)
-    except NotPlain:
+        packet = TransportPacket.read(data)
+    except UnsupportedMedia:
         return None
-    head = pes.PesHead.read(packet.payload) if packet is not None else None
+    head = pes.PesHeader.read(packet.payload) if packet is not None else None
     if packet is None or head is None or head.shown is None or head.decoded is None:
         return None
-    is_keyframe = head.kind == Kind.VIDEO and (packet.is_random_access or _is_entry(packet.payload))
-    return Mark(offset, head.kind, packets.pid_of(data), head.decoded, head.shown, is_keyframe)
+    is_keyframe = head.kind == TrackKind.VIDEO and (packet.is_random_access or _is_entry(packet.payload))
+    return SampleStart(offset, head.kind, packets.pid_of(data), head.decoded, head.shown, is_keyframe)
 
 
 def _is_entry(payload: bytes) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from clip_cutter.containers.model import Kind, NotPlain
-from clip_cutter.containers.mpegts.packets import Packet, pid_of
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
+from clip_cutter.containers.mpegts.packets import TransportPacket, pid_of
 
 ASSOCIATION_PID = 0
 ASSOCIATION, MAP = 0x00, 0x02  # table_id
@@ -28,27 +28,27 @@ PRIVATE = 0x06
 AUDIO_DESCRIPTORS = frozenset({0x6A, 0x7A, 0x7B, 0x7C})
 REGISTRATION = 0x05
 REGISTERED = {
-    b"AC-3": Kind.AUDIO,
-    b"EAC3": Kind.AUDIO,
-    b"Opus": Kind.AUDIO,
-    b"DTS1": Kind.AUDIO,
-    b"DTS2": Kind.AUDIO,
-    b"DTS3": Kind.AUDIO,
-    b"BSSD": Kind.AUDIO,
-    b"HEVC": Kind.VIDEO,
-    b"AV01": Kind.VIDEO,
-    b"VC-1": Kind.VIDEO,
-    b"drac": Kind.VIDEO,
+    b"AC-3": TrackKind.AUDIO,
+    b"EAC3": TrackKind.AUDIO,
+    b"Opus": TrackKind.AUDIO,
+    b"DTS1": TrackKind.AUDIO,
+    b"DTS2": TrackKind.AUDIO,
+    b"DTS3": TrackKind.AUDIO,
+    b"BSSD": TrackKind.AUDIO,
+    b"HEVC": TrackKind.VIDEO,
+    b"AV01": TrackKind.VIDEO,
+    b"VC-1": TrackKind.VIDEO,
+    b"drac": TrackKind.VIDEO,
 }
 
 
 @dataclass(frozen=True)
-class Elementary:
+class ElementaryStream:
     """A track of a program: the PID of its packets, and its type (table 2-34)."""
 
     pid: int
     type: int
-    kind: Kind
+    kind: TrackKind
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,23 @@ class Program:
     ``private``: PIDs of tracks of which nothing is said.
     """
 
-    tracks: tuple[Elementary, ...]
+    tracks: tuple[ElementaryStream, ...]
     private: frozenset[int]
 
     @classmethod
     def read(cls, section: bytes) -> Self:
         """Read a map section (§2.4.4.8)."""
-        first: dict[Kind, Elementary] = {}
+        first: dict[TrackKind, ElementaryStream] = {}
         private = set()
         for pid, type_, kind in _elementary(section):
             if kind is not None:
-                first.setdefault(kind, Elementary(pid, type_, kind))
+                first.setdefault(kind, ElementaryStream(pid, type_, kind))
             elif type_ == PRIVATE:
                 private.add(pid)
         return cls(tuple(first.values()), frozenset(private))
 
 
-class Tables:
+class ProgramTables:
     """Reads tables as their packets come. ``program``: None until its map section has come."""
 
     def __init__(self) -> None:
@@ -88,16 +88,16 @@ class Tables:
         """Return the PIDs that carry tables."""
         return (ASSOCIATION_PID,) if self._map_pid is None else (ASSOCIATION_PID, self._map_pid)
 
-    def feed(self, pid: int, packet: Packet) -> None:
+    def feed(self, pid: int, packet: TransportPacket) -> None:
         """Read a packet of one of the ``pids``.
 
         Raises:
-            NotPlain: there are several programs.
+            UnsupportedMedia: there are several programs.
         """
         for section in self._sections(pid, packet):
             self._read += 1
             if self._read > MAX_SECTIONS:
-                raise NotPlain("an MPEG-TS that consists of tables")
+                raise UnsupportedMedia("an MPEG-TS that consists of tables")
             if pid == ASSOCIATION_PID and section[0] == ASSOCIATION:
                 self._map_pid = _map_pid(section)
             elif pid == self._map_pid and section[0] == MAP:
@@ -107,7 +107,7 @@ class Tables:
         """Forget sections of which only a part has come: what follows does not continue them."""
         self._begun.clear()
 
-    def _sections(self, pid: int, packet: Packet) -> Iterator[bytes]:
+    def _sections(self, pid: int, packet: TransportPacket) -> Iterator[bytes]:
         """Yield the sections that end in a packet, and are valid now."""
         begun, data = self._begun.pop(pid, b""), packet.payload
         if packet.starts and data:
@@ -144,11 +144,11 @@ def _map_pid(association: bytes) -> int:
     entries = [association[at : at + 4] for at in range(SECTION, len(association) - CRC - 3, 4)]
     programs = [entry for entry in entries if entry[:2] != b"\0\0"]
     if len(programs) != 1:
-        raise NotPlain(f"an MPEG-TS with {len(programs)} programs")
+        raise UnsupportedMedia(f"an MPEG-TS with {len(programs)} programs")
     return pid_of(programs[0], 2)
 
 
-def _elementary(section: bytes) -> Iterator[tuple[int, int, Kind | None]]:
+def _elementary(section: bytes) -> Iterator[tuple[int, int, TrackKind | None]]:
     """Yield the tracks: PID, type, and what they are if that is known."""
     end = len(section) - CRC
     at = MAP_SECTION + _length(section, MAP_SECTION - 2)
@@ -158,18 +158,18 @@ def _elementary(section: bytes) -> Iterator[tuple[int, int, Kind | None]]:
         at += 5 + len(descriptors)
 
 
-def _kind(type_: int, descriptors: bytes) -> Kind | None:
+def _kind(type_: int, descriptors: bytes) -> TrackKind | None:
     if type_ in VIDEO_TYPES:
-        return Kind.VIDEO
+        return TrackKind.VIDEO
     if type_ in AUDIO_TYPES:
-        return Kind.AUDIO
+        return TrackKind.AUDIO
     if type_ != PRIVATE:
         return None
     at = 0
     while at + 2 <= len(descriptors):
         tag, content = descriptors[at], descriptors[at + 2 : at + 2 + descriptors[at + 1]]
         if tag in AUDIO_DESCRIPTORS:
-            return Kind.AUDIO
+            return TrackKind.AUDIO
         if tag == REGISTRATION and content[:4] in REGISTERED:
             return REGISTERED[content[:4]]
         at += 2 + descriptors[at + 1]

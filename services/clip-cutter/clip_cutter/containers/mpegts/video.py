@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO
 
 from clip_cutter.containers import avc
-from clip_cutter.containers.bits import Bits
-from clip_cutter.containers.model import Damage, Format, Kind, NotPlain, Sample, Track
-from clip_cutter.containers.mpegts.pes import TICKS, Pes
-from clip_cutter.containers.stream import check_count, with_lengths
+from clip_cutter.containers.bit_reader import BitReader
+from clip_cutter.containers.model import Damage, Format, Sample, Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.mpegts.pes import TICKS, PesPacket
+from clip_cutter.containers.stream import check_sample_count, with_lengths
 
 # What a byte stream's next unit begins with: a start code, the unit's type, and its first byte.
 UNIT = re.compile(rb"\0*\0\0\x01(.)(.?)", re.DOTALL)
@@ -40,7 +40,7 @@ MAX_PICTURE_BYTES = 32 * 1024 * 1024
 ParameterSets = dict[tuple[int, int], bytes]  # by type and number
 
 
-class Video:
+class TransportVideoSamples:
     """Takes samples out of PES packets, and writes them to a file.
 
     ``find_sets`` is asked for the parameter sets that were sent before, if the first pictures come without.
@@ -49,7 +49,7 @@ class Video:
     def __init__(self, output: IO[bytes], find_sets: Callable[[], ParameterSets]) -> None:
         self._output = output
         self._find_sets: Callable[[], ParameterSets] | None = find_sets
-        self._pending: Pes | None = None
+        self._pending: PesPacket | None = None
         self._parts: list[bytes] = []
         self.sets: ParameterSets = {}
         self._places: dict[tuple[bytes, ...], int] = {}  # of formats, by their parameter sets
@@ -64,11 +64,11 @@ class Video:
         """Return when the last picture is decoded, in seconds of the line; below 0 if there is none."""
         return self._samples[-1].decoded / TICKS if self._samples else -1.0
 
-    def add(self, pes: Pes) -> None:
+    def add(self, pes: PesPacket) -> None:
         """Read on. An access unit is written when the next one begins.
 
         Raises:
-            NotPlain: pictures do not lie one to a packet, or are of a kind that MP4 stores otherwise.
+            UnsupportedMedia: pictures do not lie one to a packet, or are of a kind that MP4 stores otherwise.
         """
         start = _access_unit(pes.data)
         if start < 0 and self._continues(pes):
@@ -76,7 +76,7 @@ class Video:
         if start > 0 and self._pending is not None:
             self._parts.append(pes.data[:start])
             if sum(map(len, self._parts)) > MAX_PICTURE_BYTES:
-                raise NotPlain("an MPEG-TS with a picture that does not end")
+                raise UnsupportedMedia("an MPEG-TS with a picture that does not end")
             self._pending = replace(self._pending, problem=self._pending.problem or pes.problem)
         if start == len(pes.data):
             return
@@ -95,15 +95,15 @@ class Video:
         """Return what was read; None if there was nothing.
 
         Raises:
-            NotPlain: nobody knows how its pictures are coded.
+            UnsupportedMedia: nobody knows how its pictures are coded.
         """
         if not self._samples and self._has_unknown:
-            raise NotPlain("H.264 whose parameter sets are not near")
+            raise UnsupportedMedia("H.264 whose parameter sets are not near")
         if not self._samples:
             return None
         steps = sorted(after.decoded - before.decoded for before, after in pairwise(self._samples))
         return Track(
-            kind=Kind.VIDEO,
+            kind=TrackKind.VIDEO,
             timescale=TICKS,
             formats=tuple(self._formats),
             samples=with_lengths(self._samples, steps[len(steps) // 2] if steps else USUAL_TICKS),
@@ -111,19 +111,19 @@ class Video:
             damages=tuple(self._damages),
         )
 
-    def _continues(self, pes: Pes) -> bool:
+    def _continues(self, pes: PesPacket) -> bool:
         """Whether a packet in which no access unit begins belongs to the one before it."""
         return pes.shown is None or (self._pending is not None and pes.shown == self._pending.shown)
 
-    def _write(self, pes: Pes, data: bytes) -> None:
+    def _write(self, pes: PesPacket, data: bytes) -> None:
         if pes.shown is None or pes.decoded is None:
-            raise NotPlain("an MPEG-TS with pictures that have no times")
+            raise UnsupportedMedia("an MPEG-TS with pictures that have no times")
         if len(data) > MANY_BYTES and data.count(avc.START_CODE) > MAX_UNITS:
-            raise NotPlain("a picture of too many units")
+            raise UnsupportedMedia("a picture of too many units")
         if pes.problem:
             self._note(pes.shown, pes.problem)
             data = data[max(data.find(avc.START_CODE), 0) :]
-        units = avc.split_units(data)
+        units = avc.split_nal_units(data)
         kinds = [unit[0] & avc.TYPE for unit in units]
         if not pes.problem and not _SETS.isdisjoint(kinds):
             self._learn(units)
@@ -136,18 +136,18 @@ class Video:
             self._store(pes, units, is_keyframe=_is_keyframe(units, pictures[0], pes))
         self._has_unknown |= bool(pictures)
 
-    def _check(self, slices: list[bytes], pes: Pes) -> None:
+    def _check(self, slices: list[bytes], pes: PesPacket) -> None:
         """See that slices are of one picture."""
         firsts = sum(_is_first(each[1:2]) for each in slices)
         if firsts > 1 and not pes.problem:
-            raise NotPlain("an MPEG-TS with several pictures in a packet")
+            raise UnsupportedMedia("an MPEG-TS with several pictures in a packet")
         if firsts < 1 and not pes.problem and pes.shown is not None:
             self._note(pes.shown, "a picture without its beginning")
 
-    def _store(self, pes: Pes, units: list[bytes], *, is_keyframe: bool) -> None:
+    def _store(self, pes: PesPacket, units: list[bytes], *, is_keyframe: bool) -> None:
         decoded, shown = self._in_order(pes.decoded or 0), pes.shown or 0
         if abs(shown - decoded) > FAR_TICKS:
-            raise NotPlain("an MPEG-TS with times that do not fit each other")
+            raise UnsupportedMedia("an MPEG-TS with times that do not fit each other")
         if pes.is_cut and self._samples and not is_keyframe:
             self._note(shown, "pictures are missing before one that refers to them")
         sample = b"".join(
@@ -158,7 +158,7 @@ class Video:
         )
         offset = self._output.tell()
         self._output.write(sample)
-        check_count(self._samples)
+        check_sample_count(self._samples)
         self._samples.append(Sample(decoded, shown, 0, offset, len(sample), is_keyframe, self._format or 0))
 
     def _in_order(self, decoded: int) -> int:
@@ -166,13 +166,17 @@ class Video:
         if not self._samples or decoded > self._samples[-1].decoded:
             return decoded
         if self._samples[-1].decoded - decoded > BACK_TICKS:
-            raise NotPlain("an MPEG-TS with pictures whose times run backwards")
+            raise UnsupportedMedia("an MPEG-TS with pictures whose times run backwards")
         self._note(self._samples[-1].shown, "times of pictures run backwards")
         return self._samples[-1].decoded + 1
 
     def _learn(self, units: list[bytes]) -> None:
         """Take up parameter sets. An access unit with sets of both kinds has all that are in use."""
-        found = {(avc.unit_type(unit), _number(unit)): unit for unit in units if avc.unit_type(unit) in _SETS}
+        found = {
+            (avc.nal_unit_type(unit), _number(unit)): unit
+            for unit in units
+            if avc.nal_unit_type(unit) in _SETS
+        }
         is_whole = len({kind for kind, _ in found}) == len(_SETS)
         sets = found if is_whole else {**self.sets, **found}
         if sets != self.sets:
@@ -186,9 +190,9 @@ class Video:
             return None
         if (*sps, *pps) not in self._places:
             if len(self._formats) == MAX_FORMATS:
-                raise NotPlain("H.264 whose parameter sets change all the time")
+                raise UnsupportedMedia("H.264 whose parameter sets change all the time")
             if not all(avc.Sps.read(unit).is_progressive for unit in sps):
-                raise NotPlain("H.264 that may be interlaced")
+                raise UnsupportedMedia("H.264 that may be interlaced")
             self._formats.append(avc.format_of(avc.record_of(sps, pps)))
             self._places[*sps, *pps] = len(self._formats) - 1
         return self._places[*sps, *pps]
@@ -218,12 +222,12 @@ def _is_first(byte: bytes) -> bool:
 
 def _number(unit: bytes) -> int:
     """Return the number of a parameter set (ITU-T H.264 §7.3.2.1.1, §7.3.2.2)."""
-    return Bits(unit[4 if avc.unit_type(unit) == avc.SPS else 1 :][:8]).exp_golomb()
+    return BitReader(unit[4 if avc.nal_unit_type(unit) == avc.SPS else 1 :][:8]).exp_golomb()
 
 
-def _is_keyframe(units: list[bytes], first_slice: bytes, pes: Pes) -> bool:
+def _is_keyframe(units: list[bytes], first_slice: bytes, pes: PesPacket) -> bool:
     """Whether decoding can begin with a picture: an IDR picture, or an I picture that is said to be one."""
-    if any(avc.unit_type(unit) == avc.IDR for unit in units):
+    if any(avc.nal_unit_type(unit) == avc.IDR for unit in units):
         return True
     is_said = pes.is_random_access or any(_has_recovery_point(unit) for unit in units)
     return is_said and not pes.problem and _is_intra(first_slice)
@@ -231,16 +235,16 @@ def _is_keyframe(units: list[bytes], first_slice: bytes, pes: Pes) -> bool:
 
 def _is_intra(unit: bytes) -> bool:
     try:
-        bits = Bits(unit[1:16])
+        bits = BitReader(unit[1:16])
         bits.exp_golomb()
         return bits.exp_golomb() in INTRA
-    except NotPlain:
+    except UnsupportedMedia:
         return False
 
 
 def _has_recovery_point(unit: bytes) -> bool:
     """Whether SEI messages (§7.3.2.3.1) say that the pictures from here on are right."""
-    if avc.unit_type(unit) != avc.SEI:
+    if avc.nal_unit_type(unit) != avc.SEI:
         return False
     at = 1
     while at + 2 < len(unit):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.flv.configurations import MAX_CHANGES, Configurations, History
+from clip_cutter.containers.flv.configurations import MAX_CHANGES, Configurations, FlvConfigurationHistory
 from clip_cutter.containers.flv.tags import AUDIO, VIDEO
-from clip_cutter.containers.model import NotPlain
-from tests.unit.clip_cutter.containers.flv.made import (
+from clip_cutter.containers.model import UnsupportedMedia
+from tests.unit.clip_cutter.containers.flv.builders import (
     AAC_44,
     AAC_48,
     AVC_1,
@@ -35,8 +35,8 @@ HOLD = [(avc_header(AVC_1), aac_header(AAC_48)), (avc_header(AVC_2, 6000), aac_h
 HOLD += [(avc_header(AVC_2, 6000), aac_header(AAC_44, 12_000))]
 
 
-def history(pieces: Sequence[bytes]) -> History:
-    found = History()
+def history(pieces: Sequence[bytes]) -> FlvConfigurationHistory:
+    found = FlvConfigurationHistory()
     for piece in pieces:
         found.feed(piece)
     return found
@@ -81,7 +81,7 @@ def test_a_walk_holds_little_whatever_it_reads() -> None:
 
 def test_configurations_that_change_all_the_time_are_not_plain() -> None:
     changes = [avc_header(AVC_1) + avc_header(AVC_2)] * (MAX_CHANGES // 2 + 1)
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         history([FILE_HEAD, *changes])
 
 
@@ -108,7 +108,7 @@ def test_later_pieces_prevail() -> None:
 )
 def test_without_a_configuration_samples_are_not_plain(heads: list[bytes]) -> None:
     known = Configurations(heads)
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         known.place(VIDEO)
 
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_cutter.containers.flv.demuxer import FlvDemuxer
-from clip_cutter.containers.flv.stream import Flv
-from clip_cutter.containers.line import Line, Segment
-from clip_cutter.containers.model import Kind, NotPlain, Track
-from tests.unit.clip_cutter.containers.flv.made import (
+from clip_cutter.containers.flv.stream import FlvStream
+from clip_cutter.containers.model import Track, TrackKind, UnsupportedMedia
+from clip_cutter.containers.timeline import Timeline, TimelineSegment
+from tests.unit.clip_cutter.containers.flv.builders import (
     AAC_44,
     AAC_48,
     AVC_1,
@@ -29,14 +29,14 @@ from tests.unit.clip_cutter.containers.flv.made import (
 )
 
 MEDIA = Path("media")
-LINE = Line(1000, 2**32, [Segment(0, 0, 0)])
+LINE = Timeline(1000, 2**32, [TimelineSegment(0, 0, 0)])
 
 
 def demux(
-    data: bytes, *, head: bytes = HEAD, step: int = 4096, line: Line = LINE, offset: int = 0
+    data: bytes, *, head: bytes = HEAD, step: int = 4096, line: Timeline = LINE, offset: int = 0
 ) -> tuple[list[Track], bytes]:
     output = BytesIO()
-    demuxer = Flv.read(head + picture(0)).demuxer(output, offset, line, [head])
+    demuxer = FlvStream.read(head + picture(0)).demuxer(output, offset, line, [head])
     for at in range(0, len(data), step):
         demuxer.feed(data[at : at + step])
     demuxer.finish()
@@ -44,11 +44,11 @@ def demux(
 
 
 def video(data: bytes) -> Track:
-    return next(track for track in demux(data)[0] if track.kind is Kind.VIDEO)
+    return next(track for track in demux(data)[0] if track.kind is TrackKind.VIDEO)
 
 
 def audio(data: bytes) -> Track:
-    return next(track for track in demux(data)[0] if track.kind is Kind.AUDIO)
+    return next(track for track in demux(data)[0] if track.kind is TrackKind.AUDIO)
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096])
@@ -125,7 +125,7 @@ def test_pictures_behind_another_configuration_wait_for_a_keyframe() -> None:
 
 def test_the_configuration_that_holds_at_the_stretch_counts() -> None:
     output = BytesIO()
-    demuxer = Flv().demuxer(output, 5000, LINE, [HEAD, avc_header(AVC_2) + aac_header(AAC_44)])
+    demuxer = FlvStream().demuxer(output, 5000, LINE, [HEAD, avc_header(AVC_2) + aac_header(AAC_44)])
     demuxer.feed(picture(0, key=True) + sound(0))
     demuxer.finish()
     video, audio = demuxer.tracks(MEDIA)
@@ -163,21 +163,21 @@ def test_decoding_times_never_run_backwards() -> None:
 
 
 def test_times_that_run_far_back_are_not_plain() -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(5000, key=True) + picture(3000, key=True))
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         demux(HEAD + sound(5000) + sound(3000))
 
 
 def test_segments_of_the_line_join_clocks_that_begin_again() -> None:
     first = HEAD + picture(5000, key=True) + picture(5040)
-    line = Line(1000, 2**32, [Segment(0, 5000, 0), Segment(len(first), 0, 80)])
+    line = Timeline(1000, 2**32, [TimelineSegment(0, 5000, 0), TimelineSegment(len(first), 0, 80)])
     (found, *_), _ = demux(first + picture(0, key=True) + picture(40), line=line)
     assert [each.shown for each in found.samples] == [0, 40, 80, 120]
 
 
 def test_a_clock_that_wraps_goes_on() -> None:
-    line = Line(1000, 2**32, [Segment(0, 2**32 - 40, 0)])
+    line = Timeline(1000, 2**32, [TimelineSegment(0, 2**32 - 40, 0)])
     (found, *_), _ = demux(HEAD + picture(-40, key=True) + picture(0) + picture(40), line=line)
     assert [each.shown for each in found.samples] == [0, 40, 80]
 
@@ -212,31 +212,31 @@ def test_a_size_that_is_wrong_costs_no_more_than_its_tag() -> None:
 
 
 def test_audio_of_another_rate_than_its_configuration_says_is_not_plain() -> None:
-    with pytest.raises(NotPlain, match="times do not go with its rate"):
+    with pytest.raises(UnsupportedMedia, match="times do not go with its rate"):
         demux(HEAD + b"".join(sounds(0, 300, 44_100)))
 
 
 @pytest.mark.parametrize("other", [tag(9, 0, b"\x12h263"), tag(9, 0, b"\x90hvc1"), tag(8, 0, b"\x2fmp3")])
 def test_other_codecs_are_not_plain(other: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(0, key=True) + other)
 
 
 def test_bytes_without_end_that_are_not_tags_are_not_plain() -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(0, key=True) + b"\xff" * (5 * 1024 * 1024), step=256 * 1024)
 
 
 def test_nothing_at_all_is_not_plain() -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         demux(HEAD)
 
 
 def test_how_far_it_has_come() -> None:
-    demuxer = FlvDemuxer(BytesIO(), 0, LINE, Flv().demuxer(BytesIO(), 0, LINE, [HEAD])._known)
+    demuxer = FlvDemuxer(BytesIO(), 0, LINE, FlvStream().demuxer(BytesIO(), 0, LINE, [HEAD])._known)
     assert set(demuxer.reached.values()) == {-1.0}
     demuxer.feed(picture(1000, key=True, shift=80) + sound(1000) + picture(1040))
-    assert demuxer.reached == {Kind.VIDEO: 1.08, Kind.AUDIO: pytest.approx(1.0 + 1024 / 48_000)}
+    assert demuxer.reached == {TrackKind.VIDEO: 1.08, TrackKind.AUDIO: pytest.approx(1.0 + 1024 / 48_000)}
 
 
 PIECES = [
@@ -257,7 +257,7 @@ def test_any_bytes_are_read_or_not_plain(parts: list[bytes], data: st.DataObject
     for _ in range(data.draw(st.integers(0, 5)) if content else 0):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     step = data.draw(st.integers(1, 300))
-    with suppress(NotPlain):
+    with suppress(UnsupportedMedia):
         tracks, media = demux(bytes(content), step=step)
         for track in tracks:
             decoded = [each.decoded for each in track.samples]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.flv.stream import Flv
-from clip_cutter.containers.model import Kind, NotPlain
-from clip_cutter.containers.stream import Mark
-from tests.unit.clip_cutter.containers.flv.made import (
+from clip_cutter.containers.flv.stream import FlvStream
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
+from clip_cutter.containers.stream import SampleStart
+from tests.unit.clip_cutter.containers.flv.builders import (
     AAC_48,
     AVC_1,
     FILE_HEAD,
@@ -22,8 +22,8 @@ from tests.unit.clip_cutter.containers.flv.made import (
 
 
 def test_h264_is_recognized_with_or_without_audio() -> None:
-    Flv.read(HEAD + picture(0, key=True))
-    Flv.read(FILE_HEAD + avc_header(AVC_1) + picture(0, key=True)[:20])
+    FlvStream.read(HEAD + picture(0, key=True))
+    FlvStream.read(FILE_HEAD + avc_header(AVC_1) + picture(0, key=True)[:20])
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_h264_is_recognized_with_or_without_audio() -> None:
     ],
 )
 def test_everything_else_is_not_plain(head: bytes) -> None:
-    with pytest.raises(NotPlain):
-        Flv.read(head)
+    with pytest.raises(UnsupportedMedia):
+        FlvStream.read(head)
 
 
 def test_marks_are_pictures_and_frames_of_audio() -> None:
@@ -55,15 +55,15 @@ def test_marks_are_pictures_and_frames_of_audio() -> None:
         + picture(1040, shift=-40)
     )
     at = 500 + len(script() + avc_header(AVC_1))
-    first, second, third = Flv().marks(data, 500)
-    assert first == Mark(at, Kind.VIDEO, 0, 1000, 1080, is_keyframe=True)
-    assert second == Mark(at + len(picture(0)), Kind.AUDIO, 0, 1003, 1003, is_keyframe=True)
-    assert third[1:] == (Kind.VIDEO, 0, 1040, 1000, False)
+    first, second, third = FlvStream().sample_starts(data, 500)
+    assert first == SampleStart(at, TrackKind.VIDEO, 0, 1000, 1080, is_keyframe=True)
+    assert second == SampleStart(at + len(picture(0)), TrackKind.AUDIO, 0, 1003, 1003, is_keyframe=True)
+    assert third[1:] == (TrackKind.VIDEO, 0, 1040, 1000, False)
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**40))
 def test_marks_of_any_bytes(data: bytes, offset: int) -> None:
-    for mark in Flv().marks(data + picture(7) + sound(8) + data, offset):
+    for mark in FlvStream().sample_starts(data + picture(7) + sound(8) + data, offset):
         assert offset <= mark.offset
-        assert 0 <= mark.decoded < Flv.wrap
-        assert 0 <= mark.shown < Flv.wrap
+        assert 0 <= mark.decoded < FlvStream.wrap
+        assert 0 <= mark.shown < FlvStream.wrap

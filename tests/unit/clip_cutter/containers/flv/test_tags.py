@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.flv.tags import Tag, find_tag, tags_in
-from tests.unit.clip_cutter.containers.flv.made import FILE_HEAD, HEAD, picture, script, sound, tag
+from clip_cutter.containers.flv.tags import FlvTag, find_tag, tags_in
+from tests.unit.clip_cutter.containers.flv.builders import FILE_HEAD, HEAD, picture, script, sound, tag
 
 FILE = HEAD + picture(0, key=True) + b"".join(sound(at) + picture(at + 40) for at in range(0, 1000, 40))
 
@@ -12,7 +12,7 @@ FILE = HEAD + picture(0, key=True) + b"".join(sound(at) + picture(at + 40) for a
 def test_tags_follow_one_another_behind_the_head() -> None:
     data = FILE_HEAD + script() + picture(0x1234567, key=True)
     first, second = tags_in(data)
-    assert first == Tag(13, 13 + len(script()), 18, 0)
+    assert first == FlvTag(13, 13 + len(script()), 18, 0)
     assert (second.start, second.end, second.time) == (first.end, len(data), 0x1234567)
     assert data[second.body][:2] == b"\x17\1"
 

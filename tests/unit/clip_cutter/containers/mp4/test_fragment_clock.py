@@ -2,8 +2,15 @@
 
 import pytest
 
-from clip_cutter.containers.model import NotPlain
-from clip_cutter.containers.mp4.fragment_clock import Clock, Follower, Jump, Pace, Point, is_behind
+from clip_cutter.containers.model import UnsupportedMedia
+from clip_cutter.containers.mp4.fragment_clock import (
+    FragmentClock,
+    FragmentFollower,
+    FragmentJump,
+    FragmentPoint,
+    FragmentStatistics,
+    is_behind,
+)
 from clip_cutter.containers.mp4.fragments import Fragment, read_fragment
 from tests.unit.clip_cutter.containers.mp4.test_fragments import HEADER
 from tests.unit.clip_cutter.fragmented_file import fragment, seconds_of
@@ -13,14 +20,14 @@ def parsed(data: bytes) -> Fragment:
     return read_fragment(data[: int.from_bytes(data[:4])], 0, HEADER)
 
 
-def second(number: int, *, offset: int | None = None, sequence: int | None = None) -> Point:
+def second(number: int, *, offset: int | None = None, sequence: int | None = None) -> FragmentPoint:
     """A fragment of a second, of 1000 bytes."""
     at = 1000 * number if offset is None else offset
-    return Point(at, at + 1000, number if sequence is None else sequence, number, number + 1, 2)
+    return FragmentPoint(at, at + 1000, number if sequence is None else sequence, number, number + 1, 2)
 
 
 def jumps(*fragments: bytes) -> list[float]:
-    follower = Follower(HEADER)
+    follower = FragmentFollower(HEADER)
     return [round(follower.follow(parsed(each)), 1) for each in fragments]
 
 
@@ -56,21 +63,21 @@ def test_tracks_that_take_turns_do_not_step_back() -> None:
 
 
 def test_times_that_are_not_said_follow_those_before_them() -> None:
-    follower = Follower(HEADER, {1: 1000})
-    timed = follower.timed(parsed(fragment(1, video=(0, 2), timed=False)))
-    assert [sample.decoded for sample in timed.parts[0].samples] == [1000, 1512]
-    with pytest.raises(NotPlain):
-        follower.timed(parsed(fragment(1, audio=(0, 2), timed=False)))
+    follower = FragmentFollower(HEADER, {1: 1000})
+    timed = follower.with_times(parsed(fragment(1, video=(0, 2), timed=False)))
+    assert [sample.decoded for sample in timed.trafs[0].samples] == [1000, 1512]
+    with pytest.raises(UnsupportedMedia):
+        follower.with_times(parsed(fragment(1, audio=(0, 2), timed=False)))
 
 
 def test_the_line_runs_on_through_jumps() -> None:
-    clock = Clock(2.0, (Jump(1000, 50.0), Jump(3000, -20.0)))
+    clock = FragmentClock(2.0, (FragmentJump(1000, 50.0), FragmentJump(3000, -20.0)))
     assert [clock.shift(offset) for offset in (0, 999, 1000, 3000)] == [-2, -2, 48, 28]
     assert clock.start(second(3)) == 31
     assert (clock.has_jump(1000), clock.has_jump(1001)) == (True, False)
 
 
-PACE = Pace.of([second(number) for number in (0, 1, 50, 100)], 2)
+PACE = FragmentStatistics.of([second(number) for number in (0, 1, 50, 100)], 2)
 
 
 def test_a_pace_is_that_of_the_fragments_seen() -> None:
@@ -94,7 +101,7 @@ def test_as_much_time_as_fragments_is_steady() -> None:
         second(5000, offset=500_000),  # more fragments than fit
     ],
 )
-def test_more_or_less_time_than_fragments_is_not(high: Point) -> None:
+def test_more_or_less_time_than_fragments_is_not(high: FragmentPoint) -> None:
     assert not PACE.is_steady(second(10), high)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box
 from clip_cutter.containers.mp4.fragment_index import (
     FragmentIndex,
@@ -45,7 +45,7 @@ def test_a_segment_index_adds_up_lengths_and_sizes(version: int) -> None:
 
 
 def test_a_segment_index_of_others_is_refused() -> None:
-    with pytest.raises(NotPlain, match="several levels"):
+    with pytest.raises(UnsupportedMedia, match="several levels"):
         read_segment_index(sidx((1 << 31 | 100, 2000)), 1000)
 
 
@@ -59,13 +59,13 @@ def test_random_access_lists_each_fragment_once(version: int, lengths: int) -> N
 
 @pytest.mark.parametrize("rows", [(), ((0, 400), (30, 100)), ((0, 1000),)])
 def test_random_access_that_makes_no_sense_is_refused(rows: tuple[tuple[int, int], ...]) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         read(tfra(*rows))
 
 
 def test_random_access_that_is_cut_off_is_refused() -> None:
     whole = tfra((0, 100), (30, 400))
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         read(struct.pack(">I", len(whole) - 4) + whole[4:-4])
 
 
@@ -80,5 +80,5 @@ def test_whatever_stands_there_an_index_is_read_or_refused(data: bytes) -> None:
     for attempt in (lambda: read_segment_index(data, 0), lambda: read(full_box(b"tfra", data))):
         try:
             attempt()
-        except NotPlain:
+        except UnsupportedMedia:
             continue

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_cutter.containers.model import Kind, NotPlain
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
 from clip_cutter.containers.mp4.boxes import Box, walk
 from clip_cutter.containers.mp4.fragments import (
     Fragment,
@@ -46,7 +46,7 @@ def trun(flags: int, count: int, *words: int) -> bytes:
 
 
 def test_a_header_says_what_the_tracks_are() -> None:
-    assert [track.kind for track in HEADER.tracks] == [Kind.VIDEO, Kind.AUDIO]
+    assert [track.kind for track in HEADER.tracks] == [TrackKind.VIDEO, TrackKind.AUDIO]
     assert HEADER.video.timescale == 15360
     assert HEADER.video.formats[0].codec == "h264"
     assert (HEADER.video.formats[0].width, HEADER.video.formats[0].height) == (192, 108)
@@ -61,33 +61,33 @@ def test_an_edit_shifts_a_track() -> None:
 
 
 def test_a_header_without_video_or_without_fragments_is_refused() -> None:
-    with pytest.raises(NotPlain, match="no video"):
+    with pytest.raises(UnsupportedMedia, match="no video"):
         header_of(header().replace(b"vide", b"meta"))
-    with pytest.raises(NotPlain, match="without fragments"):
+    with pytest.raises(UnsupportedMedia, match="without fragments"):
         header_of(header().replace(b"mvex", b"free"))
 
 
 def test_what_a_run_leaves_out_is_the_default() -> None:
-    part = fragment_of(seconds_of(2), 1000).parts[0]
-    assert part.decode_time == 60 * 512
-    assert [sample.decoded for sample in part.samples[:3]] == [30720, 31232, 31744]
-    assert {sample.length for sample in part.samples} == {512}
-    assert [sample.is_keyframe for sample in part.samples[:3]] == [True, False, False]
-    assert part.samples[1].offset == part.samples[0].offset + 100
+    traf = fragment_of(seconds_of(2), 1000).trafs[0]
+    assert traf.decode_time == 60 * 512
+    assert [sample.decoded for sample in traf.samples[:3]] == [30720, 31232, 31744]
+    assert {sample.length for sample in traf.samples} == {512}
+    assert [sample.is_keyframe for sample in traf.samples[:3]] == [True, False, False]
+    assert traf.samples[1].offset == traf.samples[0].offset + 100
 
 
 def test_what_a_fragment_says_of_its_track_goes_before_the_header() -> None:
     flags = 0x020000 | 0x8 | 0x10 | 0x20
     tfhd = struct.pack(">III", 100, 40, 0x01010000)
-    (part,) = fragment_of(moof(traf(tfhd, trun(0x1, 2, 500), flags=flags))).parts
-    assert [(each.length, each.size, each.is_keyframe) for each in part.samples] == [(100, 40, False)] * 2
+    (found,) = fragment_of(moof(traf(tfhd, trun(0x1, 2, 500), flags=flags))).trafs
+    assert [(each.length, each.size, each.is_keyframe) for each in found.samples] == [(100, 40, False)] * 2
 
 
 def test_what_a_run_says_of_a_sample_goes_before_all_else() -> None:
     shift = 2**32 - 50
     run = trun(0xF01, 2, 500, 10, 30, 0x02000000, 60, 20, 40, 0x01010000, shift)
-    (part,) = fragment_of(moof(traf(b"", run))).parts
-    first, second = part.samples
+    (found,) = fragment_of(moof(traf(b"", run))).trafs
+    first, second = found.samples
     assert (first.decoded, first.shown, first.length, first.size, first.offset) == (0, 60, 10, 30, 500)
     assert (second.decoded, second.shown, second.length, second.size, second.offset) == (10, -40, 20, 40, 530)
     assert (first.is_keyframe, second.is_keyframe) == (True, False)
@@ -97,33 +97,33 @@ def test_what_a_run_says_of_a_sample_goes_before_all_else() -> None:
     ("flags", "is_keyframe"), [(0, True), (0x02000000, True), (0x01000000, False), (0x00010000, False)]
 )
 def test_a_sample_that_depends_on_others_is_no_keyframe(flags: int, is_keyframe: bool) -> None:
-    (part,) = fragment_of(moof(traf(b"", trun(0x605, 1, 500, 0, 30, flags)))).parts
-    assert part.samples[0].is_keyframe
-    (part,) = fragment_of(moof(traf(b"", trun(0x601, 1, 500, 30, flags)))).parts
-    assert part.samples[0].is_keyframe is is_keyframe
+    (found,) = fragment_of(moof(traf(b"", trun(0x605, 1, 500, 0, 30, flags)))).trafs
+    assert found.samples[0].is_keyframe
+    (found,) = fragment_of(moof(traf(b"", trun(0x601, 1, 500, 30, flags)))).trafs
+    assert found.samples[0].is_keyframe is is_keyframe
 
 
 def test_data_without_an_offset_follow_those_before_them() -> None:
     first = traf(struct.pack(">I", 10), trun(0x1, 2, 500), trun(0, 3), flags=0x10)
     second = traf(struct.pack(">I", 7), trun(0, 1), flags=0x10, track=AUDIO)
     third = traf(struct.pack(">I", 7), trun(0x1, 1, 5), flags=0x10, track=AUDIO)
-    video, audio, more = fragment_of(moof(first, second, third), 2000).parts
+    video, audio, more = fragment_of(moof(first, second, third), 2000).trafs
     assert [sample.offset for sample in video.samples] == [2500, 2510, 2520, 2530, 2540]
     assert [sample.offset for sample in audio.samples] == [2550]
     assert [sample.offset for sample in more.samples] == [2562]  # counts from the end of those before
 
 
 def test_data_may_lie_before_the_fragment() -> None:
-    (part,) = fragment_of(
+    (found,) = fragment_of(
         moof(traf(struct.pack(">I", 10), trun(0x1, 1, 2**32 - 600), flags=0x020010)), 1000
-    ).parts
-    assert part.samples[0].offset == 400
+    ).trafs
+    assert found.samples[0].offset == 400
 
 
 def test_times_that_are_not_said_count_from_0() -> None:
-    (part,) = fragment_of(fragment(1, video=(30, 32), timed=False)).parts
-    assert part.decode_time is None
-    assert [sample.decoded for sample in part.moved(1000).samples] == [1000, 1512]
+    (found,) = fragment_of(fragment(1, video=(30, 32), timed=False)).trafs
+    assert found.decode_time is None
+    assert [sample.decoded for sample in found.shifted(1000).samples] == [1000, 1512]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_times_that_are_not_said_count_from_0() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(data: bytes) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         fragment_of(data)
 
 
@@ -154,7 +154,7 @@ def test_other_tracks_are_passed_over() -> None:
     moov = grown.index(b"moov") - 4
     known = header_of(grown[:moov] + struct.pack(">I", len(grown) - moov) + grown[moov + 4 :])
     both = moof(traf(b"", trun(0x201, 1, 500, 9), track=3), traf(b"", trun(0x201, 1, 500, 9)))
-    assert [part.track for part in read_fragment(both, 0, known).parts] == [VIDEO]
+    assert [traf.track for traf in read_fragment(both, 0, known).trafs] == [VIDEO]
 
 
 def test_fragments_are_found_by_their_head() -> None:
@@ -172,9 +172,9 @@ def test_whatever_is_changed_a_fragment_is_read_or_refused(at: int, change: byte
     data = (MOOF[:at] + change + MOOF[at + len(change) :])[: max(length, 1)]
     try:
         found = read_fragment(data, 0, HEADER)
-    except NotPlain:
+    except UnsupportedMedia:
         return
-    assert all(part.samples for part in found.parts)
+    assert all(traf.samples for traf in found.trafs)
 
 
 START = header(media_times=(512, 1024))
@@ -186,5 +186,5 @@ def test_whatever_is_changed_a_header_is_read_or_refused(at: int, change: bytes,
     data = (START[:at] + change + START[at + len(change) :])[: max(length, 1)]
     try:
         assert header_of(data).video.timescale > 0
-    except NotPlain:
+    except UnsupportedMedia:
         return

@@ -4,7 +4,7 @@ import pytest
 
 from clip_cutter.containers.mpegts import is_transport_stream
 from clip_cutter.containers.mpegts.packets import PACKET, stride_of
-from tests.unit.clip_cutter.containers.mpegts.made import Mux
+from tests.unit.clip_cutter.containers.mpegts.builders import Mux
 
 HEAD_BYTES = 2048
 

@@ -5,31 +5,31 @@ from io import BytesIO
 import pytest
 
 from clip_cutter.containers import stream
-from clip_cutter.containers.model import NotPlain
-from clip_cutter.containers.mpegts.pes import Pes
-from clip_cutter.containers.mpegts.video import MAX_PICTURE_BYTES, Video
-from tests.unit.clip_cutter.containers.mpegts.made import AUD, INTER, keyframe, units
+from clip_cutter.containers.model import UnsupportedMedia
+from clip_cutter.containers.mpegts.pes import PesPacket
+from clip_cutter.containers.mpegts.video import MAX_PICTURE_BYTES, TransportVideoSamples
+from tests.unit.clip_cutter.containers.mpegts.builders import AUD, INTER, keyframe, units
 
 
-def picture(number: int) -> Pes:
+def picture(number: int) -> PesPacket:
     data = keyframe() if number == 0 else units(AUD, INTER)
-    return Pes(data, number, 3000 * number, 3000 * number, is_random_access=number == 0)
+    return PesPacket(data, number, 3000 * number, 3000 * number, is_random_access=number == 0)
 
 
 def test_a_picture_that_does_not_end_is_left_to_ffmpeg() -> None:
-    video = Video(BytesIO(), dict)
+    video = TransportVideoSamples(BytesIO(), dict)
     video.add(picture(0))
-    more = Pes(bytes(1 << 20), 1, None, None, is_random_access=False)
+    more = PesPacket(bytes(1 << 20), 1, None, None, is_random_access=False)
     for _ in range((MAX_PICTURE_BYTES >> 20) - 1):
         video.add(more)
-    with pytest.raises(NotPlain, match="does not end"):
+    with pytest.raises(UnsupportedMedia, match="does not end"):
         video.add(more)
 
 
 def test_pictures_without_end_are_left_to_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_SAMPLES", 10)
-    video = Video(BytesIO(), dict)
+    video = TransportVideoSamples(BytesIO(), dict)
     for number in range(11):
         video.add(picture(number))
-    with pytest.raises(NotPlain, match="10 samples around a window"):
+    with pytest.raises(UnsupportedMedia, match="10 samples around a window"):
         video.add(picture(11))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from clip_cutter.containers.model import ByteRange, Excerpt, NotPlain
+from clip_cutter.containers.model import ByteRange, Excerpt, UnsupportedMedia
 from clip_cutter.containers.mpegts import is_transport_stream
 from clip_cutter.domain.policy import Window, unreadable
 from clip_cutter.ffmpeg.run import Ffmpeg
-from clip_cutter.metrics import Metrics, Way
+from clip_cutter.metrics import CutterMetrics, ReadMethod
 from clip_cutter.scratch import Job
 from clip_cutter.vods.fragmented import open_fragmented
 from clip_cutter.vods.index_cache import IndexCache
@@ -34,7 +34,7 @@ Opener = Callable[[Source, Job], Awaitable[Vod]]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _VodWithFallback:
     """A VOD; a stretch that its own way of reading does not know is read by ffmpeg."""
 
     vod: Vod
@@ -47,16 +47,16 @@ class _Opened:
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
         try:
             return await self.vod.excerpt(source, window, job)
-        except NotPlain as error:
+        except UnsupportedMedia as error:
             log.info("a window is left to ffmpeg", why=str(error))
         remuxed = await open_remuxed(source, self.ffmpeg)
         return await remuxed.excerpt(source, window, job)
 
 
-class Vods:
+class VodOpener:
     """The latest VODs, opened."""
 
-    def __init__(self, ffmpeg: Ffmpeg, indexes: IndexCache, metrics: Metrics) -> None:
+    def __init__(self, ffmpeg: Ffmpeg, indexes: IndexCache, metrics: CutterMetrics) -> None:
         self._ffmpeg = ffmpeg
         self._metrics = metrics
         self._indexes = indexes
@@ -70,7 +70,7 @@ class Vods:
             TransientError: the storage or the scratch disk is out.
         """
         if (known := self._kept.get(source.identity)) is not None:
-            self._metrics.opened(Way.KNOWN)
+            self._metrics.opened(ReadMethod.KNOWN)
             self._kept.move_to_end(source.identity)
             return known
         vod = self._kept[source.identity] = await self._open(source, job)
@@ -85,21 +85,21 @@ class Vods:
         for way, opener in self._ways(magic):
             try:
                 vod = await opener(source, job)
-            except NotPlain as error:
+            except UnsupportedMedia as error:
                 log.info("a VOD is read in another way", not_by=way, why=str(error))
             else:
                 self._metrics.opened(way)
-                return _Opened(vod, self._ffmpeg)
+                return _VodWithFallback(vod, self._ffmpeg)
         vod = await open_remuxed(source, self._ffmpeg)
-        self._metrics.opened(Way.REMUXED)
+        self._metrics.opened(ReadMethod.REMUXED)
         return vod
 
-    def _ways(self, magic: bytes) -> list[tuple[Way, Opener]]:
+    def _ways(self, magic: bytes) -> list[tuple[ReadMethod, Opener]]:
         """Return the ways of reading that fit a file's first bytes; ffmpeg reads all others."""
         if magic[4:8] in FIRST_BOXES:
-            return [(Way.INDEXED, self._open_indexed), (Way.FRAGMENTED, open_fragmented)]
+            return [(ReadMethod.INDEXED, self._open_indexed), (ReadMethod.FRAGMENTED, open_fragmented)]
         if magic.startswith(b"FLV") or is_transport_stream(magic):
-            return [(Way.STREAMED, open_stream)]
+            return [(ReadMethod.STREAMED, open_stream)]
         return []
 
     async def _open_indexed(self, source: Source, job: Job) -> Vod:

@@ -15,7 +15,7 @@ from playwright.async_api import Page
 
 from clip_shared.contracts.events import CutMode
 from tests.integration.clip_cutter.conftest import WAYS, CutBy
-from tests.integration.clip_cutter.media import SAMPLE_RATE, Seen, ffmpeg, remux
+from tests.integration.clip_cutter.media import SAMPLE_RATE, DecodedFile, ffmpeg, remux
 from tests.integration.clip_cutter.player import play
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SETTLED_SECONDS, COMPARED_SECONDS, LAG_SECONDS = 0.25, 0.02, 0.004
 NOISE = 40
 
 
-class Window(NamedTuple):
+class RealVodWindow(NamedTuple):
     """What is cut of a recording."""
 
     name: str
@@ -41,17 +41,17 @@ class Window(NamedTuple):
 
 
 WINDOWS = [
-    Window("bigbuckbunny", 1.7, 4.2),  # 720p, H.264 Main, 5.1 AAC
-    Window("bigbuckbunny", 0.0, 5.3),
-    Window("bikes", 2.3, 5.3),  # a film in scope, B pictures
-    Window("bikes", 6.117, 9.4),
-    Window("carphone_pristine", 1.2, 3.4),  # QCIF at 30000/1001 pictures a second
-    Window("carphone_distorted", 0.5, 3.9),
+    RealVodWindow("bigbuckbunny", 1.7, 4.2),  # 720p, H.264 Main, 5.1 AAC
+    RealVodWindow("bigbuckbunny", 0.0, 5.3),
+    RealVodWindow("bikes", 2.3, 5.3),  # a film in scope, B pictures
+    RealVodWindow("bikes", 6.117, 9.4),
+    RealVodWindow("carphone_pristine", 1.2, 3.4),  # QCIF at 30000/1001 pictures a second
+    RealVodWindow("carphone_distorted", 0.5, 3.9),
 ]
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Seen]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], DecodedFile]:
     """A real recording by its name, in a container."""
     try:
         found = {Path(each.name).stem: Path(str(each.locate())) for each in files(PACKAGE) or ()}
@@ -60,9 +60,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Seen]
     folder = tmp_path_factory.mktemp("real")
 
     @cache
-    def get(name: str, suffix: str) -> Seen:
+    def get(name: str, suffix: str) -> DecodedFile:
         source = found[name]
-        return Seen(source if suffix == ".mp4" else remux(source, folder / f"{name}{suffix}"))
+        return DecodedFile(source if suffix == ".mp4" else remux(source, folder / f"{name}{suffix}"))
 
     return get
 
@@ -70,7 +70,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Seen]
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 async def test_a_clip_of_a_real_recording_is_its_very_frames(
-    real: Callable[[str, str], Seen], cut_by: CutBy, window: Window, suffix: str
+    real: Callable[[str, str], DecodedFile], cut_by: CutBy, window: RealVodWindow, suffix: str
 ) -> None:
     source = real(window.name, suffix)
     clips = [(await cut_by(way, source.path, window.start, window.end)).clip for way in WAYS]
@@ -78,7 +78,7 @@ async def test_a_clip_of_a_real_recording_is_its_very_frames(
     assert clip is not None
     assert clips[1] is not None
     assert clip.video.read_bytes() == clips[1].video.read_bytes()
-    seen, wanted = Seen(clip.video), source.from_to(window.start, window.end)
+    seen, wanted = DecodedFile(clip.video), source.from_to(window.start, window.end)
     assert (clip.mode, clip.fallback_reason) == (CutMode.COPY, None)
     assert seen.hashes == [frame.hash for frame in wanted]
     assert [frame.time for frame in seen.frames] == pytest.approx(
@@ -89,7 +89,7 @@ async def test_a_clip_of_a_real_recording_is_its_very_frames(
         assert_same_audio(source, seen, clip.start)
 
 
-def assert_same_audio(source: Seen, clip: Seen, start: float) -> None:
+def assert_same_audio(source: DecodedFile, clip: DecodedFile, start: float) -> None:
     """What is heard of a clip is what is heard of its VOD at that time, at a few moments of it."""
     whole, part = audio_of(source.path), audio_of(clip.path)
     assert len(part) / SAMPLE_RATE == pytest.approx(clip.seconds, abs=0.03)
@@ -116,7 +116,7 @@ def apart(one: "array[int]", other: "array[int]") -> int:
 
 
 async def test_a_browser_plays_real_clips_to_their_ends(
-    real: Callable[[str, str], Seen], cut_by: CutBy, page: Page, s3: "S3Client"
+    real: Callable[[str, str], DecodedFile], cut_by: CutBy, page: Page, s3: "S3Client"
 ) -> None:
     clips = [
         (await cut_by("service", real(window.name, ".mp4").path, window.start, window.end)).clip

@@ -10,7 +10,7 @@ H264, AAC = 0x1B, 0x0F
 TICKS = 90_000
 PICTURE_TICKS = 3000
 SETS = {
-    name: [*avc.Record.read(r).sps, *avc.Record.read(r).pps]
+    name: [*avc.AvcDecoderConfigurationRecord.read(r).sps, *avc.AvcDecoderConfigurationRecord.read(r).pps]
     for name, r in (("high", HIGH), ("base", BASELINE))
 }
 AUD = b"\x09\xf0"

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_cutter.announcements import receipt_of
-from clip_cutter.containers.model import Kind
-from clip_cutter.cutter import Clip
-from clip_cutter.domain.plan import Fate
+from clip_cutter.containers.model import TrackKind
+from clip_cutter.cutter import FinishedClip
+from clip_cutter.domain.plan import TrackPlan
 from clip_cutter.domain.policy import Window
-from clip_cutter.storage import MAX_NOTE_BYTES, MAX_REASON, Note
+from clip_cutter.storage import MAX_METADATA_BYTES, MAX_REASON, ClipMetadata
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
 
 LONG = 1234567.123456
@@ -33,8 +33,8 @@ RECEIPT = CutReceipt(
 NOW = datetime(2026, 11, 22, 19, 3, 7, 123456, tzinfo=UTC)
 
 
-def note(title: str, **changes: Any) -> Note:
-    return Note(
+def metadata(title: str, **changes: Any) -> ClipMetadata:
+    return ClipMetadata(
         source_vod_id=changes.get("source_vod_id", "v1"),
         kind=HighlightKind.HEURISTIC,
         title=title,
@@ -48,9 +48,9 @@ def note(title: str, **changes: Any) -> Note:
 
 @given(st.text(max_size=200))
 def test_any_title_comes_back(title: str) -> None:
-    packed = note(title).packed()
+    packed = metadata(title).packed()
     assert packed.isascii()
-    assert Note.unpacked(packed) == note(title)
+    assert ClipMetadata.unpacked(packed) == metadata(title)
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_the_longest_note_fits_into_s3s_metadata(characters: str) -> None:
                 "remark": remark,
             }
         )
-        assert len(note(title, source_vod_id=vod, receipt=receipt).packed()) <= MAX_NOTE_BYTES
+        assert len(metadata(title, source_vod_id=vod, receipt=receipt).packed()) <= MAX_METADATA_BYTES
 
 
 @pytest.mark.parametrize("text", ["", "not base64!", "aGVsbG8=", "eJwDAAAAAAE="])
 def test_something_else_is_no_note(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's is one, too
-        Note.unpacked(text)
+        ClipMetadata.unpacked(text)
 
 
 def test_a_receipt_says_what_became_of_each_track_and_no_more_than_fits() -> None:
-    clip = Clip(
+    clip = FinishedClip(
         video=Path(),
         poster=Path(),
         mode=CutMode.COPY,
@@ -90,7 +90,10 @@ def test_a_receipt_says_what_became_of_each_track_and_no_more_than_fits() -> Non
         size_bytes=1,
         skew_ms=0.0,
         fallback_reason="x" * 1000,
-        tracks=(Fate(Kind.VIDEO, TrackFate.COPIED), Fate(Kind.AUDIO, TrackFate.RE_ENCODED, "y" * 1000)),
+        tracks=(
+            TrackPlan(TrackKind.VIDEO, TrackFate.COPIED),
+            TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, "y" * 1000),
+        ),
         remark="z" * 1000,
     )
     receipt = receipt_of(clip, Window(1.0, 2.0))
@@ -100,6 +103,6 @@ def test_a_receipt_says_what_became_of_each_track_and_no_more_than_fits() -> Non
 
 
 def test_a_receipt_from_before_says_nothing_of_the_tracks() -> None:
-    clip = Clip(Path(), Path(), CutMode.COPY, start=1.0, end=2.0, size_bytes=1, skew_ms=None)
+    clip = FinishedClip(Path(), Path(), CutMode.COPY, start=1.0, end=2.0, size_bytes=1, skew_ms=None)
     receipt = receipt_of(clip, Window(1.0, 2.0))
     assert (receipt.video, receipt.audio, receipt.remark, receipt.fallback_reason) == (None,) * 4

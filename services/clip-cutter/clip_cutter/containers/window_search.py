@@ -4,13 +4,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clip_cutter.containers.model import ByteRange, Kind, NotPlain
-from clip_cutter.containers.stream import Mark, Stream
-from clip_cutter.containers.survey import Peeks, Point, Survey
+from clip_cutter.containers.model import ROUNDING_SECONDS, ByteRange, TrackKind, UnsupportedMedia
+from clip_cutter.containers.stream import SampleStart, Stream
+from clip_cutter.containers.survey import ReadRanges, StreamSurvey, SurveyPoint
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
-ROUNDING_SECONDS = 0.001  # FLV rounds to milliseconds
 # Audio begins so long before the window; and it lies beside the video that it belongs to, but not exactly.
 AUDIO_BEFORE_SECONDS = 0.5
 BESIDE_SECONDS = 3.0
@@ -27,24 +26,24 @@ INTERPOLATIONS = 12  # then it is halved: a bit rate may vary as it likes
 
 
 @dataclass(frozen=True)
-class Beginning:
+class ReadStart:
     """Where reading begins.
 
     Args:
         offset: in the file; something begins there.
         before: what lies right before it, for set-up.
         data: what lies from the offset on, as far as it is held in memory.
-        pace: bytes a second around there.
+        bytes_per_second: the bit rate around ``offset``, in bytes.
     """
 
     offset: int
     before: bytes
     data: bytes
-    pace: float
+    bytes_per_second: float
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _LoadedRange:
     """A part of the file around a window's start.
 
     Args:
@@ -58,7 +57,7 @@ class _Stretch:
     end: int
     first: bytes
     data: bytes
-    marks: Sequence[Mark]
+    marks: Sequence[SampleStart]
 
     @property
     def held(self) -> int:
@@ -66,23 +65,23 @@ class _Stretch:
         return self.end - len(self.data)
 
 
-class Search:
+class WindowSearch:
     """Looks for windows in a stream of ``size`` bytes."""
 
-    def __init__(self, stream: Stream, survey: Survey, peeks: Peeks, size: int) -> None:
+    def __init__(self, stream: Stream, survey: StreamSurvey, peeks: ReadRanges, size: int) -> None:
         self._stream = stream
         self._line = survey.line
         self._points = survey.points
         self._peeks = peeks
         self._size = size
 
-    async def find(self, start: float) -> Beginning:
+    async def find(self, start: float) -> ReadStart:
         """Return where to begin to read a window that starts at ``start``, in seconds of the line.
 
         That is the keyframe on which the picture on screen at that time depends, or audio before it.
 
         Raises:
-            NotPlain: there is no keyframe near, or no order in the times.
+            UnsupportedMedia: there is no keyframe near, or no order in the times.
         """
         stretch = await self._around(start)
         while (offset := self._begin(stretch, start)) is None:
@@ -93,56 +92,56 @@ class Search:
             before = await self._peek(ByteRange(max(offset - SET_UP_BYTES, 0), offset))
         data = stretch.data[offset - stretch.held :] if offset >= stretch.held else b""
         low, high = self._bracket(start)
-        return Beginning(offset, before, data, _pace(low, high))
+        return ReadStart(offset, before, data, _pace(low, high))
 
-    async def _around(self, start: float) -> _Stretch:
+    async def _around(self, start: float) -> _LoadedRange:
         """Return a stretch in which a time lies, or the nearest one."""
         low, high = self._bracket(start)
         for look in range(MAX_LOOKS):
             guess = _guess(low, high, start, halve=look >= INTERPOLATIONS)
             stretch = await self._read(guess, _pace(low, high))
             if not stretch.marks:
-                raise NotPlain("a stretch of the stream in which nothing begins")
+                raise UnsupportedMedia("a stretch of the stream in which nothing begins")
             times = [self._line.seconds(mark.offset, mark.decoded) for mark in stretch.marks]
             if max(times) < start and stretch.end < self._size:
-                low = Point(stretch.end, max(times))
+                low = SurveyPoint(stretch.end, max(times))
             elif times[0] > start and stretch.offset > 0:
-                high = Point(stretch.offset, times[0])
+                high = SurveyPoint(stretch.offset, times[0])
             else:
                 return stretch
             if low.offset >= high.offset:
                 return stretch
-        raise NotPlain("a stream without order in its times")
+        raise UnsupportedMedia("a stream without order in its times")
 
-    def _bracket(self, seconds: float) -> tuple[Point, Point]:
+    def _bracket(self, seconds: float) -> tuple[SurveyPoint, SurveyPoint]:
         """Return the known places around a time."""
         place = bisect_right(self._points, seconds, key=lambda each: each.seconds)
         place = min(max(place, 1), len(self._points) - 1)
         return self._points[place - 1], self._points[place]
 
-    async def _read(self, guess: int, pace: float) -> _Stretch:
+    async def _read(self, guess: int, pace: float) -> _LoadedRange:
         """Read around an offset; more of it if nothing begins there."""
         lead = int(min(max(pace * LEAD_SECONDS, MIN_LEAD_BYTES), MAX_LEAD_BYTES))
         behind = int(min(max(pace * BEHIND_SECONDS, MIN_BEHIND_BYTES), MAX_BEHIND_BYTES))
         for more in (0, MAX_LEAD_BYTES):
             wanted = ByteRange(max(guess - lead, 0), min(guess + behind + more, self._size))
             data = await self._peek(wanted)
-            marks = self._stream.marks(data, wanted.start)
+            marks = self._stream.sample_starts(data, wanted.start)
             if marks:
                 break
-        return _Stretch(wanted.start, wanted.end, data[:OVERLAP_BYTES], data, marks)
+        return _LoadedRange(wanted.start, wanted.end, data[:OVERLAP_BYTES], data, marks)
 
-    async def _farther(self, stretch: _Stretch) -> _Stretch:
+    async def _farther(self, stretch: _LoadedRange) -> _LoadedRange:
         """Read what lies before a stretch."""
         size = stretch.end - stretch.offset
         if size > MAX_BACK_BYTES:
-            raise NotPlain("no keyframe near the start")
+            raise UnsupportedMedia("no keyframe near the start")
         start = max(stretch.offset - min(size, MAX_LEAD_BYTES), 0)
         data = await self._peek(ByteRange(start, stretch.offset))
-        marks = {mark.offset: mark for mark in self._stream.marks(data + stretch.first, start)}
+        marks = {mark.offset: mark for mark in self._stream.sample_starts(data + stretch.first, start)}
         marks |= {mark.offset: mark for mark in stretch.marks}
         is_held = stretch.held == stretch.offset and len(data) + len(stretch.data) <= MAX_HELD_BYTES
-        return _Stretch(
+        return _LoadedRange(
             start,
             stretch.end,
             (data + stretch.first)[:OVERLAP_BYTES],
@@ -150,16 +149,16 @@ class Search:
             [marks[offset] for offset in sorted(marks)],
         )
 
-    def _begin(self, stretch: _Stretch, start: float) -> int | None:
+    def _begin(self, stretch: _LoadedRange, start: float) -> int | None:
         """Return where to begin; None where that lies before the stretch."""
         keyframes, before, behind = [], [], []
         for mark in stretch.marks:
             time = self._line.seconds(mark.offset, mark.shown)
-            if mark.kind == Kind.VIDEO and mark.is_keyframe and time <= start + ROUNDING_SECONDS:
+            if mark.kind == TrackKind.VIDEO and mark.is_keyframe and time <= start + ROUNDING_SECONDS:
                 keyframes.append(mark.offset)
-            elif mark.kind == Kind.AUDIO and time > start - AUDIO_BEFORE_SECONDS:
+            elif mark.kind == TrackKind.AUDIO and time > start - AUDIO_BEFORE_SECONDS:
                 behind.append(mark.offset)
-            elif mark.kind == Kind.AUDIO and time > start - BESIDE_SECONDS:
+            elif mark.kind == TrackKind.AUDIO and time > start - BESIDE_SECONDS:
                 before.append(mark.offset)
         first = stretch.marks[0]
         is_early = self._line.seconds(first.offset, first.decoded) <= start - BESIDE_SECONDS
@@ -172,12 +171,12 @@ class Search:
         return data
 
 
-def _pace(low: Point, high: Point) -> float:
+def _pace(low: SurveyPoint, high: SurveyPoint) -> float:
     """Return the bytes a second between two places."""
     return (high.offset - low.offset) / max(high.seconds - low.seconds, 0.001)
 
 
-def _guess(low: Point, high: Point, seconds: float, *, halve: bool) -> int:
+def _guess(low: SurveyPoint, high: SurveyPoint, seconds: float, *, halve: bool) -> int:
     share = 0.5
     if not halve and high.seconds > low.seconds:
         share = min(max((seconds - low.seconds) / (high.seconds - low.seconds), 0.0), 1.0)

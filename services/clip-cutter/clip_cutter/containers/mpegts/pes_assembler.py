@@ -2,28 +2,28 @@
 
 from typing import Protocol
 
-from clip_cutter.containers.line import Line
-from clip_cutter.containers.model import Kind, NotPlain
-from clip_cutter.containers.mpegts.packets import COUNTER, PAYLOAD, Packet
-from clip_cutter.containers.mpegts.pes import Pes, PesHead
-from clip_cutter.containers.mpegts.tables import AAC, H264, Elementary
+from clip_cutter.containers.model import TrackKind, UnsupportedMedia
+from clip_cutter.containers.mpegts.packets import COUNTER, PAYLOAD, TransportPacket
+from clip_cutter.containers.mpegts.pes import PesHeader, PesPacket
+from clip_cutter.containers.mpegts.tables import AAC, H264, ElementaryStream
+from clip_cutter.containers.timeline import Timeline
 
-READ = {Kind.VIDEO: H264, Kind.AUDIO: AAC}
+READ = {TrackKind.VIDEO: H264, TrackKind.AUDIO: AAC}
 ANY = -1  # a counter may have any value
 _USUAL = bytes(PAYLOAD | counter & COUNTER for counter in range(256))
 
 
-class Sink(Protocol):
+class PesSink(Protocol):
     """What takes samples out of PES packets."""
 
-    def add(self, pes: Pes) -> None:
+    def add(self, pes: PesPacket) -> None:
         """Read on."""
 
 
-class Pipe:
+class PesAssembler:
     """Gathers the packets of a track. ``parts`` is the payload of the PES packet that is being read."""
 
-    def __init__(self, track: Elementary, sink: Sink, line: Line) -> None:
+    def __init__(self, track: ElementaryStream, sink: PesSink, line: Timeline) -> None:
         self.track = track
         self.parts: list[bytes] = []
         self._sink = sink
@@ -51,9 +51,9 @@ class Pipe:
         """Read a packet that lies at an offset of the file.
 
         Raises:
-            NotPlain: the track is left to ffmpeg.
+            UnsupportedMedia: the track is left to ffmpeg.
         """
-        packet = Packet.read(data)
+        packet = TransportPacket.read(data)
         if packet is None:
             self.lose("a packet that is broken")
             return
@@ -74,14 +74,14 @@ class Pipe:
             return
         data = b"".join(parts)
         is_cut = self._is_new_run(offset) or self._is_cut
-        head = PesHead.read(data)
+        head = PesHeader.read(data)
         if head is None or head.kind != self.track.kind:
             return
         data = data[head.start :] if head.size is None else data[head.start : head.start + head.size]
         if head.size is not None and len(data) < head.size:
             problem = problem or "a packet is cut short"
         self._sink.add(
-            Pes(
+            PesPacket(
                 data,
                 offset,
                 self._place(offset, head.shown),
@@ -100,7 +100,7 @@ class Pipe:
         """Let the counter begin with any number where the next PES packet begins."""
         self._may_restart = True
 
-    def _is_repeated(self, packet: Packet) -> bool:
+    def _is_repeated(self, packet: TransportPacket) -> bool:
         """Whether a packet is sent for the second time (§2.4.3.3)."""
         return (
             self._counter != ANY
@@ -109,7 +109,7 @@ class Pipe:
             and self.parts[-1] == packet.payload
         )
 
-    def _count(self, packet: Packet) -> None:
+    def _count(self, packet: TransportPacket) -> None:
         """Note what the counter says of packets before this one."""
         is_expected = self._counter in (ANY, packet.counter)
         self._restarted = not is_expected and self._may_begin_again(packet)
@@ -118,7 +118,7 @@ class Pipe:
         self._may_restart = False
         self._counter = (packet.counter + 1) & COUNTER
 
-    def _may_begin_again(self, packet: Packet) -> bool:
+    def _may_begin_again(self, packet: TransportPacket) -> bool:
         """Whether the counter may have any value here, without anything being lost of what came before.
 
         It may where a packet says so. A recording that was appended begins with tables (see
@@ -127,19 +127,19 @@ class Pipe:
         """
         if packet.is_discontinuity or not packet.starts:
             return packet.is_discontinuity
-        is_beginning = packet.is_random_access and packet.counter == 0 and self.track.kind == Kind.VIDEO
+        is_beginning = packet.is_random_access and packet.counter == 0 and self.track.kind == TrackKind.VIDEO
         return self._may_restart or is_beginning or self._is_whole()
 
     def _is_whole(self) -> bool:
         """Whether all of the PES packet that is being read has come, as far as its head tells."""
-        head = PesHead.read(self.parts[0]) if self.parts and self._offset >= 0 else None
+        head = PesHeader.read(self.parts[0]) if self.parts and self._offset >= 0 else None
         return (
             head is not None and head.size is not None and sum(map(len, self.parts)) >= head.start + head.size
         )
 
-    def _begin(self, packet: Packet, offset: int) -> None:
+    def _begin(self, packet: TransportPacket, offset: int) -> None:
         if READ[self.track.kind] != self.track.type:
-            raise NotPlain(f"an MPEG-TS with {self.track.kind} of type {self.track.type:#04x}")
+            raise UnsupportedMedia(f"an MPEG-TS with {self.track.kind} of type {self.track.type:#04x}")
         self._offset = offset
         self._is_cut = self._restarted
         self._is_random_access = packet.is_random_access

@@ -1,14 +1,14 @@
 """Bits, in the order in which the standards of MPEG write them: the most significant first."""
 
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 
 MAX_ZEROS = 32  # before an exp-Golomb number: what it says fits 32 bits
 
 
-class Bits:
+class BitReader:
     """Reads bits one after the other. ``position`` counts them from the start of ``data``.
 
-    Every method raises NotPlain where the data ends too early.
+    Every method raises UnsupportedMedia where the data ends too early.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -23,7 +23,7 @@ class Bits:
     def read(self, count: int) -> int:
         """Return the unsigned number that the next ``count`` bits write."""
         if count > self.left:
-            raise NotPlain("a header that ends too early")
+            raise UnsupportedMedia("a header that ends too early")
         first, end = self.position >> 3, (self.position + count + 7) >> 3
         number = int.from_bytes(self._data[first:end]) >> (-(self.position + count) & 7)
         self.position += count
@@ -39,7 +39,7 @@ class Bits:
         while not self.read(1):
             zeros += 1
             if zeros > MAX_ZEROS:
-                raise NotPlain("a number of more than 32 bits")
+                raise UnsupportedMedia("a number of more than 32 bits")
         return (1 << zeros) - 1 + self.read(zeros)
 
     def signed_exp_golomb(self) -> int:

@@ -6,50 +6,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_cutter.containers.flv.body import Body, parse
+from clip_cutter.containers.flv.tag_body import TagBody, parse
 from clip_cutter.containers.flv.tags import AUDIO, VIDEO
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 
-CONFIGURATION = Body(is_configuration=True, start=5)
+CONFIGURATION = TagBody(is_configuration=True, start=5)
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
         ("1700000000", CONFIGURATION),
-        ("1701000028", Body(False, 5, True, 40)),
-        ("2701ffffd8", Body(False, 5, False, -40)),
-        ("3701000000", Body(False, 5, False, 0)),  # a picture that nothing refers to
+        ("1701000028", TagBody(False, 5, True, 40)),
+        ("2701ffffd8", TagBody(False, 5, False, -40)),
+        ("3701000000", TagBody(False, 5, False, 0)),  # a picture that nothing refers to
         ("1702000000", None),  # the end of a sequence
         ("5700", None),  # a command
         ("17", None),
         ("", None),
         ("9061766331", CONFIGURATION),  # Enhanced RTMP
-        ("9161766331000028", Body(False, 8, True, 40)),
-        ("a361766331", Body(False, 5, False, 0)),
+        ("9161766331000028", TagBody(False, 8, True, 40)),
+        ("a361766331", TagBody(False, 5, False, 0)),
         ("9261766331", None),
         ("9461766331", None),
         ("d000", None),
     ],
 )
-def test_video(body: str, expected: Body | None) -> None:
+def test_video(body: str, expected: TagBody | None) -> None:
     assert parse(VIDEO, bytes.fromhex(body)) == expected
 
 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("af00", Body(True, 2)),
-        ("af01", Body(False, 2)),
-        ("ae01", Body(False, 2)),
+        ("af00", TagBody(True, 2)),
+        ("af01", TagBody(False, 2)),
+        ("ae01", TagBody(False, 2)),
         ("af", None),
-        ("906d703461", Body(True, 5)),
-        ("916d703461", Body(False, 5)),
+        ("906d703461", TagBody(True, 5)),
+        ("916d703461", TagBody(False, 5)),
         ("926d703461", None),
         ("946d703461", None),
     ],
 )
-def test_audio(body: str, expected: Body | None) -> None:
+def test_audio(body: str, expected: TagBody | None) -> None:
     assert parse(AUDIO, bytes.fromhex(body)) == expected
 
 
@@ -70,7 +70,7 @@ def test_audio(body: str, expected: Body | None) -> None:
     ],
 )
 def test_what_is_left_to_ffmpeg(kind: int, body: str) -> None:
-    with pytest.raises(NotPlain):
+    with pytest.raises(UnsupportedMedia):
         parse(kind, bytes.fromhex(body))
 
 
@@ -80,5 +80,5 @@ def test_scripts_hold_no_media() -> None:
 
 @given(st.sampled_from([AUDIO, VIDEO, 18]), st.binary(max_size=8))
 def test_any_bytes(kind: int, body: bytes) -> None:
-    with suppress(NotPlain):
+    with suppress(UnsupportedMedia):
         parse(kind, body)

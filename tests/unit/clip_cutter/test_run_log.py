@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clip_cutter.ffmpeg.input import Input
-from clip_cutter.ffmpeg.run import MAX_OUTAGES, Diary, Programs, ToolFailed, ToolLimited, UnusableTool
+from clip_cutter.ffmpeg.input import FfmpegInput
+from clip_cutter.ffmpeg.run import MAX_OUTAGES, FfmpegPrograms, RunLog, ToolFailed, ToolLimited, UnusableTool
 from clip_shared.errors import TransientError
 
 URL = "http://storage.test:8333/vods/v.mp4?X-Amz-Credential=key&X-Amz-Signature=abc"
@@ -41,33 +41,33 @@ NO_OUTAGES = [
 FULL = "[out#0/mp4 @ 0x55] [error] Error closing file: No space left on device"
 
 
-def after(*lines: str, source: str = URL) -> Diary:
-    diary = Diary(Input(source))
+def after(*lines: str, source: str = URL) -> RunLog:
+    run_log = RunLog(FfmpegInput(source))
     for line in lines:
-        diary.note(line)
-    return diary
+        run_log.read_line(line)
+    return run_log
 
 
 @pytest.mark.parametrize("line", OUTAGES)
 def test_an_outage_is_known_by_who_speaks(line: str) -> None:
-    assert isinstance(after(coloured(line)).judge("anything"), TransientError)
+    assert isinstance(after(coloured(line)).failure("anything"), TransientError)
 
 
 @pytest.mark.parametrize("line", OUTAGES)
 def test_a_local_file_knows_no_outage(line: str) -> None:
-    assert isinstance(after(coloured(line), source="file:/v.mp4").judge("anything"), ToolFailed)
+    assert isinstance(after(coloured(line), source="file:/v.mp4").failure("anything"), ToolFailed)
 
 
 @pytest.mark.parametrize("line", NO_OUTAGES)
 def test_other_troubles_are_the_files(line: str) -> None:
-    assert isinstance(after(coloured(line)).judge("anything"), ToolFailed)
+    assert isinstance(after(coloured(line)).failure("anything"), ToolFailed)
 
 
 @pytest.mark.parametrize("line", [*OUTAGES, FULL])
 def test_a_line_without_colour_is_the_files(line: str) -> None:
-    diary = after(line, f"    title : {line}", f"[error] {line}")
-    assert isinstance(diary.judge("anything"), ToolFailed)
-    assert not diary.troubles
+    run_log = after(line, f"    title : {line}", f"[error] {line}")
+    assert isinstance(run_log.failure("anything"), ToolFailed)
+    assert not run_log.errors
 
 
 def test_a_source_that_breaks_off_again_and_again_is_given_up() -> None:
@@ -80,7 +80,7 @@ def test_a_full_disk_is_ours() -> None:
         FULL,
         "[out#0/mp4 @ 0x1] [error] Task finished with error code: -28 (No space left on device)",
     ):
-        assert isinstance(after(coloured(line)).judge(""), TransientError)
+        assert isinstance(after(coloured(line)).failure(""), TransientError)
 
 
 @pytest.mark.parametrize(
@@ -92,36 +92,36 @@ def test_a_full_disk_is_ours() -> None:
     ],
 )
 def test_a_lack_of_memory_is_our_limit(line: str) -> None:
-    assert isinstance(after(coloured(line)).judge("anything"), ToolLimited)
+    assert isinstance(after(coloured(line)).failure("anything"), ToolLimited)
 
 
 def test_a_storage_that_is_slow_is_an_outage_and_says_so() -> None:
     with pytest.raises(TransientError, match="storage is slow"):
-        raise after().judge_delay(cpu_seconds=3, deadline_seconds=60)
+        raise after().timeout_failure(cpu_seconds=3, deadline_seconds=60)
 
 
 def test_a_deadline_of_ours_is_our_limit() -> None:
-    assert isinstance(after().judge_delay(cpu_seconds=59, deadline_seconds=60), ToolLimited)
+    assert isinstance(after().timeout_failure(cpu_seconds=59, deadline_seconds=60), ToolLimited)
     here = after(source="file:/v.mp4")
-    assert isinstance(here.judge_delay(cpu_seconds=3, deadline_seconds=60), ToolLimited)
+    assert isinstance(here.timeout_failure(cpu_seconds=3, deadline_seconds=60), ToolLimited)
 
 
 def test_what_ffmpeg_says_of_packets_is_damage() -> None:
-    diary = after(
+    run_log = after(
         coloured("[in#0/mpegts @ 0x1] [warning] Packet corrupt (stream = 0, dts = 126000)."),
         coloured("[in#0/matroska,webm @ 0x1] [error] 0x00 at pos 1 (0x1) invalid as first byte"),
         coloured("[in#0/matroska,webm @ 0x1] [error] File ended prematurely"),
         "[in#0/matroska,webm @ 0x1] [error] a forged line",
     )
-    assert len(diary.damages) == 2
-    assert not diary.has_clock_jump
+    assert len(run_log.damages) == 2
+    assert not run_log.has_clock_jump
 
 
 @pytest.mark.parametrize("line", [f"[error] {URL}: Invalid", f"[error] cut off …{URL[30:]}x: Invalid"])
 def test_no_secret_is_kept(line: str) -> None:
-    diary = after(coloured(line))
-    assert "X-Amz" not in diary.troubles[-1]
-    assert "abc" not in repr(diary)
+    run_log = after(coloured(line))
+    assert "X-Amz" not in run_log.errors[-1]
+    assert "abc" not in repr(run_log)
 
 
 def test_bytes_of_the_input_are_counted() -> None:
@@ -149,20 +149,20 @@ def test_the_programs_are_those_of_this_package_whatever_is_on_path(
         program(tmp_path, name, "9.0.2" if name == "ffmpeg" else "8.1.2")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
-    found = Programs.find(None, None)
+    found = FfmpegPrograms.find(None, None)
     assert "site-packages" in found.ffmpeg
     assert "site-packages" in found.ffprobe
 
 
 def test_programs_of_a_tested_version_may_be_named(tmp_path: Path) -> None:
     ffmpeg, ffprobe = program(tmp_path, "ffmpeg", "n9.0.7-1-gabc"), program(tmp_path, "ffprobe", "8.1")
-    assert Programs.find(ffmpeg, ffprobe) == Programs(ffmpeg, ffprobe)
+    assert FfmpegPrograms.find(ffmpeg, ffprobe) == FfmpegPrograms(ffmpeg, ffprobe)
 
 
 @pytest.mark.parametrize("version", ["5.1.9-0+deb12u1", "7.0.2-static", "9.1", "90.0", "N-118-gabcdef"])
 def test_a_version_that_nobody_tested_is_refused(tmp_path: Path, version: str) -> None:
     with pytest.raises(UnusableTool) as refusal:
-        Programs.find(program(tmp_path, "ffmpeg", version), None)
+        FfmpegPrograms.find(program(tmp_path, "ffmpeg", version), None)
     said = "unknown" if version[0] == "N" else version.partition("-")[0]
     assert str(refusal.value) == (
         f"ffmpeg at {tmp_path}/ffmpeg has version {said}, and Clips is tested with 9.0.x:"
@@ -172,4 +172,4 @@ def test_a_version_that_nobody_tested_is_refused(tmp_path: Path, version: str) -
 
 def test_a_missing_program_is_said_to_be_missing() -> None:
     with pytest.raises(UnusableTool, match="ffprobe is not at /nowhere: unset FFPROBE_PATH"):
-        Programs.find(None, "/nowhere")
+        FfmpegPrograms.find(None, "/nowhere")

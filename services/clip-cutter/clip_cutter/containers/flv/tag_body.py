@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from clip_cutter.containers.flv.tags import AUDIO, VIDEO
-from clip_cutter.containers.model import NotPlain
+from clip_cutter.containers.model import UnsupportedMedia
 
 KEYFRAME, COMMAND = 1, 5  # types of frames
 AVC, AAC, EXTENDED_AUDIO = 7, 10, 9  # codecs
@@ -16,7 +16,7 @@ PLAIN_SIZE, EXTENDED_SIZE, SHIFT_SIZE = 2, 5, 3
 MAX_HEAD = 8
 
 
-class Body(NamedTuple):
+class TagBody(NamedTuple):
     """What a body holds, and where in it that begins.
 
     ``shift``: how many milliseconds a picture is shown after it is decoded.
@@ -28,18 +28,18 @@ class Body(NamedTuple):
     shift: int = 0
 
 
-def parse(type_: int, body: bytes) -> Body | None:
+def parse(type_: int, body: bytes) -> TagBody | None:
     """Return what the body of a tag holds, by its first ``MAX_HEAD`` bytes; None if it is not coded media.
 
     Raises:
-        NotPlain: it is video that is not H.264, or audio that is not AAC.
+        UnsupportedMedia: it is video that is not H.264, or audio that is not AAC.
     """
     if not body or type_ not in FOURCC:
         return None
     return _parse_video(body) if type_ == VIDEO else _parse_audio(body)
 
 
-def _parse_video(body: bytes) -> Body | None:
+def _parse_video(body: bytes) -> TagBody | None:
     is_extended = bool(body[0] & EXTENDED_VIDEO)
     frame, codec = body[0] >> 4 & 7 if is_extended else body[0] >> 4, body[0] & 15
     if frame == COMMAND:
@@ -49,29 +49,29 @@ def _parse_video(body: bytes) -> Body | None:
     elif codec == AVC:
         kind, start = _packet_type(body), PLAIN_SIZE
     else:
-        raise NotPlain(f"an FLV with video of codec {codec}")
+        raise UnsupportedMedia(f"an FLV with video of codec {codec}")
     is_keyframe = frame == KEYFRAME
     shift = int.from_bytes(body[start : start + SHIFT_SIZE], signed=True)
     if kind == CONFIGURATION:
-        return Body(is_configuration=True, start=start if is_extended else start + SHIFT_SIZE)
+        return TagBody(is_configuration=True, start=start if is_extended else start + SHIFT_SIZE)
     if kind == CODED:
-        return Body(False, start + SHIFT_SIZE, is_keyframe, shift)
+        return TagBody(False, start + SHIFT_SIZE, is_keyframe, shift)
     if kind == CODED_AT_ONCE and is_extended:
-        return Body(False, start, is_keyframe)
+        return TagBody(False, start, is_keyframe)
     _check_empty(kind, VIDEO)
     return None
 
 
-def _parse_audio(body: bytes) -> Body | None:
+def _parse_audio(body: bytes) -> TagBody | None:
     codec = body[0] >> 4
     if codec == EXTENDED_AUDIO:
         kind, start = body[0] & 15, _skip_fourcc(AUDIO, body)
     elif codec == AAC:
         kind, start = _packet_type(body), PLAIN_SIZE
     else:
-        raise NotPlain(f"an FLV with audio of codec {codec}")
+        raise UnsupportedMedia(f"an FLV with audio of codec {codec}")
     if kind in (CONFIGURATION, CODED):
-        return Body(kind == CONFIGURATION, start)
+        return TagBody(kind == CONFIGURATION, start)
     _check_empty(kind, AUDIO)
     return None
 
@@ -83,10 +83,10 @@ def _packet_type(body: bytes) -> int:
 def _skip_fourcc(type_: int, body: bytes) -> int:
     name = body[1:EXTENDED_SIZE]
     if name != FOURCC[type_]:
-        raise NotPlain(f"an FLV with {name!r}")
+        raise UnsupportedMedia(f"an FLV with {name!r}")
     return EXTENDED_SIZE
 
 
 def _check_empty(kind: int, type_: int) -> None:
     if kind not in WITHOUT_SAMPLE:
-        raise NotPlain(f"an FLV with packets of type {kind} in tags of type {type_}")
+        raise UnsupportedMedia(f"an FLV with packets of type {kind} in tags of type {type_}")

@@ -9,31 +9,31 @@ from pathlib import Path
 import pytest
 
 from clip_shared.contracts.events import TrackFate
-from tests.integration.clip_cutter.conftest import WAYS, CutBy, Result
-from tests.integration.clip_cutter.media import Seen, ffmpeg
-from tests.integration.clip_cutter.showings import SHOWINGS, Showing, VodOf, path_of
+from tests.integration.clip_cutter.conftest import WAYS, CutBy, CutOutcome
+from tests.integration.clip_cutter.media import DecodedFile, ffmpeg
+from tests.integration.clip_cutter.played_windows import PLAYED_WINDOWS, PlayedWindow, VodOf, path_of
 
 # Of 255, in any point: far less than between two neighbouring pictures, whose numbers are black on white.
 POSTER_LEVELS = 12
 POSTER_SIZE = "160x90"
 
 
-@pytest.mark.parametrize("showing", SHOWINGS, ids=str)
-async def test_both_ways_agree(cut_by: CutBy, vod: VodOf, showing: Showing) -> None:
-    path = path_of(showing, vod)
-    results = [await cut_by(way, path, showing.start, showing.end) for way in WAYS]
+@pytest.mark.parametrize("window", PLAYED_WINDOWS, ids=str)
+async def test_both_ways_agree(cut_by: CutBy, vod: VodOf, window: PlayedWindow) -> None:
+    path = path_of(window, vod)
+    results = [await cut_by(way, path, window.start, window.end) for way in WAYS]
     assert said(results[0]) == said(results[1])
     assert written(results[0]) == written(results[1])
     looks = [look(result.clip.poster) for result in results if result.clip]
     assert not looks or farthest(*looks) <= POSTER_LEVELS
 
 
-def said(result: Result) -> str:
+def said(result: CutOutcome) -> str:
     """What is told of it."""
     return result.receipt.model_dump_json() if result.receipt else str(result.skipped)
 
 
-def written(result: Result) -> tuple[object, ...] | None:
+def written(result: CutOutcome) -> tuple[object, ...] | None:
     """What was made of it."""
     clip, receipt = result.clip, result.receipt
     if clip is None or receipt is None:
@@ -41,7 +41,7 @@ def written(result: Result) -> tuple[object, ...] | None:
     fates = {track.fate for track in (receipt.video, receipt.audio) if track}
     if TrackFate.RE_ENCODED not in fates:
         return (clip.video.read_bytes(),)
-    seen = Seen(clip.video)
+    seen = DecodedFile(clip.video)
     times = tuple(round(frame.time, 3) for frame in seen.frames)
     heard = tuple(round(moment, 2) for moment in seen.beeps) if seen.stream("audio") else None
     return times, tuple(seen.numbers()), heard, clip.skew_ms

@@ -13,7 +13,7 @@ from typing import NamedTuple
 EARLY_SECONDS = 60
 
 
-class Segment(NamedTuple):
+class TimelineSegment(NamedTuple):
     """A part of the file through which the clock runs evenly, up to the next segment's ``offset``.
 
     In it the clock's time ``clock`` is the line's time ``start``, both in ticks.
@@ -25,12 +25,12 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class Timeline:
     """The segments of a file, in order; the first one begins at offset 0, with ``start`` 0."""
 
     timescale: int
     wrap: int
-    segments: Sequence[Segment]
+    segments: Sequence[TimelineSegment]
 
     def ticks(self, offset: int, clock: int) -> int:
         """Return the time on the line of what begins at ``offset`` of the file with the time ``clock``."""
@@ -42,7 +42,7 @@ class Line:
         """Return the same in seconds."""
         return self.ticks(offset, clock) / self.timescale
 
-    def segment(self, offset: int) -> Segment:
+    def segment(self, offset: int) -> TimelineSegment:
         """Return the segment in which an offset of the file lies."""
         if len(self.segments) == 1:
             return self.segments[0]
