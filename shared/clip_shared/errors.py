@@ -22,21 +22,21 @@
     │   ├── EncodingNeeded            cutter: the highlight is passed on to the lane of re-encodes
     │   ├── BadClip                   cutter: a cut clip must not be stored
     │   ├── ToolFailed                cutter: ffmpeg cannot read its input
-    │   ├── Unintelligible            cutter: the answer of ffprobe is not about a media file
+    │   ├── InvalidProbeOutput        cutter: the answer of ffprobe is not about a media file
     │   ├── TookTooLong               cutter: ffmpeg reached its deadline
     │   ├── TooMuchOutput             cutter: ffmpeg wrote too much to its standard output
     │   ├── UnusableTool              cutter: ffmpeg is missing, or of an untested version; the start fails
-    │   ├── Missing                   cutter: bytes of a VOD that have to be fetched before the index is read
+    │   ├── MissingBytes              cutter: bytes of a VOD that have to be fetched before the index is read
     │   ├── BulkRefused               janitor: the storage has no DeleteObjects; objects are deleted singly
     │   ├── Unreadable                bus: a record batch does not unpack within its limit
     │   ├── Problem                   registry's API: an HTTP answer other than success
     │   ├── BadCursor                 registry's API: the cursor of a list is invalid; answered with 422
     │   └── Refused                   gateway: an HTTP answer of 4xx, with its reason
-    ├── NotPlain                      cutter: our readers leave a file (or a part of it) to ffmpeg
-    │   └── Lost                      cutter: no box begins where a fragment should
+    ├── UnsupportedMedia              cutter: our readers leave a file (or a part of it) to ffmpeg
+    │   └── InvalidBox                cutter: no box begins where a fragment should
     └── Unwritable                    cutter: the samples do not fit into an MP4
 
-NotPlain and Unwritable are outside ClipsError because ``clip_cutter.containers`` imports nothing of Clips.
+UnsupportedMedia and Unwritable are outside ClipsError: ``clip_cutter.containers`` imports nothing of Clips.
 
 Delivery knows PermanentError, TransientError and DeadlineExceeded. Every other exception, one of ours or not,
 is *unknown*: OUR FAULT, as far as anyone can tell. Its message is redelivered a few times and then

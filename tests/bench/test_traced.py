@@ -16,24 +16,24 @@ async def _inner() -> None:
 _inner.__qualname__ = "inner"
 
 
-class TracedHandler:
-    async def handle(self, step: Any) -> None:
+class TracedHandlers:
+    async def make_clip(self, step: Any) -> None:
         await step()
         await asyncio.gather(step(), step())
 
 
 def test_a_job_is_noted_step_by_step_and_tabled(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    TracedHandler.handle.__qualname__ = traced.ROOT
-    handle = traced.timed(TracedHandler.handle, trace)
+    TracedHandlers.make_clip.__qualname__ = traced.ROOT
+    handle = traced.timed(TracedHandlers.make_clip, trace)
     step = traced.timed(_inner, trace)
     asyncio.run(step())  # part of no job
     for _ in range(3):
-        asyncio.run(handle(TracedHandler(), step))
+        asyncio.run(handle(TracedHandlers(), step))
     jobs = [json.loads(line) for line in trace.read_text().splitlines()]
     assert [len(job["spans"]) for job in jobs] == [4, 4, 4]
     rows = traced.profile(trace).splitlines()[2:4]
-    assert rows[0].startswith("| Highlights.handle | 1 | 0.")
+    assert rows[0].startswith("| CutterHandlers.make_clip | 1 | 0.")
     assert rows[1].startswith("| · inner | 3 | 0.")
 
 
@@ -50,4 +50,4 @@ def test_what_is_done_in_a_thread_is_part_of_the_step(tmp_path: Path) -> None:
 
 
 def test_the_root_of_a_job_is_the_handler_of_the_cutter() -> None:
-    assert handlers.Highlights.handle.__qualname__ == traced.ROOT
+    assert handlers.CutterHandlers.make_clip.__qualname__ == traced.ROOT

@@ -28,7 +28,7 @@ from typing import Any
 from botocore.client import BaseClient
 
 FILE = "BENCH_TRACE"
-ROOT = "Highlights.handle"
+ROOT = "CutterHandlers.make_clip"
 SHORTEST_SECONDS = 0.0005  # shorter steps are left out
 ALSO = ("clip_shared.bus.bus",)  # modules whose coroutines are timed too
 

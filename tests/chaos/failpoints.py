@@ -83,7 +83,7 @@ def install(service: str, armed: Path) -> None:
             hook = functools.partial(_die_if_armed, armed / each.name, each.later_seconds)
             _wrap(each.function, hook, after=each.after)
     if service == "clip-cutter":
-        _wrap("clip_cutter.handlers:Highlights.handle", _die_of_killers, after=False)
+        _wrap("clip_cutter.handlers:CutterHandlers.make_clip", _die_of_killers, after=False)
 
 
 def _die_if_armed(file: Path, later_seconds: float, *_: Any) -> None:
@@ -97,7 +97,7 @@ def _die_if_armed(file: Path, later_seconds: float, *_: Any) -> None:
         _die()
 
 
-def _die_of_killers(_handler: Any, event: Any) -> None:
+def _die_of_killers(_handlers: Any, event: Any, _lane: Any) -> None:
     if event.data.stream_highlight_id.startswith(KILLER_PREFIX):
         _die()
 

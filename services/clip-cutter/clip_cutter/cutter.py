@@ -79,7 +79,7 @@ class WrittenClip:
     size_bytes: int
 
     @property
-    def clip(self) -> FinishedClip:
+    def finished(self) -> FinishedClip:
         """Return what it is once it is verified, and its poster is there."""
         return FinishedClip(
             video=self.video,
@@ -192,12 +192,12 @@ class Cutter:
                 group.create_task(self._make_poster(cut))
         except ExceptionGroup as failures:
             raise _as_bad(failures.exceptions[0]) from failures
-        return cut.clip
+        return cut.finished
 
     async def _make_poster(self, cut: WrittenClip) -> None:
         moments = _poster_moments(cut)
         keyframe = await in_thread(_write_keyframe, cut, moments[0]) if moments else None
-        errors = await self._ffmpeg.poster(cut.video, cut.clip.poster, moments, keyframe)
+        errors = await self._ffmpeg.poster(cut.video, cut.finished.poster, moments, keyframe)
         if errors and cut.plan.mode is CutMode.COPY:
             await self._check_decodes(cut.video)
 

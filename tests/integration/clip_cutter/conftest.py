@@ -204,7 +204,7 @@ def cut_stored(
     return cut_window
 
 
-class CutOutcome(NamedTuple):
+class WindowOutcome(NamedTuple):
     """What came of a window: a finished clip, or why there is none."""
 
     clip: FinishedClip | None
@@ -218,11 +218,11 @@ WAYS = ("command line", "service")
 class CutBy(Protocol):
     """Cuts a window in one of the two ways, or remembers what came of it."""
 
-    async def __call__(self, way: str, source: Path, start: float, end: float) -> CutOutcome: ...
+    async def __call__(self, way: str, source: Path, start: float, end: float) -> WindowOutcome: ...
 
 
 @pytest.fixture(scope="session")
-def results() -> dict[tuple[str, Path, float, float], CutOutcome]:
+def results() -> dict[tuple[str, Path, float, float], WindowOutcome]:
     """What was cut in this run by :func:`cut_by`."""
     return {}
 
@@ -231,24 +231,24 @@ def results() -> dict[tuple[str, Path, float, float], CutOutcome]:
 def cut_by(
     cut: Cutting,
     cut_stored: Cutting,
-    results: dict[tuple[str, Path, float, float], CutOutcome],
+    results: dict[tuple[str, Path, float, float], WindowOutcome],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> CutBy:
     """Each window is cut once in each way, whichever test asks first."""
     ways = dict(zip(WAYS, (cut, cut_stored), strict=True))
 
-    async def cut_once(way: str, source: Path, start: float, end: float) -> CutOutcome:
+    async def cut_once(way: str, source: Path, start: float, end: float) -> WindowOutcome:
         key = way, source, start, end
         if key not in results:
             try:
                 clip = await ways[way](source, start, end)
             except Skipped as skipped:
-                results[key] = CutOutcome(None, None, skipped)
+                results[key] = WindowOutcome(None, None, skipped)
             else:
                 kept = tmp_path_factory.mktemp("clip")
                 video, poster = (Path(shutil.move(each, kept)) for each in (clip.video, clip.poster))
                 receipt = receipt_of(clip, Window(start, end))
-                results[key] = CutOutcome(replace(clip, video=video, poster=poster), receipt, None)
+                results[key] = WindowOutcome(replace(clip, video=video, poster=poster), receipt, None)
         return results[key]
 
     return cut_once

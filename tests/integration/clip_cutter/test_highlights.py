@@ -16,12 +16,12 @@ from pydantic.networks import AnyHttpUrl
 
 from clip_cutter.cutter import Cutter
 from clip_cutter.domain.policy import Skipped
-from clip_cutter.handlers import Highlights
+from clip_cutter.handlers import CutterHandlers, Lane
 from clip_cutter.metrics import CutterMetrics
 from clip_cutter.scratch import Scratch
 from clip_cutter.settings import SourceProfile
 from clip_cutter.skip_limit import SkipLimit
-from clip_cutter.storage import ClipStorage
+from clip_cutter.storage import ClipStorage, UnconfiguredClipStorage
 from clip_cutter.vods.opener import VodOpener
 from clip_cutter.vods.source_storage import SourceStorage, StoredVod
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
@@ -51,9 +51,9 @@ TITLE = 'Größter Clutch aller Zeiten 🎯 «日本» \\ "quoted"'
 
 @dataclass
 class RunningHandlers:
-    """The cutter's handler, and what it published."""
+    """The cutter's handlers, and what they published."""
 
-    highlights: Highlights
+    handlers: CutterHandlers
     published: list[Event[Any]]
     s3: "S3Client"
     profiles: dict[str, SourceProfile]
@@ -69,7 +69,7 @@ class RunningHandlers:
     async def handle(self, event: Event[HighlightDetected]) -> Event[Any]:
         """What is published for a highlight."""
         self.published.clear()
-        await self.highlights.handle(event)
+        await self.handlers.highlight_detected(event)
         (answer,) = self.published
         return answer
 
@@ -101,7 +101,7 @@ def profiles(addresses: Addresses) -> dict[str, SourceProfile]:
 
 
 @pytest.fixture
-def bench(  # noqa: PLR0917 - what a service is made of
+def running(  # noqa: PLR0917 - what a service is made of
     s3: "S3Client",
     profiles: dict[str, SourceProfile],
     make_cutter: Callable[..., Cutter],
@@ -115,19 +115,20 @@ def bench(  # noqa: PLR0917 - what a service is made of
         published.append(event)
 
     sources = SourceStorage(profiles, url_seconds=120, on_pulled=metrics.pulled)
-    highlights = Highlights(
+    lane = Lane(make_cutter(), 60)
+    handlers = CutterHandlers(
         policy=POLICY,
         sources=sources,
         vods=vods,
         clips=ClipStorage(s3, "clips", prober=s3),
-        cutter=make_cutter(),
         scratch=scratch,
         publish=publish,
         metrics=metrics,
         skips=SkipLimit(DeadLetterLimit(1000, 600)),
-        deadline_seconds=60,
+        copies=lane,
+        encodings=lane,
     )
-    return RunningHandlers(highlights, published, s3, profiles)
+    return RunningHandlers(handlers, published, s3, profiles)
 
 
 def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
@@ -150,11 +151,11 @@ def highlight(key: str, **changes: Any) -> Event[HighlightDetected]:
 
 @pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.flv", "b-frames.ts"])
 async def test_a_highlight_becomes_a_clip_in_the_bucket(
-    bench: RunningHandlers, vod: Vod, tmp_path: Path, name: str
+    running: RunningHandlers, vod: Vod, tmp_path: Path, name: str
 ) -> None:
     source = vod(name)
-    event = highlight(bench.put(source.path))
-    answer = await bench.handle(event)
+    event = highlight(running.put(source.path))
+    answer = await running.handle(event)
     created = answer.data
     assert isinstance(created, ClipCreated)
     clip_id = clip_id_for(event.data.stream_highlight_id)
@@ -172,50 +173,52 @@ async def test_a_highlight_becomes_a_clip_in_the_bucket(
         created.duration_seconds
     )
 
-    stored = bench.s3.get_object(Bucket="clips", Key=created.object.key)
+    stored = running.s3.get_object(Bucket="clips", Key=created.object.key)
     video = tmp_path / "video.mp4"
     video.write_bytes(stored["Body"].read())
     assert (stored["ContentType"], stored["ContentLength"]) == ("video/mp4", created.object.size_bytes)
     assert DecodedFile(video).hashes == [frame.hash for frame in source.from_to(5.3, 8.3)]
     assert created.poster is not None
-    poster = bench.s3.get_object(Bucket="clips", Key=created.poster.key)
+    poster = running.s3.get_object(Bucket="clips", Key=created.poster.key)
     assert created.poster.key == f"clips/4711/{clip_id}/{event.id}.jpg"
     assert poster["ContentType"] == "image/jpeg"
     assert poster["Body"].read(3) == b"\xff\xd8\xff"
 
 
 async def test_a_redelivery_says_the_same_without_a_second_cut(
-    bench: RunningHandlers, vod: Vod, metrics_registry: CollectorRegistry
+    running: RunningHandlers, vod: Vod, metrics_registry: CollectorRegistry
 ) -> None:
-    key = bench.put(vod("b-frames.mp4").path)
+    key = running.put(vod("b-frames.mp4").path)
     event = highlight(key)
-    first = await bench.handle(event)
-    bench.s3.delete_object(Bucket="vods", Key=key)
-    second = await bench.handle(event)
+    first = await running.handle(event)
+    running.s3.delete_object(Bucket="vods", Key=key)
+    second = await running.handle(event)
     assert second == first
     assert metrics_registry.get_sample_value("clips_repeated_highlights_total") == 1
     assert metrics_registry.get_sample_value("clips_cut_seconds_count", {"mode": "copy"}) == 1
 
 
-async def test_a_new_event_for_the_same_highlight_gets_a_new_object(bench: RunningHandlers, vod: Vod) -> None:
-    event = highlight(bench.put(vod("b-frames.mp4").path))
+async def test_a_new_event_for_the_same_highlight_gets_a_new_object(
+    running: RunningHandlers, vod: Vod
+) -> None:
+    event = highlight(running.put(vod("b-frames.mp4").path))
     again = Event[HighlightDetected].new(event.data, source="detector")
-    first, second = await bench.handle(event), await bench.handle(again)
+    first, second = await running.handle(event), await running.handle(again)
     assert first.data.clip_id == second.data.clip_id
     assert first.data.object.key != second.data.object.key
     assert first.id != second.id
 
 
-async def test_a_video_without_a_note_is_cut_again(bench: RunningHandlers, vod: Vod) -> None:
-    event = highlight(bench.put(vod("b-frames.mp4").path))
+async def test_a_video_without_a_note_is_cut_again(running: RunningHandlers, vod: Vod) -> None:
+    event = highlight(running.put(vod("b-frames.mp4").path))
     key = f"clips/4711/{clip_id_for(event.data.stream_highlight_id)}/{event.id}.mp4"
-    bench.s3.put_object(Bucket="clips", Key=key, Body=b"not ours")
-    created = (await bench.handle(event)).data
+    running.s3.put_object(Bucket="clips", Key=key, Body=b"not ours")
+    created = (await running.handle(event)).data
     assert created.object.size_bytes > 10_000
 
 
-async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: RunningHandlers) -> None:
-    skip = await bench.skip(highlight("nothing.mp4"))
+async def test_a_vod_that_is_not_there_is_said_to_be_missing(running: RunningHandlers) -> None:
+    skip = await running.skip(highlight("nothing.mp4"))
     assert (skip.reason, skip.message) == (SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
 
 
@@ -228,39 +231,39 @@ async def test_a_vod_that_is_not_there_is_said_to_be_missing(bench: RunningHandl
     ],
 )
 async def test_a_file_that_is_no_video_is_said_to_be_unreadable(
-    bench: RunningHandlers, content: bytes, why: str
+    running: RunningHandlers, content: bytes, why: str
 ) -> None:
-    skip = await bench.skip(highlight(bench.put(content)))
+    skip = await running.skip(highlight(running.put(content)))
     assert skip.reason is SkipReason.SOURCE_UNREADABLE
     assert skip.message == f"The VOD cannot be read as a video: {why}."
 
 
-async def test_what_policy_refuses_is_not_even_looked_for(bench: RunningHandlers) -> None:
-    capped = replace(bench, highlights=replace(bench.highlights, policy=replace(POLICY, max_clips_per_vod=2)))
+async def test_what_policy_refuses_is_not_even_looked_for(running: RunningHandlers) -> None:
+    capped = replace(running, handlers=replace(running.handlers, policy=replace(POLICY, max_clips_per_vod=2)))
     assert (await capped.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
     assert (await capped.skip(highlight("x", rank=3))).reason is SkipReason.FAN_OUT_CAPPED
     assert (await capped.skip(highlight("x", rank=2))).reason is SkipReason.SOURCE_MISSING
 
 
-async def test_a_window_outside_the_vod_is_said_to_be_outside(bench: RunningHandlers, vod: Vod) -> None:
-    key = bench.put(vod("b-frames.mp4").path)
-    outside = await bench.skip(highlight(key, start_seconds=3600, end_seconds=3630))
+async def test_a_window_outside_the_vod_is_said_to_be_outside(running: RunningHandlers, vod: Vod) -> None:
+    key = running.put(vod("b-frames.mp4").path)
+    outside = await running.skip(highlight(key, start_seconds=3600, end_seconds=3630))
     assert outside.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
     assert outside.message == (
         "The highlight lies between 1:00:00 and 1:00:30, but the VOD is only 0:00:12 long."
     )
     assert (
-        await bench.skip(highlight(key, start_seconds=11.5, end_seconds=30))
+        await running.skip(highlight(key, start_seconds=11.5, end_seconds=30))
     ).reason is SkipReason.TOO_SHORT
 
 
 async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_with_it(
-    bench: RunningHandlers, vod: Vod
+    running: RunningHandlers, vod: Vod
 ) -> None:
-    key = bench.put(vod("b-frames.mp4").path)
-    without = replace(bench, highlights=replace(bench.highlights, clips=None))
+    key = running.put(vod("b-frames.mp4").path)
+    without = replace(running, handlers=replace(running.handlers, clips=UnconfiguredClipStorage()))
     assert (await without.skip(highlight(key))).reason is SkipReason.STORAGE_NOT_CONFIGURED
-    assert isinstance((await bench.handle(highlight(key))).data, ClipCreated)
+    assert isinstance((await running.handle(highlight(key))).data, ClipCreated)
 
 
 @pytest.mark.parametrize(
@@ -268,27 +271,27 @@ async def test_without_storage_a_highlight_is_skipped_and_the_next_one_works_wit
     [("nobody", "vods", "x"), ("archive", "clips", "x"), ("archive", "vods", "../clips/x")],
 )
 async def test_a_place_that_nobody_may_read_is_refused_for_good(
-    bench: RunningHandlers, profile_name: str, bucket: str, key: str
+    running: RunningHandlers, profile_name: str, bucket: str, key: str
 ) -> None:
     source = SourceObject(profile=profile_name, bucket=bucket, key=key)
     with pytest.raises(PermanentError):
-        await bench.handle(highlight("x", source=source))
+        await running.handle(highlight("x", source=source))
 
 
 @pytest.mark.parametrize("profile_name", ["revoked", "down"])
 async def test_a_source_storage_that_is_out_or_refuses_us_is_an_outage(
-    bench: RunningHandlers, profile_name: str
+    running: RunningHandlers, profile_name: str
 ) -> None:
     source = SourceObject(profile=profile_name, bucket="vods", key="x.mp4")
     with pytest.raises(TransientError):
-        await bench.handle(highlight("x", source=source))
-    assert bench.published == []
+        await running.handle(highlight("x", source=source))
+    assert running.published == []
 
 
 async def test_clip_storage_that_is_out_is_an_outage(
-    bench: RunningHandlers, vod: Vod, addresses: Addresses
+    running: RunningHandlers, vod: Vod, addresses: Addresses
 ) -> None:
-    event = highlight(bench.put(vod("b-frames.mp4").path))
+    event = highlight(running.put(vod("b-frames.mp4").path))
     nowhere = s3_client(
         endpoint="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="b", max_attempts=1
     )
@@ -299,84 +302,84 @@ async def test_clip_storage_that_is_out_is_an_outage(
         ClipStorage(nowhere, "clips", prober=nowhere),
         ClipStorage(wrong, "clips", prober=wrong),
     ):
-        out = replace(bench, highlights=replace(bench.highlights, clips=storage))
+        out = replace(running, handlers=replace(running.handlers, clips=storage))
         with pytest.raises(TransientError):
             await out.handle(event)
         with pytest.raises(TransientError):
             await storage.check()
-    assert bench.published == []
+    assert running.published == []
 
 
-async def test_a_vod_that_goes_while_it_is_read_is_missing(bench: RunningHandlers, vod: Vod) -> None:
-    key = bench.put(vod("b-frames.mp4").path)
-    sources = bench.highlights.sources
+async def test_a_vod_that_goes_while_it_is_read_is_missing(running: RunningHandlers, vod: Vod) -> None:
+    key = running.put(vod("b-frames.mp4").path)
+    sources = running.handlers.sources
     place = SourceObject(profile="archive", bucket="vods", key=key)
     url = (await sources.locate(place)).input.location
     assert "secret" not in repr(await sources.locate(place))
     with urllib.request.urlopen(url) as answer:  # noqa: ASYNC210, S310 - a presigned URL of this test's server
         assert answer.status == 200
     await sources.confirm(place)
-    bench.s3.delete_object(Bucket="vods", Key=key)
+    running.s3.delete_object(Bucket="vods", Key=key)
     with pytest.raises(Exception, match="not in storage any more"):
         await sources.confirm(place)
 
 
 async def test_a_vod_that_cannot_be_read_because_storage_went_out_is_no_bad_vod(
-    bench: RunningHandlers,
+    running: RunningHandlers,
 ) -> None:
     class Failing(SourceStorage):
         async def confirm(self, source: SourceObject) -> None:
             raise TransientError(f"{source.profile} is out")
 
-    key = bench.put(b"hello")
+    key = running.put(b"hello")
     with pytest.raises(Skipped):
-        await bench.highlights._clip(highlight(key))
-    out = Failing(bench.profiles, url_seconds=60, on_pulled=bench.highlights.metrics.pulled)
+        await running.handlers._stored_clip(highlight(key), running.handlers.copies)
+    out = Failing(running.profiles, url_seconds=60, on_pulled=running.handlers.metrics.pulled)
     with pytest.raises(TransientError):
-        await replace(bench.highlights, sources=out).handle(highlight(key))
-    assert bench.published == []
+        await replace(running.handlers, sources=out).highlight_detected(highlight(key))
+    assert running.published == []
 
 
-def limited(bench: RunningHandlers, limit: int, window_seconds: float) -> RunningHandlers:
+def limited(running: RunningHandlers, limit: int, window_seconds: float) -> RunningHandlers:
     skips = SkipLimit(DeadLetterLimit(limit, window_seconds))
-    return replace(bench, highlights=replace(bench.highlights, skips=skips))
+    return replace(running, handlers=replace(running.handlers, skips=skips))
 
 
 async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(
-    bench: RunningHandlers, vod: Vod
+    running: RunningHandlers, vod: Vod
 ) -> None:
-    careful = limited(bench, 2, window_seconds=600)
-    events = [highlight("gone.mp4"), highlight(bench.put(b"hello")), highlight("also-gone.mp4")]
+    careful = limited(running, 2, window_seconds=600)
+    events = [highlight("gone.mp4"), highlight(running.put(b"hello")), highlight("also-gone.mp4")]
     assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING
     for _ in range(3):  # a redelivery counts once
         assert (await careful.skip(events[1])).reason is SkipReason.SOURCE_UNREADABLE
     careful.published.clear()
     with pytest.raises(HeldBack, match="'archive' had 2 missing VODs, and highlights of unreadable ones"):
-        await careful.highlights.handle(events[2])
+        await careful.handlers.highlight_detected(events[2])
     assert careful.published == []
     assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING  # it was announced before
     # What says nothing of the storage goes on, and so does what works.
     assert (await careful.skip(highlight("x", is_clipable=False))).reason is SkipReason.NOT_CLIPABLE
-    event = highlight(bench.put(vod("b-frames.mp4").path))
+    event = highlight(running.put(vod("b-frames.mp4").path))
     assert isinstance((await careful.handle(event)).data, ClipCreated)
 
 
 async def test_a_missing_vod_counts_once_and_an_unreadable_one_for_each_highlight(
-    bench: RunningHandlers,
+    running: RunningHandlers,
 ) -> None:
-    careful = limited(bench, 2, window_seconds=600)
+    careful = limited(running, 2, window_seconds=600)
     for _ in range(5):
         assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
-    key = bench.put(b"hello")
+    key = running.put(b"hello")
     assert (await careful.skip(highlight(key))).reason is SkipReason.SOURCE_UNREADABLE
     with pytest.raises(HeldBack, match="cannot be read"):
-        await careful.highlights.handle(highlight(key))
+        await careful.handlers.highlight_detected(highlight(key))
     # Of a VOD that is known to be missing, it is said even now.
     assert (await careful.skip(highlight("gone.mp4"))).reason is SkipReason.SOURCE_MISSING
 
 
 async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
-    bench: RunningHandlers,
+    running: RunningHandlers,
 ) -> None:
     class Counting(SourceStorage):
         asked = 0
@@ -385,40 +388,40 @@ async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
             self.asked += 1
             return await super().locate(source)
 
-    sources = Counting(bench.profiles, url_seconds=60, on_pulled=bench.highlights.metrics.pulled)
-    careful = limited(bench, 1, window_seconds=1.5)
-    highlights = replace(careful.highlights, sources=sources)
+    sources = Counting(running.profiles, url_seconds=60, on_pulled=running.handlers.metrics.pulled)
+    careful = limited(running, 1, window_seconds=1.5)
+    handlers = replace(careful.handlers, sources=sources)
     event = highlight("also-gone.mp4")
-    await highlights.handle(highlight("gone.mp4"))
+    await handlers.highlight_detected(highlight("gone.mp4"))
     for _ in range(3):
         with pytest.raises(HeldBack, match="not in storage any more"):
-            await highlights.handle(event)
+            await handlers.highlight_detected(event)
     assert sources.asked == 2
     await asyncio.sleep(1.6)
-    await highlights.handle(event)
+    await handlers.highlight_detected(event)
     assert sources.asked == 3
 
 
-async def test_what_was_held_back_goes_on_after_the_window(bench: RunningHandlers) -> None:
-    careful = limited(bench, 1, window_seconds=0.5)
+async def test_what_was_held_back_goes_on_after_the_window(running: RunningHandlers) -> None:
+    careful = limited(running, 1, window_seconds=0.5)
     await careful.skip(highlight("gone.mp4"))
     event = highlight("also-gone.mp4")
     with pytest.raises(HeldBack):
-        await careful.highlights.handle(event)
+        await careful.handlers.highlight_detected(event)
     await asyncio.sleep(0.6)
     assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
 
 
-async def test_a_skip_that_was_not_announced_does_not_count(bench: RunningHandlers) -> None:
+async def test_a_skip_that_was_not_announced_does_not_count(running: RunningHandlers) -> None:
     async def refuse(event: Event[Any]) -> None:
         raise TransientError(f"the bus does not take {event.id}")
 
-    careful = limited(bench, 1, window_seconds=600)
-    refusing = replace(careful.highlights, publish=refuse)
+    careful = limited(running, 1, window_seconds=600)
+    refusing = replace(careful.handlers, publish=refuse)
     event = highlight("gone.mp4")
     for _ in range(2):
         with pytest.raises(TransientError, match="the bus"):
-            await refusing.handle(event)
+            await refusing.highlight_detected(event)
     assert (await careful.skip(event)).reason is SkipReason.SOURCE_MISSING
 
 
@@ -428,20 +431,20 @@ FAR = 1e300  # the contract lets no such time through, and a skip must not depen
 @pytest.mark.parametrize("name", ["b-frames.mp4", "b-frames.mkv", "b-frames.ts", "live.mp4"])
 @pytest.mark.parametrize(("start", "end"), [(FAR, 2 * FAR), (-2 * FAR, -FAR)])
 async def test_seconds_without_measure_have_an_outcome_at_once(
-    bench: RunningHandlers, vod: Vod, name: str, start: float, end: float
+    running: RunningHandlers, vod: Vod, name: str, start: float, end: float
 ) -> None:
-    event = highlight(bench.put(vod(name).path))
+    event = highlight(running.put(vod(name).path))
     far = event.data.model_copy(update={"start_seconds": start, "end_seconds": end})
-    skip = await bench.skip(event.model_copy(update={"data": far}))
+    skip = await running.skip(event.model_copy(update={"data": far}))
     assert skip.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
     assert "9999:59:59" in skip.message
 
 
 async def test_a_clip_that_the_disk_can_never_hold_is_skipped(
-    bench: RunningHandlers, vod: Vod, monkeypatch: pytest.MonkeyPatch
+    running: RunningHandlers, vod: Vod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Scratch, "_disk_bytes", lambda _: 100_000)
     for name in ("b-frames.mp4", "b-frames.mkv"):
-        skip = await bench.skip(highlight(bench.put(vod(name).path)))
+        skip = await running.skip(highlight(running.put(vod(name).path)))
         assert skip.reason is SkipReason.SOURCE_UNREADABLE
         assert "more than this platform has" in skip.message

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clip_shared.contracts.events import TrackFate
-from tests.integration.clip_cutter.conftest import WAYS, CutBy, CutOutcome
+from tests.integration.clip_cutter.conftest import WAYS, CutBy, WindowOutcome
 from tests.integration.clip_cutter.media import DecodedFile, ffmpeg
 from tests.integration.clip_cutter.played_windows import PLAYED_WINDOWS, PlayedWindow, VodOf, path_of
 
@@ -28,12 +28,12 @@ async def test_both_ways_agree(cut_by: CutBy, vod: VodOf, window: PlayedWindow) 
     assert not looks or farthest(*looks) <= POSTER_LEVELS
 
 
-def said(result: CutOutcome) -> str:
+def said(result: WindowOutcome) -> str:
     """What is told of it."""
     return result.receipt.model_dump_json() if result.receipt else str(result.skipped)
 
 
-def written(result: CutOutcome) -> tuple[object, ...] | None:
+def written(result: WindowOutcome) -> tuple[object, ...] | None:
     """What was made of it."""
     clip, receipt = result.clip, result.receipt
     if clip is None or receipt is None:

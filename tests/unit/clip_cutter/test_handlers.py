@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,10 +15,10 @@ from clip_cutter.containers.model import TrackKind
 from clip_cutter.cutter import FinishedClip
 from clip_cutter.domain.plan import BadClip, EncodingNeeded, TrackPlan
 from clip_cutter.domain.policy import Policy, Skipped, unreadable
-from clip_cutter.handlers import Highlights
+from clip_cutter.handlers import CutterHandlers, Lane
 from clip_cutter.metrics import CutterMetrics
 from clip_cutter.skip_limit import SkipLimit
-from clip_cutter.storage import ClipMetadata, StoredClip
+from clip_cutter.storage import ClipMetadata, StoredClip, UnconfiguredClipStorage
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.bus.envelope import from_record, to_record
 from clip_shared.contracts.events import (
@@ -117,7 +117,7 @@ class FakeParts:
         if self.bad_clips:
             self.bad_clips -= 1
             raise BadClip("it lasts 3 s")
-        return cut.clip
+        return cut.finished
 
     async def re_encode(self, cut: "FakeWrittenClip", problem: BadClip, _job: Any) -> "FakeWrittenClip":
         if cut.why is not None:
@@ -139,13 +139,13 @@ class FakeParts:
 
 @dataclass
 class FakeUpload:
-    stage: FakeParts
+    fake: FakeParts
     clip: StoredClip
     is_finished: bool = False
 
     async def finish(self, poster: Path, poster_key: str) -> StoredClip:
         assert poster_key.endswith(".jpg")
-        self.stage.log.append(f"finish with {poster}")
+        self.fake.log.append(f"finish with {poster}")
         self.is_finished = True
         return self.clip
 
@@ -157,7 +157,7 @@ class FakeWrittenClip:
     why: str | None = None
 
     @property
-    def clip(self) -> FinishedClip:
+    def finished(self) -> FinishedClip:
         return FinishedClip(
             video=self.video,
             poster=Path("poster"),
@@ -180,21 +180,22 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def lane(registry: CollectorRegistry) -> Any:
-    """Make the handler of a lane on a stage."""
+def handlers_of(registry: CollectorRegistry) -> Any:
+    """Make handlers whose parts are all played by a fake."""
     metrics = CutterMetrics(registry)
 
-    def make(stage: FakeParts, **changes: Any) -> Highlights:
-        actor: Any = stage
+    def make(fake: FakeParts, **changes: Any) -> CutterHandlers:
+        actor: Any = fake
         parts: dict[str, Any] = {
             "policy": Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None),
-            **dict.fromkeys(("sources", "clips", "vods", "cutter", "scratch"), actor),
-            "publish": stage.publish,
+            **dict.fromkeys(("sources", "clips", "vods", "scratch"), actor),
+            "publish": fake.publish,
             "metrics": metrics,
             "skips": SkipLimit(DeadLetterLimit(20, 600)),
-            "deadline_seconds": 60,
+            "copies": Lane(actor, 60),
+            "encodings": Lane(actor, 60),
         }
-        return Highlights(**{**parts, **changes})
+        return CutterHandlers(**{**parts, **changes})
 
     return make
 
@@ -223,15 +224,15 @@ def on_the_bus(event: Event[EncodingRequested]) -> Event[EncodingRequested]:
     )
 
 
-async def test_a_highlight_goes_one_way(lane: Any) -> None:
-    stage = FakeParts()
-    await lane(stage).handle(highlight())
-    assert stage.log == [
+async def test_a_highlight_goes_one_way(handlers_of: Any) -> None:
+    fake = FakeParts()
+    await handlers_of(fake).highlight_detected(highlight())
+    assert fake.log == [
         *("find", "job", "locate", "open", "excerpt", "cut"),
         *("upload clip-1", "verify clip-1", "finish with poster"),
         "publish clip.created.v1",
     ]
-    (created,) = stage.published
+    (created,) = fake.published
     assert isinstance(created.data, ClipCreated)
     assert (created.data.source, created.data.origin) == (highlight().data.source, ClipOrigin.DETECTOR)
     receipt = created.data.cut_receipt
@@ -240,26 +241,26 @@ async def test_a_highlight_goes_one_way(lane: Any) -> None:
     assert (receipt.audio.fate, receipt.audio.reason) == (TrackFate.LEFT_OUT, "muted")
 
 
-async def test_a_clip_that_is_stored_is_announced_again(lane: Any) -> None:
-    stage = FakeParts()
-    await lane(stage).handle(highlight())
-    again = FakeParts(stored=await stored_by(stage))
-    await lane(again).handle(highlight())
+async def test_a_clip_that_is_stored_is_announced_again(handlers_of: Any) -> None:
+    fake = FakeParts()
+    await handlers_of(fake).highlight_detected(highlight())
+    again = FakeParts(stored=await stored_by(fake))
+    await handlers_of(again).highlight_detected(highlight())
     assert again.log == ["find", "publish clip.created.v1"]
-    assert again.published == stage.published
+    assert again.published == fake.published
 
 
-async def stored_by(stage: FakeParts) -> StoredClip:
-    data = stage.published[0].data
+async def stored_by(fake: FakeParts) -> StoredClip:
+    data = fake.published[0].data
     metadata = ClipMetadata(
         **{name: getattr(data, name) for name in ClipMetadata.model_fields if name != "created_at"},
-        created_at=stage.published[0].time,
+        created_at=fake.published[0].time,
     )
     return StoredClip(bucket="clips", size_bytes=7, content_type="video/mp4", metadata=metadata)
 
 
 @pytest.mark.parametrize(
-    ("stage", "why", "log"),
+    ("fake", "why", "log"),
     [
         (FakeParts(needs_encoding=True, encodes_video=False), OPEN_GOP, []),
         (
@@ -270,12 +271,12 @@ async def stored_by(stage: FakeParts) -> StoredClip:
     ],
 )
 async def test_what_has_to_be_re_encoded_is_passed_on(
-    lane: Any, registry: CollectorRegistry, stage: FakeParts, why: str, log: list[str]
+    handlers_of: Any, registry: CollectorRegistry, fake: FakeParts, why: str, log: list[str]
 ) -> None:
     event = highlight()
-    await lane(stage).handle(event)
-    (request,) = stage.published
-    assert stage.log[5:-1] == log
+    await handlers_of(fake).highlight_detected(event)
+    (request,) = fake.published
+    assert fake.log[5:-1] == log
     assert isinstance(request.data, EncodingRequested)
     assert (request.id, request.time, request.data.reason) == (event.id, event.time, why)
     assert request.data.key() == event.data.key()
@@ -283,7 +284,7 @@ async def test_what_has_to_be_re_encoded_is_passed_on(
     assert registry.get_sample_value("clips_encodings_requested_total") == 1
 
     other = FakeParts(needs_encoding=why == OPEN_GOP, bad_clips=int(why != OPEN_GOP))
-    await lane(other).handle(on_the_bus(request))
+    await handlers_of(other).encoding_requested(on_the_bus(request))
     assert "encode" in other.log
     (created,) = other.published
     assert isinstance(created.data, ClipCreated)
@@ -293,51 +294,51 @@ async def test_what_has_to_be_re_encoded_is_passed_on(
 
 
 async def test_a_copy_that_is_not_good_enough_is_re_encoded_once(
-    lane: Any, registry: CollectorRegistry
+    handlers_of: Any, registry: CollectorRegistry
 ) -> None:
-    stage = FakeParts(bad_clips=1)
-    await lane(stage).handle(highlight())
-    assert stage.log[5:-1] == [
+    fake = FakeParts(bad_clips=1)
+    await handlers_of(fake).highlight_detected(highlight())
+    assert fake.log[5:-1] == [
         *("cut", "upload clip-1", "verify clip-1", "take back"),
         *("encode", "upload clip-2", "verify clip-2", "finish with poster"),
     ]
-    (created,) = stage.published
+    (created,) = fake.published
     assert created.data.cut_receipt.fallback_reason == "it lasts 3 s"
     assert registry.get_sample_value("clips_cut_fallbacks_total") == 1
     assert registry.get_sample_value("clips_cut_seconds_count", {"mode": "exact"}) == 1
 
     hopeless = FakeParts(bad_clips=2)
-    await lane(hopeless).handle(highlight())
+    await handlers_of(hopeless).highlight_detected(highlight())
     (skipped,) = hopeless.published
     assert isinstance(skipped.data, ClipSkipped)
     assert skipped.data.reason is SkipReason.SOURCE_UNREADABLE
     assert hopeless.log.count("take back") == 2
 
 
-async def test_a_vod_that_cannot_be_read_is_asked_for_once_more(lane: Any) -> None:
-    stage = FakeParts(failure=unreadable("damaged"))
-    await lane(stage).handle(highlight())
-    assert stage.log[4:] == ["excerpt", "confirm", "publish clip.skipped.v1"]
+async def test_a_vod_that_cannot_be_read_is_asked_for_once_more(handlers_of: Any) -> None:
+    fake = FakeParts(failure=unreadable("damaged"))
+    await handlers_of(fake).highlight_detected(highlight())
+    assert fake.log[4:] == ["excerpt", "confirm", "publish clip.skipped.v1"]
     missing = FakeParts()
     source = SourceObject(profile="archive", bucket="vods", key="gone")
-    await lane(missing).handle(highlight(source=source))
+    await handlers_of(missing).highlight_detected(highlight(source=source))
     assert "confirm" not in missing.log
     assert missing.published[0].data.reason is SkipReason.SOURCE_MISSING
 
 
-async def test_an_outage_announces_nothing(lane: Any) -> None:
-    stage = FakeParts(failure=TransientError("out"))
+async def test_an_outage_announces_nothing(handlers_of: Any) -> None:
+    fake = FakeParts(failure=TransientError("out"))
     with pytest.raises(TransientError):
-        await lane(stage).handle(highlight())
-    assert stage.published == []
+        await handlers_of(fake).highlight_detected(highlight())
+    assert fake.published == []
 
 
-async def test_what_policy_refuses_is_not_even_looked_for(lane: Any) -> None:
-    stage = FakeParts()
-    await lane(stage).handle(highlight(is_clipable=False))
-    await lane(stage, clips=cast("Any", None)).handle(highlight())
-    assert stage.log == ["publish clip.skipped.v1"] * 2
-    assert [each.data.reason for each in stage.published] == [
+async def test_what_policy_refuses_is_not_even_looked_for(handlers_of: Any) -> None:
+    fake = FakeParts()
+    await handlers_of(fake).highlight_detected(highlight(is_clipable=False))
+    await handlers_of(fake, clips=UnconfiguredClipStorage()).highlight_detected(highlight())
+    assert fake.log == ["publish clip.skipped.v1"] * 2
+    assert [each.data.reason for each in fake.published] == [
         SkipReason.NOT_CLIPABLE,
         SkipReason.STORAGE_NOT_CONFIGURED,
     ]
