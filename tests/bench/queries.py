@@ -12,10 +12,10 @@ from sqlalchemy import ClauseElement, RowMapping, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from clip_registry import statements as sql
-from clip_registry.migrate import migrate
-from clip_registry.queries import MAX_VODS
-from clip_registry.query_statements import USAGE, VODS, list_clips
+from clip_registry.clips import statements as sql
+from clip_registry.migrations.run import migrate
+from clip_registry.queries.account_queries import MAX_VODS
+from clip_registry.queries.statements import USAGE, VODS, list_clips
 from clip_shared.contracts.registry_api import ClipOrder, ClipStatus
 from tests.bench.run import Spread, say
 from tests.integration.clip_registry.conftest import fresh_database

@@ -13,8 +13,8 @@ import psutil
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from clip_registry import refused_events
-from clip_registry.database import open_engine
+from clip_registry.database.engine import open_engine
+from clip_registry.outbox import refused_events
 from clip_shared.bus import fetching
 from clip_shared.contracts.topics import TOPICS
 from local_stack.stack import CLIPS_BUCKET

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from tests.reference.markdown import code, codes, document, table
+from tests.reference.settings import SERVICES as SETTINGS
 
 PREFIX = "clips_"
 SERVICES: Mapping[str, str] = {
@@ -87,7 +88,7 @@ def registry_of(service: str) -> CollectorRegistry:
     """What a service shows to Prometheus, before it has done anything."""
     package = SERVICES[service]
     with _environment():
-        settings = importlib.import_module(f"{package}.settings").Settings()
+        settings = SETTINGS[service]()
     app = importlib.import_module(f"{package}.app").build(settings)
     registry = app.state.metrics
     assert isinstance(registry, CollectorRegistry)

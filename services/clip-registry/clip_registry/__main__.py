@@ -9,13 +9,15 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry import counts, recovery, refused_events
 from clip_registry.app import api_document, build
-from clip_registry.database import UnusableDatabase, check_usable, open_engine
-from clip_registry.migrate import migrate as migrate_database
-from clip_registry.outbox import Outbox
-from clip_registry.settings import DatabaseSettings, Settings
-from clip_registry.store import Store
+from clip_registry.clips.store import ClipStore
+from clip_registry.database.engine import UnusableDatabase, check_usable, open_engine
+from clip_registry.migrations.run import migrate as migrate_database
+from clip_registry.outbox import refused_events
+from clip_registry.outbox.outbox import Outbox
+from clip_registry.recovery import recovery
+from clip_registry.settings import DatabaseSettings, RegistrySettings
+from clip_registry.timers import clip_counts as counts
 from clip_shared.contracts.service_names import CLIP_REGISTRY
 from clip_shared.errors import ClipsError
 from clip_shared.http.service import serve as serve_app
@@ -36,13 +38,13 @@ Result = TypeVar("Result")
 @cli.command()
 def serve() -> None:
     """Run the service; the environment says how."""
-    settings = load_settings(Settings)
+    settings = load_settings(RegistrySettings)
     configure_logs(CLIP_REGISTRY, settings.log_level)
     try:
         asyncio.run(check_usable(settings.database_url.get_secret_value(), settings.database_pooler))
     except UnusableDatabase as error:
         _refuse(f"cannot start: {error}", exit_code=2)
-    serve_app(CLIP_REGISTRY, Settings, build)
+    serve_app(CLIP_REGISTRY, RegistrySettings, build)
 
 
 @cli.command()
@@ -91,25 +93,25 @@ def recover(
     Exits with 0 when every clip is as the topics say; 1 when some are not
     (they are named), or when the database or Kafka is out.
     """
-    settings = load_settings(Settings)
+    settings = load_settings(RegistrySettings)
     configure_logs(CLIP_REGISTRY, settings.log_level)
     moment = since.replace(tzinfo=since.tzinfo or UTC)
 
-    async def work(engine: AsyncEngine) -> recovery.Tally:
-        store = Store(
+    async def work(engine: AsyncEngine) -> recovery.RecoveryReport:
+        store = ClipStore(
             engine,
             Outbox(engine, settings, grace_seconds=0),
             retention=timedelta(days=settings.clip_retention_days),
             release_delay=timedelta(seconds=settings.release_delay_seconds),
         )
-        past = await recovery.read_past(settings, moment)
+        past = await recovery.read_topics(settings, moment)
         bucket = settings.free_storage_bucket
         return await recovery.Recovery(engine, store, bucket=bucket, apply=yes).recover(past)
 
     _show_recovery(_on_the_database(work), done=yes)
 
 
-def _show_recovery(tally: recovery.Tally, *, done: bool) -> None:
+def _show_recovery(tally: recovery.RecoveryReport, *, done: bool) -> None:
     typer.echo(f"{'recovered' if done else 'would recover'}:")
     typer.echo(f"  clips that were missing      {tally.created}")
     for name, number in sorted(tally.changes.items()):

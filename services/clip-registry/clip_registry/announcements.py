@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from clip_registry.domain import Clip, StoredKey
+from clip_registry.domain.clips import Clip, StoredKey
 from clip_shared.contracts.clip_keys import account_of
 from clip_shared.contracts.events import (
     ClipAvailable,

@@ -8,14 +8,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from clip_registry import api, handlers
-from clip_registry.api import Caller
-from clip_registry.database import open_engine
-from clip_registry.forgetting import keep_forgetting
-from clip_registry.metrics import Metrics, keep_counting
-from clip_registry.outbox import Outbox
-from clip_registry.settings import Settings
-from clip_registry.store import Store
+from clip_registry import handlers
+from clip_registry.api import routes as api
+from clip_registry.api.routes import ApiClient
+from clip_registry.clips.store import ClipStore
+from clip_registry.database.engine import open_engine
+from clip_registry.metrics import RegistryMetrics, keep_counting
+from clip_registry.outbox.outbox import Outbox
+from clip_registry.settings import RegistrySettings
+from clip_registry.timers.trimming import keep_trimming
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.clients import watch_connections
 from clip_shared.contracts.service_names import CLIP_REGISTRY
@@ -37,10 +38,10 @@ BUS_SHARE = 0.5
 OUTBOX_SHARE = 0.3
 
 
-def build(settings: Settings) -> FastAPI:
+def build(settings: RegistrySettings) -> FastAPI:
     """The service, not yet connected to anything."""
     registry = metrics_registry()
-    metrics = Metrics(registry)
+    metrics = RegistryMetrics(registry)
     grace = settings.shutdown_grace_seconds
     refusals = RefusedConnections(registry, [System.KAFKA, System.DATABASE])
     bus = Bus(
@@ -68,7 +69,7 @@ def build(settings: Settings) -> FastAPI:
         listens=settings.database_pooler == "none",
     )
     metrics.show_connections(engine.pool)
-    store = Store(
+    store = ClipStore(
         engine,
         outbox,
         retention=timedelta(days=settings.clip_retention_days),
@@ -85,7 +86,7 @@ def build(settings: Settings) -> FastAPI:
             asyncio.create_task(each)
             for each in (
                 keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds),
-                keep_forgetting(engine, metrics.forgotten),
+                keep_trimming(engine, metrics.forgotten),
             )
         ]
         try:
@@ -105,8 +106,8 @@ def build(settings: Settings) -> FastAPI:
         await outbox.check_alive()
 
     tokens = {
-        Caller.GATEWAY: settings.registry_gateway_token,
-        Caller.JANITOR: settings.registry_janitor_token,
+        ApiClient.GATEWAY: settings.registry_gateway_token,
+        ApiClient.JANITOR: settings.registry_janitor_token,
     }
     internal = create_api(CLIP_REGISTRY, responses={})
     internal.include_router(api.create_router(store, metrics, tokens))
@@ -123,7 +124,7 @@ def build(settings: Settings) -> FastAPI:
 
 def api_document() -> dict[str, Any]:
     """The OpenAPI document of the internal API."""
-    settings = Settings.model_validate(
+    settings = RegistrySettings.model_validate(
         {
             "database_url": "postgresql://nobody@database.example/clips",
             "kafka_bootstrap_servers": "kafka.example:9092",

@@ -2,9 +2,10 @@
 
 import structlog
 
-from clip_registry.domain import Cut, Skip, Verdict
-from clip_registry.metrics import Metrics
-from clip_registry.store import Delivery, Recorded, Store
+from clip_registry.clips.store import ClipStore, RecordedCut, ReportedCut
+from clip_registry.domain.clips import Cut, Skip
+from clip_registry.domain.cuts import CutOutcome
+from clip_registry.metrics import RegistryMetrics
 from clip_shared.bus.bus import Bus, Rejected
 from clip_shared.contracts.clip_keys import poster_key, video_key
 from clip_shared.contracts.events import ClipCreated, ClipOrigin, ClipSkipped, Event, clip_id_for
@@ -18,7 +19,7 @@ CUTS_DEADLINE_SECONDS = 60
 SKIP_DEADLINE_SECONDS = 10
 
 
-def subscribe(bus: Bus, store: Store, metrics: Metrics, *, bucket: str | None) -> None:
+def subscribe(bus: Bus, store: ClipStore, metrics: RegistryMetrics, *, bucket: str | None) -> None:
     """Register the registry's handlers. ``bucket``: the one that clips lie in; None: any."""
 
     async def record(events: list[Event[ClipCreated]]) -> list[Rejected[ClipCreated]]:
@@ -48,11 +49,13 @@ def subscribe(bus: Bus, store: Store, metrics: Metrics, *, bucket: str | None) -
         log.info("clip skipped", reason=event.data.reason, why=event.data.message)
 
 
-def _judged(event: Event[ClipCreated], recorded: Recorded, metrics: Metrics) -> Rejected[ClipCreated] | None:
+def _judged(
+    event: Event[ClipCreated], recorded: RecordedCut, metrics: RegistryMetrics
+) -> Rejected[ClipCreated] | None:
     metrics.cut_judged(recorded)
     clip_id = recorded.clip.clip_id
     log.info("cut judged", verdict=recorded.verdict, clip_id=str(clip_id), event_id=event.id)
-    if recorded.verdict is not Verdict.FOREIGN:
+    if recorded.verdict is not CutOutcome.FOREIGN:
         return None
     return Rejected(event, PermanentError(f"clip {clip_id} belongs to another account"))
 
@@ -73,7 +76,7 @@ def skip_of(event: Event[ClipSkipped]) -> Skip:
     )
 
 
-def delivery_of(event: Event[ClipCreated], bucket: str | None = None) -> Delivery:
+def delivery_of(event: Event[ClipCreated], bucket: str | None = None) -> ReportedCut:
     """The cut that an event brings. ``bucket``: the one that it must lie in; None: any.
 
     Raises:
@@ -112,4 +115,4 @@ def delivery_of(event: Event[ClipCreated], bucket: str | None = None) -> Deliver
         highlight_event_id=data.highlight_event_id,
         highlight_detected_at=data.highlight_detected_at,
     )
-    return Delivery(cut, event_id=event.id, traceparent=event.traceparent)
+    return ReportedCut(cut, event_id=event.id, traceparent=event.traceparent)

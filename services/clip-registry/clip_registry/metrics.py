@@ -7,10 +7,11 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Pool, QueuePool
 
-from clip_registry.domain import Answer, Verdict
-from clip_registry.figures import Figures
-from clip_registry.forgetting import Forgotten
-from clip_registry.store import Recorded, Store
+from clip_registry.clips.store import ClipStore, RecordedCut
+from clip_registry.domain.actions import ActionOutcome
+from clip_registry.domain.cuts import CutOutcome
+from clip_registry.timers.metrics_snapshot import MetricsSnapshot
+from clip_registry.timers.trimming import Trimmed
 from clip_shared import tracing
 from clip_shared.contracts.events import SkipReason
 from clip_shared.contracts.registry_api import ClipAction, ExpirationResult, ExpiryNoticeResult
@@ -19,7 +20,7 @@ from clip_shared.errors import TransientError
 log = structlog.get_logger()
 
 
-class Metrics:
+class RegistryMetrics:
     """What SREs see of the registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -125,8 +126,8 @@ class Metrics:
 
     def _show_from_the_start(self) -> None:
         """Show every series, so that the first of a kind is seen as an increase."""
-        outcomes: dict[str, list[str]] = {"cut": [*Verdict, "refused"], "purge": ["done"]}
-        outcomes |= {action: list(Answer) for action in ClipAction}
+        outcomes: dict[str, list[str]] = {"cut": [*CutOutcome, "refused"], "purge": ["done"]}
+        outcomes |= {action: list(ActionOutcome) for action in ClipAction}
         for kind, ends in outcomes.items():
             for end in ends:
                 self._transitions.labels(kind, end)
@@ -135,7 +136,7 @@ class Metrics:
         for reason in SkipReason:
             self._skips.labels(reason)
 
-    def cut_judged(self, recorded: Recorded) -> None:
+    def cut_judged(self, recorded: RecordedCut) -> None:
         """Count a clip-created event, and how long its highlight took to become watchable."""
         self._transitions.labels("cut", recorded.verdict).inc()
         if recorded.verdict.changes_clip:
@@ -146,7 +147,7 @@ class Metrics:
         """Count a clip-created event that was dead-lettered."""
         self._transitions.labels("cut", "refused").inc()
 
-    def acted(self, action: ClipAction, answer: Answer) -> None:
+    def acted(self, action: ClipAction, answer: ActionOutcome) -> None:
         """Count what an owner asked for."""
         self._transitions.labels(action, answer).inc()
 
@@ -167,7 +168,7 @@ class Metrics:
         """Count a clip-skipped event."""
         self._skips.labels(reason).inc()
 
-    def forgotten(self, what: Forgotten) -> None:
+    def forgotten(self, what: Trimmed) -> None:
         """Count rows of clips that were purged long ago."""
         self._trimmed.inc(what.rows)
 
@@ -178,7 +179,7 @@ class Metrics:
         self._connections.labels("idle").set_function(pool.checkedin)
         self._connections.labels("limit").set(pool.size())
 
-    def counted(self, figures: Figures) -> None:
+    def counted(self, figures: MetricsSnapshot) -> None:
         """Show the state of the store."""
         for status, number in figures.clips.items():
             self._by_status.labels(status).set(number)
@@ -196,7 +197,7 @@ class Metrics:
         self._counted_at.set(time.time())
 
 
-async def keep_counting(store: Store, metrics: Metrics, *, every_seconds: float) -> None:
+async def keep_counting(store: ClipStore, metrics: RegistryMetrics, *, every_seconds: float) -> None:
     """Refresh the figures until cancelled, so that a scrape costs no query."""
     while True:
         try:

@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 
-from clip_registry.database import Pooler
-from clip_registry.database_url import DatabaseUrl
+from clip_registry.database.engine import Pooler
+from clip_registry.database.url import DatabaseUrl
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.http.settings import ApiSettings, ServiceSettings
 
@@ -30,7 +30,7 @@ class DatabaseSettings(ServiceSettings):
     )
 
 
-class Settings(DatabaseSettings, ApiSettings, KafkaSettings):
+class RegistrySettings(DatabaseSettings, ApiSettings, KafkaSettings):
     """What the service needs."""
 
     registry_gateway_token: SecretStr = Field(

@@ -17,12 +17,12 @@ from starlette.types import ASGIApp
 
 from clip_gateway.registry_client import HttpRegistry, Registry, open_http
 from clip_gateway.settings import GatewaySettings
-from clip_registry import api
-from clip_registry.api import Caller
-from clip_registry.database import open_engine
-from clip_registry.metrics import Metrics
-from clip_registry.migrate import migrate
-from clip_registry.store import Delivery, Store
+from clip_registry.api import routes as api
+from clip_registry.api.routes import ApiClient
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.database.engine import open_engine
+from clip_registry.metrics import RegistryMetrics
+from clip_registry.migrations.run import migrate
 from clip_shared.contracts.events import HighlightKind, PurgeReason, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.http.api import create_api
@@ -33,7 +33,7 @@ from tests.unit.clip_registry.cuts import a_cut, a_skip
 
 # Of a registry that lives for one test run.
 TOKEN, JANITOR_TOKEN = "a service token for tests", "the other service token for tests"
-TOKENS = {Caller.GATEWAY: SecretStr(TOKEN), Caller.JANITOR: SecretStr(JANITOR_TOKEN)}
+TOKENS = {ApiClient.GATEWAY: SecretStr(TOKEN), ApiClient.JANITOR: SecretStr(JANITOR_TOKEN)}
 
 
 class World(Protocol):
@@ -106,10 +106,10 @@ def gateway_settings(**changes: object) -> GatewaySettings:
     )
 
 
-def registry_app(store: Store) -> FastAPI:
+def registry_app(store: ClipStore) -> FastAPI:
     """The registry's API."""
     app = create_api("clip-registry")
-    app.include_router(api.create_router(store, Metrics(CollectorRegistry()), TOKENS))
+    app.include_router(api.create_router(store, RegistryMetrics(CollectorRegistry()), TOKENS))
     return app
 
 
@@ -129,7 +129,7 @@ class RealWorld:
     async def add(self, account: str, **changes: Any) -> UUID:
         name = f"hl-{uuid4().hex}"
         (recorded,) = await self.store.record(
-            [Delivery(a_cut(name, account=account, **changes), event_id=name)]
+            [ReportedCut(a_cut(name, account=account, **changes), event_id=name)]
         )
         return recorded.clip.clip_id
 

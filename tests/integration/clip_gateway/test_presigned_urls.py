@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from clip_gateway.app import build
 from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
-from clip_registry.store import Delivery
+from clip_registry.clips.store import ReportedCut
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings, serving
@@ -71,7 +71,7 @@ async def clip_id(real_world: RealWorld, s3: "S3Client") -> UUID:
     # Stored without a content type: what the browser is told comes with the URL.
     await asyncio.to_thread(s3.put_object, Bucket="clips", Key=cut.object_key, Body=VIDEO)
     await asyncio.to_thread(s3.put_object, Bucket="clips", Key=cut.poster_key, Body=POSTER)
-    await real_world.store.record([Delivery(cut, event_id=name)])
+    await real_world.store.record([ReportedCut(cut, event_id=name)])
     return cut.clip_id
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_gateway import app as gateway_app
-from clip_registry.database import open_engine
+from clip_registry.database.engine import open_engine
 from tests.integration.clip_gateway.conftest import (
     RealWorld,
     gateway_settings,

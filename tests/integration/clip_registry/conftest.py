@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from clip_registry.database import open_engine
-from clip_registry.domain import Clip
-from clip_registry.migrate import migrate
-from clip_registry.outbox import Outbox
-from clip_registry.store import Store
+from clip_registry.clips.store import ClipStore
+from clip_registry.database.engine import open_engine
+from clip_registry.domain.clips import Clip
+from clip_registry.migrations.run import migrate
+from clip_registry.outbox.outbox import Outbox
 from clip_shared.bus.settings import KafkaSettings
 
 RETENTION = timedelta(days=7)
@@ -32,8 +32,8 @@ class Database:
         kafka = KafkaSettings(kafka_bootstrap_servers="not-used:9092")
         self.outbox = Outbox(engine, kafka, grace_seconds=1)
 
-    def store(self, **changes: Any) -> Store:
-        return Store(self.engine, self.outbox, **{"retention": RETENTION, **changes})
+    def store(self, **changes: Any) -> ClipStore:
+        return ClipStore(self.engine, self.outbox, **{"retention": RETENTION, **changes})
 
     async def run(self, statement: str, **parameters: Any) -> list[Any]:
         async with self.engine.begin() as connection:
@@ -112,5 +112,5 @@ async def database(session_database: Database) -> Database:
 
 
 @pytest.fixture
-def store(database: Database) -> Store:
+def store(database: Database) -> ClipStore:
     return database.store()

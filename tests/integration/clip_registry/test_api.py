@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from clip_registry.api import Caller, create_router
-from clip_registry.database import open_engine
-from clip_registry.domain import Clip
-from clip_registry.metrics import Metrics
-from clip_registry.store import Delivery, Store
+from clip_registry.api.routes import ApiClient, create_router
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.database.engine import open_engine
+from clip_registry.domain.clips import Clip
+from clip_registry.metrics import RegistryMetrics
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipPage, ClipRecord, ExpirationResult
 from clip_shared.http.api import create_api
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, a_cut, a_skip, a_wish
+from tests.unit.clip_registry.cuts import HOUR, a_cut, a_skip, an_action
 
 TOKENS = {
-    Caller.GATEWAY: SecretStr("a-token-of-the-gateway"),
-    Caller.JANITOR: SecretStr("a-token-of-the-janitor"),
+    ApiClient.GATEWAY: SecretStr("a-token-of-the-gateway"),
+    ApiClient.JANITOR: SecretStr("a-token-of-the-janitor"),
 }
-TOKEN = TOKENS[Caller.GATEWAY].get_secret_value()
+TOKEN = TOKENS[ApiClient.GATEWAY].get_secret_value()
 PROBLEM = "application/problem+json"
 
 
@@ -37,9 +37,9 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def caller_of(path: str) -> Caller:
+def caller_of(path: str) -> ApiClient:
     """The service that a path is for."""
-    return Caller.JANITOR if path.startswith(("/v1/expir", "/v1/objects")) else Caller.GATEWAY
+    return ApiClient.JANITOR if path.startswith(("/v1/expir", "/v1/objects")) else ApiClient.GATEWAY
 
 
 def signed(request: httpx.Request) -> httpx.Request:
@@ -48,22 +48,22 @@ def signed(request: httpx.Request) -> httpx.Request:
     return request
 
 
-def client_of(store: Store, registry: CollectorRegistry, *, guest: bool = False) -> httpx.AsyncClient:
+def client_of(store: ClipStore, registry: CollectorRegistry, *, guest: bool = False) -> httpx.AsyncClient:
     app = create_api("clip-registry")
-    app.include_router(create_router(store, Metrics(registry), TOKENS))
+    app.include_router(create_router(store, RegistryMetrics(registry), TOKENS))
     transport = httpx.ASGITransport(app=app)
     auth = None if guest else signed
     return httpx.AsyncClient(transport=transport, base_url="http://registry", auth=auth)
 
 
 @pytest.fixture
-async def client(store: Store, registry: CollectorRegistry) -> AsyncIterator[httpx.AsyncClient]:
+async def client(store: ClipStore, registry: CollectorRegistry) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(store, registry) as client:
         yield client
 
 
-async def a_clip(store: Store, highlight: str = "hl-1", **changes: Any) -> Clip:
-    [recorded] = await store.record([Delivery(a_cut(highlight, **changes), "created")])
+async def a_clip(store: ClipStore, highlight: str = "hl-1", **changes: Any) -> Clip:
+    [recorded] = await store.record([ReportedCut(a_cut(highlight, **changes), "created")])
     return recorded.clip
 
 
@@ -100,7 +100,7 @@ CALLS: list[Call] = [
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", TOKEN[:-1], "bäd"])
 @pytest.mark.parametrize("call", CALLS)
 async def test_nothing_answers_without_the_token(
-    store: Store, registry: CollectorRegistry, token: str | None, call: Call
+    store: ClipStore, registry: CollectorRegistry, token: str | None, call: Call
 ) -> None:
     method, path, body = call
     headers = {b"Authorization": f"Bearer {token}".encode()} if token is not None else {}
@@ -112,17 +112,17 @@ async def test_nothing_answers_without_the_token(
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_each_service_may_do_what_is_its_own(
-    store: Store, registry: CollectorRegistry, call: Call
+    store: ClipStore, registry: CollectorRegistry, call: Call
 ) -> None:
     method, path, body = call
-    [other] = set(Caller) - {caller_of(path)}
+    [other] = set(ApiClient) - {caller_of(path)}
     headers = {"Authorization": f"Bearer {TOKENS[other].get_secret_value()}"}
     async with client_of(store, registry, guest=True) as guest:
         response = await guest.request(method, path, json=body, headers=headers)
     assert is_problem(response, 403)
 
 
-async def test_a_clip_as_the_wire_model_says(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_clip_as_the_wire_model_says(client: httpx.AsyncClient, store: ClipStore) -> None:
     clip = await a_clip(store)
     response = await client.get(f"/v1/clips/{clip.clip_id}")
     record = ClipRecord.model_validate_json(response.content)
@@ -132,7 +132,7 @@ async def test_a_clip_as_the_wire_model_says(client: httpx.AsyncClient, store: S
 
 
 async def test_a_purged_clip_can_be_looked_at_and_nothing_else(
-    client: httpx.AsyncClient, store: Store, database: Database
+    client: httpx.AsyncClient, store: ClipStore, database: Database
 ) -> None:
     clip = await a_clip(store)
     await database.expire(clip)
@@ -244,7 +244,7 @@ async def test_what_the_database_could_not_take_is_the_callers_fault(
 async def test_an_unkeep_at_a_full_cap_says_why_not(database: Database, registry: CollectorRegistry) -> None:
     store = database.store(cap=1)
     kept = await a_clip(store)
-    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
+    await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     await a_clip(store, "hl-2")
     async with client_of(store, registry) as client:
         refusal = await client.post(f"/v1/clips/{kept.clip_id}/unkeep", json={"account_id": "ann"})
@@ -256,7 +256,7 @@ async def test_an_unkeep_at_a_full_cap_says_why_not(database: Database, registry
 
 
 async def test_the_life_of_a_clip_over_http(
-    client: httpx.AsyncClient, store: Store, registry: CollectorRegistry
+    client: httpx.AsyncClient, store: ClipStore, registry: CollectorRegistry
 ) -> None:
     clip = await a_clip(store)
 
@@ -283,7 +283,7 @@ async def test_the_life_of_a_clip_over_http(
 
 
 async def test_pages_follow_one_another_without_gap_or_repetition(
-    client: httpx.AsyncClient, store: Store
+    client: httpx.AsyncClient, store: ClipStore
 ) -> None:
     for number in range(7):
         await a_clip(store, f"hl-{number}")
@@ -299,7 +299,7 @@ async def test_pages_follow_one_another_without_gap_or_repetition(
     assert seen == [f"hl-{number}" for number in reversed(range(7))]
 
 
-async def test_a_list_can_be_narrowed_by_status(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_list_can_be_narrowed_by_status(client: httpx.AsyncClient, store: ClipStore) -> None:
     clips = [await a_clip(store, f"hl-{number}") for number in range(3)]
     await client.post(f"/v1/clips/{clips[0].clip_id}/keep", json={"account_id": "ann"})
     await client.post(f"/v1/clips/{clips[1].clip_id}/publish", json={"account_id": "ann"})
@@ -316,7 +316,7 @@ async def test_a_list_can_be_narrowed_by_status(client: httpx.AsyncClient, store
     assert [each["clip_id"] for each in usage["next_to_expire"]] == [str(clips[2].clip_id)]
 
 
-async def test_a_list_in_every_order_and_narrowed(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_list_in_every_order_and_narrowed(client: httpx.AsyncClient, store: ClipStore) -> None:
     await a_clip(store, "short", duration_seconds=1.5, kind="refined", title="Ein Wurf")
     await a_clip(store, "long", duration_seconds=90.0, score=0.9, source_vod_id="vod-2")
 
@@ -335,7 +335,7 @@ async def test_a_list_in_every_order_and_narrowed(client: httpx.AsyncClient, sto
     assert await listed("title=%25") == []
 
 
-async def test_a_cursor_goes_with_its_order(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_cursor_goes_with_its_order(client: httpx.AsyncClient, store: ClipStore) -> None:
     for number in range(3):
         await a_clip(store, f"hl-{number}")
     page = (await client.get("/v1/accounts/ann/clips?order=longest&limit=2")).json()
@@ -345,7 +345,7 @@ async def test_a_cursor_goes_with_its_order(client: httpx.AsyncClient, store: St
     assert is_problem(refused, 422)
 
 
-async def test_a_feed_over_http(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_feed_over_http(client: httpx.AsyncClient, store: ClipStore) -> None:
     clip = await a_clip(store)
     await client.post(f"/v1/clips/{clip.clip_id}/publish", json={"account_id": "ann"})
     assert is_problem(await client.get("/v1/accounts/ann/feed"), 404)
@@ -358,7 +358,7 @@ async def test_a_feed_over_http(client: httpx.AsyncClient, store: Store) -> None
     assert is_problem(await client.get(f"/v1/feeds/{feed['slug']}"), 404)
 
 
-async def test_a_vod_over_http(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_vod_over_http(client: httpx.AsyncClient, store: ClipStore) -> None:
     await a_clip(store)
     await store.skips.record(a_skip("hl-2"))
     vod = (await client.get("/v1/accounts/ann/vods/vod-1")).json()
@@ -368,7 +368,7 @@ async def test_a_vod_over_http(client: httpx.AsyncClient, store: Store) -> None:
 
 
 async def test_expirations_go_on_from_the_first_answers_cutoff(
-    client: httpx.AsyncClient, store: Store, database: Database, registry: CollectorRegistry
+    client: httpx.AsyncClient, store: ClipStore, database: Database, registry: CollectorRegistry
 ) -> None:
     for number in range(3):
         await database.expire(await a_clip(store, f"hl-{number}"))
@@ -384,7 +384,7 @@ async def test_expirations_go_on_from_the_first_answers_cutoff(
 
 
 async def test_expiry_notices_are_counted(
-    database: Database, store: Store, registry: CollectorRegistry
+    database: Database, store: ClipStore, registry: CollectorRegistry
 ) -> None:
     await database.expire(await a_clip(store), seconds_ago=-600)
     async with client_of(database.store(notice_days=1), registry) as client:
@@ -400,7 +400,7 @@ async def test_moments_that_no_clip_can_have(client: httpx.AsyncClient, path: st
     assert is_problem(await client.post(path, json=body), 422)
 
 
-async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, store: ClipStore) -> None:
     await a_clip(store)
     later = (datetime.now(UTC) + 1000 * HOUR).isoformat()
     response = await client.post("/v1/expirations", json={"limit": 10, "cutoff": later})
@@ -408,7 +408,7 @@ async def test_a_cutoff_in_the_future_is_cut_back(client: httpx.AsyncClient, sto
 
 
 async def test_unknown_objects_in_the_order_asked(
-    client: httpx.AsyncClient, store: Store, registry: CollectorRegistry
+    client: httpx.AsyncClient, store: ClipStore, registry: CollectorRegistry
 ) -> None:
     clip = await a_clip(store)
     keys = ["z.mp4", clip.object_key, "a.mp4", clip.poster_key]
@@ -426,7 +426,9 @@ async def test_without_the_database_every_call_is_a_503(
     nowhere = open_engine(
         "postgresql+asyncpg://clips@127.0.0.1:1/clips", pool_size=1, statement_timeout_seconds=1
     )
-    async with client_of(Store(nowhere, database.outbox, retention=HOUR, notice_days=1), registry) as client:
+    async with client_of(
+        ClipStore(nowhere, database.outbox, retention=HOUR, notice_days=1), registry
+    ) as client:
         response = await client.request(method, path, json=body)
     await nowhere.dispose()
     assert is_problem(response, 503)

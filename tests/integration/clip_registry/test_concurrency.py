@@ -9,40 +9,42 @@ from uuid import UUID
 
 import pytest
 
-from clip_registry.domain import Answer, Cut, Verdict
-from clip_registry.lists import ClipFilter
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.domain.actions import ActionOutcome
+from clip_registry.domain.clips import Cut
+from clip_registry.domain.cuts import CutOutcome
+from clip_registry.queries.clip_lists import ClipFilter
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, an_action
 
 CONNECTIONS = 8
 RACES, KEEPERS, JANITORS = 5_000, 5, 3
-TOLD_KEPT = {Answer.DONE, Answer.UNCHANGED}
+TOLD_KEPT = {ActionOutcome.DONE, ActionOutcome.UNCHANGED}
 
 
 def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - repeatable, not secret
 
 
-def offer(cut: Cut) -> Delivery:
-    return Delivery(cut, f"created-{cut.highlight_event_id}")
+def offer(cut: Cut) -> ReportedCut:
+    return ReportedCut(cut, f"created-{cut.highlight_event_id}")
 
 
 async def test_the_same_event_delivered_many_times_at_once_creates_one_clip(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     for number in range(20):
         cut = a_cut(f"same-{number}")
         results = await asyncio.gather(*(store.record([offer(cut)]) for _ in range(CONNECTIONS)))
         verdicts = Counter(recorded.verdict for [recorded] in results)
-        assert verdicts == {Verdict.CREATED: 1, Verdict.REPEATED: CONNECTIONS - 1}
+        assert verdicts == {CutOutcome.CREATED: 1, CutOutcome.REPEATED: CONNECTIONS - 1}
     assert await database.event_types() == ["clip.available.v1"] * 20
 
 
 async def test_revisions_that_arrive_at_once_leave_the_newest_and_release_all_others_once(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     chance = seeded(4)
     for number in range(20):
@@ -59,7 +61,7 @@ async def test_revisions_that_arrive_at_once_leave_the_newest_and_release_all_ot
         await database.run("DELETE FROM outbox")
 
 
-async def test_every_version_of_a_clip_is_announced_once(database: Database, store: Store) -> None:
+async def test_every_version_of_a_clip_is_announced_once(database: Database, store: ClipStore) -> None:
     clip_id = clip_id_for("busy")
     await store.record([offer(a_cut("busy"))])
 
@@ -70,7 +72,7 @@ async def test_every_version_of_a_clip_is_announced_once(database: Database, sto
                 cut = a_cut("busy", f"event-{seed}-{step}", NOON + HOUR * chance.random())
                 await store.record([offer(cut)])
             else:
-                await store.act(a_wish(chance.choice(list(ClipAction))), clip_id)
+                await store.act(an_action(chance.choice(list(ClipAction))), clip_id)
 
     await asyncio.gather(*map(be_busy, range(CONNECTIONS)))
     clip = await store.get(clip_id)
@@ -80,7 +82,7 @@ async def test_every_version_of_a_clip_is_announced_once(database: Database, sto
 
 
 async def test_batches_that_overlap_wait_for_each_other_but_never_in_a_circle(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     chance = seeded(7)
     highlights = [f"hl-{number}" for number in range(30)]
@@ -96,18 +98,18 @@ async def test_batches_that_overlap_wait_for_each_other_but_never_in_a_circle(
     assert len(await database.run("SELECT 1 FROM generated_clips")) == len(highlights)
 
 
-async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store: Store) -> None:
+async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store: ClipStore) -> None:
     """5,000 races: a few clips at a time fall due, and are kept while several janitors purge them."""
     clips = [clip_id_for(f"due-{number}") for number in range(RACES)]
     for start in range(0, RACES, 500):
         numbers = range(start, start + 500)
         await store.record([offer(a_cut(f"due-{number}")) for number in numbers])
-    told: dict[UUID, Answer] = {}
+    told: dict[UUID, ActionOutcome] = {}
     purged = 0
     chance = seeded(1)
 
     async def keep(clip_id: UUID) -> None:
-        told[clip_id], _ = await store.act(a_wish(ClipAction.KEEP), clip_id)
+        told[clip_id], _ = await store.act(an_action(ClipAction.KEEP), clip_id)
 
     async def purge() -> None:
         nonlocal purged
@@ -137,45 +139,45 @@ async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store
     assert types["clip.kept.v1"] == RACES - purged
 
 
-async def raced(store: Store, action: ClipAction, other: ClipAction, number: int) -> list[Answer]:
+async def raced(store: ClipStore, action: ClipAction, other: ClipAction, number: int) -> list[ActionOutcome]:
     """What is said to two wishes about a new clip, at the same time."""
     clip_id = clip_id_for(f"hl-{number}")
     await store.record([offer(a_cut(f"hl-{number}"))])
     wishes = [action, other] if number % 2 else [other, action]
-    answers = await asyncio.gather(*(store.act(a_wish(each), clip_id) for each in wishes))
+    answers = await asyncio.gather(*(store.act(an_action(each), clip_id) for each in wishes))
     told = dict(zip(wishes, (answer for answer, _ in answers), strict=True))
     return [told[action], told[other]]
 
 
 @pytest.mark.parametrize(("wish", "becomes"), [(ClipAction.KEEP, "kept"), (ClipAction.PUBLISH, "published")])
 async def test_a_clip_that_is_deleted_while_it_is_kept_is_deleted_and_restored_to_what_was_told(
-    store: Store, wish: ClipAction, becomes: str
+    store: ClipStore, wish: ClipAction, becomes: str
 ) -> None:
-    seen: Counter[Answer] = Counter()
+    seen: Counter[ActionOutcome] = Counter()
     for number in range(100):
         told, deleted = await raced(store, wish, ClipAction.DELETE, number)
         clip = await store.get(clip_id_for(f"hl-{number}"))
         assert clip is not None
-        assert (deleted, clip.status) == (Answer.DONE, ClipStatus.DELETED)
-        assert told in {Answer.DONE, Answer.NOT_ALLOWED}
-        assert clip.deleted_from == (becomes if told is Answer.DONE else ClipStatus.AVAILABLE)
+        assert (deleted, clip.status) == (ActionOutcome.DONE, ClipStatus.DELETED)
+        assert told in {ActionOutcome.DONE, ActionOutcome.NOT_ALLOWED}
+        assert clip.deleted_from == (becomes if told is ActionOutcome.DONE else ClipStatus.AVAILABLE)
         assert clip.share_slug is None or await store.get_shared(clip.share_slug) is None
         seen[told] += 1
     # Else it was no race.
-    assert min(seen[Answer.DONE], seen[Answer.NOT_ALLOWED]) > 10
+    assert min(seen[ActionOutcome.DONE], seen[ActionOutcome.NOT_ALLOWED]) > 10
 
 
-async def test_nobody_who_was_told_restored_loses_the_clip(database: Database, store: Store) -> None:
+async def test_nobody_who_was_told_restored_loses_the_clip(database: Database, store: ClipStore) -> None:
     """Deleted clips fall due a few at a time, and are restored while several janitors purge them."""
     number, at_once = 1_000, 5
     clips = [clip_id_for(f"due-{each}") for each in range(number)]
     await store.record([offer(a_cut(f"due-{each}")) for each in range(number)])
-    await store.act_on_many(a_wish(ClipAction.DELETE), clips)
-    told: dict[UUID, Answer] = {}
+    await store.act_on_many(an_action(ClipAction.DELETE), clips)
+    told: dict[UUID, ActionOutcome] = {}
     chance = seeded(2)
 
     async def restore(clip_id: UUID) -> None:
-        told[clip_id], _ = await store.act(a_wish(ClipAction.RESTORE), clip_id)
+        told[clip_id], _ = await store.act(an_action(ClipAction.RESTORE), clip_id)
 
     for start in range(0, number, at_once):
         due = clips[start : start + at_once]
@@ -189,7 +191,7 @@ async def test_nobody_who_was_told_restored_loses_the_clip(database: Database, s
     rows = await database.run("SELECT clip_id, status FROM generated_clips")
     now = {row.clip_id: ClipStatus(row.status) for row in rows}
     available = {clip_id for clip_id, status in now.items() if status is ClipStatus.AVAILABLE}
-    assert {clip_id for clip_id, answer in told.items() if answer is Answer.DONE} == available
+    assert {clip_id for clip_id, answer in told.items() if answer is ActionOutcome.DONE} == available
     assert {now[clip_id] for clip_id in set(now) - available} == {ClipStatus.PURGED}
     assert number / 10 < len(available) < number * 9 / 10
     types = Counter(await database.event_types())
@@ -206,20 +208,20 @@ async def later(seconds: float, work: Awaitable[Result]) -> Result:
 
 
 async def test_a_detectors_cut_that_meets_a_keep_replaces_or_is_offered_and_loses_no_object(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
-    seen: Counter[Verdict] = Counter()
+    seen: Counter[CutOutcome] = Counter()
     wait = 0.001
     for number in range(100):
         old = a_cut(f"hl-{number}")
         new = a_cut(f"hl-{number}", "event-6", NOON + HOUR)
         await store.record([offer(old)])
-        keep = later(wait, store.act(a_wish(ClipAction.KEEP), old.clip_id))
+        keep = later(wait, store.act(an_action(ClipAction.KEEP), old.clip_id))
         [recorded], _ = await asyncio.gather(store.record([offer(new)]), keep)
         clip = await store.get(old.clip_id)
         assert clip is not None
         assert clip.status is ClipStatus.KEPT
-        replaced = recorded.verdict is Verdict.REPLACED
+        replaced = recorded.verdict is CutOutcome.REPLACED
         assert clip.objects == (new if replaced else old).objects
         assert (clip.offer is None) == replaced
         released = {key for key, _ in await database.released()}
@@ -228,34 +230,37 @@ async def test_a_detectors_cut_that_meets_a_keep_replaces_or_is_offered_and_lose
         seen[recorded.verdict] += 1
         # A delivery takes longer than a keep, on each machine by more or less: keep looking for a tie.
         wait *= 0.7 if replaced else 1.4
-    assert seen.keys() == {Verdict.REPLACED, Verdict.OFFERED}
+    assert seen.keys() == {CutOutcome.REPLACED, CutOutcome.OFFERED}
     assert min(seen.values()) > 10
 
 
 async def test_a_clip_that_is_published_many_times_at_once_has_one_link(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     await store.record([offer(a_cut())])
-    wishes = (store.act(a_wish(ClipAction.PUBLISH), a_cut().clip_id) for _ in range(CONNECTIONS))
+    wishes = (store.act(an_action(ClipAction.PUBLISH), a_cut().clip_id) for _ in range(CONNECTIONS))
     answers = await asyncio.gather(*wishes)
-    assert Counter(answer for answer, _ in answers) == {Answer.DONE: 1, Answer.UNCHANGED: CONNECTIONS - 1}
+    assert Counter(answer for answer, _ in answers) == {
+        ActionOutcome.DONE: 1,
+        ActionOutcome.UNCHANGED: CONNECTIONS - 1,
+    }
     assert len({clip.share_slug for _, clip in answers if clip}) == 1
     assert len(await database.run("SELECT 1 FROM share_slugs")) == 1
 
 
-async def test_wishes_about_many_clips_that_overlap_wait_but_never_in_a_circle(store: Store) -> None:
+async def test_wishes_about_many_clips_that_overlap_wait_but_never_in_a_circle(store: ClipStore) -> None:
     chance = seeded(9)
     clips = [clip_id_for(f"hl-{number}") for number in range(30)]
     await store.record([offer(a_cut(f"hl-{number}")) for number in range(30)])
 
     async def wish(action: ClipAction) -> None:
-        await store.act_on_many(a_wish(action), chance.sample(clips, 20))
+        await store.act_on_many(an_action(action), chance.sample(clips, 20))
 
     for _ in range(10):
         await asyncio.gather(*(wish(chance.choice(list(ClipAction))) for _ in range(CONNECTIONS)))
 
 
-async def test_purgers_that_overlap_purge_each_clip_once(database: Database, store: Store) -> None:
+async def test_purgers_that_overlap_purge_each_clip_once(database: Database, store: ClipStore) -> None:
     await store.record([offer(a_cut(f"due-{number}")) for number in range(200)])
     await database.run("UPDATE generated_clips SET expires_at = now() - interval '1 second'")
     results = await asyncio.gather(*(store.expire(50, None) for _ in range(CONNECTIONS)))
@@ -264,7 +269,7 @@ async def test_purgers_that_overlap_purge_each_clip_once(database: Database, sto
     assert {row.version for row in await database.run("SELECT version FROM generated_clips")} == {2}
 
 
-async def test_a_purge_and_a_newer_cut_at_once_lose_no_object(database: Database, store: Store) -> None:
+async def test_a_purge_and_a_newer_cut_at_once_lose_no_object(database: Database, store: ClipStore) -> None:
     """Whichever comes first: what the clip owns is not released, and what it does not own is."""
     for number in range(30):
         old = a_cut(f"hl-{number}")
@@ -303,11 +308,11 @@ async def test_batches_and_evictions_wait_for_each_other_never_in_a_circle(datab
     await store.record([offer(each) for each in cuts])
     ids = [each.clip_id for each in cuts]
     for number in range(60):
-        rename = a_wish(ClipAction.RENAME, title=f"Title {number}")
-        stranger = a_wish(ClipAction.RENAME, "somebody-else", title="Not theirs")
+        rename = an_action(ClipAction.RENAME, title=f"Title {number}")
+        stranger = an_action(ClipAction.RENAME, "somebody-else", title="Not theirs")
         news = a_cut(f"hl-new-{number}", score=-1.0)
         _, told, refused = await asyncio.gather(
             store.record([offer(news)]), store.act_on_many(rename, ids), store.act_on_many(stranger, ids)
         )
-        assert {answer for answer, _ in told} == {Answer.DONE}
-        assert {answer for answer, _ in refused} == {Answer.NOT_OWNER}
+        assert {answer for answer, _ in told} == {ActionOutcome.DONE}
+        assert {answer for answer, _ in refused} == {ActionOutcome.NOT_OWNER}

@@ -8,16 +8,17 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner, Result
 
-from clip_registry import counts
 from clip_registry.__main__ import cli
-from clip_registry.counts import Drift
-from clip_registry.domain import Answer, Verdict
-from clip_registry.forgetting import forget
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.domain.actions import ActionOutcome
+from clip_registry.domain.cuts import CutOutcome
+from clip_registry.timers import clip_counts as counts
+from clip_registry.timers.clip_counts import Drift
+from clip_registry.timers.trimming import trim
 from clip_shared.contracts.events import ClipOrigin, clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, an_action
 
 AVAILABLE, KEPT, PUBLISHED, DELETED, PURGED = ClipStatus
 DAY = timedelta(days=1)
@@ -34,13 +35,13 @@ async def changes(database: Database) -> int:
     return int(row.number)
 
 
-async def record(store: Store, highlight: str, size: int = 1000, event: str = "event-5") -> None:
+async def record(store: ClipStore, highlight: str, size: int = 1000, event: str = "event-5") -> None:
     at = NOON if event == "event-5" else NOON + HOUR
     cut = a_cut(highlight, event, at, file_size_bytes=size)
-    await store.record([Delivery(cut, f"{highlight}-{event}")])
+    await store.record([ReportedCut(cut, f"{highlight}-{event}")])
 
 
-async def test_every_change_counts(database: Database, store: Store) -> None:
+async def test_every_change_counts(database: Database, store: ClipStore) -> None:
     async def counted() -> tuple[dict[ClipStatus, int], dict[ClipStatus, int], int]:
         assert await counts.drift(database.engine) == []
         figures = await store.figures()
@@ -56,36 +57,36 @@ async def test_every_change_counts(database: Database, store: Store) -> None:
     await record(store, "two", 300, event="event-6")
     assert await counted() == ({**none, AVAILABLE: 2}, {**none, AVAILABLE: 310}, 0)
     one, two = clip_id_for("one"), clip_id_for("two")
-    await store.act(a_wish(ClipAction.PUBLISH), two)
+    await store.act(an_action(ClipAction.PUBLISH), two)
     assert await counted() == (
         {**none, AVAILABLE: 1, PUBLISHED: 1},
         {**none, AVAILABLE: 10, PUBLISHED: 300},
         0,
     )
-    await store.act_on_many(a_wish(ClipAction.DELETE), [one, two])
+    await store.act_on_many(an_action(ClipAction.DELETE), [one, two])
     assert await counted() == ({**none, DELETED: 2}, {**none, DELETED: 310}, 0)
-    await store.act(a_wish(ClipAction.RESTORE), two)
+    await store.act(an_action(ClipAction.RESTORE), two)
     await database.expire(one)
     await store.expire(10, None)
     assert await counted() == ({**none, PUBLISHED: 1}, {**none, PUBLISHED: 300}, 1)
     await database.run(
         "UPDATE generated_clips SET purged_at = now() - interval '50 days' WHERE purged_at < now()"
     )
-    assert (await forget(database.engine)).rows == 1
+    assert (await trim(database.engine)).rows == 1
     assert await counted() == ({**none, PUBLISHED: 1}, {**none, PUBLISHED: 300}, 0)
     await database.run("DELETE FROM generated_clips")
     assert await counted() == (none, none, 0)
 
 
-async def test_what_counts_the_same_is_not_written(database: Database, store: Store) -> None:
+async def test_what_counts_the_same_is_not_written(database: Database, store: ClipStore) -> None:
     await record(store, "one")
     await counts.fold(database.engine)
-    await store.act(a_wish(ClipAction.RENAME, title="Another"), clip_id_for("one"))
+    await store.act(an_action(ClipAction.RENAME, title="Another"), clip_id_for("one"))
     await record(store, "one")
     assert await changes(database) == 0
 
 
-async def test_a_table_that_is_emptied_by_hand_counts_as_empty(database: Database, store: Store) -> None:
+async def test_a_table_that_is_emptied_by_hand_counts_as_empty(database: Database, store: ClipStore) -> None:
     await record(store, "one")
     await counts.fold(database.engine)
     await record(store, "two")
@@ -94,7 +95,7 @@ async def test_a_table_that_is_emptied_by_hand_counts_as_empty(database: Databas
     assert (await store.figures()).clips[AVAILABLE] == 0
 
 
-async def test_a_transaction_that_is_rolled_back_counts_nothing(database: Database, store: Store) -> None:
+async def test_a_transaction_that_is_rolled_back_counts_nothing(database: Database, store: ClipStore) -> None:
     await record(store, "one")
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("DELETE FROM generated_clips")
@@ -105,7 +106,7 @@ async def test_a_transaction_that_is_rolled_back_counts_nothing(database: Databa
 HIGHLIGHTS = [f"hl-{number}" for number in range(40)]
 
 
-async def be_busy(database: Database, store: Store, seed: int) -> None:
+async def be_busy(database: Database, store: ClipStore, seed: int) -> None:
     """Cut, wish, and let time pass, in an order of the seed's own."""
     chance = seeded(seed)
     for step in range(20):
@@ -114,10 +115,10 @@ async def be_busy(database: Database, store: Store, seed: int) -> None:
         if what < 0.4:
             event, at = f"event-{seed}-{step}", NOON + HOUR * chance.random()
             cuts = [a_cut(each, event, at, file_size_bytes=step + 1) for each in chosen]
-            await store.record([Delivery(each, f"{event}-{each.clip_id}") for each in cuts])
+            await store.record([ReportedCut(each, f"{event}-{each.clip_id}") for each in cuts])
         elif what < 0.8:
             action = chance.choice([each for each in ClipAction if each is not ClipAction.RENAME])
-            await store.act_on_many(a_wish(action), [clip_id_for(each) for each in chosen])
+            await store.act_on_many(an_action(action), [clip_id_for(each) for each in chosen])
         else:
             await database.run(
                 "UPDATE generated_clips SET expires_at = now() - interval '1 second'"
@@ -127,7 +128,7 @@ async def be_busy(database: Database, store: Store, seed: int) -> None:
             await store.expire(3, None)
 
 
-async def test_counts_are_right_at_every_moment(database: Database, store: Store) -> None:
+async def test_counts_are_right_at_every_moment(database: Database, store: ClipStore) -> None:
     """Cuts, owners, janitors, folders and repairers at once; none waits in a circle."""
     working = True
 
@@ -161,7 +162,7 @@ async def test_counts_are_right_at_every_moment(database: Database, store: Store
 
 
 async def test_a_transaction_that_lasts_keeps_no_other_from_counting(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     for number in range(3):
         await record(store, f"hl-{number}")
@@ -169,7 +170,7 @@ async def test_a_transaction_that_lasts_keeps_no_other_from_counting(
         await slow.exec_driver_sql(
             "UPDATE generated_clips SET file_size_bytes = 5 WHERE stream_highlight_id = 'hl-0'"
         )
-        await asyncio.wait_for(store.act(a_wish(ClipAction.KEEP), clip_id_for("hl-1")), 30)
+        await asyncio.wait_for(store.act(an_action(ClipAction.KEEP), clip_id_for("hl-1")), 30)
         figures = await asyncio.wait_for(store.figures(), 30)
         assert (figures.clips[AVAILABLE], figures.clips[KEPT], figures.bytes[AVAILABLE]) == (2, 1, 2000)
         assert await counts.drift(database.engine) == []
@@ -177,7 +178,7 @@ async def test_a_transaction_that_lasts_keeps_no_other_from_counting(
     assert await counts.drift(database.engine) == []
 
 
-async def test_while_one_folds_another_does_not_wait(database: Database, store: Store) -> None:
+async def test_while_one_folds_another_does_not_wait(database: Database, store: ClipStore) -> None:
     await record(store, "one")
     async with database.engine.begin() as connection:
         assert (await connection.execute(counts.MAY_FOLD)).scalar_one()
@@ -185,10 +186,12 @@ async def test_while_one_folds_another_does_not_wait(database: Database, store: 
     assert await counts.fold(database.engine) == 1
 
 
-async def test_counts_that_were_lost_are_found_missing_and_repaired(database: Database, store: Store) -> None:
+async def test_counts_that_were_lost_are_found_missing_and_repaired(
+    database: Database, store: ClipStore
+) -> None:
     await record(store, "one", 10)
     await record(store, "two", 20)
-    await store.act(a_wish(ClipAction.KEEP), clip_id_for("two"))
+    await store.act(an_action(ClipAction.KEEP), clip_id_for("two"))
     await counts.fold(database.engine)
     await database.run("DELETE FROM clip_counts WHERE status = 'kept'")
     await database.run("UPDATE clip_counts SET clips = clips + 5 WHERE status = 'available'")
@@ -205,7 +208,7 @@ async def command(database: Database, name: str) -> Result:
     return await asyncio.to_thread(runner.invoke, cli, ["counts", name], env=environment)
 
 
-async def test_the_command_says_what_is_wrong_and_corrects_it(database: Database, store: Store) -> None:
+async def test_the_command_says_what_is_wrong_and_corrects_it(database: Database, store: ClipStore) -> None:
     await record(store, "one", 1234)
     await database.run("DELETE FROM clip_count_changes")
     found = await command(database, "check")
@@ -216,19 +219,19 @@ async def test_the_command_says_what_is_wrong_and_corrects_it(database: Database
     assert (await command(database, "check")).stdout == "the counts are right\n"
 
 
-async def expiring_in(store: Store, database: Database, delay: timedelta, size: int = 1000) -> None:
+async def expiring_in(store: ClipStore, database: Database, delay: timedelta, size: int = 1000) -> None:
     highlight = f"in-{delay.total_seconds():.0f}"
     await record(store, highlight, size)
     await database.expire(clip_id_for(highlight), seconds_ago=-delay.total_seconds())
 
 
-async def test_what_leaves_is_told_by_day(database: Database, store: Store) -> None:
+async def test_what_leaves_is_told_by_day(database: Database, store: ClipStore) -> None:
     for delay, size in ((HOUR, 1), (23 * HOUR, 2), (25 * HOUR, 4), (6 * DAY + HOUR, 8), (7 * DAY + HOUR, 16)):
         await expiring_in(store, database, delay, size)
     await record(store, "kept")
-    await store.act(a_wish(ClipAction.KEEP), clip_id_for("kept"))
+    await store.act(an_action(ClipAction.KEEP), clip_id_for("kept"))
     await record(store, "deleted")
-    await store.act(a_wish(ClipAction.DELETE), clip_id_for("deleted"))
+    await store.act(an_action(ClipAction.DELETE), clip_id_for("deleted"))
     await expiring_in(store, database, -2 * HOUR)
     figures = await store.figures()
     assert figures.leaving == (2, 1, 0, 0, 0, 0, 1)
@@ -236,13 +239,13 @@ async def test_what_leaves_is_told_by_day(database: Database, store: Store) -> N
 
 
 @pytest.mark.parametrize("seconds", [1, 30, 700, 86_400])
-async def test_what_is_overdue_and_since_when(database: Database, store: Store, seconds: int) -> None:
+async def test_what_is_overdue_and_since_when(database: Database, store: ClipStore, seconds: int) -> None:
     """Within the ten minutes under way, before them, and of deleted clips, too."""
     assert (await store.figures()).purge_lag_seconds == 0
     await expiring_in(store, database, timedelta(seconds=-seconds))
     await expiring_in(store, database, HOUR)
     await record(store, "deleted")
-    await store.act(a_wish(ClipAction.DELETE), clip_id_for("deleted"))
+    await store.act(an_action(ClipAction.DELETE), clip_id_for("deleted"))
     figures = await store.figures()
     assert figures.overdue == 1
     assert seconds <= figures.purge_lag_seconds < seconds + 300
@@ -255,38 +258,38 @@ async def test_what_is_overdue_and_since_when(database: Database, store: Store, 
 
 
 async def test_a_cut_that_meets_its_rows_trimming_makes_a_clip_again(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     """100 races: the row of a clip purged long ago is trimmed while a newer cut of its highlight comes."""
-    seen: Counter[Verdict] = Counter()
+    seen: Counter[CutOutcome] = Counter()
     highlights = [f"hl-{number}" for number in range(100)]
-    await store.record([Delivery(a_cut(each), each) for each in highlights])
+    await store.record([ReportedCut(a_cut(each), each) for each in highlights])
     await database.run("UPDATE generated_clips SET expires_at = now() - interval '1 second'")
     await store.expire(1000, None)
     await database.run("UPDATE generated_clips SET purged_at = now() - interval '50 days', title = ''")
     [row] = await database.run("SELECT now() AS now")
 
     async def cut(highlight: str) -> None:
-        delivery = Delivery(
+        delivery = ReportedCut(
             a_cut(highlight, "event-9", row.now, origin=ClipOrigin.OWNER), f"again-{highlight}"
         )
         [recorded] = await store.record([delivery])
-        answer, _ = await store.act(a_wish(ClipAction.KEEP), clip_id_for(highlight))
-        assert answer is Answer.DONE
+        answer, _ = await store.act(an_action(ClipAction.KEEP), clip_id_for(highlight))
+        assert answer is ActionOutcome.DONE
         seen[recorded.verdict] += 1
 
-    async def trim() -> None:
+    async def trim_all() -> None:
         while await database.run("SELECT 1 FROM generated_clips WHERE status = 'purged' LIMIT 1"):
-            await forget(database.engine, at_once=1)
+            await trim(database.engine, at_once=1)
 
     async def cut_all(start: int) -> None:
         for highlight in highlights[start::4]:
             await cut(highlight)
 
-    await asyncio.gather(*map(cut_all, range(4)), trim(), trim())
+    await asyncio.gather(*map(cut_all, range(4)), trim_all(), trim_all())
     rows = await database.run("SELECT status, object_key FROM generated_clips")
     assert Counter(each.status for each in rows) == {"kept": len(highlights)}
     assert {each.object_key for each in rows} == {a_cut(each, "event-9").object_key for each in highlights}
-    assert set(seen) <= {Verdict.CREATED, Verdict.RECUT}
+    assert set(seen) <= {CutOutcome.CREATED, CutOutcome.RECUT}
     assert seen.total() == len(highlights)
     assert await counts.drift(database.engine) == []

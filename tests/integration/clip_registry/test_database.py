@@ -16,7 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database import (
+from clip_registry.clips.store import ReportedCut
+from clip_registry.database.engine import (
     TRIED_AFTER_SECONDS,
     UnusableDatabase,
     check_usable,
@@ -25,10 +26,9 @@ from clip_registry.database import (
     reading,
     transaction,
 )
-from clip_registry.domain import Answer
+from clip_registry.domain.actions import ActionOutcome
 from clip_registry.handlers import delivery_of
-from clip_registry.migrate import migrate
-from clip_registry.store import Delivery
+from clip_registry.migrations.run import migrate
 from clip_shared.contracts.events import Event
 from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import PermanentError, TransientError
@@ -38,7 +38,7 @@ from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.postgres import Postgres
 from tests.integration.clip_registry.conftest import Database, free_port
-from tests.unit.clip_registry.cuts import a_created_event, a_cut, a_wish
+from tests.unit.clip_registry.cuts import a_created_event, a_cut, an_action
 from tests.unit.clip_registry.test_handlers import Parts
 
 # Data that the database refuses. The contracts stop most of it at the edge.
@@ -57,10 +57,10 @@ async def test_one_event_that_the_database_refuses_is_dead_lettered_alone(
 ) -> None:
     events = [a_created_event(a_cut(f"hl-{number}"), named=f"event-{number}") for number in range(3)]
 
-    def offered(event: Event[Any], bucket: str | None) -> Delivery:
+    def offered(event: Event[Any], bucket: str | None) -> ReportedCut:
         delivery = delivery_of(event, bucket)
         cut = a_cut("hl-1", **bad) if event is events[1] else delivery.cut
-        return Delivery(cut, delivery.event_id)
+        return ReportedCut(cut, delivery.event_id)
 
     monkeypatch.setattr("clip_registry.handlers.delivery_of", offered)
     rejected = await Parts(database.store()).on_cuts(events)
@@ -288,7 +288,7 @@ async def test_after_a_failover_writes_go_to_the_new_primary(pair: Pair) -> None
     async with engine_of(pair.url) as engine, engine_of(pair.standby) as astray:
         store = Database(pair.url, engine).store()
         # All of the pool's connections are open, and to the first server.
-        await asyncio.gather(*(store.record([Delivery(a_cut(f"hl-{n}"), "x")]) for n in range(4)))
+        await asyncio.gather(*(store.record([ReportedCut(a_cut(f"hl-{n}"), "x")]) for n in range(4)))
         await store.check()
         # Whoever finds the standby alone, waits for it.
         with pytest.raises(TransientError):
@@ -300,12 +300,12 @@ async def test_after_a_failover_writes_go_to_the_new_primary(pair: Pair) -> None
         with pytest.raises(TransientError):
             await store.check()
         with pytest.raises(TransientError):
-            await store.act(a_wish(ClipAction.KEEP), a_cut("hl-0").clip_id)
+            await store.act(an_action(ClipAction.KEEP), a_cut("hl-0").clip_id)
         await _run(pair.standby, "SELECT pg_promote()")
         kept = await asyncio.gather(
-            *(store.act(a_wish(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(4))
+            *(store.act(an_action(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(4))
         )
-        assert [decision for decision, _ in kept] == [Answer.DONE] * 4
+        assert [decision for decision, _ in kept] == [ActionOutcome.DONE] * 4
         await store.check()
 
 

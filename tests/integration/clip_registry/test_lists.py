@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from clip_registry.domain import LIVING
-from clip_registry.lists import ClipFilter, cursor_after, place_of
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.domain.clips import VISIBLE
+from clip_registry.queries.clip_lists import ClipFilter, cursor_after, position_of
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import a_cut, a_wish
+from tests.unit.clip_registry.cuts import a_cut, an_action
 
 NUMBER = 40
 END = float("inf")
@@ -30,18 +30,18 @@ KEYS: dict[ClipOrder, Callable[[ClipRecord], Any]] = {
 DOWNWARDS = {ClipOrder.NEWEST, ClipOrder.LONGEST, ClipOrder.BEST}
 
 
-async def fill(store: Store, database: Database) -> None:
+async def fill(store: ClipStore, database: Database) -> None:
     """Clips with few different values, of every status and kind, some of them expired."""
-    await store.record([Delivery(a_cut(f"hl-{n}", **_features(n)), f"hl-{n}") for n in range(NUMBER)])
+    await store.record([ReportedCut(a_cut(f"hl-{n}", **_features(n)), f"hl-{n}") for n in range(NUMBER)])
     for number in range(0, NUMBER, 5):
         clip_id = a_cut(f"hl-{number}").clip_id
-        await store.act(a_wish(ClipAction.KEEP), clip_id)
+        await store.act(an_action(ClipAction.KEEP), clip_id)
     await database.run(
         """UPDATE generated_clips SET
             created_at = created_at - length(title) * interval '1 minute',
             expires_at = expires_at - length(title) % 3 * interval '100 hours'"""
     )
-    await store.record([Delivery(a_cut("bobs", account="bob"), "bobs")])
+    await store.record([ReportedCut(a_cut("bobs", account="bob"), "bobs")])
 
 
 def _features(number: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _features(number: int) -> dict[str, Any]:
 
 
 async def page_by_page(
-    store: Store, wanted: ClipFilter, order: ClipOrder, *, size: int = 7
+    store: ClipStore, wanted: ClipFilter, order: ClipOrder, *, size: int = 7
 ) -> list[ClipRecord]:
     """All of a list, by the cursors of its pages."""
     seen: list[ClipRecord] = []
@@ -63,12 +63,14 @@ async def page_by_page(
     while page := await store.queries.clips_of("ann", wanted, order, limit=size, after=after):
         assert len(page) <= size
         seen += page
-        after = place_of(cursor_after(page[-1], order), order)
+        after = position_of(cursor_after(page[-1], order), order)
     return seen
 
 
 @pytest.mark.parametrize("order", ClipOrder)
-async def test_pages_are_those_of_a_sorted_list(store: Store, database: Database, order: ClipOrder) -> None:
+async def test_pages_are_those_of_a_sorted_list(
+    store: ClipStore, database: Database, order: ClipOrder
+) -> None:
     await fill(store, database)
     rows = await database.run("SELECT clip_id FROM generated_clips WHERE twitch_account_id = 'ann'")
     seen = await page_by_page(store, ClipFilter(), order)
@@ -96,7 +98,7 @@ async def test_pages_are_those_of_a_sorted_list(store: Store, database: Database
         ),
     ],
 )
-async def test_filters_are_those_of_a_list(store: Store, database: Database, wanted: ClipFilter) -> None:
+async def test_filters_are_those_of_a_list(store: ClipStore, database: Database, wanted: ClipFilter) -> None:
     await fill(store, database)
     everything = await page_by_page(store, ClipFilter(), ClipOrder.BEST)
     expected = [clip.clip_id for clip in everything if matches(clip, wanted)]
@@ -114,25 +116,27 @@ def matches(clip: ClipRecord, wanted: ClipFilter) -> bool:
     )
 
 
-async def test_what_comes_and_goes_between_pages_moves_nothing_else(store: Store, database: Database) -> None:
-    await store.record([Delivery(a_cut(f"hl-{n}", duration_seconds=float(n)), "x") for n in range(1, 8)])
+async def test_what_comes_and_goes_between_pages_moves_nothing_else(
+    store: ClipStore, database: Database
+) -> None:
+    await store.record([ReportedCut(a_cut(f"hl-{n}", duration_seconds=float(n)), "x") for n in range(1, 8)])
     first = await store.queries.clips_of("ann", ClipFilter(), ClipOrder.LONGEST, limit=3)
     assert [clip.duration_seconds for clip in first] == [7, 6, 5]
-    await store.record([Delivery(a_cut("longer", duration_seconds=9.0), "x")])
+    await store.record([ReportedCut(a_cut("longer", duration_seconds=9.0), "x")])
     for clip in (first[-1], first[0]):
         await database.expire(clip.clip_id)
     await store.expire(10, None)
-    after = place_of(cursor_after(first[-1], ClipOrder.LONGEST), ClipOrder.LONGEST)
+    after = position_of(cursor_after(first[-1], ClipOrder.LONGEST), ClipOrder.LONGEST)
     rest = await store.queries.clips_of("ann", ClipFilter(), ClipOrder.LONGEST, limit=9, after=after)
     assert [clip.duration_seconds for clip in rest] == [4, 3, 2, 1]
 
 
-async def test_purged_clips_are_never_listed(store: Store, database: Database) -> None:
-    await store.record([Delivery(a_cut(), "x")])
+async def test_purged_clips_are_never_listed(store: ClipStore, database: Database) -> None:
+    await store.record([ReportedCut(a_cut(), "x")])
     await database.expire(a_cut().clip_id)
     wanted = ClipFilter(statuses=frozenset(ClipStatus))
     [expired] = await store.queries.clips_of("ann", wanted, ClipOrder.NEWEST, limit=9)
-    assert expired.status in LIVING
+    assert expired.status in VISIBLE
     assert expired.expires_in_seconds is not None
     assert timedelta(seconds=expired.expires_in_seconds) <= timedelta(0)
     await store.expire(10, None)

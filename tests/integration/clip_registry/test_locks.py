@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from clip_registry.migrate import alembic_config, migrate
+from clip_registry.migrations.run import alembic_config, migrate
 from tests.integration.clip_registry.conftest import fresh_database
 from tests.integration.clip_registry.test_migrations import HEAD, OLD_INSERT
 

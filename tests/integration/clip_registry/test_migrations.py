@@ -12,8 +12,8 @@ from alembic import command
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from clip_registry.migrate import alembic_config, migrate
-from clip_registry.tables import metadata
+from clip_registry.database.tables import metadata
+from clip_registry.migrations.run import alembic_config, migrate
 from tests.integration.clip_registry.conftest import Database, fresh_database
 
 HEAD = "0006"

@@ -26,18 +26,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clip_registry.database import open_engine
-from clip_registry.domain import Answer, Cut, CutPosition, StoredKey, Verdict, Wish
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.database.engine import open_engine
+from clip_registry.domain.actions import ActionOutcome, ActionRequest
+from clip_registry.domain.clips import Cut, CutPosition, StoredKey
+from clip_registry.domain.cuts import CutOutcome
 from clip_shared.contracts.events import ClipOrigin
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_cut, an_action
 
 Result = TypeVar("Result")
 
 AVAILABLE, KEPT, PUBLISHED, DELETED, PURGED = ClipStatus
-DONE, UNCHANGED, NOT_ALLOWED = Answer.DONE, Answer.UNCHANGED, Answer.NOT_ALLOWED
+DONE, UNCHANGED, NOT_ALLOWED = ActionOutcome.DONE, ActionOutcome.UNCHANGED, ActionOutcome.NOT_ALLOWED
 EXAMPLES, STEPS = 50, 25
 NOTICE_DAYS = 1
 EVERYTHING = 5000
@@ -81,7 +83,7 @@ class Life:
 
 
 # What an owner is told and what the clip then is, by what it was. Restored, it is what it was before.
-WISHES: dict[ClipAction, dict[ClipStatus, tuple[Answer, ClipStatus]]] = {
+WISHES: dict[ClipAction, dict[ClipStatus, tuple[ActionOutcome, ClipStatus]]] = {
     ClipAction.KEEP: {
         AVAILABLE: (DONE, KEPT),
         KEPT: (UNCHANGED, KEPT),
@@ -138,51 +140,51 @@ class Model:
         self._long_ago = long_ago
         self.lives: dict[UUID, Life] = {}
 
-    def offer(self, cuts: list[Cut]) -> list[Verdict]:
+    def offer(self, cuts: list[Cut]) -> list[CutOutcome]:
         verdicts = [self._offer(cut) for cut in cuts]
         for cut, verdict in zip(cuts, verdicts, strict=True):
             if verdict.changes_clip:
                 self._evict(cut.twitch_account_id)
         return verdicts
 
-    def _offer(self, cut: Cut) -> Verdict:
+    def _offer(self, cut: Cut) -> CutOutcome:
         life = self.lives.get(cut.clip_id)
         if life is None:
             self.lives[cut.clip_id] = Life.begin(cut)
-            return Verdict.CREATED
+            return CutOutcome.CREATED
         if cut.twitch_account_id != life.cut.twitch_account_id:
-            return Verdict.FOREIGN
+            return CutOutcome.FOREIGN
         if cut == life.cut:
-            return Verdict.REPEATED
+            return CutOutcome.REPEATED
         if cut.is_owners in life.judged and cut.position <= life.judged[cut.is_owners]:
-            return Verdict.STALE
+            return CutOutcome.STALE
         life.judged[cut.is_owners] = cut.position
         verdict = self._verdict(life, cut)
-        if verdict is Verdict.OFFERED:
+        if verdict is CutOutcome.OFFERED:
             life.offer = cut.highlight_event_id
         if verdict.changes_clip:
             _take(life, cut)
         return verdict
 
-    def _verdict(self, life: Life, cut: Cut) -> Verdict:
+    def _verdict(self, life: Life, cut: Cut) -> CutOutcome:
         if life.status is PURGED:
             came_after = cut.highlight_detected_at > self._long_ago
             revives = (
                 cut.is_owners and came_after if life.reason == "deleted" else cut.is_owners or came_after
             )
-            return Verdict.RECUT if revives else Verdict.STALE
+            return CutOutcome.RECUT if revives else CutOutcome.STALE
         if cut.is_owners:
-            return Verdict.REPLACED
+            return CutOutcome.REPLACED
         if life.status is AVAILABLE:
-            return Verdict.STALE if life.cut.is_owners else Verdict.REPLACED
-        return Verdict.OFFERED if cut.position > life.cut.position else Verdict.STALE
+            return CutOutcome.STALE if life.cut.is_owners else CutOutcome.REPLACED
+        return CutOutcome.OFFERED if cut.position > life.cut.position else CutOutcome.STALE
 
-    def wish(self, wish: Wish, clip_id: UUID) -> Answer:
+    def wish(self, wish: ActionRequest, clip_id: UUID) -> ActionOutcome:
         life = self.lives.get(clip_id)
         if life is None or life.status is PURGED:
-            return Answer.UNKNOWN
+            return ActionOutcome.UNKNOWN
         if wish.account_id != life.cut.twitch_account_id:
-            return Answer.NOT_OWNER
+            return ActionOutcome.NOT_OWNER
         if wish.action is ClipAction.RESTORE and life.was is not None:
             answer, status = DONE, life.was
         else:
@@ -191,7 +193,7 @@ class Model:
             return UNCHANGED
         is_let_go = status is AVAILABLE and life.status is not AVAILABLE
         if answer is DONE and is_let_go and len(self._ephemeral_of(wish.account_id)) == self.cap:
-            return Answer.FULL
+            return ActionOutcome.FULL
         if answer is DONE:
             _fulfil(life, wish, status)
         return answer
@@ -237,7 +239,7 @@ def _take(life: Life, cut: Cut) -> None:
         life.status = AVAILABLE
 
 
-def _is_so_already(life: Life, wish: Wish) -> bool:
+def _is_so_already(life: Life, wish: ActionRequest) -> bool:
     if wish.action is ClipAction.RENAME:
         return life.title == wish.title
     return (
@@ -249,7 +251,7 @@ def _is_so_already(life: Life, wish: Wish) -> bool:
     )
 
 
-def _fulfil(life: Life, wish: Wish, status: ClipStatus) -> None:
+def _fulfil(life: Life, wish: ActionRequest, status: ClipStatus) -> None:
     life.version += 1
     if wish.action is ClipAction.RENAME:
         life.title, life.is_renamed = wish.title or "", True
@@ -341,7 +343,7 @@ class Registry(RuleBasedStateMachine):
         self.world.sql(
             "TRUNCATE generated_clips, share_slugs, expiry_notices, outbox, outbox_dlq RESTART IDENTITY"
         )
-        self.store: Store = self.world.database.store(cap=cap, notice_days=NOTICE_DAYS)
+        self.store: ClipStore = self.world.database.store(cap=cap, notice_days=NOTICE_DAYS)
         self.now = datetime.now(UTC)
         self.model = Model(cap, long_ago=self.now)
         self.cuts: dict[tuple[str, str], Cut] = {}
@@ -369,7 +371,7 @@ class Registry(RuleBasedStateMachine):
         )
         return self.cuts.setdefault((highlight, event), cut)
 
-    def deliver(self, batch: list[Cut]) -> list[Verdict]:
+    def deliver(self, batch: list[Cut]) -> list[CutOutcome]:
         recorded = self.world.run(self.store.record([_offer(cut) for cut in batch]))
         verdicts = self.model.offer(batch)
         assert [each.verdict for each in recorded] == verdicts
@@ -437,11 +439,11 @@ class Registry(RuleBasedStateMachine):
         else:
             self.promised.discard(clip_id)
 
-    def _wish_for(self, action: ClipAction, account: str) -> Wish:
+    def _wish_for(self, action: ClipAction, account: str) -> ActionRequest:
         self.times += 1
         if action is ClipAction.PUBLISH:
-            return a_wish(action, account, options=replace(OPTIONS, downloadable=self.times % 2 == 0))
-        return a_wish(action, account)
+            return an_action(action, account, options=replace(OPTIONS, downloadable=self.times % 2 == 0))
+        return an_action(action, account)
 
     # Time, and ticks.
 
@@ -643,8 +645,8 @@ class Registry(RuleBasedStateMachine):
             self.told.add(row.headers["ce_id"], row.headers["ce_type"], json.loads(row.payload))
 
 
-def _offer(cut: Cut) -> Delivery:
-    return Delivery(cut, f"created-{cut.highlight_event_id}")
+def _offer(cut: Cut) -> ReportedCut:
+    return ReportedCut(cut, f"created-{cut.highlight_event_id}")
 
 
 @pytest.fixture
@@ -669,5 +671,5 @@ def test_whatever_happens_the_promises_hold(machine: type[Registry]) -> None:
         ),
     )
     # Otherwise the steps have become such that this proves little.
-    wanted = {*Verdict, *Answer, "purged", "notified", "evicted", "ended"}
+    wanted = {*CutOutcome, *ActionOutcome, "purged", "notified", "evicted", "ended"}
     assert wanted - set(+machine.happened) == set()

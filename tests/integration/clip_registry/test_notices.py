@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from clip_registry.domain import Clip
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.domain.clips import Clip
 from clip_shared.contracts import events
 from clip_shared.contracts.events import ClipExpiring
 from clip_shared.contracts.registry_api import ClipAction, ExpiryNoticeResult
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import a_cut, a_wish
+from tests.unit.clip_registry.cuts import a_cut, an_action
 
 NOON = "12:00"
 EXPIRING = "clip.expiring.v1"
 
 
 @pytest.fixture
-def store(database: Database) -> Store:
+def store(database: Database) -> ClipStore:
     return database.store(notice_days=1)
 
 
@@ -29,9 +29,9 @@ async def expires(
     """A clip that expires so many days from today (UTC), at that time of day."""
     store = database.store()
     cut = a_cut(name, account=account)
-    [recorded] = await store.record([Delivery(cut, f"created-{name}")])
+    [recorded] = await store.record([ReportedCut(cut, f"created-{name}")])
     if status:
-        await store.act(a_wish(ClipAction(status), account), cut.clip_id)
+        await store.act(an_action(ClipAction(status), account), cut.clip_id)
     else:
         await let_expire(database, recorded.clip, in_days=in_days, at=at)
     await database.run("DELETE FROM outbox")
@@ -67,7 +67,9 @@ def ids(*clips: Clip) -> list[str]:
     return [str(each.clip_id) for each in clips]
 
 
-async def test_an_account_is_told_once_of_all_that_expires_on_a_day(database: Database, store: Store) -> None:
+async def test_an_account_is_told_once_of_all_that_expires_on_a_day(
+    database: Database, store: ClipStore
+) -> None:
     late = await expires(database, "late", in_days=1, at="23:59:59.999")
     early = await expires(database, "early", in_days=1, at="00:00")
     theirs = await expires(database, "theirs", in_days=1, account="bob")
@@ -78,7 +80,7 @@ async def test_an_account_is_told_once_of_all_that_expires_on_a_day(database: Da
     assert len(await database.events()) == 2
 
 
-async def test_a_notice_names_the_day_and_is_the_accounts(database: Database, store: Store) -> None:
+async def test_a_notice_names_the_day_and_is_the_accounts(database: Database, store: ClipStore) -> None:
     clip = await expires(database, "one", in_days=1)
     await store.notify(10)
     [row] = await database.run("SELECT queue, headers, payload FROM outbox")
@@ -89,7 +91,7 @@ async def test_a_notice_names_the_day_and_is_the_accounts(database: Database, st
 
 
 async def test_nothing_is_said_of_what_expires_later_or_is_kept_or_gone(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     await expires(database, "expired", in_days=-1)
     await expires(database, "later", in_days=2, at="00:00")
@@ -103,7 +105,7 @@ async def test_nothing_is_said_of_what_expires_later_or_is_kept_or_gone(
 
 
 async def test_after_a_tick_was_missed_what_expires_today_is_told_too(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     today_still = await expires(database, "today", in_days=0, at="23:59:59.999")
     tomorrow = await expires(database, "tomorrow", in_days=1)
@@ -119,7 +121,7 @@ async def test_the_lead_is_counted_in_days(database: Database, days: int, told: 
 
 
 async def test_a_call_looks_at_so_many_clips_and_the_next_goes_on_there(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     for number in range(6):
         at = f"12:{number:02}"
@@ -135,7 +137,7 @@ async def test_a_call_looks_at_so_many_clips_and_the_next_goes_on_there(
     assert await store.notify(3, second.reached) == ExpiryNoticeResult(notified=0, more=False)
 
 
-async def test_clips_of_one_moment_are_all_told_of(database: Database, store: Store) -> None:
+async def test_clips_of_one_moment_are_all_told_of(database: Database, store: ClipStore) -> None:
     for number in range(7):
         await expires(database, f"hl-{number}", in_days=1, account=f"account-{number}")
     result = await store.notify(2)
@@ -145,13 +147,13 @@ async def test_clips_of_one_moment_are_all_told_of(database: Database, store: St
 
 
 async def test_what_is_kept_and_let_go_again_is_told_of_on_its_new_day(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clip = await expires(database, "one", in_days=1)
     await store.notify(10)
-    await store.act(a_wish(ClipAction.KEEP), clip.clip_id)
+    await store.act(an_action(ClipAction.KEEP), clip.clip_id)
     assert (await store.notify(10)).notified == 0
-    await store.act(a_wish(ClipAction.UNKEEP), clip.clip_id)
+    await store.act(an_action(ClipAction.UNKEEP), clip.clip_id)
     assert (await store.notify(10)).notified == 0
     # A day has passed, and then five more, for this clip: now it expires on a day that was not told of.
     await let_expire(database, clip, in_days=0, at="23:59:59.999")
@@ -159,14 +161,14 @@ async def test_what_is_kept_and_let_go_again_is_told_of_on_its_new_day(
     assert await notices(database) == [("ann", ids(clip))] * 2
 
 
-async def test_what_joins_a_day_later_is_not_told_of_again(database: Database, store: Store) -> None:
+async def test_what_joins_a_day_later_is_not_told_of_again(database: Database, store: ClipStore) -> None:
     await expires(database, "first", in_days=1)
     await store.notify(10)
     await expires(database, "second", in_days=1)
     assert (await store.notify(10)).notified == 0
 
 
-async def test_ticks_that_overlap_tell_everyone_once(database: Database, store: Store) -> None:
+async def test_ticks_that_overlap_tell_everyone_once(database: Database, store: ClipStore) -> None:
     for number in range(60):
         await expires(database, f"hl-{number}", in_days=1, account=f"account-{number % 30}")
 
@@ -186,7 +188,7 @@ async def test_ticks_that_overlap_tell_everyone_once(database: Database, store: 
 
 
 async def test_a_notice_that_is_not_committed_is_given_later(
-    database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: ClipStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await expires(database, "one", in_days=1)
 
@@ -200,9 +202,11 @@ async def test_a_notice_that_is_not_committed_is_given_later(
     assert (await store.notify(10)).notified == 1
 
 
-async def test_an_event_stays_small_however_many_clips_there_are(database: Database, store: Store) -> None:
+async def test_an_event_stays_small_however_many_clips_there_are(
+    database: Database, store: ClipStore
+) -> None:
     cuts = [a_cut(f"hl-{number}") for number in range(events.MAX_EXPIRING_CLIP_IDS + 5)]
-    await store.record([Delivery(cut, "created") for cut in cuts])
+    await store.record([ReportedCut(cut, "created") for cut in cuts])
     await database.run("DELETE FROM outbox")
     await database.run("UPDATE generated_clips SET expires_at = expires_at - interval '6 days'")
     assert (await store.notify(10)).notified == 1  # though it looks at ten clips, it tells of all
@@ -210,7 +214,7 @@ async def test_an_event_stays_small_however_many_clips_there_are(database: Datab
     assert (len(notice["clip_ids"]), notice["clip_count"]) == (events.MAX_EXPIRING_CLIP_IDS, len(cuts))
 
 
-async def test_notices_of_days_that_are_over_are_forgotten(database: Database, store: Store) -> None:
+async def test_notices_of_days_that_are_over_are_forgotten(database: Database, store: ClipStore) -> None:
     await database.run(
         "INSERT INTO expiry_notices SELECT (now() AT TIME ZONE 'UTC')::date - n, 'ann', now()"
         " FROM generate_series(-1, 4) n"

@@ -15,17 +15,17 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
 from sqlalchemy import text
 
-from clip_registry import outbox as outbox_module
-from clip_registry import relay
-from clip_registry.database import open_engine
-from clip_registry.outbox import Outbox
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.database.engine import open_engine
+from clip_registry.outbox import outbox as outbox_module
+from clip_registry.outbox import relay
+from clip_registry.outbox.outbox import Outbox
 from clip_shared.bus.envelope import Record
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import TransientError
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, an_action
 
 
 @asynccontextmanager
@@ -123,12 +123,12 @@ def by_content(records: list[Record]) -> list[tuple[str, bytes, Any]]:
 
 
 async def test_what_was_written_arrives_at_kafka_byte_for_byte(
-    database: Database, store: Store, kafka_settings: KafkaSettings, topics: None
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, topics: None
 ) -> None:
     del topics
     highlights = [f"relayed-{number}" for number in range(20)]
-    await store.record([Delivery(a_cut(each), f"created-{each}") for each in highlights])
-    await store.act(a_wish(ClipAction.KEEP), a_cut(highlights[0]).clip_id)
+    await store.record([ReportedCut(a_cut(each), f"created-{each}") for each in highlights])
+    await store.act(an_action(ClipAction.KEEP), a_cut(highlights[0]).clip_id)
     expected = {(each.key, dict(each.headers)["ce_id"]): each for each in await written(database)}
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
@@ -164,11 +164,11 @@ async def test_what_is_rolled_back_is_never_told(database: Database, monkeypatch
         raise RuntimeError("just before the commit")
 
     store = database.store()
-    [recorded] = await store.record([Delivery(a_cut(), "x")])
+    [recorded] = await store.record([ReportedCut(a_cut(), "x")])
     write = database.outbox.write
     monkeypatch.setattr(database.outbox, "write", _then(write, fail))
     with pytest.raises(RuntimeError):
-        await store.act(a_wish(ClipAction.KEEP), recorded.clip.clip_id)
+        await store.act(an_action(ClipAction.KEEP), recorded.clip.clip_id)
     clip = await store.get(recorded.clip.clip_id)
     assert clip == recorded.clip or (clip is not None and clip.version == recorded.clip.version)
     assert await database.event_types() == ["clip.available.v1"]
@@ -183,9 +183,9 @@ def _then(first: Callable[..., Awaitable[None]], second: Callable[..., Awaitable
 
 
 async def test_while_the_bus_is_out_events_wait_and_none_is_dropped(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"waiting-{number}"), "x") for number in range(5)])
+    await store.record([ReportedCut(a_cut(f"waiting-{number}"), "x") for number in range(5)])
     expected = await written(database)
     producer.broken = True
     async with an_outbox(database, kafka_settings) as outbox:
@@ -211,11 +211,11 @@ async def test_while_the_bus_is_out_events_wait_and_none_is_dropped(
 
 async def test_a_row_that_a_dead_relay_had_claimed_is_relayed_with_the_same_id(
     database: Database,
-    store: Store,
+    store: ClipStore,
     kafka_settings: KafkaSettings,
     producer: FakeProducer,
 ) -> None:
-    await store.record([Delivery(a_cut(), "x")])
+    await store.record([ReportedCut(a_cut(), "x")])
     expected = await written(database)
     await database.run(
         "UPDATE outbox SET acquired_token = gen_random_uuid(), deliveries_count = 7,"
@@ -236,11 +236,11 @@ async def empty(database: Database) -> bool:
 
 
 async def test_events_leave_in_the_order_in_which_they_were_written(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"ordered-{number}"), "x") for number in range(300)])
+    await store.record([ReportedCut(a_cut(f"ordered-{number}"), "x") for number in range(300)])
     for action in (ClipAction.KEEP, ClipAction.PUBLISH, ClipAction.UNPUBLISH, ClipAction.UNKEEP):
-        await store.act(a_wish(action), a_cut("ordered-0").clip_id)
+        await store.act(an_action(action), a_cut("ordered-0").clip_id)
     expected = await written(database)
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
@@ -250,7 +250,7 @@ async def test_events_leave_in_the_order_in_which_they_were_written(
 
 async def test_a_commit_wakes_the_relay(
     database: Database,
-    store: Store,
+    store: ClipStore,
     kafka_settings: KafkaSettings,
     producer: FakeProducer,
     monkeypatch: pytest.MonkeyPatch,
@@ -259,21 +259,21 @@ async def test_a_commit_wakes_the_relay(
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
         for number in range(3):
-            await store.record([Delivery(a_cut(f"waking-{number}"), "x")])
+            await store.record([ReportedCut(a_cut(f"waking-{number}"), "x")])
             await eventually(lambda: empty(database), seconds=10)
     assert len(producer.sent) == 3
 
 
 async def test_what_the_bus_does_not_confirm_is_sent_again_and_the_rest_is_not(
     database: Database,
-    store: Store,
+    store: ClipStore,
     kafka_settings: KafkaSettings,
     producer: FakeProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(relay, "SEND_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(relay, "PROBE_TIMEOUT_SECONDS", 0.1)
-    await store.record([Delivery(a_cut(f"half-{number}"), "x") for number in range(6)])
+    await store.record([ReportedCut(a_cut(f"half-{number}"), "x") for number in range(6)])
     expected = await written(database)
     producer.silent = {each.value for each in expected[::2]}
 
@@ -289,9 +289,9 @@ async def test_what_the_bus_does_not_confirm_is_sent_again_and_the_rest_is_not(
 
 
 async def test_an_event_that_can_never_be_sent_goes_to_the_dead_letters_alone(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"size-{number}"), "x") for number in range(3)])
+    await store.record([ReportedCut(a_cut(f"size-{number}"), "x") for number in range(3)])
     expected = await written(database)
     producer.bad = {expected[1].value: MessageSizeTooLargeError("two megabytes")}
     async with an_outbox(database, kafka_settings) as outbox:
@@ -305,7 +305,7 @@ async def test_an_event_that_can_never_be_sent_goes_to_the_dead_letters_alone(
 
 
 async def test_kafka_refuses_an_event_and_takes_those_after_it(
-    database: Database, store: Store, kafka_settings: KafkaSettings, topics: None
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, topics: None
 ) -> None:
     del topics
     await database.run(
@@ -313,7 +313,7 @@ async def test_kafka_refuses_an_event_and_takes_those_after_it(
         payload=secrets.token_bytes(3 * 1024 * 1024),
         headers=json.dumps({"ce_partitionkey": str(a_cut("after-0").clip_id)}),
     )
-    await store.record([Delivery(a_cut(f"after-{number}"), "x") for number in range(3)])
+    await store.record([ReportedCut(a_cut(f"after-{number}"), "x") for number in range(3)])
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
         await eventually(lambda: empty(database))
@@ -323,8 +323,10 @@ async def test_kafka_refuses_an_event_and_takes_those_after_it(
     assert "MessageSizeTooLarge" in letter.last_exception
 
 
-async def test_what_was_refused_is_listed_and_put_back_as_it_was(database: Database, store: Store) -> None:
-    await store.record([Delivery(a_cut(f"refused-{number}"), "x") for number in range(3)])
+async def test_what_was_refused_is_listed_and_put_back_as_it_was(
+    database: Database, store: ClipStore
+) -> None:
+    await store.record([ReportedCut(a_cut(f"refused-{number}"), "x") for number in range(3)])
     expected = await written(database)
     await database.run(
         "WITH gone AS (DELETE FROM outbox RETURNING *) INSERT INTO outbox_dlq"
@@ -355,9 +357,9 @@ async def test_what_was_refused_is_listed_and_put_back_as_it_was(database: Datab
 
 
 async def test_for_a_refused_batch_only_the_event_that_is_to_blame_is_set_aside(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"beside-{number}"), "x") for number in range(20)])
+    await store.record([ReportedCut(a_cut(f"beside-{number}"), "x") for number in range(20)])
     expected = await written(database)
     producer.poisonous = {expected[7].value}
     async with an_outbox(database, kafka_settings) as outbox:
@@ -371,13 +373,13 @@ async def test_for_a_refused_batch_only_the_event_that_is_to_blame_is_set_aside(
 
 async def test_an_event_that_goes_on_surprising_us_is_set_aside(
     database: Database,
-    store: Store,
+    store: ClipStore,
     kafka_settings: KafkaSettings,
     producer: FakeProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(relay, "MAX_SURPRISED_ATTEMPTS", 3)
-    await store.record([Delivery(a_cut(f"odd-{number}"), "x") for number in range(3)])
+    await store.record([ReportedCut(a_cut(f"odd-{number}"), "x") for number in range(3)])
     expected = await written(database)
     producer.bad = {expected[0].value: AssertionError("never seen before")}
     async with an_outbox(database, kafka_settings) as outbox:
@@ -392,10 +394,10 @@ async def test_a_replaced_object_is_released_when_its_last_url_has_died(
 ) -> None:
     store = database.store(release_delay=timedelta(seconds=2))
     old, new = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
-    await store.record([Delivery(old, "created-5")])
-    await store.record([Delivery(new, "created-6")])
+    await store.record([ReportedCut(old, "created-5")])
+    await store.record([ReportedCut(new, "created-6")])
     # A redelivery of the cut that was replaced just now: it is stale, and was watchable.
-    await store.record([Delivery(old, "created-5")])
+    await store.record([ReportedCut(old, "created-5")])
     figures = await store.figures()
     assert (figures.outbox_depth, figures.outbox_age_seconds < 1) == (2, True)
     async with an_outbox(database, kafka_settings) as outbox:
@@ -410,8 +412,8 @@ async def test_a_replaced_object_is_released_when_its_last_url_has_died(
 
 async def test_a_release_that_waited_is_no_old_event(database: Database) -> None:
     store = database.store(release_delay=HOUR)
-    await store.record([Delivery(a_cut(), "created-5")])
-    await store.record([Delivery(a_cut(event="event-6", at=NOON + HOUR), "created-6")])
+    await store.record([ReportedCut(a_cut(), "created-5")])
+    await store.record([ReportedCut(a_cut(event="event-6", at=NOON + HOUR), "created-6")])
     await database.run("DELETE FROM outbox WHERE queue = 'clip-lifecycle'")
     await database.run(
         "UPDATE outbox SET created_at = created_at - interval '1 hour',"
@@ -428,7 +430,7 @@ async def test_a_purged_clips_objects_stay_until_its_last_url_has_died(
 ) -> None:
     """A URL lives on when its clip is made to expire at once, to hold the cap."""
     store = database.store(release_delay=HOUR)
-    [recorded] = await store.record([Delivery(a_cut(), "created-5")])
+    [recorded] = await store.record([ReportedCut(a_cut(), "created-5")])
     await database.expire(recorded.clip, seconds_ago=expired_ago)
     await store.expire(10, None)
     rows = await database.run(
@@ -456,9 +458,9 @@ async def test_a_relay_that_hangs_or_ended_is_not_alive(
 
 
 async def test_an_event_that_surprises_us_is_tried_again_and_holds_nothing_up(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"odd-{number}"), "x") for number in range(3)])
+    await store.record([ReportedCut(a_cut(f"odd-{number}"), "x") for number in range(3)])
     expected = await written(database)
     producer.bad = {expected[0].value: AssertionError("never seen before")}
 
@@ -476,28 +478,28 @@ async def test_an_event_that_surprises_us_is_tried_again_and_holds_nothing_up(
 
 
 async def test_a_lost_connection_to_the_database_is_opened_again(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
-        await store.record([Delivery(a_cut("before"), "x")])
+        await store.record([ReportedCut(a_cut("before"), "x")])
         await eventually(lambda: empty(database))
         killed = await database.run(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid() AND query LIKE '%outbox%' AND state = 'idle'"
         )
         assert killed
-        await store.record([Delivery(a_cut("after"), "x")])
+        await store.record([ReportedCut(a_cut("after"), "x")])
         await eventually(lambda: empty(database))
         assert await outbox.check() is None
     assert len(producer.sent) == 2
 
 
 async def test_two_relays_share_the_work(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"shared-{number}"), "x") for number in range(50)])
-    await store.record([Delivery(a_cut(f"shared-{number}"), "x") for number in range(50, 450)])
+    await store.record([ReportedCut(a_cut(f"shared-{number}"), "x") for number in range(50)])
+    await store.record([ReportedCut(a_cut(f"shared-{number}"), "x") for number in range(50, 450)])
     expected = await written(database)
     async with an_outbox(database, kafka_settings) as one, an_outbox(database, kafka_settings) as other:
         await asyncio.gather(one.start(), other.start())
@@ -506,9 +508,9 @@ async def test_two_relays_share_the_work(
 
 
 async def test_a_stop_finishes_the_batch_at_hand(
-    database: Database, store: Store, kafka_settings: KafkaSettings, producer: FakeProducer
+    database: Database, store: ClipStore, kafka_settings: KafkaSettings, producer: FakeProducer
 ) -> None:
-    await store.record([Delivery(a_cut(f"stopped-{number}"), "x") for number in range(500)])
+    await store.record([ReportedCut(a_cut(f"stopped-{number}"), "x") for number in range(500)])
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
 

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry import outbox as outbox_module
-from clip_registry.database import Pooler, UnusableDatabase, check_usable, open_engine, transaction
-from clip_registry.domain import Answer
-from clip_registry.lists import ClipFilter
-from clip_registry.migrate import migrate
-from clip_registry.outbox import Outbox
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.database.engine import Pooler, UnusableDatabase, check_usable, open_engine, transaction
+from clip_registry.domain.actions import ActionOutcome
+from clip_registry.migrations.run import migrate
+from clip_registry.outbox import outbox as outbox_module
+from clip_registry.outbox.outbox import Outbox
+from clip_registry.queries.clip_lists import ClipFilter
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from clip_shared.errors import TransientError
@@ -28,7 +28,7 @@ from local_stack.processes.privileges import unprivileged_user
 from local_stack.processes.process import Process
 from tests.integration.clip_registry.conftest import RETENTION, Database, free_port
 from tests.integration.clip_registry.test_outbox import FakeProducer, empty, eventually
-from tests.unit.clip_registry.cuts import a_cut, a_wish
+from tests.unit.clip_registry.cuts import a_cut, an_action
 
 TRANSACTIONS = "pool_mode = transaction"
 TOLERANT = "ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout"
@@ -97,15 +97,15 @@ async def engine_of(url: str, *, pool_size: int = 40, limit: float = 10) -> Asyn
 
 async def test_every_keep_of_many_at_once_is_done(pgbouncer: str, database: Database) -> None:
     async with engine_of(pgbouncer) as engine:
-        store = Store(engine, database.outbox, retention=RETENTION, cap=300, notice_days=8)
+        store = ClipStore(engine, database.outbox, retention=RETENTION, cap=300, notice_days=8)
         await store.check()
-        await store.record([Delivery(a_cut(f"hl-{n}"), "x") for n in range(200)])
+        await store.record([ReportedCut(a_cut(f"hl-{n}"), "x") for n in range(200)])
         kept = await asyncio.gather(
-            *(store.act(a_wish(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(200))
+            *(store.act(an_action(ClipAction.KEEP), a_cut(f"hl-{n}").clip_id) for n in range(200))
         )
-        assert [decision for decision, _ in kept] == [Answer.DONE] * 200
-        unkept = await store.act(a_wish(ClipAction.UNKEEP), a_cut("hl-1").clip_id)
-        assert unkept[0] is Answer.DONE
+        assert [decision for decision, _ in kept] == [ActionOutcome.DONE] * 200
+        unkept = await store.act(an_action(ClipAction.UNKEEP), a_cut("hl-1").clip_id)
+        assert unkept[0] is ActionOutcome.DONE
         assert (await store.queries.usage_of("ann")).by_status[ClipStatus.KEPT].clips == 199
         assert (await store.notify(10)).notified == 1
         await database.expire(a_cut("hl-1").clip_id)
@@ -138,10 +138,10 @@ async def test_events_leave(
     monkeypatch.setattr(outbox_module, "producer", lambda *_, **__: producer)
     async with engine_of(pgbouncer) as engine, engine_of(pgbouncer, pool_size=1) as relay_engine:
         outbox = Outbox(relay_engine, kafka_settings, grace_seconds=5, listens=False)
-        store = Store(engine, outbox, retention=RETENTION)
+        store = ClipStore(engine, outbox, retention=RETENTION)
         await outbox.start()
         for batch in range(5):
-            deliveries = [[Delivery(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
+            deliveries = [[ReportedCut(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
             await asyncio.gather(*map(store.record, deliveries))
         await eventually(lambda: empty(database))
         assert await outbox.check() is None

@@ -7,9 +7,9 @@ from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from clip_registry import figures
-from clip_registry import query_statements as queries
-from clip_registry import statements as sql
+from clip_registry.clips import statements as sql
+from clip_registry.queries import statements as queries
+from clip_registry.timers import metrics_snapshot as figures
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder
 from tests.integration.clip_registry.conftest import Database
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from clip_registry.domain import Clip, Cut
-from clip_registry.recovery import History, Past, Recovery
+from clip_registry.domain.clips import Clip, Cut
+from clip_registry.recovery.recovery import ClipHistory, Recovery, TopicHistory
 from clip_shared.contracts.events import (
     ClipAvailable,
     ClipKept,
@@ -57,11 +57,11 @@ async def recovered(
     database: Database, cuts: Sequence[tuple[Cut, float]], changes: Sequence[Event[Any]]
 ) -> Clip:
     """Recover a clip that the database does not know, from cuts at minutes and changes."""
-    history = History(
+    history = ClipHistory(
         [a_created_event(cut).model_copy(update={"time": at(minutes)}) for cut, minutes in cuts],
         {each.data.version: each for each in changes},
     )
-    past = Past()
+    past = TopicHistory()
     past.clips[FIRST.clip_id] = history
     store = database.store()
     tally = await Recovery(database.engine, store, bucket=None, apply=True).recover(past)

@@ -18,9 +18,9 @@ import schemathesis
 from hypothesis import given
 
 from clip_registry.app import api_document
-from clip_registry.database import open_engine
-from clip_registry.migrate import migrate
-from clip_registry.store import Delivery
+from clip_registry.clips.store import ReportedCut
+from clip_registry.database.engine import open_engine
+from clip_registry.migrations.run import migrate
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, TOKEN, registry_app, serving
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.integration.documented import BOUNDED, CHECKS
@@ -52,7 +52,7 @@ async def _serve(database_url: str, found: Future[Known], stop: asyncio.Event) -
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with serving(registry_app(store), listener):
-            await store.record([Delivery(a_cut(each), each) for each in ("hl-1", "hl-2")])
+            await store.record([ReportedCut(a_cut(each), each) for each in ("hl-1", "hl-2")])
             await store.skips.record(a_skip("hl-3"))
             feed = await store.feeds.open("ann")
             slug = await _published(url, a_cut("hl-2").clip_id)

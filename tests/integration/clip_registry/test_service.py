@@ -12,7 +12,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer
 
 from clip_registry.app import build
-from clip_registry.settings import Settings
+from clip_registry.settings import RegistrySettings
 from clip_shared.bus.clients import producer
 from clip_shared.bus.envelope import Record, to_record
 from clip_shared.bus.settings import KafkaSettings
@@ -25,7 +25,7 @@ GATEWAY_TOKEN, JANITOR_TOKEN = "a-token-of-the-gateway", "a-token-of-the-janitor
 
 @asynccontextmanager
 async def a_service(database: Database, kafka: KafkaSettings) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings.model_validate(
+    settings = RegistrySettings.model_validate(
         {
             "database_url": database.url,
             "registry_gateway_token": GATEWAY_TOKEN,

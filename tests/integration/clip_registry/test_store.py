@@ -9,34 +9,25 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from clip_registry.domain import (
-    LIVING,
-    Answer,
-    Clip,
-    Cut,
-    PublicationOptions,
-    Verdict,
-    answer,
-    is_due,
-    judge,
-    offer_of,
-)
-from clip_registry.store import Delivery, Recorded, Store
+from clip_registry.clips.store import ClipStore, RecordedCut, ReportedCut
+from clip_registry.domain.actions import ActionOutcome, outcome_of_action
+from clip_registry.domain.clips import VISIBLE, Clip, Cut, PublicationOptions, is_due
+from clip_registry.domain.cuts import CutOutcome, cut_offer, outcome_of_cut
 from clip_shared.contracts.events import ClipOrigin, PurgeReason, clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from clip_shared.errors import PermanentError
 from tests.integration.clip_registry.conftest import RETENTION, Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, an_action
 
 UNDO = timedelta(minutes=10)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 AVAILABLE, KEPT, PUBLISHED, DELETED, PURGED = ClipStatus
-DONE = Answer.DONE
+DONE = ActionOutcome.DONE
 SOON = timedelta(seconds=1)
 
 
-async def record(store: Store, cut: Cut) -> Recorded:
-    [recorded] = await store.record([Delivery(cut, f"created-{cut.highlight_event_id}")])
+async def record(store: ClipStore, cut: Cut) -> RecordedCut:
+    [recorded] = await store.record([ReportedCut(cut, f"created-{cut.highlight_event_id}")])
     return recorded
 
 
@@ -46,7 +37,7 @@ async def a_stored_clip(
     cut: Cut | None = None,
     *,
     was: ClipStatus = AVAILABLE,
-    store: Store | None = None,
+    store: ClipStore | None = None,
 ) -> Clip:
     """A clip that came to its status the way clips do; ``was``: what it was when it was deleted."""
     store = store or database.store()
@@ -55,7 +46,7 @@ async def a_stored_clip(
     ways = {KEPT: [ClipAction.KEEP], PUBLISHED: [ClipAction.PUBLISH]}
     deletes = [ClipAction.DELETE] if status is DELETED else []
     for action in [*ways.get(was if deletes else status, []), *deletes]:
-        _, clip = await store.act(a_wish(action, clip.twitch_account_id), clip.clip_id)
+        _, clip = await store.act(an_action(action, clip.twitch_account_id), clip.clip_id)
         assert clip is not None
     if status is PURGED:
         clip = await purged(database, clip)
@@ -73,18 +64,18 @@ async def purged(database: Database, clip: Clip) -> Clip:
     return now
 
 
-async def act(store: Store, action: ClipAction, highlight: str = "hl-1", **changes: Any) -> Clip:
+async def act(store: ClipStore, action: ClipAction, highlight: str = "hl-1", **changes: Any) -> Clip:
     """What a wish of Ann's that is fulfilled makes of a clip."""
-    decision, clip = await store.act(a_wish(action, **changes), clip_id_for(highlight))
+    decision, clip = await store.act(an_action(action, **changes), clip_id_for(highlight))
     assert decision is DONE
     assert clip is not None
     return clip
 
 
-async def test_a_first_cut_becomes_an_available_clip(database: Database, store: Store) -> None:
-    [recorded] = await store.record([Delivery(a_cut(), "created-1", TRACE)])
+async def test_a_first_cut_becomes_an_available_clip(database: Database, store: ClipStore) -> None:
+    [recorded] = await store.record([ReportedCut(a_cut(), "created-1", TRACE)])
     clip = recorded.clip
-    assert (recorded.verdict, clip.status, clip.version) == (Verdict.CREATED, AVAILABLE, 1)
+    assert (recorded.verdict, clip.status, clip.version) == (CutOutcome.CREATED, AVAILABLE, 1)
     assert clip.expires_at == clip.created_at + RETENTION
     assert clip.expires_in_seconds == RETENTION.total_seconds()
     assert {name: getattr(clip, name) for name in vars(a_cut())} == vars(a_cut())
@@ -102,14 +93,14 @@ BETTER = a_cut(event="event-6", at=NOON + HOUR, kind="refined", title="Better", 
 OWNERS = replace(BETTER, origin=ClipOrigin.OWNER)
 
 
-@pytest.mark.parametrize(("status", "cut"), [(AVAILABLE, BETTER), *((status, OWNERS) for status in LIVING)])
+@pytest.mark.parametrize(("status", "cut"), [(AVAILABLE, BETTER), *((status, OWNERS) for status in VISIBLE)])
 async def test_a_newer_cut_replaces_the_video_and_nothing_else(
-    database: Database, store: Store, status: ClipStatus, cut: Cut
+    database: Database, store: ClipStore, status: ClipStatus, cut: Cut
 ) -> None:
     before = await a_stored_clip(database, status)
     recorded = await record(store, cut)
     after = recorded.clip
-    assert recorded.verdict is Verdict.REPLACED
+    assert recorded.verdict is CutOutcome.REPLACED
     assert (after.status, after.version, after.title) == (status, before.version + 1, "Better")
     assert (after.revision, after.origin) == (2, cut.origin)
     assert after.published_revision == (2 if status is PUBLISHED else None)
@@ -120,7 +111,7 @@ async def test_a_newer_cut_replaces_the_video_and_nothing_else(
 
 
 async def test_a_replaced_ephemeral_clip_lives_a_full_retention_again(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     before = await a_stored_clip(database, AVAILABLE)
     await database.expire(before)
@@ -128,9 +119,9 @@ async def test_a_replaced_ephemeral_clip_lives_a_full_retention_again(
     assert after.expires_at == after.updated_at + RETENTION
 
 
-@pytest.mark.parametrize("was", LIVING)
+@pytest.mark.parametrize("was", VISIBLE)
 async def test_an_owners_cut_of_a_deleted_clip_is_there_if_it_is_restored(
-    database: Database, store: Store, was: ClipStatus
+    database: Database, store: ClipStore, was: ClipStatus
 ) -> None:
     """The cut was asked for before the clip was deleted, and came after."""
     before = await a_stored_clip(database, DELETED, was=was)
@@ -148,50 +139,50 @@ async def test_an_owners_cut_of_a_deleted_clip_is_there_if_it_is_restored(
 
 @pytest.mark.parametrize("status", [KEPT, PUBLISHED, DELETED])
 async def test_a_detectors_cut_of_what_its_owner_decided_about_is_remembered_only(
-    database: Database, store: Store, status: ClipStatus
+    database: Database, store: ClipStore, status: ClipStatus
 ) -> None:
     before = await a_stored_clip(database, status)
     recorded = await record(store, BETTER)
     after = recorded.clip
-    assert recorded.verdict is Verdict.OFFERED
+    assert recorded.verdict is CutOutcome.OFFERED
     marks = {"detector_cut_at": BETTER.highlight_detected_at, "detector_cut_id": "event-6"}
     same = {**vars(before), "expires_in_seconds": after.expires_in_seconds}
-    assert vars(after) == {**same, **marks, "offer": offer_of(BETTER)}
+    assert vars(after) == {**same, **marks, "offer": cut_offer(BETTER)}
     assert set(await database.event_types()) == {"clip.object-released.v1"}
     assert await database.released() == [(BETTER.object_key, "stale")]
 
 
 async def test_only_the_newest_offer_is_remembered_until_the_video_changes(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     await a_stored_clip(database, KEPT)
     newest, older = (a_cut(event=f"event-{n}", at=NOON + n * HOUR) for n in (9, 8))
-    assert (await record(store, BETTER)).verdict is Verdict.OFFERED
-    assert (await record(store, newest)).verdict is Verdict.OFFERED
-    assert (await record(store, older)).verdict is Verdict.STALE
-    assert (await record(store, newest)).clip.offer == offer_of(newest)
+    assert (await record(store, BETTER)).verdict is CutOutcome.OFFERED
+    assert (await record(store, newest)).verdict is CutOutcome.OFFERED
+    assert (await record(store, older)).verdict is CutOutcome.STALE
+    assert (await record(store, newest)).clip.offer == cut_offer(newest)
     assert (await record(store, replace(OWNERS, highlight_event_id="event-7"))).clip.offer is None
 
 
 async def test_an_offer_that_arrives_again_does_not_become_the_clip_that_was_let_go(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     """Its objects were released with the refusal: the janitor may have deleted them."""
     await a_stored_clip(database, KEPT)
     await record(store, BETTER)
     let_go = await act(store, ClipAction.UNKEEP)
     again = await record(store, BETTER)
-    assert (again.verdict, again.clip.object_key) == (Verdict.STALE, let_go.object_key)
+    assert (again.verdict, again.clip.object_key) == (CutOutcome.STALE, let_go.object_key)
 
 
-async def test_no_detector_replaces_an_owners_cut(database: Database, store: Store) -> None:
+async def test_no_detector_replaces_an_owners_cut(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, AVAILABLE, replace(a_cut(), origin=ClipOrigin.OWNER))
     recorded = await record(store, BETTER)
-    assert (recorded.verdict, recorded.clip.offer) == (Verdict.STALE, None)
+    assert (recorded.verdict, recorded.clip.offer) == (CutOutcome.STALE, None)
 
 
 async def test_an_owners_title_outlives_new_videos_and_ends_with_the_clip(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     await a_stored_clip(database, AVAILABLE)
     renamed = await act(store, ClipAction.RENAME, title="Mine")
@@ -205,63 +196,65 @@ async def test_an_owners_title_outlives_new_videos_and_ends_with_the_clip(
     assert (await record(store, cut)).clip.title == "Again"
 
 
-async def test_a_kept_clip_with_a_new_video_does_not_expire(database: Database, store: Store) -> None:
+async def test_a_kept_clip_with_a_new_video_does_not_expire(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, KEPT)
     assert (await record(store, OWNERS)).clip.expires_at is None
     assert [data["expires_at"] for kind, data in await database.events() if "available" in kind] == [None]
 
 
 async def test_a_repeated_event_changes_nothing_and_releases_nothing(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     before = await a_stored_clip(database, AVAILABLE)
     recorded = await record(store, a_cut())
-    assert (recorded.verdict, recorded.clip.version) == (Verdict.REPEATED, before.version)
+    assert (recorded.verdict, recorded.clip.version) == (CutOutcome.REPEATED, before.version)
     assert await database.events() == []
 
 
-async def test_a_stale_cut_loses_its_objects(database: Database, store: Store) -> None:
+async def test_a_stale_cut_loses_its_objects(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, KEPT)
     stale = a_cut(event="event-1", at=NOON - HOUR)
-    assert (await record(store, stale)).verdict is Verdict.STALE
+    assert (await record(store, stale)).verdict is CutOutcome.STALE
     assert await database.released() == sorted((each.key, "stale") for each in stale.objects)
 
 
-async def test_a_highlight_newer_than_the_purge_begins_a_new_life(database: Database, store: Store) -> None:
+async def test_a_highlight_newer_than_the_purge_begins_a_new_life(
+    database: Database, store: ClipStore
+) -> None:
     purged = await a_stored_clip(database, PURGED)
     cut = a_cut(event="event-1", at=datetime.now(UTC) + SOON)
     recorded = await record(store, cut)
     clip = recorded.clip
-    assert (recorded.verdict, clip.status, clip.purged_at) == (Verdict.RECUT, AVAILABLE, None)
+    assert (recorded.verdict, clip.status, clip.purged_at) == (CutOutcome.RECUT, AVAILABLE, None)
     assert clip.version == purged.version + 1
     assert clip.created_at > purged.created_at
     assert await database.event_types() == ["clip.available.v1"]
 
 
-async def test_a_highlight_older_than_the_purge_stays_purged(database: Database, store: Store) -> None:
+async def test_a_highlight_older_than_the_purge_stays_purged(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, PURGED)
     late = a_cut(event="event-9", at=NOON + HOUR)
-    assert (await record(store, late)).verdict is Verdict.STALE
+    assert (await record(store, late)).verdict is CutOutcome.STALE
     assert await database.event_types() == ["clip.object-released.v1"] * 2
 
 
 async def test_a_purged_clips_own_event_releases_the_objects_that_its_cutter_made_again(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     purged = await a_stored_clip(database, PURGED)
-    assert (await record(store, a_cut())).verdict is Verdict.REPEATED
+    assert (await record(store, a_cut())).verdict is CutOutcome.REPEATED
     assert await database.released() == sorted((each.key, "stale") for each in purged.objects)
 
 
-async def test_another_accounts_clip_is_left_alone(database: Database, store: Store) -> None:
+async def test_another_accounts_clip_is_left_alone(database: Database, store: ClipStore) -> None:
     before = await a_stored_clip(database, AVAILABLE)
     recorded = await record(store, a_cut(event="event-9", at=NOON + HOUR, account="bob"))
-    assert (recorded.verdict, recorded.clip.object_key) == (Verdict.FOREIGN, before.object_key)
+    assert (recorded.verdict, recorded.clip.object_key) == (CutOutcome.FOREIGN, before.object_key)
     assert await database.events() == []
 
 
 async def test_an_object_of_another_clip_is_neither_taken_nor_released(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     theirs = await a_stored_clip(database, AVAILABLE, a_cut(highlight="theirs"))
     thief = a_cut(event="event-9", object_key=theirs.object_key, poster_key=None)
@@ -270,33 +263,39 @@ async def test_an_object_of_another_clip_is_neither_taken_nor_released(
     await record(store, a_cut(event="event-8", at=NOON + 2 * HOUR))
     await database.run("DELETE FROM outbox")
     stale_thief = a_cut(event="event-7", object_key=theirs.object_key)
-    assert (await record(store, stale_thief)).verdict is Verdict.STALE
+    assert (await record(store, stale_thief)).verdict is CutOutcome.STALE
     assert await database.released() == [(stale_thief.poster_key, "stale")]
 
 
 async def test_data_that_the_database_cannot_store_is_a_permanent_error(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     with pytest.raises(PermanentError):
-        await store.record([Delivery(a_cut("good"), "1"), Delivery(a_cut("bad", title="nul \x00"), "2")])
+        await store.record(
+            [ReportedCut(a_cut("good"), "1"), ReportedCut(a_cut("bad", title="nul \x00"), "2")]
+        )
     assert await store.get(clip_id_for("good")) is None
     assert await database.events() == []
 
 
-async def test_a_batch_answers_in_the_order_of_its_deliveries(database: Database, store: Store) -> None:
+async def test_a_batch_answers_in_the_order_of_its_deliveries(database: Database, store: ClipStore) -> None:
     older, newer = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
     cuts = [a_cut("z"), newer, a_cut("a"), older, newer, a_cut("m")]
-    results = await store.record([Delivery(cut, f"created-{index}") for index, cut in enumerate(cuts)])
+    results = await store.record([ReportedCut(cut, f"created-{index}") for index, cut in enumerate(cuts)])
     assert [each.clip.stream_highlight_id for each in results] == [cut.stream_highlight_id for cut in cuts]
-    created, stale, repeated = Verdict.CREATED, Verdict.STALE, Verdict.REPEATED
+    created, stale, repeated = CutOutcome.CREATED, CutOutcome.STALE, CutOutcome.REPEATED
     assert [each.verdict for each in results] == [created, created, created, stale, repeated, created]
     assert await database.released() == sorted((each.key, "stale") for each in older.objects)
 
 
-async def test_a_batch_may_hold_several_revisions_of_one_clip(database: Database, store: Store) -> None:
+async def test_a_batch_may_hold_several_revisions_of_one_clip(database: Database, store: ClipStore) -> None:
     cuts = [a_cut(event=f"event-{number}") for number in (1, 2, 3)]
-    results = await store.record([Delivery(cut, cut.highlight_event_id) for cut in cuts])
-    assert [each.verdict for each in results] == [Verdict.CREATED, Verdict.REPLACED, Verdict.REPLACED]
+    results = await store.record([ReportedCut(cut, cut.highlight_event_id) for cut in cuts])
+    assert [each.verdict for each in results] == [
+        CutOutcome.CREATED,
+        CutOutcome.REPLACED,
+        CutOutcome.REPLACED,
+    ]
     assert (await database.event_types()).count("clip.available.v1") == 3
     assert len(await database.released()) == 4
 
@@ -318,7 +317,7 @@ OFFERED |= {f"{name}, by the owner": replace(cut, origin=ClipOrigin.OWNER) for n
 @pytest.mark.parametrize("origin", [ClipOrigin.DETECTOR, ClipOrigin.OWNER])
 @pytest.mark.parametrize(("status", "offered"), list(product([*ClipStatus, "purged, deleted"], OFFERED)))
 async def test_guard_and_rule_agree_on_cuts(
-    database: Database, store: Store, status: str, offered: str, origin: ClipOrigin
+    database: Database, store: ClipStore, status: str, offered: str, origin: ClipOrigin
 ) -> None:
     was_deleted = status == "purged, deleted"
     before = await a_stored_clip(
@@ -327,7 +326,7 @@ async def test_guard_and_rule_agree_on_cuts(
     if was_deleted:
         before = await purged(database, before)
     recorded = await record(store, OFFERED[offered])
-    assert recorded.verdict is judge(before, OFFERED[offered])
+    assert recorded.verdict is outcome_of_cut(before, OFFERED[offered])
     assert recorded.clip.version == before.version + recorded.verdict.changes_clip
     assert not {key for key, _ in await database.released()} & {
         each.key for each in recorded.clip.owned_objects
@@ -336,23 +335,23 @@ async def test_guard_and_rule_agree_on_cuts(
 
 @pytest.mark.parametrize(("status", "action"), list(product(ClipStatus, ClipAction)))
 async def test_guard_and_rule_agree_on_actions(
-    database: Database, store: Store, status: ClipStatus, action: ClipAction
+    database: Database, store: ClipStore, status: ClipStatus, action: ClipAction
 ) -> None:
     before = await a_stored_clip(database, status)
     for account in ("bob", "ann"):
-        decision, clip = await store.act(a_wish(action, account), before.clip_id)
-        assert decision is answer(a_wish(action, account), before)
+        decision, clip = await store.act(an_action(action, account), before.clip_id)
+        assert decision is outcome_of_action(an_action(action, account), before)
         assert clip is not None
-        assert clip.version == before.version + (decision is Answer.DONE)
-        assert len(await database.events()) == (decision is Answer.DONE)
+        assert clip.version == before.version + (decision is ActionOutcome.DONE)
+        assert len(await database.events()) == (decision is ActionOutcome.DONE)
 
 
-async def test_keep_publish_unpublish_unkeep(database: Database, store: Store) -> None:
+async def test_keep_publish_unpublish_unkeep(database: Database, store: ClipStore) -> None:
     clip = await a_stored_clip(database, AVAILABLE)
 
     async def do(action: ClipAction) -> Clip:
-        decision, now = await store.act(a_wish(action), clip.clip_id)
-        assert decision is Answer.DONE
+        decision, now = await store.act(an_action(action), clip.clip_id)
+        assert decision is ActionOutcome.DONE
         assert now is not None
         return now
 
@@ -381,9 +380,9 @@ async def test_keep_publish_unpublish_unkeep(database: Database, store: Store) -
 # Deletion.
 
 
-@pytest.mark.parametrize("was", LIVING)
+@pytest.mark.parametrize("was", VISIBLE)
 async def test_a_deleted_clip_is_restored_to_what_it_was(
-    database: Database, store: Store, was: ClipStatus
+    database: Database, store: ClipStore, was: ClipStatus
 ) -> None:
     before = await a_stored_clip(database, was)
     deleted = await act(store, ClipAction.DELETE)
@@ -407,7 +406,7 @@ async def test_a_deleted_clip_is_restored_to_what_it_was(
 
 @pytest.mark.parametrize("left", [-HOUR, HOUR, 30 * HOUR])
 async def test_a_restored_clip_lives_what_was_left_and_at_least_a_day(
-    database: Database, store: Store, left: timedelta
+    database: Database, store: ClipStore, left: timedelta
 ) -> None:
     clip = await a_stored_clip(database, AVAILABLE)
     await database.expire(clip, seconds_ago=-left.total_seconds())
@@ -426,9 +425,9 @@ async def test_no_restored_clip_lives_longer_than_clips_do(database: Database) -
     assert restored.expires_at - restored.updated_at <= HOUR
 
 
-@pytest.mark.parametrize("was", LIVING)
+@pytest.mark.parametrize("was", VISIBLE)
 async def test_a_deleted_clip_can_be_restored_until_it_is_purged(
-    database: Database, store: Store, was: ClipStatus
+    database: Database, store: ClipStore, was: ClipStatus
 ) -> None:
     clip = await a_stored_clip(database, DELETED, was=was)
     await database.expire(clip)
@@ -438,7 +437,7 @@ async def test_a_deleted_clip_can_be_restored_until_it_is_purged(
     gone = await purged(database, clip)
     assert (gone.status, gone.purge_reason, gone.deleted_from) == (PURGED, PurgeReason.DELETED, None)
     assert (gone.kept_at, gone.published_at, gone.share_slug, gone.offer) == (None, None, None, None)
-    assert (await store.act(a_wish(ClipAction.RESTORE), clip.clip_id))[0] is Answer.UNKNOWN
+    assert (await store.act(an_action(ClipAction.RESTORE), clip.clip_id))[0] is ActionOutcome.UNKNOWN
     [(kind, data), *_] = await database.events()
     assert (kind, data["reason"]) == ("clip.purged.v1", "deleted")
     assert await database.released() == sorted((each.key, "purged") for each in clip.objects)
@@ -463,8 +462,8 @@ async def test_at_a_full_cap_no_clip_is_restored_to_be_lost(database: Database) 
     [deleted] = await scored(store, 2)
     await act(store, ClipAction.DELETE, "s0")
     await scored(store, 1, prefix="t")
-    decision, _ = await store.act(a_wish(ClipAction.RESTORE), deleted.clip_id)
-    assert decision is Answer.FULL
+    decision, _ = await store.act(an_action(ClipAction.RESTORE), deleted.clip_id)
+    assert decision is ActionOutcome.FULL
     await act(store, ClipAction.KEEP, "t0")
     assert (await act(store, ClipAction.RESTORE, "s0")).status is AVAILABLE
 
@@ -473,7 +472,7 @@ async def test_at_a_full_cap_no_clip_is_restored_to_be_lost(database: Database) 
 
 
 async def test_publishing_again_changes_how_a_clip_is_public_and_nothing_else(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     before = await a_stored_clip(database, PUBLISHED)
     until = before.updated_at + HOUR
@@ -484,13 +483,13 @@ async def test_publishing_again_changes_how_a_clip_is_public_and_nothing_else(
     assert [getattr(after, each) for each in same] == [getattr(before, each) for each in same]
     [(kind, data)] = await database.events()
     assert (kind, data["share_slug"], data["embed"]) == ("clip.published.v1", before.share_slug, False)
-    again = a_wish(ClipAction.PUBLISH, options=options)
-    assert (await store.act(again, before.clip_id))[0] is Answer.UNCHANGED
+    again = an_action(ClipAction.PUBLISH, options=options)
+    assert (await store.act(again, before.clip_id))[0] is ActionOutcome.UNCHANGED
     assert len(await database.events()) == 1
 
 
 async def test_a_share_link_lives_exactly_as_long_as_its_clip_is_public(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clip = await a_stored_clip(database, PUBLISHED)
     slug = str(clip.share_slug)
@@ -512,7 +511,7 @@ async def test_a_share_link_lives_exactly_as_long_as_its_clip_is_public(
 
 
 async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_the_tick(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clips = [await a_stored_clip(database, PUBLISHED, a_cut(f"p{number}")) for number in range(4)]
     await database.run("UPDATE generated_clips SET published_until = now() + interval '1 hour'")
@@ -534,7 +533,7 @@ async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_th
 
 
 async def test_a_restored_clip_whose_publication_is_over_is_ended_by_the_tick(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clip = await a_stored_clip(database, DELETED, was=PUBLISHED)
     await database.run("UPDATE generated_clips SET published_until = now() - interval '1 second'")
@@ -549,15 +548,21 @@ async def test_a_restored_clip_whose_publication_is_over_is_ended_by_the_tick(
 
 
 async def test_many_at_once_are_answered_one_by_one_in_the_order_asked(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clips = {status: await a_stored_clip(database, status, a_cut(status)) for status in ClipStatus}
     theirs = await a_stored_clip(database, AVAILABLE, a_cut("bobs", account="bob"))
     ids = [*(clip.clip_id for clip in clips.values()), theirs.clip_id, clip_id_for("nobody")]
-    results = await store.act_on_many(a_wish(ClipAction.KEEP), [*ids, ids[0]])
+    results = await store.act_on_many(an_action(ClipAction.KEEP), [*ids, ids[0]])
     assert [decision for decision, _ in results] == [
-        *(DONE, Answer.UNCHANGED, Answer.UNCHANGED, Answer.NOT_ALLOWED, Answer.UNKNOWN),
-        *(Answer.NOT_OWNER, Answer.UNKNOWN, DONE),
+        *(
+            DONE,
+            ActionOutcome.UNCHANGED,
+            ActionOutcome.UNCHANGED,
+            ActionOutcome.NOT_ALLOWED,
+            ActionOutcome.UNKNOWN,
+        ),
+        *(ActionOutcome.NOT_OWNER, ActionOutcome.UNKNOWN, DONE),
     ]
     assert [clip and clip.clip_id for _, clip in results[:6]] == ids[:6]
     assert await database.event_types() == ["clip.kept.v1"]
@@ -567,52 +572,52 @@ async def test_many_are_restored_at_once_up_to_the_cap(database: Database) -> No
     store = database.store(cap=2)
     clips = await scored(store, 1, 2)
     ids = [clip.clip_id for clip in clips]
-    await store.act_on_many(a_wish(ClipAction.DELETE), ids)
+    await store.act_on_many(an_action(ClipAction.DELETE), ids)
     more = await scored(store, 3, prefix="t")
-    results = await store.act_on_many(a_wish(ClipAction.RESTORE), ids)
-    assert sorted(decision for decision, _ in results) == [DONE, Answer.FULL]
+    results = await store.act_on_many(an_action(ClipAction.RESTORE), ids)
+    assert sorted(decision for decision, _ in results) == [DONE, ActionOutcome.FULL]
     assert await statuses(store, more) == [AVAILABLE]
     assert (await store.expire(10, None)).expired == 0
 
 
 async def test_a_batch_that_publishes_leaves_public_clips_as_they_are(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     options = PublicationOptions(until=None, embed=False, downloadable=True, indexable=False)
     clip = await a_stored_clip(database, KEPT)
     before = await act(store, ClipAction.PUBLISH, options=options)
-    wish = a_wish(ClipAction.PUBLISH, republishes=False)
-    assert await store.act_on_many(wish, [clip.clip_id]) == [(Answer.UNCHANGED, before)]
+    wish = an_action(ClipAction.PUBLISH, republishes=False)
+    assert await store.act_on_many(wish, [clip.clip_id]) == [(ActionOutcome.UNCHANGED, before)]
 
 
 @pytest.mark.parametrize("action", ClipAction)
-async def test_an_unknown_clip(store: Store, action: ClipAction) -> None:
-    assert await store.act(a_wish(action), clip_id_for("nobody")) == (Answer.UNKNOWN, None)
+async def test_an_unknown_clip(store: ClipStore, action: ClipAction) -> None:
+    assert await store.act(an_action(action), clip_id_for("nobody")) == (ActionOutcome.UNKNOWN, None)
 
 
-async def test_an_expired_clip_can_be_kept_until_it_is_purged(database: Database, store: Store) -> None:
+async def test_an_expired_clip_can_be_kept_until_it_is_purged(database: Database, store: ClipStore) -> None:
     clip = await a_stored_clip(database, AVAILABLE)
     await database.expire(clip)
-    assert (await store.act(a_wish(ClipAction.KEEP), clip.clip_id))[0] is Answer.DONE
+    assert (await store.act(an_action(ClipAction.KEEP), clip.clip_id))[0] is ActionOutcome.DONE
     assert (await store.expire(10, None)).expired == 0
 
 
 async def several_due(database: Database, count: int) -> list[Clip]:
     """Clips that expired one second apart, the first one the longest ago."""
     cuts = [a_cut(f"due-{number}") for number in range(count)]
-    clips = [each.clip for each in await database.store().record([Delivery(cut, "x") for cut in cuts])]
+    clips = [each.clip for each in await database.store().record([ReportedCut(cut, "x") for cut in cuts])]
     for number, clip in enumerate(clips):
         await database.expire(clip, seconds_ago=count - number)
     await database.run("DELETE FROM outbox")
     return clips
 
 
-async def statuses(store: Store, clips: list[Clip]) -> list[ClipStatus | None]:
+async def statuses(store: ClipStore, clips: list[Clip]) -> list[ClipStatus | None]:
     return [clip.status if clip else None for clip in [await store.get(each.clip_id) for each in clips]]
 
 
 async def test_expiration_purges_the_earliest_first_and_says_whether_more_are_due(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clips = await several_due(database, 5)
     first = await store.expire(2, None)
@@ -624,7 +629,9 @@ async def test_expiration_purges_the_earliest_first_and_says_whether_more_are_du
     assert (third.expired, third.more) == (0, False)
 
 
-async def test_a_purge_is_announced_and_releases_video_and_poster(database: Database, store: Store) -> None:
+async def test_a_purge_is_announced_and_releases_video_and_poster(
+    database: Database, store: ClipStore
+) -> None:
     [clip] = await several_due(database, 1)
     await store.expire(10, None)
     assert await database.event_types() == ["clip.purged.v1", *["clip.object-released.v1"] * 2]
@@ -636,14 +643,14 @@ async def test_a_purge_is_announced_and_releases_video_and_poster(database: Data
     assert (purged.purged_at, purged.owned_objects) == (purged.updated_at, frozenset())
 
 
-async def test_only_what_is_due_is_purged(database: Database, store: Store) -> None:
-    before = [await a_stored_clip(database, status, a_cut(status)) for status in LIVING]
+async def test_only_what_is_due_is_purged(database: Database, store: ClipStore) -> None:
+    before = [await a_stored_clip(database, status, a_cut(status)) for status in VISIBLE]
     due = await several_due(database, 1)
     assert (await store.expire(100, None)).expired == 1
-    assert await statuses(store, [*before, *due]) == [*LIVING, PURGED]
+    assert await statuses(store, [*before, *due]) == [*VISIBLE, PURGED]
 
 
-async def test_the_cutoff_is_frozen_and_never_in_the_future(database: Database, store: Store) -> None:
+async def test_the_cutoff_is_frozen_and_never_in_the_future(database: Database, store: ClipStore) -> None:
     clips = await several_due(database, 3)
     cutoff = (await store.get(clips[1].clip_id) or clips[1]).expires_at
     assert cutoff is not None
@@ -658,7 +665,7 @@ async def test_the_cutoff_is_frozen_and_never_in_the_future(database: Database, 
 
 
 async def test_clips_that_others_hold_are_passed_over_and_counted_as_more(
-    database: Database, store: Store
+    database: Database, store: ClipStore
 ) -> None:
     clips = await several_due(database, 2)
     async with database.engine.begin() as other:
@@ -669,7 +676,7 @@ async def test_clips_that_others_hold_are_passed_over_and_counted_as_more(
     assert (await store.expire(10, result.cutoff)).more is False
 
 
-async def scored(store: Store, *scores: float | None, prefix: str = "s") -> list[Clip]:
+async def scored(store: ClipStore, *scores: float | None, prefix: str = "s") -> list[Clip]:
     cuts = [
         a_cut(f"{prefix}{number}", at=NOON + HOUR * number, score=score)
         for number, score in enumerate(scores)
@@ -694,7 +701,7 @@ async def test_over_the_cap_the_lowest_score_expires_then_the_oldest(database: D
 async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: Database) -> None:
     store = database.store(cap=1)
     [kept] = await scored(store, 1)
-    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
+    await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     await record(store, a_cut("bobs", account="bob"))
     assert alive(await scored(store, 2, prefix="t")) == [2]
     assert (await store.expire(10, None)).expired == 0
@@ -704,16 +711,16 @@ async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: 
 async def test_at_a_full_cap_no_clip_is_let_go_of_and_none_is_lost(database: Database, score: int) -> None:
     store = database.store(cap=1)
     [kept] = await scored(store, score)
-    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
+    await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     [other] = await scored(store, 2, prefix="t")
     await database.run("DELETE FROM outbox")
-    decision, clip = await store.act(a_wish(ClipAction.UNKEEP), kept.clip_id)
-    assert (decision, clip and clip.status) == (Answer.FULL, KEPT)
+    decision, clip = await store.act(an_action(ClipAction.UNKEEP), kept.clip_id)
+    assert (decision, clip and clip.status) == (ActionOutcome.FULL, KEPT)
     assert await database.event_types() == []
     assert (await store.expire(10, None)).expired == 0
     await database.expire(other)
-    decision, clip = await store.act(a_wish(ClipAction.UNKEEP), kept.clip_id)
-    assert (decision, clip and clip.expires_at) == (Answer.DONE, clip and clip.updated_at + RETENTION)
+    decision, clip = await store.act(an_action(ClipAction.UNKEEP), kept.clip_id)
+    assert (decision, clip and clip.expires_at) == (ActionOutcome.DONE, clip and clip.updated_at + RETENTION)
     assert (await store.expire(10, None)).expired == 1
 
 
@@ -721,9 +728,9 @@ async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Dat
     store = database.store(cap=3)
     kept = await scored(store, 1, 2, 3, 4, 5)
     for clip in kept:
-        await store.act(a_wish(ClipAction.KEEP), clip.clip_id)
-    unkept = await asyncio.gather(*(store.act(a_wish(ClipAction.UNKEEP), each.clip_id) for each in kept))
-    assert sorted(decision for decision, _ in unkept) == [Answer.DONE] * 3 + [Answer.FULL] * 2
+        await store.act(an_action(ClipAction.KEEP), clip.clip_id)
+    unkept = await asyncio.gather(*(store.act(an_action(ClipAction.UNKEEP), each.clip_id) for each in kept))
+    assert sorted(decision for decision, _ in unkept) == [ActionOutcome.DONE] * 3 + [ActionOutcome.FULL] * 2
     for decision, told in unkept:
         assert told is not None
         now = await store.get(told.clip_id)
@@ -736,10 +743,10 @@ async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Dat
 async def test_an_evicted_clip_can_still_be_kept(database: Database) -> None:
     store = database.store(cap=1)
     evicted, _ = await scored(store, 1, 2)
-    assert (await store.act(a_wish(ClipAction.KEEP), evicted.clip_id))[0] is Answer.DONE
+    assert (await store.act(an_action(ClipAction.KEEP), evicted.clip_id))[0] is ActionOutcome.DONE
 
 
-async def test_unknown_objects_are_those_of_no_living_clip(database: Database, store: Store) -> None:
+async def test_unknown_objects_are_those_of_no_living_clip(database: Database, store: ClipStore) -> None:
     living = await a_stored_clip(database, KEPT, a_cut("living"))
     purged = await a_stored_clip(database, PURGED, a_cut("purged"))
     keys = [living.object_key, living.poster_key or "", purged.object_key, "never/seen.mp4"]
@@ -751,8 +758,8 @@ async def test_unknown_objects_are_those_of_no_living_clip(database: Database, s
 async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
     store = database.store(release_delay=HOUR)
     old, new = a_cut(), a_cut(event="event-6", at=NOON + HOUR)
-    await store.record([Delivery(old, "created-5")])
-    await store.record([Delivery(new, "created-6")])
+    await store.record([ReportedCut(old, "created-5")])
+    await store.record([ReportedCut(new, "created-6")])
     keys = [old.object_key, str(old.poster_key), new.object_key, a_cut("hl-2").object_key]
     assert await store.unknown_objects("clips", keys) == {a_cut("hl-2").object_key}
     await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
@@ -761,7 +768,7 @@ async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database:
 
 async def test_a_purged_clips_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
     store = database.store(release_delay=HOUR)
-    [recorded] = await store.record([Delivery(a_cut(), "created-5")])
+    [recorded] = await store.record([ReportedCut(a_cut(), "created-5")])
     await database.expire(recorded.clip)
     await store.expire(10, None)
     assert await store.unknown_objects("clips", [a_cut().object_key]) == set()
@@ -769,7 +776,7 @@ async def test_a_purged_clips_object_is_unknown_when_its_last_url_has_died(datab
     assert await store.unknown_objects("clips", [a_cut().object_key]) == {a_cut().object_key}
 
 
-async def test_figures(database: Database, store: Store) -> None:
+async def test_figures(database: Database, store: ClipStore) -> None:
     for status in ClipStatus:
         await a_stored_clip(database, status, a_cut(status))
     await database.expire(await a_stored_clip(database, AVAILABLE, a_cut("old")))

@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 
-from clip_registry.domain import Clip
-from clip_registry.store import Delivery, Store
+from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.domain.clips import Clip
 from clip_shared.contracts.events import HighlightKind, SkipReason
 from clip_shared.contracts.registry_api import ClipAction, SkippedHighlight, VodSummary
 from tests.integration.clip_registry.conftest import Database
-from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_skip, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, a_skip, an_action
 
 
-async def a_clip(store: Store, highlight: str, **changes: Any) -> Clip:
-    [recorded] = await store.record([Delivery(a_cut(highlight, **changes), highlight)])
+async def a_clip(store: ClipStore, highlight: str, **changes: Any) -> Clip:
+    [recorded] = await store.record([ReportedCut(a_cut(highlight, **changes), highlight)])
     return recorded.clip
 
 
-async def skips_of(store: Store, vod_id: str = "vod-1", account: str = "ann") -> list[SkippedHighlight]:
+async def skips_of(store: ClipStore, vod_id: str = "vod-1", account: str = "ann") -> list[SkippedHighlight]:
     detail = await store.queries.vod_of(account, vod_id)
     return list(detail.skips) if detail else []
 
@@ -27,7 +27,7 @@ def counted(summary: VodSummary) -> tuple[int, int, int]:
     return summary.highlights, summary.clips, summary.skipped
 
 
-async def test_a_skip_is_told_as_it_came(store: Store) -> None:
+async def test_a_skip_is_told_as_it_came(store: ClipStore) -> None:
     await store.skips.record(a_skip())
     [skip] = await skips_of(store)
     assert skip == SkippedHighlight(
@@ -53,7 +53,7 @@ async def test_a_skip_is_told_as_it_came(store: Store) -> None:
     ],
 )
 async def test_the_newest_skip_of_a_highlight_is_known(
-    store: Store, later: dict[str, Any], is_newer: bool
+    store: ClipStore, later: dict[str, Any], is_newer: bool
 ) -> None:
     await store.skips.record(a_skip())
     await store.skips.record(a_skip(reason="source_missing", **later))
@@ -61,15 +61,15 @@ async def test_the_newest_skip_of_a_highlight_is_known(
     assert skip.reason == ("source_missing" if is_newer else "too_short")
 
 
-async def test_a_skip_of_the_future_was_now(store: Store) -> None:
+async def test_a_skip_of_the_future_was_now(store: ClipStore) -> None:
     await store.skips.record(a_skip(skipped_at=datetime(2199, 1, 1, tzinfo=UTC)))
     [skip] = await skips_of(store)
     assert abs(datetime.now(UTC) - skip.skipped_at) < timedelta(minutes=1)
 
 
-async def test_every_highlight_of_a_vod_is_counted_once(store: Store, database: Database) -> None:
+async def test_every_highlight_of_a_vod_is_counted_once(store: ClipStore, database: Database) -> None:
     kept, purged, _, _ = [await a_clip(store, f"hl-{n}") for n in range(4)]
-    await store.act(a_wish(ClipAction.KEEP), kept.clip_id)
+    await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     await database.expire(purged)
     await store.expire(10, None)
     for highlight in ("hl-3", "hl-8", "hl-9"):  # the first of them became a clip all the same
@@ -81,14 +81,14 @@ async def test_every_highlight_of_a_vod_is_counted_once(store: Store, database: 
     assert (await store.queries.vods_of("ann")).items == (detail.summary,)
 
 
-async def test_an_expired_clip_is_a_clip_until_it_is_purged(store: Store, database: Database) -> None:
+async def test_an_expired_clip_is_a_clip_until_it_is_purged(store: ClipStore, database: Database) -> None:
     await database.expire(await a_clip(store, "hl-1"))
     detail = await store.queries.vod_of("ann", "vod-1")
     assert detail is not None
     assert counted(detail.summary) == (1, 1, 0)
 
 
-async def test_vods_are_listed_by_their_latest_highlight(store: Store) -> None:
+async def test_vods_are_listed_by_their_latest_highlight(store: ClipStore) -> None:
     await a_clip(store, "hl-1", source_vod_id="early", at=NOON)
     await a_clip(store, "hl-2", source_vod_id="late", at=NOON + HOUR)
     await store.skips.record(a_skip("hl-3", source_vod_id="early", highlight_detected_at=NOON + 2 * HOUR))
@@ -102,7 +102,7 @@ async def test_vods_are_listed_by_their_latest_highlight(store: Store) -> None:
     ]
 
 
-async def test_a_vod_is_its_accounts_alone(store: Store) -> None:
+async def test_a_vod_is_its_accounts_alone(store: ClipStore) -> None:
     await a_clip(store, "hl-1", source_vod_id="vod-1")
     await store.skips.record(a_skip("hl-2"))
     assert await store.queries.vod_of("bob", "vod-1") is None
@@ -110,7 +110,7 @@ async def test_a_vod_is_its_accounts_alone(store: Store) -> None:
     assert (await store.queries.vods_of("bob")).items == ()
 
 
-async def test_lists_of_vods_and_of_skips_have_an_end(database: Database, store: Store) -> None:
+async def test_lists_of_vods_and_of_skips_have_an_end(database: Database, store: ClipStore) -> None:
     await database.run(
         """INSERT INTO skipped_highlights
         SELECT 'hl-' || n, 'ann', 'vod-' || greatest(n - 205, 0), 'refined', 'too_short', 'Too short.', 'e',

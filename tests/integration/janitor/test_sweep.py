@@ -14,7 +14,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from clip_registry.store import Delivery
+from clip_registry.clips.store import ReportedCut
 from clip_shared.contracts.events import clip_id_for
 from janitor import __main__ as command
 from janitor import storage
@@ -61,7 +61,7 @@ async def a_recorded_clip(real_world: RealWorld, s3: "S3Client", bucket: str) ->
     cut = a_cut(f"hl-{uuid4().hex}", bucket=bucket)
     keys = {each.key for each in cut.objects}
     await put(s3, bucket, *keys)
-    await real_world.store.record([Delivery(cut, "created")])
+    await real_world.store.record([ReportedCut(cut, "created")])
     return keys
 
 

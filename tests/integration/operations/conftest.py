@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from clip_registry.database import open_engine
-from clip_registry.migrate import migrate
+from clip_registry.database.engine import open_engine
+from clip_registry.migrations.run import migrate
 from tests.integration.clip_registry.conftest import Database, fresh_database
 
 

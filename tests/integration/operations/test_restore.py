@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from clip_registry.domain import Cut
+from clip_registry.domain.clips import Cut
 from clip_shared.bus.envelope import to_record
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import ClipOrigin

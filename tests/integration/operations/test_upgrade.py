@@ -15,8 +15,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from clip_registry import counts
-from clip_registry.domain import Cut
+from clip_registry.domain.clips import Cut
+from clip_registry.timers import clip_counts as counts
 from clip_shared.bus.envelope import to_record
 from clip_shared.bus.settings import KafkaSettings
 from local_stack.processes.ports import LOOPBACK

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from clip_registry.domain import Clip, Cut, PublicationOptions, Skip, Wish
+from clip_registry.domain.actions import ActionRequest
+from clip_registry.domain.clips import Clip, Cut, PublicationOptions, Skip
 from clip_shared.contracts.events import (
     ClipCreated,
     ClipOrigin,
@@ -122,14 +123,14 @@ def a_skip(highlight: str = "hl-1", account: str = "ann", **changes: Any) -> Ski
     return Skip(**{**values, **changes})
 
 
-def a_wish(action: ClipAction, account: str = "ann", **changes: Any) -> Wish:
+def an_action(action: ClipAction, account: str = "ann", **changes: Any) -> ActionRequest:
     """A wish with what its action needs; publishing as the contract's defaults say."""
     values: dict[str, Any] = {"action": action, "account_id": account}
     if action is ClipAction.RENAME:
         values["title"] = "A better title"
     if action is ClipAction.PUBLISH:
         values["options"] = OPTIONS
-    return Wish(**{**values, **changes})
+    return ActionRequest(**{**values, **changes})
 
 
 def a_created_event(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clip_registry import announcements
-from clip_registry.domain import TRANSITIONS
+from clip_registry.domain.actions import TRANSITIONS
 from clip_shared.contracts.events import ClipPurged, Event, ObjectReleased, PurgeReason, ReleaseReason
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.unit.clip_registry.cuts import HOUR, NOON, a_clip, a_cut

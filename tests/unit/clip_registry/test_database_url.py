@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from clip_registry.database_url import DatabaseUrl
+from clip_registry.database.url import DatabaseUrl
 
 OURS = {"application_name": ["clip-registry"], "target_session_attrs": ["read-write"]}
 

@@ -9,21 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_registry.domain import (
-    Answer,
-    Clip,
-    Cut,
-    StoredKey,
-    Verdict,
-    answer,
-    is_due,
-    judge,
-    offer_of,
-    released_by_cut,
-)
+from clip_registry.domain.actions import ActionOutcome, outcome_of_action
+from clip_registry.domain.clips import Clip, Cut, StoredKey, is_due
+from clip_registry.domain.cuts import CutOutcome, cut_offer, outcome_of_cut, released_by_cut
 from clip_shared.contracts.events import ClipOrigin, PurgeReason
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus, CutOffer
-from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_clip, a_cut, a_wish
+from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_clip, a_cut, an_action
 
 LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
 DECIDED = [ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus.DELETED]
@@ -41,34 +32,34 @@ OFFERED = {
     "detected after the purge": a_cut(event="event-1", at=NOON + 4 * HOUR + timedelta(microseconds=1)),
     "for another account": a_cut(event="event-1", at=NOON + 9 * HOUR, account="bob"),
 }
-REPEATED, STALE, FOREIGN = Verdict.REPEATED, Verdict.STALE, Verdict.FOREIGN
+REPEATED, STALE, FOREIGN = CutOutcome.REPEATED, CutOutcome.STALE, CutOutcome.FOREIGN
 
 
-def by_detector(newer: Verdict) -> dict[str, Verdict]:
+def by_detector(newer: CutOutcome) -> dict[str, CutOutcome]:
     """The verdicts on a clip that is not purged, given the one on what is newer than its video."""
     return dict(zip(OFFERED, [REPEATED, REPEATED, STALE, STALE, *[newer] * 5, FOREIGN], strict=True))
 
 
 VERDICTS_ON_PURGED = dict(
-    zip(OFFERED, [REPEATED, REPEATED, *[STALE] * 6, Verdict.RECUT, FOREIGN], strict=True)
+    zip(OFFERED, [REPEATED, REPEATED, *[STALE] * 6, CutOutcome.RECUT, FOREIGN], strict=True)
 )
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_a_highlights_first_cut_becomes_its_clip(offered: str) -> None:
-    assert judge(None, OFFERED[offered]) is Verdict.CREATED
+    assert outcome_of_cut(None, OFFERED[offered]) is CutOutcome.CREATED
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_only_a_newer_cut_replaces_an_available_clip(offered: str) -> None:
-    assert judge(a_clip(), OFFERED[offered]) is by_detector(Verdict.REPLACED)[offered]
+    assert outcome_of_cut(a_clip(), OFFERED[offered]) is by_detector(CutOutcome.REPLACED)[offered]
 
 
 @pytest.mark.parametrize(("status", "offered"), list(product(DECIDED, OFFERED)))
 def test_a_detector_only_offers_a_newer_cut_of_what_its_owner_decided_about(
     status: ClipStatus, offered: str
 ) -> None:
-    assert judge(a_clip(status), OFFERED[offered]) is by_detector(Verdict.OFFERED)[offered]
+    assert outcome_of_cut(a_clip(status), OFFERED[offered]) is by_detector(CutOutcome.OFFERED)[offered]
 
 
 def owners(cut: Cut) -> Cut:
@@ -79,51 +70,51 @@ def owners(cut: Cut) -> Cut:
 def test_an_owners_cut_outranks_a_detectors_whenever_it_was_asked_for(
     status: ClipStatus, offered: str
 ) -> None:
-    expected = by_detector(Verdict.REPLACED) | dict.fromkeys(list(OFFERED)[2:4], Verdict.REPLACED)
-    assert judge(a_clip(status), owners(OFFERED[offered])) is expected[offered]
+    expected = by_detector(CutOutcome.REPLACED) | dict.fromkeys(list(OFFERED)[2:4], CutOutcome.REPLACED)
+    assert outcome_of_cut(a_clip(status), owners(OFFERED[offered])) is expected[offered]
 
 
 @pytest.mark.parametrize(("status", "offered"), list(product(LIVING, OFFERED)))
 def test_among_cuts_of_the_owner_the_newer_one_counts(status: ClipStatus, offered: str) -> None:
     clip = a_clip(status, cut=owners(a_cut()))
-    assert judge(clip, owners(OFFERED[offered])) is by_detector(Verdict.REPLACED)[offered]
+    assert outcome_of_cut(clip, owners(OFFERED[offered])) is by_detector(CutOutcome.REPLACED)[offered]
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_no_detector_replaces_an_owners_cut(offered: str) -> None:
-    assert judge(a_clip(cut=owners(a_cut())), OFFERED[offered]) is by_detector(STALE)[offered]
+    assert outcome_of_cut(a_clip(cut=owners(a_cut())), OFFERED[offered]) is by_detector(STALE)[offered]
 
 
 def test_what_was_refused_once_stays_refused() -> None:
     """A kept clip refused a cut, whose objects were released. Then its owner let the clip go."""
     refused = a_cut(event="event-7", at=NOON + HOUR)
     clip = a_clip(detector_cut_at=refused.highlight_detected_at, detector_cut_id="event-7")
-    assert judge(clip, refused) is STALE
-    assert judge(clip, a_cut(event="event-8", at=NOON + HOUR)) is Verdict.REPLACED
+    assert outcome_of_cut(clip, refused) is STALE
+    assert outcome_of_cut(clip, a_cut(event="event-8", at=NOON + HOUR)) is CutOutcome.REPLACED
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_only_a_highlight_newer_than_the_purge_revives_a_clip(offered: str) -> None:
-    assert judge(a_clip(ClipStatus.PURGED), OFFERED[offered]) is VERDICTS_ON_PURGED[offered]
+    assert outcome_of_cut(a_clip(ClipStatus.PURGED), OFFERED[offered]) is VERDICTS_ON_PURGED[offered]
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_an_owners_own_cut_revives_what_nobody_kept(offered: str) -> None:
     known = {each for each, verdict in VERDICTS_ON_PURGED.items() if verdict in {REPEATED, FOREIGN}}
-    expected = VERDICTS_ON_PURGED[offered] if offered in known else Verdict.RECUT
-    assert judge(a_clip(ClipStatus.PURGED), owners(OFFERED[offered])) is expected
+    expected = VERDICTS_ON_PURGED[offered] if offered in known else CutOutcome.RECUT
+    assert outcome_of_cut(a_clip(ClipStatus.PURGED), owners(OFFERED[offered])) is expected
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_what_its_owner_deleted_comes_back_only_by_a_later_wish_of_theirs(offered: str) -> None:
     clip = a_clip(ClipStatus.PURGED, purge_reason=PurgeReason.DELETED)
-    by_anybody = judge(clip, OFFERED[offered])
+    by_anybody = outcome_of_cut(clip, OFFERED[offered])
     assert not by_anybody.changes_clip
-    assert judge(clip, owners(OFFERED[offered])) is VERDICTS_ON_PURGED[offered]
+    assert outcome_of_cut(clip, owners(OFFERED[offered])) is VERDICTS_ON_PURGED[offered]
 
 
 def test_an_offer_is_what_the_wire_says() -> None:
-    offer = CutOffer.model_validate(offer_of(a_cut(event="event-7", at=NOON + HOUR)))
+    offer = CutOffer.model_validate(cut_offer(a_cut(event="event-7", at=NOON + HOUR)))
     assert (offer.highlight_event_id, offer.highlight_detected_at) == ("event-7", NOON + HOUR)
     assert (offer.start_seconds, offer.end_seconds) == (1, 3)
 
@@ -229,7 +220,7 @@ def _decide(clip: Clip | None, status: ClipStatus) -> Clip | None:
 
 
 def _offer(clip: Clip | None, cut: Cut) -> Clip:
-    verdict = judge(clip, cut)
+    verdict = outcome_of_cut(clip, cut)
     marks = _marks_of(clip) if clip else {}
     if clip is None or not clip.has_judged(cut):
         by = "owner" if cut.is_owners else "detector"
@@ -237,7 +228,7 @@ def _offer(clip: Clip | None, cut: Cut) -> Clip:
     if not verdict.changes_clip:
         assert clip is not None
         return replace(clip, **marks)
-    status = clip.status if clip and verdict is Verdict.REPLACED else ClipStatus.AVAILABLE
+    status = clip.status if clip and verdict is CutOutcome.REPLACED else ClipStatus.AVAILABLE
     earliest = clip.updated_at if clip else NOON
     return replace(
         a_clip(status, cut=cut), **{**marks, "updated_at": max(earliest, cut.highlight_detected_at)}
@@ -256,7 +247,12 @@ def _cut_of(clip: Clip) -> Cut:
     return Cut(**{name: getattr(clip, name) for name in vars(a_cut())})
 
 
-DONE, UNCHANGED, NOT_ALLOWED, UNKNOWN = Answer.DONE, Answer.UNCHANGED, Answer.NOT_ALLOWED, Answer.UNKNOWN
+DONE, UNCHANGED, NOT_ALLOWED, UNKNOWN = (
+    ActionOutcome.DONE,
+    ActionOutcome.UNCHANGED,
+    ActionOutcome.NOT_ALLOWED,
+    ActionOutcome.UNKNOWN,
+)
 ANSWERS = {
     #                   none     available  kept       published    deleted      purged
     ClipAction.KEEP: (UNKNOWN, DONE, UNCHANGED, UNCHANGED, NOT_ALLOWED, UNKNOWN),
@@ -272,48 +268,54 @@ CLIPS = (None, *map(a_clip, ClipStatus))
 
 @pytest.mark.parametrize("action", ClipAction)
 def test_an_owners_action(action: ClipAction) -> None:
-    assert tuple(answer(a_wish(action), clip) for clip in CLIPS) == ANSWERS[action]
+    assert tuple(outcome_of_action(an_action(action), clip) for clip in CLIPS) == ANSWERS[action]
 
 
 @pytest.mark.parametrize(("action", "status"), list(product(ClipAction, [*LIVING, ClipStatus.DELETED])))
 def test_nobody_else_may_act(action: ClipAction, status: ClipStatus) -> None:
-    assert answer(a_wish(action, "bob"), a_clip(status)) is Answer.NOT_OWNER
+    assert outcome_of_action(an_action(action, "bob"), a_clip(status)) is ActionOutcome.NOT_OWNER
 
 
 @pytest.mark.parametrize("action", ClipAction)
 def test_nobody_learns_whose_a_purged_clip_was(action: ClipAction) -> None:
-    assert answer(a_wish(action, "bob"), a_clip(ClipStatus.PURGED)) is Answer.UNKNOWN
+    assert outcome_of_action(an_action(action, "bob"), a_clip(ClipStatus.PURGED)) is ActionOutcome.UNKNOWN
 
 
 @pytest.mark.parametrize("action", [ClipAction.KEEP, ClipAction.PUBLISH, ClipAction.DELETE])
 def test_an_expired_clip_can_still_be_kept_or_deleted(action: ClipAction) -> None:
     expired = a_clip(expires_in_seconds=-1.0)
-    assert answer(a_wish(action), expired) is Answer.DONE
+    assert outcome_of_action(an_action(action), expired) is ActionOutcome.DONE
 
 
 @pytest.mark.parametrize(
     "change", [{"until": NOON}, {"embed": False}, {"downloadable": True}, {"indexable": True}]
 )
 def test_a_published_clip_changes_how_it_is_public(change: dict[str, Any]) -> None:
-    wish = a_wish(ClipAction.PUBLISH, options=replace(OPTIONS, **change))
-    assert answer(wish, a_clip(ClipStatus.PUBLISHED)) is Answer.DONE
-    assert answer(replace(wish, republishes=False), a_clip(ClipStatus.PUBLISHED)) is Answer.UNCHANGED
-    assert answer(replace(wish, republishes=False), a_clip(ClipStatus.KEPT)) is Answer.DONE
+    wish = an_action(ClipAction.PUBLISH, options=replace(OPTIONS, **change))
+    assert outcome_of_action(wish, a_clip(ClipStatus.PUBLISHED)) is ActionOutcome.DONE
+    assert (
+        outcome_of_action(replace(wish, republishes=False), a_clip(ClipStatus.PUBLISHED))
+        is ActionOutcome.UNCHANGED
+    )
+    assert outcome_of_action(replace(wish, republishes=False), a_clip(ClipStatus.KEPT)) is ActionOutcome.DONE
 
 
 def test_a_clip_is_not_renamed_to_its_own_title() -> None:
-    assert answer(a_wish(ClipAction.RENAME, title=a_clip().title), a_clip()) is Answer.UNCHANGED
+    assert (
+        outcome_of_action(an_action(ClipAction.RENAME, title=a_clip().title), a_clip())
+        is ActionOutcome.UNCHANGED
+    )
 
 
 @pytest.mark.parametrize("was", LIVING)
 def test_at_the_cap_only_what_would_be_ephemeral_stays_deleted(was: ClipStatus) -> None:
-    expected = Answer.FULL if was is ClipStatus.AVAILABLE else Answer.DONE
+    expected = ActionOutcome.FULL if was is ClipStatus.AVAILABLE else ActionOutcome.DONE
     deleted = a_clip(ClipStatus.DELETED, deleted_from=was)
-    assert answer(a_wish(ClipAction.RESTORE), deleted, full=True) is expected
+    assert outcome_of_action(an_action(ClipAction.RESTORE), deleted, full=True) is expected
 
 
 def test_at_the_cap_a_clip_that_stays_ephemeral_can_be_changed() -> None:
-    assert answer(a_wish(ClipAction.RENAME), a_clip(), full=True) is Answer.DONE
+    assert outcome_of_action(an_action(ClipAction.RENAME), a_clip(), full=True) is ActionOutcome.DONE
 
 
 def test_only_what_is_available_or_deleted_is_ever_due() -> None:

@@ -8,10 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_registry import handlers
-from clip_registry.domain import Skip, Verdict
+from clip_registry.clips.store import RecordedCut, ReportedCut
+from clip_registry.domain.clips import Skip
+from clip_registry.domain.cuts import CutOutcome
 from clip_registry.handlers import delivery_of
-from clip_registry.metrics import Metrics
-from clip_registry.store import Delivery, Recorded
+from clip_registry.metrics import RegistryMetrics
 from clip_shared.bus.bus import Rejected
 from clip_shared.contracts.events import (
     ClipCreated,
@@ -60,7 +61,7 @@ class FakeStore:
         self.outage: Exception | None = None
         self.skips = FakeSkips()
 
-    async def record(self, deliveries: Sequence[Delivery]) -> list[Recorded]:
+    async def record(self, deliveries: Sequence[ReportedCut]) -> list[RecordedCut]:
         if self.outage:
             raise self.outage
         if any(each.cut.title == "poison" for each in deliveries):
@@ -69,9 +70,9 @@ class FakeStore:
         return [self._judged(each) for each in deliveries]
 
     @staticmethod
-    def _judged(delivery: Delivery) -> Recorded:
-        verdict = Verdict.FOREIGN if delivery.cut.title == "stolen" else Verdict.CREATED
-        return Recorded(verdict, a_clip(cut=delivery.cut))
+    def _judged(delivery: ReportedCut) -> RecordedCut:
+        verdict = CutOutcome.FOREIGN if delivery.cut.title == "stolen" else CutOutcome.CREATED
+        return RecordedCut(verdict, a_clip(cut=delivery.cut))
 
 
 class Parts:
@@ -79,7 +80,7 @@ class Parts:
         self.store, self.registry = FakeStore(), CollectorRegistry()
         bus: Any = FakeBus()
         store: Any = real or self.store
-        handlers.subscribe(bus, store, Metrics(self.registry), bucket="clips")
+        handlers.subscribe(bus, store, RegistryMetrics(self.registry), bucket="clips")
         self.on_cuts: CutsHandler = bus.handlers[ClipCreated]
         self.on_skip: Callable[[Event[ClipSkipped]], Awaitable[None]] = bus.handlers[ClipSkipped]
 
@@ -162,7 +163,7 @@ async def test_a_skip_that_cannot_be_remembered_now_comes_again(parts: Parts) ->
 
 def test_an_offer_is_the_cut_that_the_event_tells_of() -> None:
     event = a_created_event(a_cut(), named="event-id", traceparent="trace")
-    assert delivery_of(event) == Delivery(a_cut(), event_id="event-id", traceparent="trace")
+    assert delivery_of(event) == ReportedCut(a_cut(), event_id="event-id", traceparent="trace")
 
 
 def test_a_clip_may_have_no_poster_and_no_score() -> None:

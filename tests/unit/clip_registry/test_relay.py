@@ -2,8 +2,8 @@
 
 import pytest
 
-from clip_registry.database import CLIENT_MARGIN_SECONDS, open_engine
-from clip_registry.relay import hangs_after_seconds
+from clip_registry.database.engine import CLIENT_MARGIN_SECONDS, open_engine
+from clip_registry.outbox.relay import hangs_after_seconds
 
 
 @pytest.mark.parametrize(

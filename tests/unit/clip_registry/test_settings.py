@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from clip_registry.settings import Settings
+from clip_registry.settings import RegistrySettings
 
 REQUIRED = {
     "DATABASE_URL": "postgresql://clips:secret@db:5432/clips",
@@ -22,7 +22,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_required_is_enough() -> None:
-    settings = Settings()
+    settings = RegistrySettings()
     assert settings.clip_retention_days == 7
     assert settings.max_ephemeral_clips_per_account is None
 
@@ -30,19 +30,19 @@ def test_what_is_required_is_enough() -> None:
 @pytest.mark.parametrize("name", ["CLIP_RETENTION_DAYS", "VODMANAGER_GENERATED_CLIP_RETENTION_DAYS"])
 def test_retention_answers_to_both_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "0.0001")
-    assert Settings().clip_retention_days == 0.0001
+    assert RegistrySettings().clip_retention_days == 0.0001
 
 
 def test_the_new_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VODMANAGER_GENERATED_CLIP_RETENTION_DAYS", "30")
     monkeypatch.setenv("CLIP_RETENTION_DAYS", "3")
-    assert Settings().clip_retention_days == 3
+    assert RegistrySettings().clip_retention_days == 3
 
 
 def test_the_two_tokens_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_JANITOR_TOKEN", REQUIRED["REGISTRY_GATEWAY_TOKEN"])
     with pytest.raises(ValidationError, match="must differ"):
-        Settings()
+        RegistrySettings()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_two_tokens_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as refusal:
-        Settings()
+        RegistrySettings()
     assert name.lower() in str(refusal.value).lower()
     assert "hush" not in _shown(refusal.value)
 

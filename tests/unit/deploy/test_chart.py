@@ -39,8 +39,7 @@ from tests.support.deployment import OWN, ROOT, command_of, names_of, services, 
 from clip_gateway.app import build as build_gateway
 from clip_gateway.settings import GatewaySettings
 from clip_registry.app import build as build_registry
-from clip_registry.settings import DatabaseSettings
-from clip_registry.settings import Settings as RegistrySettings
+from clip_registry.settings import DatabaseSettings, RegistrySettings
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.access import ACCESS
 from clip_shared.contracts.topics import TOPICS

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from clip_registry.tables import metadata
+from clip_registry.database.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

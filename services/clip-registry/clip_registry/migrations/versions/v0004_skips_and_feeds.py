@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from clip_registry.migrations.gentle import build_index
+from clip_registry.migrations.online_ddl import build_index
 
 revision = "0004"
 down_revision = "0003"

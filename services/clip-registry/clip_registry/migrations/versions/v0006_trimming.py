@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from clip_registry.migrations.gentle import build_index
+from clip_registry.migrations.online_ddl import build_index
 
 revision = "0006"
 down_revision = "0005"

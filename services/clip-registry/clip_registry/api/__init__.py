@@ -1,0 +1,1 @@
+"""The internal HTTP API, for the gateway and the janitor."""

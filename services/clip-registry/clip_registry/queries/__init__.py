@@ -1,0 +1,1 @@
+"""What an account sees: its clips, VODs, skipped highlights and feed."""

@@ -1,0 +1,1 @@
+"""After a restore of the database: bring back from Kafka what happened since the backup."""
