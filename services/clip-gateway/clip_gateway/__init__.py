@@ -1,1 +1,1 @@
-"""The public edge: streamers watch, download, keep and publish their clips."""
+"""The gateway: the only service that users reach. Streamers watch, keep and publish their clips here."""

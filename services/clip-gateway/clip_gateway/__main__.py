@@ -1,4 +1,4 @@
-"""The command line of the gateway."""
+"""The command line: ``clip-gateway serve`` and ``clip-gateway openapi``."""
 
 import json
 
@@ -11,19 +11,19 @@ from clip_shared.http.service import serve as serve_app
 
 cli = typer.Typer(
     no_args_is_help=True,
-    help="The public edge: streamers watch, download, keep and publish their clips.",
+    help="The gateway: streamers watch, download, keep and publish their clips.",
 )
 
 
 @cli.command()
 def serve() -> None:
-    """Run the service; the environment says how."""
+    """Run the service, with settings from environment variables."""
     serve_app(CLIP_GATEWAY, GatewaySettings, build)
 
 
 @cli.command()
 def openapi() -> None:
-    """Print the OpenAPI document of the JSON API. It depends on no setting."""
+    """Print the OpenAPI document of the JSON API. It is the same for all settings."""
     typer.echo(json.dumps(api_document(), indent=2, ensure_ascii=False))
 
 

@@ -1,4 +1,4 @@
-"""The one place where the parts of the gateway are put together."""
+"""Builds the gateway: every adapter from the settings, and the applications from the adapters."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 def build(settings: GatewaySettings) -> FastAPI:
-    """The service, not yet connected to anything."""
+    """Build the service. It opens connections when its lifespan starts.
+
+    The parts are in ``app.state.parts``, for tests.
+    """
     prometheus = metrics_registry()
     metrics = GatewayMetrics(prometheus)
     registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
@@ -63,7 +66,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         token_issuer=_token_issuer(settings) if settings.development_sign_in else None,
     )
     if settings.development_sign_in:
-        log.warning("anybody can sign in as anybody: DEVELOPMENT_SIGN_IN is on")
+        log.warning("DEVELOPMENT_SIGN_IN is on: anyone can sign in to every account without a password")
     checks = {"registry": registry.check, **({"sign-in": jwks.check} if jwks else {})}
     app = create_app(
         CLIP_GATEWAY, registry=prometheus, checks=checks, lifespan=lifespan, api=asgi.create(parts)
@@ -152,16 +155,16 @@ def _secret(settings: GatewaySettings) -> KeySource:
 
 
 def api_document() -> dict[str, Any]:
-    """The OpenAPI document of the JSON API, as production serves it."""
+    """Return the OpenAPI document of the JSON API, as it is in production."""
     anywhere = "https://clips.example"
     settings = GatewaySettings.model_validate(
         {
             "free_storage_bucket": "clips",
-            "free_storage_access_key": "nobody's",
-            "free_storage_secret_key": "nobody's",
+            "free_storage_access_key": "not used",
+            "free_storage_secret_key": "not used",
             "public_url": anywhere,
             "registry_url": anywhere,
-            "registry_token": "of no registry at all",
+            "registry_token": "not used in the document",
             "jwt_jwks_url": anywhere,
             "jwt_issuer": anywhere,
             "jwt_audience": "clips",

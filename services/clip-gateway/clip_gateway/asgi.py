@@ -1,4 +1,8 @@
-"""The public port: JSON under ``/v1``, published clips, pages everywhere else, and what holds for all."""
+"""The application of the public port: it sends every request to the API, the public pages or the pages.
+
+Around the three stands the middleware of all requests, the outermost first: client addresses from proxies,
+the request timer, HEAD, security headers, the limit of bodies.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -10,27 +14,29 @@ from clip_gateway.parts import GatewayParts
 from clip_gateway.security_headers import SecurityHeaders
 from clip_shared.http.head import AnswerHead
 
-# Whatever begins with one of these is answered by the JSON API, with problems; the rest by pages.
+# Paths that begin with one of these go to the JSON API.
 API_PATHS = ("/v1/", "/docs", "/openapi.json")
 
 
 def create(parts: GatewayParts) -> ASGIApp:
-    """The public application."""
+    """Create the application of the public port."""
     app: ASGIApp = _PathDispatcher(api.create(parts), public.create(parts), pages.create(parts))
     app = BodyLimit(app)
     app = SecurityHeaders(app, parts.addresses)
     app = AnswerHead(app)
     app = RequestTimer(app, metrics=parts.metrics)
-    return _behind(parts.trusted_proxies, app)
+    return _behind_proxies(parts.trusted_proxies, app)
 
 
-def _behind(proxies: tuple[str, ...], app: ASGIApp) -> ASGIApp:
-    """The application that knows its clients by the addresses that these proxies, and nobody else, name."""
-    # Uvicorn describes ASGI in types of its own.
+def _behind_proxies(proxies: tuple[str, ...], app: ASGIApp) -> ASGIApp:
+    """Take a client's address from X-Forwarded-For, if one of these proxies sent the request."""
+    # Uvicorn has its own types for ASGI.
     return ProxyHeadersMiddleware(app, list(proxies)) if proxies else app  # type: ignore[arg-type, return-value]
 
 
 class _PathDispatcher:
+    """Chooses the application by the beginning of the path."""
+
     def __init__(self, api_app: ASGIApp, public_app: ASGIApp, pages_app: ASGIApp) -> None:
         self._api = api_app
         self._public = public_app

@@ -1,4 +1,4 @@
-"""Sign-in: whose token it is, and whether a request that a browser sent on its own was meant."""
+"""Sign-in: which account a token belongs to, and whether a request with a cookie comes from our own pages."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,27 +13,30 @@ from pydantic import TypeAdapter, ValidationError
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.contracts.events import Identifier
 
-# Clocks of the sign-in service and of this machine may differ by this much (`exp`, `nbf` and `iat`).
+# Largest difference between the clocks of the sign-in service and of this machine (`exp`, `nbf`, `iat`).
 LEEWAY_SECONDS = 60
 LONGEST_TOKEN = 8192
 REQUIRED_CLAIMS = ("exp", "iss", "aud", "sub")
 
 KeySource = Callable[[str | None], Awaitable[PyJWK | str]]
-"""The key for a key id (None: the token names none). Raises Refused when there is no such key."""
+"""Returns the key for a key id; None: the token has no key id. Raises Refused if the key is unknown."""
 
 _ACCOUNT_ID: TypeAdapter[str] = TypeAdapter(Identifier)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. ``by_cookie``: a browser may have sent the token without the person's doing."""
+    """The account that sent a request.
+
+    ``by_cookie``: the token came in a cookie, which browsers add to requests that other sites start.
+    """
 
     account_id: str
     by_cookie: bool
 
 
 class TokenVerifier:
-    """Reads sign-in tokens (JWT) of one issuer for one audience, signed with one algorithm.
+    """Verifies sign-in tokens (JWT) of one issuer for one audience, signed with one algorithm.
 
     ``account_claim`` is the claim that holds the account's id.
     """
@@ -49,17 +52,17 @@ class TokenVerifier:
         self._required = [*{*REQUIRED_CLAIMS, account_claim}]
 
     async def account_of(self, token: str) -> str:
-        """The account that a token was issued to.
+        """Return the id of the account that a token was issued to.
 
         Raises:
-            Refused: the token is expired, or not one of ours in any way.
+            Refused: the token has expired (EXPIRED_TOKEN), or is not valid here (INVALID_TOKEN).
             TransientError: the issuer's keys cannot be fetched.
         """
         if len(token) > LONGEST_TOKEN:
             raise Refused(Refusal.INVALID_TOKEN)
         try:
             header = jwt.get_unverified_header(token)
-            # Before any key is looked up: a token of another kind must not cause a fetch.
+            # Checked before the key is looked up: a token with another algorithm must not cause a fetch.
             if header.get("alg") != self._algorithm:
                 raise Refused(Refusal.INVALID_TOKEN)
             claims = jwt.decode(
@@ -74,14 +77,14 @@ class TokenVerifier:
             return _ACCOUNT_ID.validate_python(claims[self._account_claim])
         except jwt.ExpiredSignatureError as error:
             raise Refused(Refusal.EXPIRED_TOKEN) from error
-        # RecursionError: JSON that is nested too deep for Python's parser.
+        # RecursionError: the JSON is nested too deep for Python's parser.
         except (jwt.PyJWTError, ValidationError, RecursionError) as error:
             raise Refused(Refusal.INVALID_TOKEN) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenIssuer:
-    """Signs tokens that a :class:`TokenVerifier` with the same settings takes. For development alone."""
+    """Signs tokens that a :class:`TokenVerifier` with the same settings accepts. Only for development."""
 
     secret: str
     issuer: str
@@ -90,10 +93,10 @@ class TokenIssuer:
     lifetime: timedelta = timedelta(hours=12)
 
     def token_for(self, account_id: str) -> str:
-        """A token (HS256) that signs in as an account.
+        """Return a token (HS256) that signs in to an account.
 
         Raises:
-            ValueError: no account can have this id.
+            ValueError: the text is not a valid account id.
         """
         _ACCOUNT_ID.validate_python(account_id)
         claims = {"sub": account_id, "iss": self.issuer, "aud": self.audience}
@@ -105,16 +108,17 @@ class TokenIssuer:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionCookie:
-    """The cookie that may carry the token in place of a bearer header."""
+    """The cookie that carries the token, if there is no bearer header."""
 
     name: str
     secure: bool
 
     def read(self, request: Request) -> str | None:
-        """The token that the browser keeps.
+        """Return the token in the cookie; None: the request has no such cookie.
 
-        Browsers let no host but ours set a name with the prefix ``__Host-``, and take one with a no-break
-        space before it for another name. Starlette strips every kind of space: so it is compared here.
+        Browsers let only our host set a cookie whose name begins with ``__Host-``. A name with a no-break
+        space before it is a different name for them, and other hosts may set it. Starlette strips that space
+        too and would accept the foreign cookie: so the header is parsed here.
         """
         found = None
         for header in request.headers.getlist("cookie"):
@@ -125,21 +129,21 @@ class SessionCookie:
         return found
 
     def set(self, response: Response, token: str, lifetime: timedelta) -> None:
-        """Have the browser keep a token: for this host alone, out of reach of scripts."""
+        """Store a token in the browser: for this host only, and not readable by scripts."""
         seconds = int(lifetime.total_seconds())
         response.set_cookie(
             self.name, token, max_age=seconds, path="/", secure=self.secure, httponly=True, samesite="lax"
         )
 
     def forget(self, response: Response) -> None:
-        """Have the browser forget it. One that was set for a whole domain stays: its setter removes it."""
+        """Remove the cookie. A cookie that the sign-in service set for a whole domain stays."""
         response.delete_cookie(self.name, path="/", secure=self.secure, httponly=True, samesite="lax")
 
 
 class SignIn:
-    """FastAPI dependencies that say who the caller is, from a bearer header or else a cookie.
+    """FastAPI dependencies that identify the caller, by a bearer header or else by the cookie.
 
-    ``public_origin`` is the scheme and host that browsers know us by.
+    ``public_origin`` is the scheme and host of this gateway in browsers.
     """
 
     def __init__(self, verifier: TokenVerifier, cookie: SessionCookie, public_origin: str) -> None:
@@ -149,14 +153,15 @@ class SignIn:
 
     @property
     def cookie_name(self) -> str:
-        """The cookie that may carry the token."""
+        """Name of the cookie that may carry the token."""
         return self.cookie.name
 
     async def reader(self, request: Request) -> Caller:
-        """Who asks to see something.
+        """Return the caller of a request that reads.
 
         Raises:
-            Refused: nobody, or somebody whose token is not good.
+            Refused: the request has no token (NOT_SIGNED_IN), or its token is expired or not valid.
+            TransientError: the keys of the sign-in service cannot be fetched.
         """
         scheme, bearer = get_authorization_scheme_param(request.headers.get("authorization"))
         by_cookie = scheme.lower() != "bearer"
@@ -166,10 +171,10 @@ class SignIn:
         return Caller(await self._verifier.account_of(token), by_cookie)
 
     async def writer(self, request: Request) -> Caller:
-        """Who asks to change something.
+        """Return the caller of a request that changes something.
 
         Raises:
-            Refused: as for ``reader``; or the request may have been forged by another site.
+            Refused: as for ``reader``; or another site may have forged the request (CROSS_ORIGIN).
         """
         caller = await self.reader(request)
         if caller.by_cookie:
@@ -177,20 +182,20 @@ class SignIn:
         return caller
 
     async def own_page(self, request: Request) -> None:
-        """Let a page of ours ask, and no other site.
+        """Require that one of our own pages sent the request.
 
         Raises:
-            Refused: the request may have been forged by another site.
+            Refused: CROSS_ORIGIN: another site may have forged the request.
         """
         if not is_from_own_page(request.headers, self._public_origin):
             raise Refused(Refusal.CROSS_ORIGIN)
 
 
 def is_from_own_page(headers: Mapping[str, str], public_origin: str) -> bool:
-    """Whether a browser vouches that a page of this very scheme and host made the request.
+    """Return whether the browser says that a page of our scheme and host made the request.
 
-    Sec-Fetch-Site, which pages cannot set, decides where it is sent. Browsers leave it out on plain HTTP and
-    before 2023: there Origin must be ours.
+    If the header Sec-Fetch-Site is present, it decides: scripts cannot set it. Browsers do not send it over
+    plain HTTP, and did not before 2023: then the header Origin must name our scheme and host.
     """
     fetch_site = headers.get("sec-fetch-site")
     if fetch_site is not None:

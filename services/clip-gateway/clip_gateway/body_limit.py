@@ -1,4 +1,4 @@
-"""A bound on the bodies of requests: nobody makes us hold more than a form or a batch needs."""
+"""The limit on the size of request bodies: enough for the largest form or batch."""
 
 from http import HTTPStatus
 
@@ -11,16 +11,16 @@ LARGEST_BODY_BYTES = 32 * 1024
 
 
 class BodyLimit:
-    """ASGI middleware: reading a larger body fails with 413, which the application answers in its own way.
+    """ASGI middleware: reading a larger body raises HTTPException 413, which the application answers.
 
-    What the body says of its length is believed only where it says too much.
+    A Content-Length over the limit is refused at once. A smaller one is not trusted: bytes are counted.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count its body as it is read."""
+        """Pass a request on, and count the bytes of its body while it is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -34,7 +34,8 @@ class BodyLimit:
                 left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body of the request is too large."
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"The body of the request is larger than {LARGEST_BODY_BYTES} bytes.",
                 )
             return message
 

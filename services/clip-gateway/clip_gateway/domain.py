@@ -1,4 +1,7 @@
-"""The rules of the edge: who may see what, for how long, and under which name. Pure: no I/O, no clock."""
+"""The rules of the gateway: who may see a clip, for how long, and under which file name.
+
+Pure: no I/O, no clock.
+"""
 
 import math
 import unicodedata
@@ -16,7 +19,7 @@ DAY_SECONDS = 24 * 60 * 60
 
 
 class Refusal(StrEnum):
-    """Why a caller does not get what was asked for."""
+    """Why a request is refused. Metrics count refusals by these values."""
 
     NOT_SIGNED_IN = "not_signed_in"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - a reason
@@ -26,18 +29,24 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown"
     PURGED = "purged"
     EXPIRED = "expired"
-    DELETED = "deleted"  # by its owner: it can be restored, not watched
-    UNPUBLISHED = "unpublished"  # the share link was good once
+    DELETED = "deleted"  # by its owner: it can be restored, but not watched
+    UNPUBLISHED = "unpublished"  # the clip was published under this link
     NO_POSTER = "no_poster"
-    MISPLACED = "misplaced"  # not in the bucket of clips, or not its account's: never handed out
-    NOT_ALLOWED = "not_allowed"  # not from the clip's status
-    TOO_MANY = "too_many"  # requests in a short time
+    MISPLACED = "misplaced"  # the object is in another bucket, or under another account's prefix
+    NOT_ALLOWED = "not_allowed"  # the clip's status does not allow the action
+    TOO_MANY = "too_many"  # requests in a minute
     BAD_CURSOR = "bad_cursor"
-    TOO_LATE = "too_late"  # to publish until a moment that has passed
+    TOO_LATE = "too_late"  # the end of a publication is in the past
 
 
 class Refused(ClipsError):
-    """The answer is no; ``reason`` says why. ``detail`` is a sentence for the caller, where there is one."""
+    """A rule refuses a request.
+
+    Attributes:
+        reason: the rule.
+        detail: a sentence of the registry for the caller; None: the reason's own sentence is shown.
+        retry_after_seconds: when to ask again; None: asking again does not help.
+    """
 
     def __init__(
         self, reason: Refusal, detail: str | None = None, *, retry_after_seconds: int | None = None
@@ -50,22 +59,22 @@ class Refused(ClipsError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipQuery:
-    """Which of an account's clips, and in which order. Nothing said: all that are not deleted."""
+    """Which of an account's clips to list, and in which order. The default: all that are not deleted."""
 
     statuses: tuple[ClipStatus, ...] = ()
     kinds: tuple[HighlightKind, ...] = ()
     vod_id: str | None = None
-    title: str | None = None  # a part of it, in any case
+    title: str | None = None  # part of the title; case does not matter
     order: ClipOrder = ClipOrder.NEWEST
     limit: int = 50
     cursor: str | None = None
 
 
 def owned(clip: ClipRecord | None, account_id: str) -> ClipRecord:
-    """The clip, if the account may see what it is, and change it: also one that is expired or deleted.
+    """Return the clip if the account owns it; an expired or deleted clip still has its owner.
 
     Raises:
-        Refused: unknown, purged, or somebody else's.
+        Refused: there is no such clip (UNKNOWN), it is purged (PURGED) or another account's (NOT_OWNER).
     """
     if clip is None:
         raise Refused(Refusal.UNKNOWN)
@@ -77,10 +86,10 @@ def owned(clip: ClipRecord | None, account_id: str) -> ClipRecord:
 
 
 def watchable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
-    """The clip, if the account may watch it.
+    """Return the clip if the account owns it and can watch it.
 
     Raises:
-        Refused: as for :func:`owned`; or deleted, or expired.
+        Refused: as for :func:`owned`; or the clip is deleted (DELETED) or expired (EXPIRED).
     """
     clip = owned(clip, account_id)
     if clip.status is ClipStatus.DELETED:
@@ -91,7 +100,7 @@ def watchable(clip: ClipRecord | None, account_id: str) -> ClipRecord:
 
 
 def owned_or_none(clip: ClipRecord | None, account_id: str) -> ClipRecord | None:
-    """The clip, if the account may see what it is; else None."""
+    """Return the clip if the account owns it; else None."""
     try:
         return owned(clip, account_id)
     except Refused:
@@ -99,7 +108,7 @@ def owned_or_none(clip: ClipRecord | None, account_id: str) -> ClipRecord | None
 
 
 def split_owned(clips: Iterable[ClipRecord], account_id: str) -> tuple[list[ClipRecord], list[ClipRecord]]:
-    """The account's clips, and somebody else's that should never have been among them."""
+    """Return the account's clips, and clips of other accounts, which a list must never contain."""
     mine: list[ClipRecord] = []
     foreign: list[ClipRecord] = []
     for clip in clips:
@@ -108,14 +117,14 @@ def split_owned(clips: Iterable[ClipRecord], account_id: str) -> tuple[list[Clip
 
 
 def is_expired(clip: ClipRecord) -> bool:
-    """Whether a clip's time is up. It is there until it is purged, and can be kept until then."""
+    """Return whether a clip is past its time. Until it is purged, its owner can still keep it."""
     if clip.status is not ClipStatus.AVAILABLE or clip.expires_in_seconds is None:
         return False
     return clip.expires_in_seconds <= 0
 
 
 def is_watchable(clip: ClipRecord) -> bool:
-    """Whether the owner can watch a clip that is not purged."""
+    """Return whether the owner of a clip that is not purged can watch it."""
     return clip.status is not ClipStatus.DELETED and not is_expired(clip)
 
 
@@ -129,22 +138,25 @@ _ACTIONS: Mapping[ClipStatus, tuple[ClipAction, ...]] = {
 
 
 def actions_of(clip: ClipRecord) -> tuple[ClipAction, ...]:
-    """What the owner can do to a clip now. To publish a published one changes how it is public."""
+    """Return the actions that a clip's status allows. PUBLISH on a published clip changes its options."""
     return _ACTIONS[clip.status]
 
 
 def days_left(seconds: float | None) -> int | None:
-    """Whole days until expiry, rounded up: the last day counts as 1, and none left as 0. None: never."""
+    """Return whole days until expiry, rounded up; 0: expired. None for a clip that does not expire."""
     return None if seconds is None else max(0, math.ceil(seconds / DAY_SECONDS))
 
 
 def presign_seconds(longest: int, seconds_left: float | None) -> int:
-    """How long a URL may live: not longer than its clip, but for the second that is the least S3 accepts."""
+    """Return how long a URL lives: at most ``longest``, not longer than its clip, at least 1 s (S3's rule).
+
+    ``seconds_left`` is None for a clip that does not expire.
+    """
     return longest if seconds_left is None else max(1, min(longest, math.floor(seconds_left)))
 
 
 class Rendition(StrEnum):
-    """What of a clip is handed out by URL."""
+    """What a presigned URL of a clip gives. Metrics count URLs by these values."""
 
     WATCH = "watch"
     DOWNLOAD = "download"
@@ -153,7 +165,7 @@ class Rendition(StrEnum):
 
 @dataclass(frozen=True)
 class Presentation:
-    """An object and how the storage should present it to a browser."""
+    """An object, and the response headers that the storage sends with it to a browser."""
 
     bucket: str
     key: str
@@ -162,32 +174,33 @@ class Presentation:
 
 
 def present(view: Rendition, clip: ClipRecord) -> Presentation:
-    """How a view of a clip is presented.
+    """Return the object of a clip's rendition, and its response headers.
 
     Raises:
-        Refused: the clip has no poster, or its object is not under its account's clips.
+        Refused: the clip has no poster (NO_POSTER), or its object key is not under its account's prefix
+            (MISPLACED).
     """
     if view is Rendition.POSTER:
         if clip.poster_key is None:
             raise Refused(Refusal.NO_POSTER)
-        return Presentation(clip.bucket, _own(clip.poster_key, clip), "image/jpeg", "inline")
-    # Only ever media: a page or script in the bucket must not run in the storage's origin.
+        return Presentation(clip.bucket, _own_key(clip.poster_key, clip), "image/jpeg", "inline")
+    # Only media types: an HTML page or a script in the bucket must not run in the storage's origin.
     media_type = clip.content_type if clip.content_type.startswith("video/") else "application/octet-stream"
     disposition = attachment(file_name(clip.title)) if view is Rendition.DOWNLOAD else "inline"
-    return Presentation(clip.bucket, _own(clip.object_key, clip), media_type, disposition)
+    return Presentation(clip.bucket, _own_key(clip.object_key, clip), media_type, disposition)
 
 
-def _own(key: str, clip: ClipRecord) -> str:
-    """The key, if it is of the clip's account: the bucket holds other accounts' clips, and other things."""
+def _own_key(key: str, clip: ClipRecord) -> str:
+    """Return the key if it is under the prefix of the clip's account."""
     if account_of(key) != clip.twitch_account_id:
         raise Refused(Refusal.MISPLACED)
     return key
 
 
-# File names. What no file system or shell likes, and what makes a name look like another.
+# File names: without characters that file systems or shells refuse, or that hide or reorder text.
 
 EXTENSION = ".mp4"
-# With the extension well within the 255 bytes of common file systems, also after " (1)" is added.
+# Common file systems allow 255 bytes; this leaves room for the extension and for " (1)".
 LONGEST_NAME_BYTES = 180
 _FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|', " "))
 _JOINERS = "\u200c\u200d"  # invisible, but part of words in many scripts and of emoji
@@ -202,7 +215,7 @@ _RFC5987_SAFE = "!#$&+-.^_`|~"
 
 
 def file_name(title: str) -> str:
-    """A readable file name for a title: any script, no separators, no control or direction characters."""
+    """Return a readable file name for a title: any script, no path separators, no control characters."""
     text = unicodedata.normalize("NFC", title).translate(_FORBIDDEN)
     shown = "".join(each for each in text if each.isspace() or not _is_hidden(each))
     cut = " ".join(shown.split()).encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")
@@ -213,15 +226,15 @@ def file_name(title: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    """Control characters, surrogates, and the format characters that reorder or hide text."""
+    """Return whether a character is a control character, a surrogate, or formats text invisibly."""
     return unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _JOINERS
 
 
 def attachment(name: str) -> str:
-    """A Content-Disposition that saves under this name (RFC 6266): in full, and in ASCII for old readers."""
-    # Decomposing may bring back what the name was cleared of: a full-width slash becomes a plain one.
+    """Return a Content-Disposition that saves under this name (RFC 6266), in ASCII too for old clients."""
+    # NFKD can bring back forbidden characters: a full-width slash becomes a plain one.
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().translate(_FORBIDDEN)
-    # Some browsers would decode %xx in a quoted name.
+    # Some browsers decode %xx in a quoted name.
     plain = " ".join(plain.replace("%", " ").split())
     if plain.startswith("."):
         plain = f"clip{plain}"

@@ -1,4 +1,4 @@
-"""The public keys of the sign-in service (a JSON Web Key Set), fetched rarely and never in a flood."""
+"""A cache of the public keys of the sign-in service (a JSON Web Key Set, RFC 7517)."""
 
 import asyncio
 import time
@@ -17,20 +17,20 @@ from clip_shared.refused_connections import Cause, OnRefused, certificate_troubl
 log = structlog.get_logger()
 
 FETCH_TIMEOUT_SECONDS = 3.0
-# Keys are fetched again this often: a withdrawn key is good for no longer.
+# Keys are fetched at this interval: a withdrawn key is accepted no longer than this.
 REFRESH_SECONDS = 300.0
-# While the server is out, those we have serve for this long: nobody is signed out by its outage.
+# While the server does not answer, known keys are used for this long: its outage signs no user out.
 LONGEST_SECONDS = 24 * 3600.0
-# The least time between two fetches, whatever tokens arrive. A new key is known at most this late.
+# Least time between two fetches, however many unknown key ids arrive. A new key is known after this time.
 COOLDOWN_SECONDS = 10.0
-_REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_REFUSING_STATUSES = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 class Jwks:
-    """A cache of the keys of one signature algorithm by key id. ``clock`` counts seconds and never goes back.
+    """The keys of one signature algorithm, by key id. ``clock`` is a monotonic clock in seconds.
 
-    A key that is known is given out at once. Only a key id that is not known waits for the server: while it
-    is asked, and at most once in ``COOLDOWN_SECONDS``.
+    A known key is returned at once. An unknown key id waits while the server is asked, at most once in
+    ``COOLDOWN_SECONDS``.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Jwks:
         self._outage: Exception | None = None
 
     async def key_for(self, key_id: str | None) -> PyJWK:
-        """The key with this id.
+        """Return the key with this id.
 
         Raises:
-            Refused: there is no such key (INVALID_TOKEN).
-            TransientError: there may be, but the server does not answer.
+            Refused: INVALID_TOKEN: the id is None, or the server has no key with this id.
+            TransientError: the key is unknown and the server does not answer.
         """
         if key_id is None:
             raise Refused(Refusal.INVALID_TOKEN)
@@ -71,20 +71,22 @@ class Jwks:
         if (key := self._known(key_id)) is not None:
             return key
         if self._outage is not None:
-            raise TransientError("the keys of the sign-in service cannot be fetched") from self._outage
+            raise TransientError(
+                f"the keys of the sign-in service cannot be fetched: {self._outage!r}"
+            ) from self._outage
         raise Refused(Refusal.INVALID_TOKEN)
 
     async def keep_fresh(self) -> NoReturn:
-        """Fetch the keys again and again, so that no request has to wait for it."""
+        """Fetch the keys every ``REFRESH_SECONDS``, so that requests need not wait; runs until cancelled."""
         while True:
             await self._refresh()
             await asyncio.sleep(COOLDOWN_SECONDS if self._outage else REFRESH_SECONDS)
 
     async def check(self) -> str | None:
-        """Whether tokens can be verified; if only with keys that could not be fetched again, why not.
+        """Return None if the keys are fresh; why they are not, if known keys are still used.
 
         Raises:
-            TransientError: no keys were ever fetched.
+            TransientError: the keys were never fetched.
         """
         if self._fetched_at == float("-inf"):
             raise TransientError(f"no keys of the sign-in service were fetched yet: {self._outage!r}")
@@ -95,24 +97,26 @@ class Jwks:
         )
 
     def age_seconds(self) -> float:
-        """Return the time since the keys were last fetched; since the start where they never were."""
+        """Return the seconds since the keys were last fetched; since the start, if they never were."""
         return self._clock() - max(self._fetched_at, self._made_at)
 
     def _known(self, key_id: str) -> PyJWK | None:
         return self._keys.get(key_id) if self._clock() - self._fetched_at < LONGEST_SECONDS else None
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless that was tried just now; who comes meanwhile waits for the same answer."""
+        """Fetch the keys, at most once in ``COOLDOWN_SECONDS``; callers that wait share one fetch."""
         async with self._one_at_a_time:
             if self._clock() - self._tried_at < COOLDOWN_SECONDS:
                 return
             try:
                 async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                     self._keys = await self._fetch()
-            except Exception as error:  # noqa: BLE001 - whatever it was, there are no new keys
+            except Exception as error:  # noqa: BLE001 - any failure means that the old keys stay
                 self._outage = error
                 self._count(error)
-                log.warning("cannot fetch the keys of the sign-in service", error=repr(error))
+                log.warning(
+                    "the keys of the sign-in service cannot be fetched", url=self._url, error=repr(error)
+                )
             else:
                 self._fetched_at = self._clock()
                 self._outage = None
@@ -121,24 +125,24 @@ class Jwks:
 
     def _count(self, error: Exception) -> None:
         self._on_failed()
-        if (cause := _refusal_in(error)) is not None:
+        if (cause := _refusal_cause(error)) is not None:
             self._on_refused(cause)
 
     async def _fetch(self) -> dict[str, PyJWK]:
         response = (await self._http.get(self._url)).raise_for_status()
         body = response.json()
         if not isinstance(body, dict):
-            raise TypeError("the key set is not a JSON object")
+            raise TypeError(f"JWT_JWKS_URL: the answer is a JSON {type(body).__name__}, not an object")
         keys = {key.key_id: key for key in PyJWKSet.from_dict(body).keys if key.key_id and self._signs(key)}
         if not keys:
-            # Else everybody would be told that their token is bad, and nobody that the settings are.
-            raise LookupError(f"the key set has no key with an id for {self._algorithm}")
+            # Without this error every token would be refused, and no one would look at the settings.
+            raise LookupError(f"JWT_JWKS_URL: no key has a `kid` and the algorithm {self._algorithm}")
         return keys
 
     def _signs(self, key: PyJWK) -> bool:
         return key.algorithm_name == self._algorithm and key.public_key_use in {"sig", None}
 
 
-def _refusal_in(error: Exception) -> Cause | None:
-    is_refusal = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSALS
+def _refusal_cause(error: Exception) -> Cause | None:
+    is_refusal = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSING_STATUSES
     return Cause.CREDENTIALS if is_refusal else certificate_trouble(error)

@@ -1,4 +1,4 @@
-"""Every metric that the gateway exports, besides those of the process."""
+"""Every metric that the gateway itself exports."""
 
 import time
 from collections.abc import Callable
@@ -12,17 +12,20 @@ from clip_shared.contracts.registry_api import ClipAction
 
 
 class GatewayMetrics:
-    """What SREs see of the gateway."""
+    """The metrics, with one method for each thing that is counted or measured."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._presigns = Counter(
             "clips_presigns",
-            "Presigned URLs handed out, by what they show (view).",
+            "Presigned URLs handed out, by rendition (`view`: watch, download, poster).",
             ["view"],
             registry=registry,
         )
         self._refusals = Counter(
-            "clips_refusals", "Requests of users that were refused, by reason.", ["reason"], registry=registry
+            "clips_refusals",
+            "Requests of users that a rule refused, by reason.",
+            ["reason"],
+            registry=registry,
         )
         self._actions = Counter(
             "clips_owner_actions",
@@ -32,30 +35,31 @@ class GatewayMetrics:
         )
         self._requests = Histogram(
             "clips_gateway_request_seconds",
-            "Time from a request to the end of its answer, by method, route (its template) and status.",
+            "Duration of requests to the public port, by method, route template and status.",
             ["method", "route", "status"],
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=registry,
         )
         self._signing = Histogram(
             "clips_presign_seconds",
-            "Time to sign one presigned URL. Signing asks nobody: more than milliseconds is a lack of CPU.",
+            "Duration of signing one presigned URL. Signing needs only CPU: more than some milliseconds"
+            " mean that CPU is short.",
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
             registry=registry,
         )
         self._jwks_failures = Counter(
             "clips_jwks_failures",
-            "Fetches of the sign-in service's public keys (JWKS) that failed.",
+            "Failed fetches of the sign-in service's public keys (JWKS).",
             registry=registry,
         )
         self._jwks_age = Gauge(
             "clips_jwks_age_seconds",
-            "Time since the sign-in service's public keys (JWKS) were last fetched, or since the start when"
-            " they never were; 0 with HS256, which needs no keys. Fetched every 5 minutes; after 24 hours"
-            " nobody can sign in.",
+            "Age of the sign-in service's public keys (JWKS): time since the last successful fetch, or since"
+            " the start. They are fetched every 5 minutes; after 24 hours every sign-in fails. 0 with HS256,"
+            " which needs no public keys.",
             registry=registry,
         )
-        # Present from the start, so that the first of a kind is seen as an increase.
+        # Every label value exists from the start, so that rate() sees the first increase.
         for view in Rendition:
             self._presigns.labels(view)
         for refusal in Refusal:
@@ -64,7 +68,7 @@ class GatewayMetrics:
             self._actions.labels(action)
 
     def presigned(self, view: Rendition) -> None:
-        """Count a URL that was handed out."""
+        """Count a presigned URL that was handed out."""
         self._presigns.labels(view).inc()
 
     def refused(self, reason: Refusal) -> None:
@@ -72,37 +76,37 @@ class GatewayMetrics:
         self._refusals.labels(reason).inc()
 
     def signed(self, seconds: float) -> None:
-        """Note how long a signature took."""
+        """Record how many seconds a signature took."""
         self._signing.observe(seconds)
 
     def keys_not_fetched(self) -> None:
-        """Count a fetch of the sign-in service's keys that failed."""
+        """Count a failed fetch of the sign-in service's keys."""
         self._jwks_failures.inc()
 
     def show_keys(self, age_seconds: Callable[[], float]) -> None:
-        """Show from now on how old the sign-in service's keys are."""
+        """Export the age of the sign-in service's keys, read at every scrape."""
         self._jwks_age.set_function(age_seconds)
 
     def acted(self, action: ClipAction, clips: int = 1) -> None:
-        """Count what the registry did to a clip, or to several."""
+        """Count an action that the registry applied to ``clips`` clips."""
         self._actions.labels(action).inc(clips)
 
     def answered(
         self, method: str, route: str, status: int, seconds: float, exemplar: dict[str, str] | None = None
     ) -> None:
-        """Count an answer, and how long it took. ``exemplar``: its trace, if it has one."""
+        """Record an answer and its duration. ``exemplar`` names its trace; None: it has no trace."""
         self._requests.labels(method, route, status).observe(seconds, exemplar)
 
 
 class RequestTimer:
-    """ASGI middleware that times every request under its route's template, never its path."""
+    """ASGI middleware that records the duration of every request, by the template of its route."""
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and time it."""
+        """Pass a request on, and record its duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -112,7 +116,7 @@ class RequestTimer:
         async def watch(message: Message) -> None:
             nonlocal status, exemplar
             if message["type"] == "http.response.start":
-                # The span of the request is that of an application further in, and ends before we do.
+                # The inner application ends the request's span before this middleware ends: read it now.
                 status, exemplar = message["status"], tracing.exemplar()
             await send(message)
 
@@ -125,5 +129,5 @@ class RequestTimer:
 
 
 def _known(method: str) -> str:
-    # A method is any word that a client makes up; a label must not be.
+    # Clients can send any word as the method: as a label, every word would be a new time series.
     return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"

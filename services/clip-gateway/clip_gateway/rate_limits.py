@@ -1,4 +1,4 @@
-"""How often one account or one address may ask, counted in this process."""
+"""Rate limits by account and by client address, counted in this process."""
 
 import math
 import time
@@ -10,15 +10,15 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from clip_gateway.domain import Refusal, Refused
 
-# Counters that nobody asks for again are forgotten this often.
+# Interval at which expired counters are removed.
 SWEEP_SECONDS = 60.0
 
 
 class _Counters(MemoryStorage):
-    """Counters in this process, for its event loop alone.
+    """Counters for one event loop.
 
-    MemoryStorage looks for expired counters in a thread of its own, among all of them, a hundred times a
-    second: with some thousand accounts it took more time than the requests that were counted.
+    MemoryStorage searches all counters for expired ones in its own thread, 100 times a second: with some
+    thousand accounts that took more CPU than the requests. Here they are removed once in ``SWEEP_SECONDS``.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class _Counters(MemoryStorage):
         self._swept_at = time.monotonic()
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count; a new counter is forgotten after ``expiry`` seconds."""
+        """Add to a counter and return its value; a new counter expires after ``expiry`` seconds."""
         self._sweep()
         count = self.get(key) + amount
         self.storage[key] = count
@@ -38,11 +38,11 @@ class _Counters(MemoryStorage):
             return
         self._swept_at = time.monotonic()
         for key in list(self.expirations):
-            self.get(key)  # forgets it if its time is up
+            self.get(key)  # removes the counter if it has expired
 
 
 class RateLimits:
-    """Presigned URLs per account, and requests to the public pages per address, each per minute."""
+    """The limits per minute: presigned URLs of an account, and requests of an address to the public pages."""
 
     def __init__(self, *, presigns_per_minute: int, visits_per_minute: int) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(_Counters())
@@ -50,18 +50,18 @@ class RateLimits:
         self._visits = RateLimitItemPerMinute(visits_per_minute)
 
     def count_presign(self, account_id: str) -> None:
-        """Count a presigned URL.
+        """Count a presigned URL of an account.
 
         Raises:
-            Refused: TOO_MANY; ``retry_after_seconds`` says when to come again.
+            Refused: TOO_MANY: the limit is reached; ``retry_after_seconds`` says when to ask again.
         """
         self._count(self._presigns, "presign", account_id)
 
     def count_visit(self, address: str) -> None:
-        """Count a request to a public page. Addresses of IPv6 count with their neighbours: see below.
+        """Count a request of a client address to a public page. See :func:`rate_limit_key`.
 
         Raises:
-            Refused: TOO_MANY; ``retry_after_seconds`` says when to come again.
+            Refused: TOO_MANY: the limit is reached; ``retry_after_seconds`` says when to ask again.
         """
         self._count(self._visits, "visit", rate_limit_key(address))
 
@@ -73,7 +73,10 @@ class RateLimits:
 
 
 def rate_limit_key(address: str) -> str:
-    """Who counts as one: an IPv4 address, a /64 of IPv6 (what one line gets), or any other text itself."""
+    """Return what is counted for an address: an IPv4 address itself, the /64 network of an IPv6 address.
+
+    An internet connection usually gets a whole /64. Text that is not an address is counted as it is.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from playwright.async_api import Browser
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from starlette.types import ASGIApp
@@ -27,7 +28,8 @@ from clip_shared.contracts.events import HighlightKind, PurgeReason, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.http.api import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
-from tests.unit.clip_gateway.fakes import NOON, FakeRegistry, a_clip
+from tests.support.browser import running_browser
+from tests.unit.clip_gateway.fakes import NOON, InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 from tests.unit.clip_registry.cuts import a_cut, a_skip
 
@@ -36,7 +38,7 @@ TOKEN, JANITOR_TOKEN = "a service token for tests", "the other service token for
 TOKENS = {ApiClient.GATEWAY: SecretStr(TOKEN), ApiClient.JANITOR: SecretStr(JANITOR_TOKEN)}
 
 
-class World(Protocol):
+class RegistrySetup(Protocol):
     """A registry, and the hands that put things into it."""
 
     registry: Registry
@@ -54,11 +56,11 @@ class World(Protocol):
         """Let it expire, and purge it."""
 
 
-class FakeWorld:
+class InMemoryRegistrySetup:
     """The registry in memory."""
 
     def __init__(self) -> None:
-        self.fake = FakeRegistry()
+        self.fake = InMemoryRegistry()
         self.registry: Registry = self.fake
 
     async def add(self, account: str, **changes: Any) -> UUID:
@@ -113,7 +115,7 @@ def registry_app(store: ClipStore) -> FastAPI:
     return app
 
 
-class RealWorld:
+class RealRegistrySetup:
     """The registry's API on its database, behind a socket."""
 
     def __init__(self, database: Database, url: str) -> None:
@@ -153,7 +155,7 @@ def registry_database_url(database_url: str) -> Iterator[str]:
         yield url
 
 
-class _Server(uvicorn.Server):
+class InLoopServer(uvicorn.Server):
     """A server inside the tests' own loop, which leaves their signals alone."""
 
     @contextmanager
@@ -163,7 +165,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    server = _Server(uvicorn.Config(app, log_config=None))
+    server = InLoopServer(uvicorn.Config(app, log_config=None))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(10):
         while not server.started:
@@ -176,16 +178,23 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-async def real_world(registry_database_url: str) -> AsyncIterator[RealWorld]:
+async def real_world(registry_database_url: str) -> AsyncIterator[RealRegistrySetup]:
     engine = open_engine(registry_database_url, pool_size=4, statement_timeout_seconds=10)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        world = RealWorld(Database(registry_database_url, engine), url)
+        world = RealRegistrySetup(Database(registry_database_url, engine), url)
         async with world.http, serving(world.app(), listener):
             yield world
     await engine.dispose()
 
 
 @pytest.fixture(params=["fake", "real"])
-def world(request: pytest.FixtureRequest) -> World:
-    return FakeWorld() if request.param == "fake" else request.getfixturevalue("real_world")
+def world(request: pytest.FixtureRequest) -> RegistrySetup:
+    return InMemoryRegistrySetup() if request.param == "fake" else request.getfixturevalue("real_world")
+
+
+@pytest.fixture(scope="session")
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """A browser: every test opens windows of its own."""
+    async with running_browser(tmp_path_factory.mktemp("home")) as browser:
+        yield browser

@@ -19,7 +19,7 @@ from clip_gateway.presign import Presigner
 from clip_registry.clips.store import ReportedCut
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
-from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings, serving
+from tests.integration.clip_gateway.conftest import RealRegistrySetup, gateway_settings, serving
 from tests.unit.clip_gateway.tokens import hs256
 from tests.unit.clip_registry.cuts import a_cut
 
@@ -32,7 +32,7 @@ POSTER = b"\xff\xd8 a poster"
 
 
 @pytest.fixture(scope="module")
-async def gateway(addresses: Addresses, real_world: RealWorld) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(addresses: Addresses, real_world: RealRegistrySetup) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway, signed in as ann; the gateway is as it is deployed."""
     app = build(
         gateway_settings(
@@ -63,7 +63,7 @@ async def browser() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def clip_id(real_world: RealWorld, s3: "S3Client") -> UUID:
+async def clip_id(real_world: RealRegistrySetup, s3: "S3Client") -> UUID:
     """A clip of ann's whose objects are in the bucket."""
     name = f"hl-{uuid4().hex}"
     cut = a_cut(name, title=TITLE, file_size_bytes=len(VIDEO))
@@ -183,7 +183,7 @@ def _presigned(addresses: Addresses, endpoint: str) -> str:
 
 
 async def test_a_url_dies_with_its_clip(
-    gateway: httpx.AsyncClient, browser: httpx.AsyncClient, real_world: RealWorld, clip_id: UUID
+    gateway: httpx.AsyncClient, browser: httpx.AsyncClient, real_world: RealRegistrySetup, clip_id: UUID
 ) -> None:
     await real_world.database.expire(clip_id, seconds_ago=-3)
     url = await url_of(gateway, clip_id, "watch")

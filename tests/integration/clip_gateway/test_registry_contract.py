@@ -20,7 +20,7 @@ from clip_shared.contracts.registry_api import (
     RenameRequest,
     StatusUsage,
 )
-from tests.integration.clip_gateway.conftest import World
+from tests.integration.clip_gateway.conftest import RegistrySetup
 
 
 @pytest.fixture
@@ -38,23 +38,25 @@ def asked(action: ClipAction, account: str, **options: Any) -> Actor:
     return Actor(account_id=account)
 
 
-async def do(world: World, action: ClipAction, clip_id: UUID, account: str, **options: Any) -> ClipRecord:
+async def do(
+    world: RegistrySetup, action: ClipAction, clip_id: UUID, account: str, **options: Any
+) -> ClipRecord:
     return await world.registry.act(action, clip_id, asked(action, account, **options))
 
 
-async def refusal(world: World, action: ClipAction, clip_id: UUID, account: str) -> Refusal:
+async def refusal(world: RegistrySetup, action: ClipAction, clip_id: UUID, account: str) -> Refusal:
     with pytest.raises(Refused) as refused:
         await do(world, action, clip_id, account)
     return refused.value.reason
 
 
-async def listed(world: World, account: str, **query: Any) -> list[UUID]:
+async def listed(world: RegistrySetup, account: str, **query: Any) -> list[UUID]:
     page = await world.registry.clips_of(account, ClipQuery(**query))
     assert page.next_cursor is None
     return [clip.clip_id for clip in page.items]
 
 
-async def test_a_clip_is_found_with_its_owner_and_time_left(world: World, account: str) -> None:
+async def test_a_clip_is_found_with_its_owner_and_time_left(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     clip = await world.registry.get(clip_id)
     assert clip is not None
@@ -64,7 +66,7 @@ async def test_a_clip_is_found_with_its_owner_and_time_left(world: World, accoun
     assert (clip.revision, clip.origin, clip.offer, clip.publication) == (1, "detector", None, None)
 
 
-async def test_unknown_purged_and_expired_clips(world: World, account: str) -> None:
+async def test_unknown_purged_and_expired_clips(world: RegistrySetup, account: str) -> None:
     assert await world.registry.get(uuid4()) is None
     expired, purged = await world.add(account), await world.add(account)
     await world.purge(purged)
@@ -78,7 +80,9 @@ async def test_unknown_purged_and_expired_clips(world: World, account: str) -> N
     assert late.expires_in_seconds <= 0
 
 
-async def test_a_list_is_the_accounts_living_clips_also_expired_ones(world: World, account: str) -> None:
+async def test_a_list_is_the_accounts_living_clips_also_expired_ones(
+    world: RegistrySetup, account: str
+) -> None:
     await world.add(f"{account}-other")
     shown, kept, published, expired, purged, deleted = [await world.add(account) for _ in range(6)]
     await do(world, ClipAction.KEEP, kept, account)
@@ -93,7 +97,7 @@ async def test_a_list_is_the_accounts_living_clips_also_expired_ones(world: Worl
     assert await listed(world, f"{account}-none") == []
 
 
-async def test_a_list_can_be_narrowed(world: World, account: str) -> None:
+async def test_a_list_can_be_narrowed(world: RegistrySetup, account: str) -> None:
     refined = await world.add(account, kind=HighlightKind.REFINED, title="Ein schöner WURF")
     other_vod = await world.add(account, source_vod_id="vod-9", title="100%_sure")
     await world.add(account)
@@ -105,7 +109,7 @@ async def test_a_list_can_be_narrowed(world: World, account: str) -> None:
     assert await listed(world, account, title="schön", kinds=(HighlightKind.HEURISTIC,)) == []
 
 
-async def test_orders(world: World, account: str) -> None:
+async def test_orders(world: RegistrySetup, account: str) -> None:
     a = await world.add(account, duration_seconds=9.5, score=0.5)
     b = await world.add(account, duration_seconds=30.0, score=None)
     c = await world.add(account, duration_seconds=4.0, score=0.9)
@@ -122,7 +126,9 @@ async def test_orders(world: World, account: str) -> None:
 
 
 @pytest.mark.parametrize("order", ClipOrder)
-async def test_pages_join_without_gap_or_overlap(world: World, account: str, order: ClipOrder) -> None:
+async def test_pages_join_without_gap_or_overlap(
+    world: RegistrySetup, account: str, order: ClipOrder
+) -> None:
     added = {await world.add(account, score=score) for score in (0.5, 0.5, None, None, 0.1)}
     kept = await world.add(account)
     await do(world, ClipAction.KEEP, kept, account)
@@ -136,13 +142,13 @@ async def test_pages_join_without_gap_or_overlap(world: World, account: str, ord
     assert set(seen) == {*added, kept}
 
 
-async def test_a_cursor_that_was_never_given_out(world: World, account: str) -> None:
+async def test_a_cursor_that_was_never_given_out(world: RegistrySetup, account: str) -> None:
     with pytest.raises(Refused) as refused:
         await world.registry.clips_of(account, ClipQuery(cursor="nonsense"))
     assert refused.value.reason is Refusal.BAD_CURSOR
 
 
-async def test_the_owners_way(world: World, account: str) -> None:
+async def test_the_owners_way(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     for action, status in [
         (ClipAction.KEEP, ClipStatus.KEPT),
@@ -165,7 +171,7 @@ async def test_the_owners_way(world: World, account: str) -> None:
         assert (clip.publication is not None) == (status is ClipStatus.PUBLISHED)
 
 
-async def test_refused_actions(world: World, account: str) -> None:
+async def test_refused_actions(world: RegistrySetup, account: str) -> None:
     published, purged, deleted = [await world.add(account) for _ in range(3)]
     await do(world, ClipAction.PUBLISH, published, account)
     await do(world, ClipAction.DELETE, deleted, account)
@@ -179,7 +185,7 @@ async def test_refused_actions(world: World, account: str) -> None:
         assert await refusal(world, action, uuid4(), account) is Refusal.UNKNOWN
 
 
-async def test_what_is_past_cannot_be_the_end_of_a_publication(world: World, account: str) -> None:
+async def test_what_is_past_cannot_be_the_end_of_a_publication(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     until = datetime.now(UTC) - timedelta(seconds=1)
     with pytest.raises(Refused) as refused:
@@ -190,7 +196,7 @@ async def test_what_is_past_cannot_be_the_end_of_a_publication(world: World, acc
     assert clip.status is ClipStatus.AVAILABLE
 
 
-async def test_keeping_works_until_the_purge(world: World, account: str) -> None:
+async def test_keeping_works_until_the_purge(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     await world.expire(clip_id)
     clip = await do(world, ClipAction.KEEP, clip_id, account)
@@ -198,7 +204,7 @@ async def test_keeping_works_until_the_purge(world: World, account: str) -> None
     assert clip.expires_in_seconds is None
 
 
-async def test_a_clip_is_renamed(world: World, account: str) -> None:
+async def test_a_clip_is_renamed(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     assert (await do(world, ClipAction.RENAME, clip_id, account, title="Größer")).title == "Größer"
     again = await world.registry.get(clip_id)
@@ -206,7 +212,7 @@ async def test_a_clip_is_renamed(world: World, account: str) -> None:
     assert again.title == "Größer"
 
 
-async def test_publishing_says_how(world: World, account: str) -> None:
+async def test_publishing_says_how(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
     clip = await do(world, ClipAction.PUBLISH, clip_id, account, until=until, embed=False, downloadable=True)
@@ -220,7 +226,7 @@ async def test_publishing_says_how(world: World, account: str) -> None:
     assert changed.share_slug == clip.share_slug
 
 
-async def test_a_share_link_lives_while_its_clip_is_public(world: World, account: str) -> None:
+async def test_a_share_link_lives_while_its_clip_is_public(world: RegistrySetup, account: str) -> None:
     clip_id = await world.add(account)
     slug = (await do(world, ClipAction.PUBLISH, clip_id, account)).share_slug
     assert slug is not None
@@ -241,13 +247,13 @@ async def test_a_share_link_lives_while_its_clip_is_public(world: World, account
     assert await refused() is Refusal.UNPUBLISHED
 
 
-async def test_a_share_link_that_never_was(world: World) -> None:
+async def test_a_share_link_that_never_was(world: RegistrySetup) -> None:
     with pytest.raises(Refused) as refused:
         await world.registry.shared("no-such-slug")
     assert refused.value.reason is Refusal.UNKNOWN
 
 
-async def test_many_at_once(world: World, account: str) -> None:
+async def test_many_at_once(world: RegistrySetup, account: str) -> None:
     kept, plain, purged, published = [await world.add(account) for _ in range(4)]
     foreign, unknown = await world.add(f"{account}-other"), uuid4()
     await do(world, ClipAction.KEEP, kept, account)
@@ -275,7 +281,7 @@ async def test_many_at_once(world: World, account: str) -> None:
     assert unkept[0] == (plain, BatchOutcome.DONE, ClipStatus.AVAILABLE)
 
 
-async def test_usage(world: World, account: str) -> None:
+async def test_usage(world: RegistrySetup, account: str) -> None:
     sizes = {"kept": 300, "published": 500, "deleted": 700, "purged": 900}
     ids = {name: await world.add(account, file_size_bytes=size) for name, size in sizes.items()}
     available = [await world.add(account, file_size_bytes=10) for _ in range(4)]
@@ -301,7 +307,7 @@ async def test_usage(world: World, account: str) -> None:
     assert set(nothing.by_status) == set(usage.by_status)
 
 
-async def test_what_became_of_a_vods_highlights(world: World, account: str) -> None:
+async def test_what_became_of_a_vods_highlights(world: RegistrySetup, account: str) -> None:
     vod = f"{account}-vod"
     clip, deleted, purged = [await world.add(account, source_vod_id=vod) for _ in range(3)]
     await world.add(account, source_vod_id=f"{vod}-2")
@@ -323,7 +329,7 @@ async def test_what_became_of_a_vods_highlights(world: World, account: str) -> N
     del clip
 
 
-async def test_vods_are_listed_the_latest_first(world: World, account: str) -> None:
+async def test_vods_are_listed_the_latest_first(world: RegistrySetup, account: str) -> None:
     now = datetime.now(UTC)
     for vod, hours in (("middle", 2), ("late", 1), ("early", 3)):
         await world.add(account, source_vod_id=vod, highlight_detected_at=now - timedelta(hours=hours))
@@ -332,7 +338,7 @@ async def test_vods_are_listed_the_latest_first(world: World, account: str) -> N
     assert page.items[0].latest_at == now - timedelta(hours=1)
 
 
-async def test_a_feed_is_where_it_was_until_it_is_switched_off(world: World, account: str) -> None:
+async def test_a_feed_is_where_it_was_until_it_is_switched_off(world: RegistrySetup, account: str) -> None:
     assert await world.registry.feed_of(account) is None
     feed = await world.registry.open_feed(account)
     assert await world.registry.open_feed(account) == feed == await world.registry.feed_of(account)
@@ -346,7 +352,7 @@ async def test_a_feed_is_where_it_was_until_it_is_switched_off(world: World, acc
     assert (await world.registry.open_feed(account)).slug != feed.slug
 
 
-async def test_a_feed_shows_what_is_published(world: World, account: str) -> None:
+async def test_a_feed_shows_what_is_published(world: RegistrySetup, account: str) -> None:
     first, second, deleted, kept = [await world.add(account) for _ in range(4)]
     other = await world.add(f"{account}-other")
     await do(world, ClipAction.PUBLISH, other, f"{account}-other")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from clip_gateway import app as gateway_app
 from clip_registry.database.engine import open_engine
 from tests.integration.clip_gateway.conftest import (
-    RealWorld,
+    RealRegistrySetup,
     gateway_settings,
     serving,
 )
@@ -46,7 +46,7 @@ async def _serve(database_url: str, urls: Future[Urls], stop: asyncio.Event) -> 
     ):
         listeners = (for_registry, for_gateway)
         registry_url, gateway_url = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in listeners)
-        world = RealWorld(Database(database_url, engine), registry_url)
+        world = RealRegistrySetup(Database(database_url, engine), registry_url)
         clips = [await world.add(account) for account in ("ann", "ann", "bob")]
         await world.expire(clips[1])
         gateway = gateway_app.build(gateway_settings(registry_url=registry_url, presigns_per_minute=100_000))

@@ -36,7 +36,7 @@ async def keys_url() -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/keys"
 
 
-class Keys:
+class HangingKeyServer:
     """A server of keys that can be made to hang, with its connections open."""
 
     def __init__(self) -> None:
@@ -55,15 +55,15 @@ class Keys:
 
 
 @pytest.fixture
-async def keys() -> AsyncIterator[tuple[Keys, str]]:
-    keys = Keys()
+async def keys() -> AsyncIterator[tuple[HangingKeyServer, str]]:
+    keys = HangingKeyServer()
     server = await asyncio.start_server(keys.serve, "127.0.0.1", 0)
     async with server:
         yield keys, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
 
 
 async def test_nobody_waits_for_a_server_that_hangs(
-    keys: tuple[Keys, str], monkeypatch: pytest.MonkeyPatch
+    keys: tuple[HangingKeyServer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, url = keys
     for name, seconds in (("REFRESH", 0.3), ("COOLDOWN", 0.5), ("FETCH_TIMEOUT", 1)):

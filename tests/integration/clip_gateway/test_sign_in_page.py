@@ -20,7 +20,7 @@ from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from tests.integration.clip_gateway.conftest import gateway_settings, serving
 from tests.support.browser import PLAIN_HOST, running_browser
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.test_addresses import LURES
 
 # Of texts, whether the browser stays on this origin when it is sent there; null: it goes nowhere.
@@ -35,7 +35,7 @@ class Gateway:
     """A gateway in development, on a registry in memory with one clip of streamer-1."""
 
     url: str
-    registry: FakeRegistry
+    registry: InMemoryRegistry
     clip: ClipRecord
 
     @property
@@ -45,7 +45,7 @@ class Gateway:
 
 @asynccontextmanager
 async def a_gateway(host: str = "127.0.0.1", **settings: Any) -> AsyncIterator[Gateway]:
-    registry = FakeRegistry()
+    registry = InMemoryRegistry()
     clip = registry.put(a_clip("streamer-1", title="Mine alone", poster_key=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://{host}:{listener.getsockname()[1]}"

@@ -9,7 +9,7 @@ import pytest
 from clip_shared.contracts.registry_api import ClipStatus
 from clip_shared.errors import TransientError
 from janitor.registry_client import HttpRegistry, Registry, open_http
-from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
+from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealRegistrySetup
 from tests.unit.janitor.fakes import FakeRegistry
 
 
@@ -56,7 +56,7 @@ class FakeWorld:
 class JanitorsRealWorld:
     """The registry's API on its database."""
 
-    def __init__(self, world: RealWorld) -> None:
+    def __init__(self, world: RealRegistrySetup) -> None:
         self._world = world
         self._clips: list[UUID] = []
         self.registry: Registry = HttpRegistry(open_http(world.url, JANITOR_TOKEN))
@@ -92,7 +92,7 @@ def world(request: pytest.FixtureRequest) -> World:
     return JanitorsRealWorld(request.getfixturevalue("real_world"))
 
 
-async def test_the_registry_takes_the_janitors_own_token(real_world: RealWorld) -> None:
+async def test_the_registry_takes_the_janitors_own_token(real_world: RealRegistrySetup) -> None:
     async with open_http(real_world.url, JANITOR_TOKEN) as http:
         await HttpRegistry(http).check()
     async with open_http(real_world.url, "the token of somebody else") as http:

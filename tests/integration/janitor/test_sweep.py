@@ -19,7 +19,7 @@ from clip_shared.contracts.events import clip_id_for
 from janitor import __main__ as command
 from janitor import storage
 from local_stack.servers.servers import Addresses
-from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
+from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealRegistrySetup
 from tests.integration.janitor.conftest import keys_in, put
 from tests.unit.clip_registry.cuts import a_cut
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def environment(addresses: Addresses, bucket: str, real_world: RealWorld) -> dict[str, str]:
+def environment(addresses: Addresses, bucket: str, real_world: RealRegistrySetup) -> dict[str, str]:
     return {
         "FREE_STORAGE_ENDPOINT": addresses.s3_endpoint_url,
         "FREE_STORAGE_REGION": addresses.s3_region,
@@ -56,7 +56,7 @@ async def sweep(environment: dict[str, str], *options: str) -> Result:
     return await asyncio.to_thread(runner.invoke, command.cli, ["sweep", *options], env=environment)
 
 
-async def a_recorded_clip(real_world: RealWorld, s3: "S3Client", bucket: str) -> set[str]:
+async def a_recorded_clip(real_world: RealRegistrySetup, s3: "S3Client", bucket: str) -> set[str]:
     """The objects of a new clip, in the bucket and in the registry."""
     cut = a_cut(f"hl-{uuid4().hex}", bucket=bucket)
     keys = {each.key for each in cut.objects}
@@ -71,7 +71,7 @@ def orphan() -> str:
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_orphans_are_shown_and_then_deleted(
-    environment: dict[str, str], real_world: RealWorld, s3: "S3Client", bucket: str, tmp_path: Path
+    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str, tmp_path: Path
 ) -> None:
     owned = await a_recorded_clip(real_world, s3, bucket)
     lost = orphan()
@@ -111,7 +111,7 @@ async def test_the_wrong_registry_cannot_empty_the_bucket(
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_unless_told_otherwise_two_percent_is_the_limit(
-    environment: dict[str, str], real_world: RealWorld, s3: "S3Client", bucket: str
+    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str
 ) -> None:
     del environment["SWEEP_LIMIT_PERCENT"]
     owned = [await a_recorded_clip(real_world, s3, bucket) for _ in range(24)]
@@ -127,7 +127,7 @@ async def test_unless_told_otherwise_two_percent_is_the_limit(
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_a_purged_clips_objects_are_orphans_when_their_release_was_lost(
-    environment: dict[str, str], real_world: RealWorld, s3: "S3Client", bucket: str
+    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str
 ) -> None:
     kept, purged = [await a_recorded_clip(real_world, s3, bucket) for _ in range(2)]
     [clip_id] = {key.split("/")[2] for key in purged}

@@ -10,18 +10,18 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from janitor import __main__ as command
-from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealWorld
+from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealRegistrySetup
 
 
 @pytest.fixture
-async def world(real_world: RealWorld) -> RealWorld:
+async def world(real_world: RealRegistrySetup) -> RealRegistrySetup:
     """Nothing of other tests is due."""
     await real_world.database.run("TRUNCATE generated_clips, expiry_notices")
     return real_world
 
 
 @pytest.fixture
-def environment(real_world: RealWorld) -> Iterator[dict[str, str]]:
+def environment(real_world: RealRegistrySetup) -> Iterator[dict[str, str]]:
     yield {"REGISTRY_URL": real_world.url, "REGISTRY_TOKEN": JANITOR_TOKEN}
     structlog.reset_defaults()
 
@@ -32,20 +32,20 @@ async def tick(environment: dict[str, str], *options: str, **settings: str) -> R
     return await asyncio.to_thread(runner.invoke, command.cli, ["tick", *options], env=environment)
 
 
-async def due_clips(world: RealWorld, number: int, account: str = "ann") -> list[UUID]:
+async def due_clips(world: RealRegistrySetup, number: int, account: str = "ann") -> list[UUID]:
     clips = [await world.add(account) for _ in range(number)]
     for clip_id in clips:
         await world.database.expire(clip_id)
     return clips
 
 
-async def statuses(world: RealWorld) -> dict[UUID, str]:
+async def statuses(world: RealRegistrySetup) -> dict[UUID, str]:
     rows: list[Any] = await world.database.run("SELECT clip_id, status FROM generated_clips")
     return {row.clip_id: row.status for row in rows}
 
 
 async def test_a_dry_run_says_what_would_go_and_purges_nothing(
-    environment: dict[str, str], world: RealWorld
+    environment: dict[str, str], world: RealRegistrySetup
 ) -> None:
     await due_clips(world, 2)
     [other] = await due_clips(world, 1, account="bob")
@@ -67,7 +67,9 @@ async def test_a_dry_run_says_what_would_go_and_purges_nothing(
     assert await statuses(world) == before
 
 
-async def test_too_many_are_not_purged_unless_forced(environment: dict[str, str], world: RealWorld) -> None:
+async def test_too_many_are_not_purged_unless_forced(
+    environment: dict[str, str], world: RealRegistrySetup
+) -> None:
     due = await due_clips(world, 3)
     alive = await world.add("ann")
     refused = await tick(environment, PURGE_LIMIT="2", PURGE_LIMIT_PERCENT="74")
@@ -80,7 +82,7 @@ async def test_too_many_are_not_purged_unless_forced(environment: dict[str, str]
 
 @pytest.mark.parametrize("limit", [{}, {"PURGE_LIMIT": "2", "PURGE_LIMIT_PERCENT": "75"}])
 async def test_within_a_limit_they_are(
-    environment: dict[str, str], world: RealWorld, limit: dict[str, str]
+    environment: dict[str, str], world: RealRegistrySetup, limit: dict[str, str]
 ) -> None:
     due = await due_clips(world, 3)
     await world.add("ann")

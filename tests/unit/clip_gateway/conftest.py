@@ -9,16 +9,13 @@ from starlette.types import ASGIApp
 
 from clip_gateway import asgi
 from clip_gateway.addresses import PublicAddresses
-from clip_gateway.auth import SessionCookie, SignIn, TokenVerifier
 from clip_gateway.metrics import GatewayMetrics
 from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
-from clip_gateway.rate_limits import RateLimits
 from clip_shared.storage import s3_client
-from tests.unit.clip_gateway.fakes import FakeRegistry
-from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
+from tests.unit.clip_gateway.fakes import InMemoryRegistry
+from tests.unit.clip_gateway.parts import gateway_parts
 
-COOKIE = "clips_session"
 ADDRESSES = PublicAddresses(
     public_url="http://clips.example",
     media_origin="https://media.example:443",
@@ -28,8 +25,8 @@ ADDRESSES = PublicAddresses(
 
 
 @pytest.fixture
-def registry() -> FakeRegistry:
-    return FakeRegistry()
+def registry() -> InMemoryRegistry:
+    return InMemoryRegistry()
 
 
 @pytest.fixture
@@ -46,19 +43,8 @@ def presigner() -> Presigner:
 
 
 @pytest.fixture
-def parts(registry: FakeRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> GatewayParts:
-    async def secret(_kid: str | None) -> str:
-        return SECRET
-
-    verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
-    return GatewayParts(
-        registry=registry,
-        presigner=presigner,
-        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), ADDRESSES.origin),
-        limits=RateLimits(presigns_per_minute=10_000, visits_per_minute=10_000),
-        metrics=GatewayMetrics(prometheus),
-        addresses=ADDRESSES,
-    )
+def parts(registry: InMemoryRegistry, presigner: Presigner, prometheus: CollectorRegistry) -> GatewayParts:
+    return gateway_parts(registry, presigner, ADDRESSES, metrics=GatewayMetrics(prometheus))
 
 
 @pytest.fixture

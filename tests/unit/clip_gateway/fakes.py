@@ -133,7 +133,7 @@ _BY_ORDER: dict[ClipOrder, Callable[[ClipRecord], tuple[float, str]]] = {
 }
 
 
-class FakeRegistry:
+class InMemoryRegistry:
     """Clips by id. Set ``outage`` to have every call fail with it."""
 
     def __init__(self, *clips: ClipRecord) -> None:

@@ -15,21 +15,19 @@ import httpx
 import jwt
 import pytest
 from fastapi.routing import iter_route_contexts
-from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from clip_gateway import api, asgi, pages, public
-from clip_gateway.auth import SessionCookie, SignIn, TokenIssuer, TokenVerifier
-from clip_gateway.metrics import GatewayMetrics
+from clip_gateway.auth import TokenIssuer
 from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
-from clip_gateway.rate_limits import RateLimits
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus
 from clip_shared.storage import s3_client
 from tests.unit.clip_gateway import tokens
-from tests.unit.clip_gateway.conftest import ADDRESSES, COOKIE
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.conftest import ADDRESSES
+from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
+from tests.unit.clip_gateway.parts import COOKIE, gateway_parts
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
 
 VOD, TITLE = "anns-vod", "A secret of Ann's"
@@ -90,29 +88,22 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
-def _parts(registry: FakeRegistry) -> GatewayParts:
-    async def secret(_kid: str | None) -> str:
-        return SECRET
-
-    verifier = TokenVerifier(algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=secret)
+def _parts(registry: InMemoryRegistry) -> GatewayParts:
+    """The parts of a gateway with all that development adds."""
     s3 = s3_client(
         endpoint="https://media.example", region="us-east-1", access_key="key", secret_key="secret"
     )
-    return GatewayParts(
-        registry=registry,
-        presigner=Presigner(s3, "clips", longest_seconds=900),
-        sign_in=SignIn(verifier, SessionCookie(name=COOKIE, secure=False), ADDRESSES.origin),
-        limits=RateLimits(presigns_per_minute=100_000, visits_per_minute=100_000),
-        metrics=GatewayMetrics(CollectorRegistry()),
-        addresses=ADDRESSES,
-        # With all that development adds.
+    return gateway_parts(
+        registry,
+        Presigner(s3, "clips", longest_seconds=900),
+        ADDRESSES,
         is_development=True,
         token_issuer=TokenIssuer(secret=SECRET, issuer=ISSUER, audience=AUDIENCE),
     )
 
 
 def _endpoints() -> Iterator[Endpoint]:
-    parts = _parts(FakeRegistry())
+    parts = _parts(InMemoryRegistry())
     for name, app in {
         "api": api.create(parts),
         "public": public.create(parts),
@@ -139,7 +130,7 @@ WRITES = [each for each in PRIVATE if each.changes]
 class Ann:
     """What the owner has."""
 
-    registry: FakeRegistry
+    registry: InMemoryRegistry
     clip: ClipRecord
 
     def state(self) -> str:
@@ -147,12 +138,12 @@ class Ann:
 
 
 @pytest.fixture(scope="module")
-def shared_registry() -> FakeRegistry:
-    return FakeRegistry()
+def shared_registry() -> InMemoryRegistry:
+    return InMemoryRegistry()
 
 
 @pytest.fixture(scope="module")
-def whole_app(shared_registry: FakeRegistry) -> ASGIApp:
+def whole_app(shared_registry: InMemoryRegistry) -> ASGIApp:
     return asgi.create(_parts(shared_registry))
 
 
@@ -165,7 +156,7 @@ async def client(whole_app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def ann(shared_registry: FakeRegistry) -> AsyncIterator[Ann]:
+async def ann(shared_registry: InMemoryRegistry) -> AsyncIterator[Ann]:
     await shared_registry.open_feed("ann")
     yield Ann(shared_registry, shared_registry.put(a_clip("ann", title=TITLE, source_vod_id=VOD)))
     shared_registry.clips.clear()

@@ -15,8 +15,8 @@ from clip_gateway.domain import ClipQuery
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipStatus
 from clip_shared.errors import TransientError
-from tests.unit.clip_gateway.conftest import COOKIE
-from tests.unit.clip_gateway.fakes import NOON, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import NOON, InMemoryRegistry, a_clip
+from tests.unit.clip_gateway.parts import COOKIE
 from tests.unit.clip_gateway.tokens import hs256
 
 VIEWS = ["watch", "download", "poster"]
@@ -50,13 +50,13 @@ async def statuses(client: httpx.AsyncClient, clip_id: object, headers: dict[str
 
 
 async def test_a_clip_without_a_poster_has_none_to_show(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip(poster_key=None))
     assert (await guest.get(f"/v1/clips/{clip.clip_id}/poster", headers=bearer())).status_code == 404
 
 
-async def test_guests_are_asked_to_sign_in(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_guests_are_asked_to_sign_in(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     clip = registry.put(a_clip())
     assert await statuses(guest, clip.clip_id, {}) == {401}
     answer = await guest.get("/v1/clips")
@@ -67,7 +67,7 @@ async def test_guests_are_asked_to_sign_in(guest: httpx.AsyncClient, registry: F
     assert 'error="invalid_token"' in expired.headers["www-authenticate"]
 
 
-async def test_somebody_elses_clip_is_forbidden(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_somebody_elses_clip_is_forbidden(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     clip = registry.put(a_clip("bob"))
     assert await statuses(guest, clip.clip_id, bearer()) == {403}
     assert registry.clips[clip.clip_id] == clip
@@ -78,13 +78,13 @@ async def test_what_nobody_knows_is_not_found(guest: httpx.AsyncClient, clip_id:
     assert await statuses(guest, clip_id, bearer()) == {404}
 
 
-async def test_a_purged_clip_is_not_found(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_purged_clip_is_not_found(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     clip = registry.put(a_clip(status=ClipStatus.PURGED))
     assert await statuses(guest, clip.clip_id, bearer()) == {404}
 
 
 async def test_an_expired_clip_is_shown_as_such_and_can_be_kept_but_not_watched(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip(seconds_left=-5)).clip_id}"
     (listed,) = (await guest.get("/v1/clips", headers=bearer())).json()["items"]
@@ -98,7 +98,7 @@ async def test_an_expired_clip_is_shown_as_such_and_can_be_kept_but_not_watched(
 
 
 async def test_a_deleted_clip_is_its_owners_to_restore_and_nothing_else(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip(status=ClipStatus.KEPT)).clip_id}"
     deleted = await guest.delete(path, headers=bearer())
@@ -117,7 +117,9 @@ async def test_a_deleted_clip_is_its_owners_to_restore_and_nothing_else(
     assert (await guest.get(f"{path}/watch", headers=bearer())).status_code == 302
 
 
-async def test_an_outage_of_the_registry_is_a_503(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_an_outage_of_the_registry_is_a_503(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     clip = registry.put(a_clip())
     registry.outage = TransientError("postgres://secret@registry")
     assert await statuses(guest, clip.clip_id, bearer()) == {503}
@@ -127,7 +129,7 @@ async def test_an_outage_of_the_registry_is_a_503(guest: httpx.AsyncClient, regi
     assert (await guest.get("/v1/clips")).status_code == 401
 
 
-async def test_the_way_of_a_clip(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_way_of_a_clip(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}"
     steps = [
         ("POST", "keep", 200, "kept"),
@@ -167,7 +169,7 @@ async def test_a_cookie_whose_name_is_not_quite_ours_signs_nobody_in(
 )
 async def test_a_cookie_makes_changes_only_from_our_own_pages(
     guest: httpx.AsyncClient,
-    registry: FakeRegistry,
+    registry: InMemoryRegistry,
     write: tuple[str, str],
     headers: dict[str, str],
     code: int,
@@ -185,7 +187,7 @@ async def test_a_cookie_makes_changes_only_from_our_own_pages(
     assert (await guest.get(f"/v1/clips/{clip.clip_id}", headers=cookie)).status_code == 200
 
 
-async def test_a_bearer_token_counts_alone(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_bearer_token_counts_alone(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     clip = registry.put(a_clip())
     cookie = {"Cookie": f"{COOKIE}={hs256()}"}
     path = f"/v1/clips/{clip.clip_id}/keep"
@@ -200,7 +202,7 @@ async def test_a_bearer_token_counts_alone(guest: httpx.AsyncClient, registry: F
 
 
 async def test_the_list_is_paged_filtered_and_the_callers_own(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     mine = [registry.put(a_clip(created_at=NOON + timedelta(hours=n))) for n in range(5)]
     kept = registry.put(a_clip(status=ClipStatus.KEPT, created_at=NOON - timedelta(hours=1)))
@@ -218,7 +220,7 @@ async def test_the_list_is_paged_filtered_and_the_callers_own(
     assert len(both["items"]) == 6
 
 
-async def test_the_list_is_searched_and_ordered(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_list_is_searched_and_ordered(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     async def titles(query: str) -> list[str]:
         items = (await guest.get(f"/v1/clips?{query}", headers=bearer())).json()["items"]
         return [each["title"] for each in items]
@@ -243,12 +245,12 @@ async def test_questions_that_make_no_sense(guest: httpx.AsyncClient, query: str
 
 
 async def test_a_registry_that_lists_too_much_is_not_believed(
-    guest: httpx.AsyncClient, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = registry.put(a_clip("bob"))
 
     async def list_bobs(_account: str, query: ClipQuery) -> object:
-        return await FakeRegistry(theirs).clips_of("bob", query)
+        return await InMemoryRegistry(theirs).clips_of("bob", query)
 
     monkeypatch.setattr(registry, "clips_of", list_bobs)
     assert (await guest.get("/v1/clips", headers=bearer())).json()["items"] == []
@@ -257,7 +259,7 @@ async def test_a_registry_that_lists_too_much_is_not_believed(
 @pytest.mark.parametrize("view", VIEWS)
 async def test_views_redirect_to_a_url_that_rests_nowhere(
     guest: httpx.AsyncClient,
-    registry: FakeRegistry,
+    registry: InMemoryRegistry,
     prometheus: CollectorRegistry,
     caplog: pytest.LogCaptureFixture,
     view: str,
@@ -293,7 +295,7 @@ async def test_views_redirect_to_a_url_that_rests_nowhere(
 )
 async def test_objects_elsewhere_are_never_handed_out(
     guest: httpx.AsyncClient,
-    registry: FakeRegistry,
+    registry: InMemoryRegistry,
     prometheus: CollectorRegistry,
     view: str,
     changes: dict[str, Any],
@@ -308,7 +310,7 @@ async def test_objects_elsewhere_are_never_handed_out(
 
 @pytest.mark.parametrize("path", ["/v1/clips", "/v1/clips/{}", "/v1/clips/{}/watch"])
 async def test_head_is_answered_as_get_without_a_body(
-    guest: httpx.AsyncClient, registry: FakeRegistry, prometheus: CollectorRegistry, path: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, prometheus: CollectorRegistry, path: str
 ) -> None:
     path = path.format(registry.put(a_clip()).clip_id)
     get, head = [await guest.request(method, path, headers=bearer()) for method in ("GET", "HEAD")]
@@ -331,14 +333,14 @@ async def test_head_is_answered_as_get_without_a_body(
 
 
 async def test_head_is_not_answered_where_get_is_not(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}/keep"
     assert (await guest.head(path, headers=bearer())).status_code == 405
 
 
 async def test_refusals_and_requests_are_counted(
-    guest: httpx.AsyncClient, registry: FakeRegistry, prometheus: CollectorRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, prometheus: CollectorRegistry
 ) -> None:
     clip = registry.put(a_clip("bob"))
     await guest.get(f"/v1/clips/{clip.clip_id}", headers=bearer())

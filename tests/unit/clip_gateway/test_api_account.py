@@ -5,7 +5,7 @@ import pytest
 
 from clip_shared.contracts.events import HighlightKind, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
-from tests.unit.clip_gateway.fakes import DAY, NOON, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import DAY, NOON, InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 
 SKIP = SkippedHighlight(
@@ -18,7 +18,9 @@ SKIP = SkippedHighlight(
 )
 
 
-async def test_usage_by_status_and_what_goes_next(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_usage_by_status_and_what_goes_next(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     later, sooner = (registry.put(a_clip(seconds_left=days * DAY)) for days in (5, 1))
     registry.put(a_clip(status=ClipStatus.KEPT, file_size_bytes=7))
     registry.put(a_clip("bob", seconds_left=1))
@@ -34,7 +36,7 @@ async def test_usage_by_status_and_what_goes_next(guest: httpx.AsyncClient, regi
 
 
 async def test_vods_say_what_became_of_their_highlights(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     registry.put(a_clip())
     registry.put(a_clip(status=ClipStatus.PURGED))
@@ -56,7 +58,7 @@ async def test_vods_say_what_became_of_their_highlights(
 
 @pytest.mark.parametrize("vod", ["vod-1", "vod-2", "x" * 65, "..%2Fusage", "%00", "ü"])
 async def test_a_vod_of_which_the_account_has_nothing_is_not_found(
-    guest: httpx.AsyncClient, registry: FakeRegistry, vod: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, vod: str
 ) -> None:
     registry.put(a_clip("bob", source_vod_id="vod-1"))
     answer = await guest.get(f"/v1/vods/{vod}", headers=bearer())

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_shared.contracts.registry_api import ClipStatus
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 
 
 async def test_publishing_without_a_word_takes_the_defaults(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}/publish"
     view = (await guest.post(path, headers=bearer())).json()
@@ -25,7 +25,7 @@ async def test_publishing_without_a_word_takes_the_defaults(
 
 
 async def test_publishing_again_changes_how_and_not_where(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}/publish"
     first = (await guest.post(path, headers=bearer())).json()
@@ -53,7 +53,7 @@ async def test_publishing_again_changes_how_and_not_where(
     ],
 )
 async def test_options_that_make_no_sense(
-    guest: httpx.AsyncClient, registry: FakeRegistry, options: Any
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, options: Any
 ) -> None:
     clip = registry.put(a_clip())
     answer = await guest.post(f"/v1/clips/{clip.clip_id}/publish", headers=bearer(), json=options)
@@ -62,7 +62,7 @@ async def test_options_that_make_no_sense(
 
 
 async def test_a_clip_is_renamed_whatever_the_script(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip())
     title = "Größe\n日本 👨‍👩‍👧"
@@ -75,7 +75,7 @@ async def test_a_clip_is_renamed_whatever_the_script(
     "body", [{}, {"title": ""}, {"title": " \n\x00"}, {"title": "x" * 201}, {"title": None}]
 )
 async def test_a_title_says_something_and_not_too_much(
-    guest: httpx.AsyncClient, registry: FakeRegistry, body: dict[str, Any]
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, body: dict[str, Any]
 ) -> None:
     clip = registry.put(a_clip())
     answer = await guest.patch(f"/v1/clips/{clip.clip_id}", headers=bearer(), json=body)
@@ -85,7 +85,7 @@ async def test_a_title_says_something_and_not_too_much(
 
 
 async def test_a_deleted_publication_comes_back_under_its_old_address(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}"
     published = (await guest.post(f"{path}/publish", headers=bearer())).json()
@@ -95,7 +95,7 @@ async def test_a_deleted_publication_comes_back_under_its_old_address(
 
 
 async def test_many_at_once_each_with_a_result_of_its_own(
-    guest: httpx.AsyncClient, registry: FakeRegistry, prometheus: CollectorRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, prometheus: CollectorRegistry
 ) -> None:
     mine, kept, deleted, purged = (
         registry.put(a_clip(status=status))

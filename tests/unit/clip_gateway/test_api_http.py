@@ -9,11 +9,11 @@ import httpx
 import jsonschema
 import pytest
 
-from clip_gateway.api.private_routes import is_among
 from clip_gateway.app import api_document
+from clip_gateway.etags import is_among
 from clip_gateway.parts import GatewayParts
 from clip_gateway.rate_limits import RateLimits
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 
 DOCUMENT = Path(__file__).parents[3] / "docs/reference/openapi/clip-gateway.json"
@@ -23,7 +23,7 @@ JSON_READS = ["/v1/clips", "/v1/clips/{}", "/v1/usage", "/v1/vods", "/v1/vods/vo
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", JSON_READS)
 async def test_what_the_caller_has_is_not_sent_again(
-    guest: httpx.AsyncClient, registry: FakeRegistry, path: str, method: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, path: str, method: str
 ) -> None:
     await registry.open_feed("ann")
     path = path.format(registry.put(a_clip()).clip_id)
@@ -40,7 +40,7 @@ async def test_what_the_caller_has_is_not_sent_again(
     assert (await guest.get(path, headers={"If-None-Match": etag})).status_code == 401
 
 
-async def test_what_has_changed_is_sent(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_what_has_changed_is_sent(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}"
     etag = (await guest.get(path, headers=bearer())).headers["etag"]
     kept = await guest.post(f"{path}/keep", headers={**bearer(), "If-None-Match": etag})
@@ -78,7 +78,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("path", ALLOWED)
 async def test_allow_names_every_method_of_a_path(
-    guest: httpx.AsyncClient, registry: FakeRegistry, path: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, path: str
 ) -> None:
     full = path.format(registry.put(a_clip()).clip_id)
     refused = [
@@ -99,7 +99,7 @@ class TestPresigning:
         return GatewayParts(**{**vars(parts), "limits": limits})
 
     async def test_it_is_limited_for_each_account(
-        self, guest: httpx.AsyncClient, registry: FakeRegistry
+        self, guest: httpx.AsyncClient, registry: InMemoryRegistry
     ) -> None:
         mine, theirs = registry.put(a_clip()), registry.put(a_clip("bob"))
         path = f"/v1/clips/{mine.clip_id}"

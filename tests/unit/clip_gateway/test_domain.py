@@ -34,7 +34,7 @@ from clip_shared.contracts.registry_api import (
     PublishRequest,
     RenameRequest,
 )
-from tests.unit.clip_gateway.fakes import DAY, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import DAY, InMemoryRegistry, a_clip
 
 LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
 THEIRS = a_clip("bob")
@@ -105,7 +105,7 @@ async def test_what_can_be_done_is_what_the_registry_does(status: ClipStatus) ->
     """Every action: what is offered is done, and changes something but the publication's options."""
     clip = a_clip(status=status)
     for action in ClipAction:
-        registry = FakeRegistry(clip)
+        registry = InMemoryRegistry(clip)
         try:
             changed = await registry.act(action, clip.clip_id, _REQUESTS.get(action, Actor(account_id="ann")))
         except Refused:

@@ -21,8 +21,8 @@ from clip_shared.contracts.registry_api import (
     SkippedHighlight,
 )
 from clip_shared.errors import TransientError
-from tests.unit.clip_gateway.conftest import COOKIE
-from tests.unit.clip_gateway.fakes import DAY, NOON, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import DAY, NOON, InMemoryRegistry, a_clip
+from tests.unit.clip_gateway.parts import COOKIE
 from tests.unit.clip_gateway.tokens import hs256
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -53,7 +53,7 @@ async def test_a_guest_is_sent_to_sign_in_and_back(guest: httpx.AsyncClient) -> 
     assert answer.headers["location"] == "https://sign-in.example/?next=%2F%3Fstatus%3Dkept"
 
 
-async def test_a_card_says_what_its_clip_is(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_card_says_what_its_clip_is(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     clip = registry.put(a_clip(title='<b>"Ace"</b>', duration_seconds=3723.4, seconds_left=2.5 * DAY))
     text = await page(ann)
     assert "&lt;b&gt;&#34;Ace&#34;&lt;/b&gt;" in text
@@ -74,7 +74,7 @@ async def test_a_card_says_what_its_clip_is(ann: httpx.AsyncClient, registry: Fa
     ],
 )
 async def test_a_card_says_how_long_its_clip_stays(
-    ann: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, said: str
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, said: str
 ) -> None:
     registry.put(clip)
     card = (await page(ann)).partition('id="cards"')[2].partition("</ul>")[0]
@@ -82,7 +82,9 @@ async def test_a_card_says_how_long_its_clip_stays(
     assert ("Expires " in card) == said.startswith("Expires ")
 
 
-async def test_a_card_says_that_there_is_a_newer_cut(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_card_says_that_there_is_a_newer_cut(
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     offer = CutOffer(
         kind=HighlightKind.REFINED,
         title="Better",
@@ -97,7 +99,7 @@ async def test_a_card_says_that_there_is_a_newer_cut(ann: httpx.AsyncClient, reg
 
 
 async def test_an_expired_clip_can_be_kept_but_not_watched(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip(seconds_left=-1))
     text = await page(ann)
@@ -106,13 +108,13 @@ async def test_an_expired_clip_can_be_kept_but_not_watched(
     assert f"{clip.clip_id}/download" not in text
 
 
-async def test_others_clips_are_not_shown(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_others_clips_are_not_shown(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     registry.put(a_clip("bob", title="of bob"))
     assert "of bob" not in await page(ann)
 
 
 async def test_filters_search_and_order_reach_the_registry(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     registry.put(a_clip(title="long ace", duration_seconds=50, kind=HighlightKind.REFINED))
     registry.put(a_clip(title="short ACE", duration_seconds=5, kind=HighlightKind.REFINED))
@@ -129,7 +131,7 @@ async def test_filters_search_and_order_reach_the_registry(
     assert '<option value="longest" selected>' in text
 
 
-async def test_pages_follow_one_another(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_pages_follow_one_another(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     for number in range(30):
         registry.put(a_clip(title=f"clip {number:02}", created_at=NOON - timedelta(hours=number)))
     first = await page(ann)
@@ -148,7 +150,7 @@ async def test_a_cursor_of_another_day_leads_to_the_first_page(ann: httpx.AsyncC
 
 
 async def test_a_vod_says_what_became_of_its_highlights(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     registry.put(a_clip(source_vod_id="vod-7"))
     registry.skips["vod-7"] = [
@@ -172,7 +174,7 @@ async def test_a_vod_says_what_became_of_its_highlights(
     assert "4 highlights, 1 clip, 3 skipped" in latest
 
 
-async def test_an_unknown_vod_is_an_empty_list(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_an_unknown_vod_is_an_empty_list(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     registry.put(a_clip())
     assert "No clip matches" in await page(ann, "/?vod=nowhere")
 
@@ -181,7 +183,7 @@ async def test_an_empty_gallery_explains_what_will_be_there(ann: httpx.AsyncClie
     assert "Your clips will appear here" in await page(ann)
 
 
-async def test_the_page_speaks_german(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_page_speaks_german(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     registry.put(a_clip(file_size_bytes=1_234_567_890, seconds_left=2.5 * DAY))
     text = await page(ann, **{"Accept-Language": "de-AT,de;q=0.9,en;q=0.5"})
     assert '<html lang="de">' in text
@@ -189,7 +191,7 @@ async def test_the_page_speaks_german(ann: httpx.AsyncClient, registry: FakeRegi
     assert "1,2\N{NO-BREAK SPACE}GB" in text
 
 
-async def test_a_missing_registry_is_an_outage(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_missing_registry_is_an_outage(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     registry.outage = TransientError("away")
     answer = await ann.get("/")
     assert answer.status_code == 503
@@ -204,7 +206,7 @@ async def test_no_cache_keeps_the_page(ann: httpx.AsyncClient) -> None:
 
 
 async def test_a_form_leads_back_to_its_page_at_the_clip(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip())
     answer = await ann.post(f"/clips/{clip.clip_id}/keep", data={"back": "/?order=best"})
@@ -215,14 +217,16 @@ async def test_a_form_leads_back_to_its_page_at_the_clip(
 
 
 @pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/\\evil.example", ""])
-async def test_a_form_leads_nowhere_else(ann: httpx.AsyncClient, registry: FakeRegistry, back: str) -> None:
+async def test_a_form_leads_nowhere_else(
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, back: str
+) -> None:
     clip = registry.put(a_clip())
     answer = await ann.post(f"/clips/{clip.clip_id}/keep", data={"back": back})
     assert answer.headers["location"].startswith("/?done=keep")
 
 
 async def test_after_a_delete_the_page_offers_to_undo_it(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip(title="Ace"))
     answer = await ann.post(f"/clips/{clip.clip_id}/delete", data={"back": "/"})
@@ -237,7 +241,7 @@ async def test_after_a_delete_the_page_offers_to_undo_it(
 
 
 async def test_a_batch_says_how_many_it_changed_and_how_many_not(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     mine = [registry.put(a_clip()) for _ in range(3)]
     other = registry.put(a_clip("bob"))
@@ -251,7 +255,7 @@ async def test_a_batch_says_how_many_it_changed_and_how_many_not(
 
 @pytest.mark.parametrize("path", ["/clips/{id}/keep", "/clips/batch"])
 async def test_a_registry_that_changes_too_much_is_not_believed(
-    ann: httpx.AsyncClient, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, path: str
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     mine, theirs = registry.put(a_clip("ann")), a_clip("bob", title="Not hers to see")
 
@@ -281,7 +285,7 @@ async def test_a_batch_of_nothing_changes_nothing(ann: httpx.AsyncClient, data: 
 
 
 async def test_a_clip_is_renamed_and_published_with_options(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip())
     await ann.post(f"/clips/{clip.clip_id}/rename", data={"title": "  Better  "})
@@ -295,7 +299,7 @@ async def test_a_clip_is_renamed_and_published_with_options(
 
 
 async def test_a_form_without_options_publishes_with_the_defaults(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip())
     await ann.post(f"/clips/{clip.clip_id}/publish")
@@ -313,7 +317,7 @@ async def test_a_form_without_options_publishes_with_the_defaults(
     ],
 )
 async def test_fields_that_say_nothing_are_refused(
-    ann: httpx.AsyncClient, registry: FakeRegistry, action: str, data: dict[str, str]
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, action: str, data: dict[str, str]
 ) -> None:
     clip = registry.put(a_clip())
     answer = await ann.post(f"/clips/{clip.clip_id}/{action}", data=data)
@@ -323,7 +327,7 @@ async def test_fields_that_say_nothing_are_refused(
 
 @pytest.mark.parametrize("action", list(ClipAction))
 async def test_nobody_elses_clip_is_changed(
-    ann: httpx.AsyncClient, registry: FakeRegistry, action: ClipAction
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, action: ClipAction
 ) -> None:
     clip = registry.put(a_clip("bob"))
     assert (await ann.post(f"/clips/{clip.clip_id}/{action}", data={"title": "x"})).status_code == 403
@@ -333,7 +337,7 @@ async def test_nobody_elses_clip_is_changed(
 
 @pytest.mark.parametrize("path", ["/clips/{id}/keep", "/clips/batch", "/feed"])
 async def test_another_site_changes_nothing(
-    ann: httpx.AsyncClient, registry: FakeRegistry, path: str
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, path: str
 ) -> None:
     clip = registry.put(a_clip())
     data = {"action": "keep", "ids": str(clip.clip_id), "feed": "on"}
@@ -343,7 +347,7 @@ async def test_another_site_changes_nothing(
     assert registry.feeds == {}
 
 
-async def test_the_feed_is_switched_on_and_off(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_feed_is_switched_on_and_off(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     answer = await ann.post("/feed", data={"feed": "on", "back": "/?status=published"})
     assert answer.headers["location"] == "/?status=published"
     slug = registry.feeds["ann"].slug
@@ -356,7 +360,7 @@ async def test_the_feed_is_switched_on_and_off(ann: httpx.AsyncClient, registry:
 
 
 async def test_the_script_gets_the_card_the_usage_and_a_message(
-    ann: httpx.AsyncClient, registry: FakeRegistry
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     clip = registry.put(a_clip())
     answer = await ann.post(f"/clips/{clip.clip_id}/delete", data={"back": "/"}, headers=BY_SCRIPT)
@@ -368,7 +372,9 @@ async def test_the_script_gets_the_card_the_usage_and_a_message(
     assert "is deleted." in answer.text
 
 
-async def test_the_script_gets_a_refusal_as_a_message(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_script_gets_a_refusal_as_a_message(
+    ann: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     clip = registry.put(a_clip(status=ClipStatus.DELETED))
     answer = await ann.post(f"/clips/{clip.clip_id}/keep", headers=BY_SCRIPT)
     assert answer.status_code == 409
@@ -377,7 +383,7 @@ async def test_the_script_gets_a_refusal_as_a_message(ann: httpx.AsyncClient, re
 
 
 async def test_what_is_done_is_done_though_the_usage_cannot_be_had(
-    ann: httpx.AsyncClient, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(_account_id: str) -> None:
         raise TransientError("away")
@@ -390,7 +396,7 @@ async def test_what_is_done_is_done_though_the_usage_cannot_be_had(
     assert registry.clips[clip.clip_id].status is ClipStatus.KEPT
 
 
-async def test_the_usage_says_what_expires_next(ann: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_the_usage_says_what_expires_next(ann: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     for title, days in (("later", 3), ("next", 1.5), ("too late", -1)):
         registry.put(a_clip(title=title, seconds_left=days * DAY))
     usage = (await page(ann)).partition('id="usage"')[2].partition("</section>")[0]

@@ -16,7 +16,7 @@ from tests.unit.clip_gateway import tokens
 from tests.unit.clip_gateway.tokens import EC_KEY, ED_KEY, KEY, OTHER_KEY, PrivateKey
 
 
-class Server:
+class KeyServer:
     """A server of keys that counts its requests, and a clock that moves when told."""
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> KeyServer:
+    return KeyServer()
 
 
-async def test_a_key_is_fetched_once(server: Server) -> None:
+async def test_a_key_is_fetched_once(server: KeyServer) -> None:
     keys = await asyncio.gather(*(server.jwks.key_for("key-1") for _ in range(50)))
     assert {key.key_id for key in keys} == {"key-1"}
     assert server.requests == 1
@@ -62,7 +62,7 @@ async def test_a_key_is_fetched_once(server: Server) -> None:
     [(httpx.Response(403), [Cause.CREDENTIALS]), (httpx.Response(500), []), (httpx.ConnectError("away"), [])],
 )
 async def test_failed_fetches_are_counted_and_keys_age(
-    server: Server, answer: Any, causes: list[Cause]
+    server: KeyServer, answer: Any, causes: list[Cause]
 ) -> None:
     failures: list[None] = []
     refused: list[Cause] = []
@@ -86,14 +86,14 @@ async def test_failed_fetches_are_counted_and_keys_age(
     assert (keys.age_seconds(), len(failures), refused) == (COOLDOWN_SECONDS, 1, causes)
 
 
-async def test_a_flood_of_unknown_keys_makes_one_request(server: Server) -> None:
+async def test_a_flood_of_unknown_keys_makes_one_request(server: KeyServer) -> None:
     answers = await asyncio.gather(*(server.refuses(f"key-{n}") for n in range(2, 500)), server.refuses(None))
     assert all(answers)
     assert server.requests == 1
     assert (await server.jwks.key_for("key-1")).key_id == "key-1"
 
 
-async def test_a_new_key_is_known_after_the_cooldown(server: Server) -> None:
+async def test_a_new_key_is_known_after_the_cooldown(server: KeyServer) -> None:
     await server.jwks.key_for("key-1")
     server.answer = tokens.jwks(key_1=KEY, key_2=OTHER_KEY)
     assert await server.refuses("key-2")
@@ -102,7 +102,7 @@ async def test_a_new_key_is_known_after_the_cooldown(server: Server) -> None:
 
 
 async def test_keys_are_fetched_again_and_a_withdrawn_one_is_forgotten(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.jwks.key_for("key-1")
     server.answer = tokens.jwks(key_2=OTHER_KEY)
@@ -116,7 +116,7 @@ async def test_keys_are_fetched_again_and_a_withdrawn_one_is_forgotten(
     assert (await server.jwks.key_for("key-2")).key_id == "key-2"
 
 
-async def test_readiness_knows_whether_anybody_can_sign_in(server: Server) -> None:
+async def test_readiness_knows_whether_anybody_can_sign_in(server: KeyServer) -> None:
     server.answer, good = httpx.ConnectError("refused"), server.answer
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")
@@ -143,7 +143,7 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_nobody_is_signed_out_by_an_outage(server: Server, outage: Any) -> None:
+async def test_nobody_is_signed_out_by_an_outage(server: KeyServer, outage: Any) -> None:
     await server.jwks.key_for("key-1")
     server.answer = outage
     server.now += LONGEST_SECONDS - COOLDOWN_SECONDS
@@ -161,7 +161,7 @@ async def test_nobody_is_signed_out_by_an_outage(server: Server, outage: Any) ->
 
 
 @pytest.mark.parametrize("answer", [[], {}, {"keys": []}, {"keys": [{"kty": "EC"}]}, {"keys": "x"}, "x"])
-async def test_an_answer_that_is_no_key_set_is_an_outage(server: Server, answer: Any) -> None:
+async def test_an_answer_that_is_no_key_set_is_an_outage(server: KeyServer, answer: Any) -> None:
     server.answer = answer
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")
@@ -176,7 +176,7 @@ async def test_a_server_that_trickles_is_an_outage(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("algorithm", "key"), [("RS256", KEY), ("ES256", EC_KEY), ("EdDSA", ED_KEY)])
 async def test_only_signing_keys_of_the_algorithm_count(
-    server: Server, algorithm: str, key: PrivateKey
+    server: KeyServer, algorithm: str, key: PrivateKey
 ) -> None:
     (good,) = tokens.jwks(key_1=key)["keys"]
     others = [
@@ -196,7 +196,7 @@ async def test_only_signing_keys_of_the_algorithm_count(
     assert {kid for kid in known if not await server.refuses(kid)} == {good["kty"]}
 
 
-async def test_a_key_set_of_another_algorithm_is_told_to_readiness(server: Server) -> None:
+async def test_a_key_set_of_another_algorithm_is_told_to_readiness(server: KeyServer) -> None:
     server.answer = tokens.jwks(key_1=EC_KEY)
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")

@@ -16,8 +16,8 @@ from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind, TrackFate, TrackReceipt
 from clip_shared.contracts.registry_api import ClipStatus, CutOffer
 from clip_shared.errors import TransientError
-from tests.unit.clip_gateway.conftest import COOKIE
-from tests.unit.clip_gateway.fakes import DAY, NOON, RECEIPT, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import DAY, NOON, RECEIPT, InMemoryRegistry, a_clip
+from tests.unit.clip_gateway.parts import COOKIE
 from tests.unit.clip_gateway.tokens import hs256
 
 HOST = "http://clips.example"
@@ -41,7 +41,7 @@ async def ann(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def put(registry: FakeRegistry) -> Callable[..., str]:
+def put(registry: InMemoryRegistry) -> Callable[..., str]:
     """Puts a clip of ann's into the registry, and returns the address of its page."""
 
     def put_clip(account: str = "ann", **values: Any) -> str:
@@ -218,7 +218,7 @@ async def test_a_purged_clip_is_gone(ann: httpx.AsyncClient, put: Callable[..., 
 
 
 async def test_a_request_of_another_site_changes_nothing(
-    app: ASGIApp, registry: FakeRegistry, put: Callable[..., str]
+    app: ASGIApp, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     async with browser(app, **{"Sec-Fetch-Site": "cross-site"}) as ann:
@@ -244,7 +244,7 @@ async def test_a_wrong_method_is_told_the_right_ones(ann: httpx.AsyncClient, put
 
 
 async def test_the_registry_away_is_said_with_a_time_to_come_again(
-    ann: httpx.AsyncClient, registry: FakeRegistry, put: Callable[..., str]
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     registry.outage = TransientError("away")
@@ -257,7 +257,7 @@ async def test_the_registry_away_is_said_with_a_time_to_come_again(
 
 
 async def test_a_change_that_met_an_outage_is_not_repeated_by_the_page(
-    ann: httpx.AsyncClient, registry: FakeRegistry, put: Callable[..., str]
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     registry.outage = TransientError("away")
@@ -268,7 +268,7 @@ async def test_a_change_that_met_an_outage_is_not_repeated_by_the_page(
 
 
 async def test_too_much_is_told_when_to_come_again(
-    ann: httpx.AsyncClient, registry: FakeRegistry, put: Callable[..., str]
+    ann: httpx.AsyncClient, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     registry.outage = Refused(Refusal.TOO_MANY, retry_after_seconds=17)
@@ -279,7 +279,7 @@ async def test_too_much_is_told_when_to_come_again(
 
 
 async def test_a_defect_of_ours_has_a_page_and_no_details(
-    parts: GatewayParts, registry: FakeRegistry, put: Callable[..., str]
+    parts: GatewayParts, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
     registry.outage = RuntimeError("the inside of the machine")

@@ -21,7 +21,7 @@ from clip_gateway.rate_limits import RateLimits
 from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from clip_shared.errors import TransientError
 from tests.unit.clip_gateway.conftest import ADDRESSES
-from tests.unit.clip_gateway.fakes import PUBLICATION, FakeRegistry, a_clip
+from tests.unit.clip_gateway.fakes import PUBLICATION, InMemoryRegistry, a_clip
 
 TITLE = 'Größter <b>"Moment"</b> & 日本 🎉'
 ACCOUNT = "account-of-ann"
@@ -29,7 +29,7 @@ HOME = ADDRESSES.public_url
 SHARED = ("/s/abc", "/e/abc", "/m/abc/1.mp4", "/m/abc/1.jpg", f"/oembed?url={HOME}/s/abc")
 
 
-def publish(registry: FakeRegistry, slug: str = "abc", **changes: Any) -> ClipRecord:
+def publish(registry: InMemoryRegistry, slug: str = "abc", **changes: Any) -> ClipRecord:
     """Put a published clip into the registry; what its publication says can be changed by name too."""
     said = {name: changes.pop(name) for name in list(changes) if name in type(PUBLICATION).model_fields}
     published = {"share_slug": slug, "publication": PUBLICATION.model_copy(update=said), "title": TITLE}
@@ -37,12 +37,12 @@ def publish(registry: FakeRegistry, slug: str = "abc", **changes: Any) -> ClipRe
 
 
 @pytest.fixture
-def clip(registry: FakeRegistry) -> ClipRecord:
+def clip(registry: InMemoryRegistry) -> ClipRecord:
     return publish(registry, downloadable=True)
 
 
 @pytest.fixture
-async def feed(registry: FakeRegistry, clip: ClipRecord) -> str:
+async def feed(registry: InMemoryRegistry, clip: ClipRecord) -> str:
     """The path of the account's feed, without its extension."""
     return f"/f/{(await registry.open_feed(clip.twitch_account_id)).slug}"
 
@@ -100,7 +100,7 @@ async def test_over_tls_the_video_is_said_to_be_secure(parts: GatewayParts) -> N
 
 
 async def test_a_clip_without_a_player_for_others_is_a_large_picture(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     publish(registry, embed=False)
     page = (await guest.get("/s/abc")).text
@@ -110,7 +110,7 @@ async def test_a_clip_without_a_player_for_others_is_a_large_picture(
 
 
 async def test_a_video_too_large_for_a_preview_is_offered_as_a_picture(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     for size, is_offered in ((LARGEST_PREVIEW_BYTES, True), (LARGEST_PREVIEW_BYTES + 1, False)):
         publish(registry, slug=f"of-{size}", file_size_bytes=size)
@@ -119,7 +119,9 @@ async def test_a_video_too_large_for_a_preview_is_offered_as_a_picture(
         assert "og:image" in found
 
 
-async def test_a_clip_without_a_poster_names_none(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_clip_without_a_poster_names_none(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     publish(registry, poster_key=None)
     page = (await guest.get("/s/abc")).text
     assert ".jpg" not in page
@@ -183,7 +185,7 @@ async def test_oembed_knows_our_own_links(guest: httpx.AsyncClient, query: str, 
 
 
 async def test_oembed_of_a_clip_without_a_player_is_a_link(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     publish(registry, embed=False)
     found = (await guest.get(f"/oembed?url={HOME}/s/abc")).json()
@@ -210,7 +212,7 @@ async def test_media_lead_to_urls_of_a_minute_that_no_cache_keeps(
     assert (await guest.head(path)).headers["location"] != answer.headers["location"]  # signed for HEAD
 
 
-async def test_no_url_outlives_the_publication(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_no_url_outlives_the_publication(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     publish(registry, until=datetime.now(UTC) + timedelta(seconds=20))
     assert 1 <= expires_in(await guest.get("/m/abc/1.mp4")) <= 20
 
@@ -233,13 +235,15 @@ async def test_no_url_outlives_the_publication(guest: httpx.AsyncClient, registr
     ],
 )
 async def test_one_revision_is_public(
-    guest: httpx.AsyncClient, registry: FakeRegistry, name: str, status: int
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, name: str, status: int
 ) -> None:
     publish(registry, revision=3)
     assert (await guest.get(f"/m/abc/{name}")).status_code == status
 
 
-async def test_downloads_are_the_owners_to_allow(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_downloads_are_the_owners_to_allow(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     publish(registry, "closed")
     publish(registry, "open", downloadable=True)
     assert (await guest.get("/s/closed/download")).status_code == 404
@@ -252,7 +256,7 @@ async def test_downloads_are_the_owners_to_allow(guest: httpx.AsyncClient, regis
 
 
 async def test_an_object_of_another_account_is_never_handed_out(
-    guest: httpx.AsyncClient, registry: FakeRegistry
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     publish(registry, object_key="clips/somebody/x/event-1.mp4")
     assert (await guest.get("/m/abc/1.mp4")).status_code == 404
@@ -261,22 +265,22 @@ async def test_an_object_of_another_account_is_never_handed_out(
 # What is over.
 
 
-async def end_by_unpublishing(registry: FakeRegistry, clip: ClipRecord) -> None:
+async def end_by_unpublishing(registry: InMemoryRegistry, clip: ClipRecord) -> None:
     await registry.act(ClipAction.UNPUBLISH, clip.clip_id, Actor(account_id=ACCOUNT))
 
 
-async def end_by_deleting(registry: FakeRegistry, clip: ClipRecord) -> None:
+async def end_by_deleting(registry: InMemoryRegistry, clip: ClipRecord) -> None:
     await registry.act(ClipAction.DELETE, clip.clip_id, Actor(account_id=ACCOUNT))
 
 
-async def end_by_time(registry: FakeRegistry, clip: ClipRecord) -> None:
+async def end_by_time(registry: InMemoryRegistry, clip: ClipRecord) -> None:
     past = PUBLICATION.model_copy(update={"until": datetime.now(UTC), "downloadable": True})
     registry.put(clip.model_copy(update={"publication": past}))
 
 
 @pytest.mark.parametrize("end", [end_by_unpublishing, end_by_deleting, end_by_time])
 async def test_what_is_no_longer_public_is_gone_at_once_in_neutral_words(
-    guest: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, end: Any
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, end: Any
 ) -> None:
     paths = (*SHARED, "/s/abc/download")
     assert [(await guest.get(path)).status_code for path in paths] == [200, 200, 302, 302, 200, 302]
@@ -297,14 +301,16 @@ async def test_what_never_was_is_not_found(guest: httpx.AsyncClient, slug: str) 
 
 @pytest.mark.parametrize("slug", ["a b", "x" * 65, "a.b"])
 async def test_the_registry_is_not_asked_for_what_cannot_be_a_slug(
-    guest: httpx.AsyncClient, registry: FakeRegistry, slug: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, slug: str
 ) -> None:
     registry.outage = TransientError("away")
     assert (await guest.get(f"/s/{slug}")).status_code == 404
 
 
 @pytest.mark.usefixtures("clip")
-async def test_an_outage_says_so_and_comes_again(guest: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_an_outage_says_so_and_comes_again(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     registry.outage = TransientError("away")
     answer = await guest.get("/s/abc")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
@@ -354,7 +360,7 @@ async def test_public_pages_know_no_one(guest: httpx.AsyncClient, feed: str) -> 
 
 @pytest.mark.parametrize("is_indexable", [False, True])
 async def test_search_engines_are_kept_away_unless_invited(
-    guest: httpx.AsyncClient, registry: FakeRegistry, is_indexable: bool
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, is_indexable: bool
 ) -> None:
     publish(registry, indexable=is_indexable, downloadable=True)
     page = await guest.get("/s/abc")
@@ -396,7 +402,7 @@ async def test_with_no_site_allowed_nobody_may_frame(parts: GatewayParts) -> Non
 
 
 async def test_caches_ask_again_and_are_told_when_nothing_changed(
-    guest: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, feed: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, feed: str
 ) -> None:
     for path in ("/s/abc", "/e/abc", f"/oembed?url={HOME}/s/abc", f"{feed}.atom", f"{feed}.json"):
         first = await guest.get(path)
@@ -461,7 +467,7 @@ async def test_head_answers_as_get_does(guest: httpx.AsyncClient, feed: str) -> 
 
 
 async def test_an_independent_reader_understands_the_atom_feed(
-    guest: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, feed: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, feed: str
 ) -> None:
     publish(registry, "second", title="Second", poster_key=None, file_size_bytes=77)
     answer = await guest.get(f"{feed}.atom")
@@ -487,7 +493,7 @@ async def test_an_independent_reader_understands_the_atom_feed(
 
 
 async def test_a_title_that_xml_cannot_hold_does_not_break_the_feed(
-    guest: httpx.AsyncClient, registry: FakeRegistry, feed: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, feed: str
 ) -> None:
     publish(registry, "second", title="No\ufffe char\uffffacters")
     found = feedparser.parse((await guest.get(f"{feed}.atom")).content)
@@ -517,7 +523,7 @@ async def test_the_json_feed_is_of_version_1_1(guest: httpx.AsyncClient, clip: C
 
 
 async def test_a_feed_shows_what_is_public_now(
-    guest: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, feed: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, feed: str
 ) -> None:
     await end_by_time(registry, clip)
     assert (await guest.get(f"{feed}.json")).json()["items"] == []
@@ -525,7 +531,7 @@ async def test_a_feed_shows_what_is_public_now(
 
 
 async def test_a_feed_that_was_switched_off_is_not_found(
-    guest: httpx.AsyncClient, registry: FakeRegistry, clip: ClipRecord, feed: str
+    guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, feed: str
 ) -> None:
     await registry.close_feed(clip.twitch_account_id)
     for extension in ("atom", "json"):

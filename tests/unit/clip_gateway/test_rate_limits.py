@@ -10,7 +10,7 @@ from clip_gateway.domain import Refusal, Refused
 from clip_gateway.rate_limits import RateLimits, rate_limit_key
 
 
-class Clock:
+class SettableClock:
     """The time, at the beginning of a minute."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_visits_are_not_presigned_urls() -> None:
 
 
 def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+    clock = SettableClock(monkeypatch)
     limits = RateLimits(presigns_per_minute=4, visits_per_minute=1)
     for _ in range(4):
         limits.count_presign("ann")
@@ -56,7 +56,7 @@ def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_counters_of_accounts_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+    clock = SettableClock(monkeypatch)
     limits = RateLimits(presigns_per_minute=1, visits_per_minute=1)
     storage = limits._limiter.storage
     assert isinstance(storage, MemoryStorage)

@@ -12,8 +12,9 @@ import pytest
 from clip_gateway import asgi
 from clip_gateway.auth import SessionCookie, SignIn, TokenIssuer, TokenVerifier
 from clip_gateway.parts import GatewayParts
-from tests.unit.clip_gateway.conftest import ADDRESSES, COOKIE
-from tests.unit.clip_gateway.fakes import FakeRegistry, a_clip
+from tests.unit.clip_gateway.conftest import ADDRESSES
+from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
+from tests.unit.clip_gateway.parts import COOKIE
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET, hs256
 
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -40,7 +41,9 @@ def cookie_of(answer: httpx.Response) -> Morsel[str]:
     return morsel
 
 
-async def test_a_guest_signs_in_and_comes_back(browser: httpx.AsyncClient, registry: FakeRegistry) -> None:
+async def test_a_guest_signs_in_and_comes_back(
+    browser: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     registry.put(a_clip("streamer-1", title="Mine alone"))
     sent = await browser.get("/?title=mine")
     assert sent.status_code == 303

@@ -1,4 +1,4 @@
-"""What an account has: its usage, its VODs, its feed."""
+"""Routes of what an account has: its usage, its VODs, its feed."""
 
 import re
 from http import HTTPStatus
@@ -17,10 +17,10 @@ _VOD_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
 def create_usage_router(parts: GatewayParts) -> APIRouter:
-    """How much there is."""
-    router = private_router("/v1/usage", "usage")
+    """Create the route of an account's usage."""
+    router = private_router("usage")
 
-    @router.get("")
+    @router.get("/v1/usage")
     async def usage(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> UsageView:
         """How many clips the caller has and how large they are, the limit, and what expires next."""
         return UsageView.of(await parts.registry.usage_of(caller.account_id), parts.addresses)
@@ -29,16 +29,16 @@ def create_usage_router(parts: GatewayParts) -> APIRouter:
 
 
 def create_vods_router(parts: GatewayParts) -> APIRouter:
-    """What became of highlights."""
-    router = private_router("/v1/vods", "vods")
+    """Create the routes of an account's VODs and their highlights."""
+    router = private_router("vods")
 
-    @router.get("")
+    @router.get("/v1/vods")
     async def list_vods(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> VodList:
         """The caller's VODs that have highlights, the latest first."""
         page = await parts.registry.vods_of(caller.account_id)
         return VodList(items=[VodView.of(each) for each in page.items])
 
-    @router.get("/{vod_id}", responses=errors(HTTPStatus.NOT_FOUND))
+    @router.get("/v1/vods/{vod_id}", responses=errors(HTTPStatus.NOT_FOUND))
     async def get_vod(vod_id: str, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> VodDetailView:
         """What became of the highlights of one of the caller's VODs."""
         if not _VOD_ID.fullmatch(vod_id):
@@ -49,25 +49,25 @@ def create_vods_router(parts: GatewayParts) -> APIRouter:
 
 
 def create_feed_router(parts: GatewayParts) -> APIRouter:
-    """The feed of what is published."""
-    router = private_router("/v1/feed", "feed")
+    """Create the routes that read the feed's addresses, and switch the feed on and off."""
+    router = private_router("feed")
 
-    @router.get("", responses=errors(HTTPStatus.NOT_FOUND))
+    @router.get("/v1/feed", responses=errors(HTTPStatus.NOT_FOUND))
     async def get_feed(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> FeedView:
-        """Where the caller's published clips can be followed; 404 while that is switched off."""
+        """The addresses of the feed of the caller's published clips; 404 while the feed is off."""
         feed = await parts.registry.feed_of(caller.account_id)
         if feed is None:
             raise Refused(Refusal.UNKNOWN)
         return FeedView.of(feed, parts.addresses)
 
-    @router.put("", responses=errors(HTTPStatus.FORBIDDEN))
+    @router.put("/v1/feed", responses=errors(HTTPStatus.FORBIDDEN))
     async def open_feed(caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> FeedView:
-        """Switch the feed on. One that is on stays where it is."""
+        """Switch the feed on. A feed that is on keeps its addresses."""
         return FeedView.of(await parts.registry.open_feed(caller.account_id), parts.addresses)
 
-    @router.delete("", status_code=HTTPStatus.NO_CONTENT, responses=errors(HTTPStatus.FORBIDDEN))
+    @router.delete("/v1/feed", status_code=HTTPStatus.NO_CONTENT, responses=errors(HTTPStatus.FORBIDDEN))
     async def close_feed(caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> None:
-        """Switch the feed off. Its addresses are dead for good."""
+        """Switch the feed off. Its addresses never work again; switching it on later makes new ones."""
         await parts.registry.close_feed(caller.account_id)
 
     return router

@@ -1,4 +1,4 @@
-"""A streamer's clips over HTTP: lists, single clips, and URLs of their media."""
+"""Routes that read a streamer's clips: lists, single clips, and redirects to their media."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -29,47 +29,49 @@ _MEDIA: Responses = {
 
 
 def create_router(parts: GatewayParts) -> APIRouter:
-    """What can be read of clips."""
-    router = private_router("/v1/clips", "clips")
+    """Create the routes that read clips."""
+    router = private_router("clips")
     _add_queries(router, parts)
     _add_media(router, parts)
     return router
 
 
 def _add_queries(router: APIRouter, parts: GatewayParts) -> None:
-    @router.get("", responses=errors(HTTPStatus.UNPROCESSABLE_ENTITY))
+    @router.get("/v1/clips", responses=errors(HTTPStatus.UNPROCESSABLE_ENTITY))
     async def list_clips(
         caller: Annotated[Caller, Depends(parts.sign_in.reader)],
-        filters: Annotated[ClipListParameters, Query()],
+        parameters: Annotated[ClipListParameters, Query()],
     ) -> ClipList:
         """The caller's clips, in pages. Expired ones are among them until they are purged."""
-        page = await parts.registry.clips_of(caller.account_id, filters.to_query())
+        page = await parts.registry.clips_of(caller.account_id, parameters.to_query())
         mine, foreign = split_owned(page.items, caller.account_id)
         if foreign:
             log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
-        return ClipList(
-            items=[ClipView.of(clip, parts.addresses) for clip in mine], next_cursor=page.next_cursor
-        )
+        items = [ClipView.of(clip, parts.addresses) for clip in mine]
+        return ClipList(items=items, next_cursor=page.next_cursor)
 
-    # An id that is not a UUID is no clip's: 404, like any other that nobody knows.
-    @router.get("/{clip_id:uuid}", responses=errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND))
+    # An id that is not a UUID belongs to no clip: 404, like any other unknown id.
+    @router.get("/v1/clips/{clip_id:uuid}", responses=errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND))
     async def get_clip(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> ClipView:
         """One of the caller's clips, also an expired or deleted one until it is purged."""
         return ClipView.of(owned(await parts.registry.get(clip_id), caller.account_id), parts.addresses)
 
 
 def _add_media(router: APIRouter, parts: GatewayParts) -> None:
-    async def redirect(view: Rendition, clip_id: UUID, caller: Caller, request: Request) -> Response:
+    async def redirect(rendition: Rendition, clip_id: UUID, caller: Caller, request: Request) -> Response:
         parts.limits.count_presign(caller.account_id)
         clip = watchable(await parts.registry.get(clip_id), caller.account_id)
-        # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
+        # A URL is signed for one method: a client that asks with HEAD also follows the redirect with HEAD.
         head = is_head(request)
-        url = parts.presigner.url(present(view, clip), seconds_left=clip.expires_in_seconds, head=head)
-        parts.metrics.presigned(view)
+        url = parts.presigner.url(present(rendition, clip), seconds_left=clip.expires_in_seconds, head=head)
+        parts.metrics.presigned(rendition)
         return RedirectResponse(url, HTTPStatus.FOUND, headers={"Cache-Control": NOT_KEPT})
 
     @router.get(
-        "/{clip_id:uuid}/watch", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+        "/v1/clips/{clip_id:uuid}/watch",
+        status_code=HTTPStatus.FOUND,
+        response_class=Response,
+        responses=_MEDIA,
     )
     async def watch(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
@@ -78,7 +80,10 @@ def _add_media(router: APIRouter, parts: GatewayParts) -> None:
         return await redirect(Rendition.WATCH, clip_id, caller, request)
 
     @router.get(
-        "/{clip_id:uuid}/download", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+        "/v1/clips/{clip_id:uuid}/download",
+        status_code=HTTPStatus.FOUND,
+        response_class=Response,
+        responses=_MEDIA,
     )
     async def download(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
@@ -87,7 +92,10 @@ def _add_media(router: APIRouter, parts: GatewayParts) -> None:
         return await redirect(Rendition.DOWNLOAD, clip_id, caller, request)
 
     @router.get(
-        "/{clip_id:uuid}/poster", status_code=HTTPStatus.FOUND, response_class=Response, responses=_MEDIA
+        "/v1/clips/{clip_id:uuid}/poster",
+        status_code=HTTPStatus.FOUND,
+        response_class=Response,
+        responses=_MEDIA,
     )
     async def poster(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request

@@ -21,6 +21,7 @@ from clip_gateway.html.style import STYLE
 STATIC = Path(__file__).parent / "static"
 LASTING = "public, max-age=31536000, immutable"
 NO_STORE = {"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"}
+NOINDEX = {"X-Robots-Tag": "noindex"}
 
 
 class Renderer:

@@ -1,10 +1,14 @@
 """The pages that people look at: HTML rendered here, which works without JavaScript and better with it."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
+from clip_gateway import error_pages
+from clip_gateway.error_pages import StreamerErrorPages
 from clip_gateway.html.rendering import Renderer
-from clip_gateway.pages import actions, errors, gallery, player, sign_in
+from clip_gateway.pages import forms, gallery, player, sign_in
 from clip_gateway.parts import GatewayParts
 from clip_shared import tracing
 
@@ -22,7 +26,7 @@ def create(parts: GatewayParts) -> FastAPI:
     app.mount("/static", renderer.static_files())
     app.include_router(gallery.create_router(parts, renderer))
     app.include_router(player.create_router(parts, renderer))
-    app.include_router(actions.create_router(parts, renderer))
+    app.include_router(forms.create_router(parts, renderer))
     app.include_router(sign_in.create_router(parts, renderer))
-    errors.install(app, parts, renderer)
+    error_pages.install(app, StreamerErrorPages(parts, renderer), invalid=HTTPStatus.UNPROCESSABLE_ENTITY)
     return app

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
-from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request
@@ -16,7 +15,7 @@ from clip_gateway.domain import ClipQuery, Refusal, Refused, split_owned
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.pages.cards import card_of
 from clip_gateway.pages.filters import GalleryFilters
-from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.pages.notices import ActionNotice, CompletedAction
 from clip_gateway.pages.usage_bar import UsageBar
 from clip_gateway.parts import GatewayParts
 from clip_gateway.registry_client import Registry
@@ -26,7 +25,6 @@ from clip_shared.contracts.registry_api import (
     AccountUsage,
     ClipAction,
     ClipPage,
-    ClipRecord,
     ClipStatus,
     Feed,
     VodDetail,
@@ -71,21 +69,10 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
             vod=shown.vod,
             skips=shown.skips,
             feed=shown.feed,
-            report=shown.report,
+            notice=shown.notice,
         )
 
     return router
-
-
-@dataclass(frozen=True)
-class ActionNotice:
-    """What was just done, for a sentence about it; ``undo`` are the clips that can be brought back."""
-
-    action: ClipAction
-    count: int
-    failed: int = 0
-    title: str | None = None
-    undo: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ class _GalleryData:
     vods: VodPage
     detail: VodDetail | None
     feed: Feed | None
-    report: ActionNotice | None
+    notice: ActionNotice | None
 
     @property
     def vod(self) -> VodSummary | None:
@@ -135,7 +122,7 @@ async def _ask(
             registry.vods_of(account_id),
             _vod(registry, account_id, filters.vod),
             _feed(registry, account_id, filters.status),
-            _report(registry, account_id, done),
+            _notice(registry, account_id, done),
         )
     )
 
@@ -154,7 +141,7 @@ async def _feed(registry: Registry, account_id: str, status: ClipStatus | None) 
     return await registry.feed_of(account_id) if status is ClipStatus.PUBLISHED else None
 
 
-async def _report(registry: Registry, account_id: str, done: CompletedAction | None) -> ActionNotice | None:
+async def _notice(registry: Registry, account_id: str, done: CompletedAction | None) -> ActionNotice | None:
     """What the address says was done; of a delete only what is deleted indeed, so that it can be undone."""
     if done is None:
         return None
@@ -165,14 +152,7 @@ async def _report(registry: Registry, account_id: str, done: CompletedAction | N
     undoable = [clip for clip in deleted if clip.clip_id in done.clip_ids]
     if not undoable and not done.failed:
         return None
-    return notice_of(done.action, undoable, done.failed)
-
-
-def notice_of(action: ClipAction, clips: list[ClipRecord], failed: int = 0) -> ActionNotice:
-    """What to say of an action that changed these clips and could not change ``failed`` others."""
-    ids = tuple(clip.clip_id for clip in clips)
-    undo = ids if action is ClipAction.DELETE else ()
-    return ActionNotice(action, len(clips), failed, clips[0].title if len(clips) == 1 else None, undo)
+    return ActionNotice.of(done.action, undoable, done.failed)
 
 
 def _tabs(usage: AccountUsage) -> list[StatusTab]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from clip_gateway.addresses import FIRST_PAGE, SIGN_IN_PAGE, own_path
+from clip_gateway.addresses import FIRST_PAGE, own_path
 from clip_gateway.auth import TokenIssuer
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.parts import GatewayParts
@@ -31,12 +31,12 @@ def _add_sign_out(router: APIRouter, parts: GatewayParts) -> None:
 
 
 def _add_sign_in(router: APIRouter, parts: GatewayParts, renderer: Renderer, issuer: TokenIssuer) -> None:
-    @router.get(SIGN_IN_PAGE)
+    @router.get("/sign-in")
     async def show(request: Request, next: str | None = None) -> Response:  # noqa: A002 - its name in the URL
         return renderer.page(request, "sign_in.html", next=own_path(next), wanted="", refused=False)
 
     # Without the proof, another site could sign somebody in as an account that it watches.
-    @router.post(SIGN_IN_PAGE, dependencies=[Depends(parts.sign_in.own_page)])
+    @router.post("/sign-in", dependencies=[Depends(parts.sign_in.own_page)])
     async def sign_in(
         request: Request,
         account: Annotated[str, Form()] = "",

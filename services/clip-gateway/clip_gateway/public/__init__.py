@@ -3,12 +3,16 @@
 Nothing here reads a cookie or a token: everybody gets the same answer.
 """
 
+from http import HTTPStatus
+
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
+from clip_gateway import error_pages
+from clip_gateway.error_pages import VisitorErrorPages
 from clip_gateway.html.rendering import Renderer
 from clip_gateway.parts import GatewayParts
-from clip_gateway.public import errors, feeds, media, oembed, shares
+from clip_gateway.public import feeds, media, oembed, shares
 from clip_gateway.public.dependencies import PublicDependencies
 from clip_shared import tracing
 
@@ -27,15 +31,15 @@ def create(parts: GatewayParts) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     renderer = Renderer(parts.addresses)
     app.include_router(_router(parts, renderer))
-    errors.install(app, parts, renderer)
+    error_pages.install(app, VisitorErrorPages(parts, renderer), invalid=HTTPStatus.BAD_REQUEST)
     return app
 
 
 def _router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    visits = PublicDependencies(parts)
-    router = APIRouter(dependencies=[Depends(visits.count)])
-    router.include_router(shares.create_router(parts, renderer, visits))
-    router.include_router(media.create_router(parts, visits))
-    router.include_router(oembed.create_router(parts, visits))
+    dependencies = PublicDependencies(parts)
+    router = APIRouter(dependencies=[Depends(dependencies.count_visit)])
+    router.include_router(shares.create_router(parts, renderer, dependencies))
+    router.include_router(media.create_router(parts, dependencies))
+    router.include_router(oembed.create_router(parts, dependencies))
     router.include_router(feeds.create_router(parts, renderer))
     return router

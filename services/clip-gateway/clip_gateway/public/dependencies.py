@@ -1,4 +1,4 @@
-"""What every public route begins with: the visitor is counted, and the slug leads to a public clip."""
+"""FastAPI dependencies of every public route: the rate limit, and the clip that a slug leads to."""
 
 import re
 from datetime import UTC, datetime
@@ -14,35 +14,35 @@ _SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class PublicDependencies:
-    """FastAPI dependencies of the public routes."""
+    """The dependencies, with the parts that they need."""
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
 
-    async def count(self, request: Request) -> None:
-        """Count a request of an address.
+    async def count_visit(self, request: Request) -> None:
+        """Count a request against the limit of its client's address.
 
         Raises:
-            Refused: too many in a short time.
+            Refused: TOO_MANY: more than VISITS_PER_MINUTE requests from one address.
         """
         self._parts.limits.count_visit(request.client.host if request.client else "")
 
-    async def shared(self, slug: str) -> ClipRecord:
-        """The clip behind a slug, public at this moment.
+    async def published_clip(self, slug: str) -> ClipRecord:
+        """Return the clip behind a share link, which is published now.
 
         Raises:
-            Refused: there never was one (UNKNOWN), or it is not public any more (UNPUBLISHED).
+            Refused: no clip ever had the slug (UNKNOWN), or its clip is no longer published (UNPUBLISHED).
         """
-        clip = await self._parts.registry.shared(checked(slug))
+        clip = await self._parts.registry.shared(checked_slug(slug))
         publication_of(clip, datetime.now(UTC))
         return clip
 
 
-def checked(slug: str) -> str:
-    """The slug, if it can be one: nothing else goes to the registry.
+def checked_slug(slug: str) -> str:
+    """Return a slug if it has the form of a slug: other text is never sent to the registry.
 
     Raises:
-        Refused: UNKNOWN.
+        Refused: UNKNOWN: the text is not 1 to 64 letters, digits, ``_`` and ``-``.
     """
     if not _SLUG.fullmatch(slug):
         raise Refused(Refusal.UNKNOWN)

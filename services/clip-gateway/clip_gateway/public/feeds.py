@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from clip_gateway.html.rendering import Renderer
+from clip_gateway.html.rendering import NOINDEX, Renderer
 from clip_gateway.parts import GatewayParts
-from clip_gateway.public.dependencies import checked
+from clip_gateway.public.dependencies import checked_slug
 from clip_gateway.public.published_clips import VIDEO_TYPE, PublicClip, PublicFeed
-from clip_gateway.public.responses import NOINDEX, cached
+from clip_gateway.public.responses import revalidated
 
 ATOM = "application/atom+xml"
 JSON_FEED = "application/feed+json"
@@ -26,14 +26,14 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
     router = APIRouter()
 
     async def feed_of(slug: str) -> PublicFeed:
-        page = await parts.registry.feed(checked(slug))
+        page = await parts.registry.feed(checked_slug(slug))
         return PublicFeed.of(slug, page, parts.addresses, datetime.now(UTC))
 
     @router.get("/f/{slug}.atom")
     async def atom(request: Request, slug: str) -> Response:
         """A feed of an account's published clips (Atom)."""
         body = renderer.text(request, "feed.xml", feed=await feed_of(slug), video_type=VIDEO_TYPE)
-        return cached(request, _NOT_IN_XML.sub("", body), ATOM, _HEADERS)
+        return revalidated(request, _NOT_IN_XML.sub("", body), ATOM, _HEADERS)
 
     @router.get("/f/{slug}.json")
     async def json_feed(request: Request, slug: str) -> Response:
@@ -50,7 +50,7 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
                 "items": items,
             }
         )
-        return cached(request, body, JSON_FEED, _HEADERS)
+        return revalidated(request, body, JSON_FEED, _HEADERS)
 
     return router
 

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from clip_gateway.domain import Refusal, Refused, Rendition, present
+from clip_gateway.html.rendering import NOINDEX
 from clip_gateway.parts import GatewayParts
 from clip_gateway.public.dependencies import PublicDependencies
 from clip_gateway.public.published_clips import publication_of
-from clip_gateway.public.responses import NOINDEX, indexing
+from clip_gateway.public.responses import indexing_headers
 from clip_shared.contracts.registry_api import ClipRecord
 from clip_shared.http.head import is_head
 
@@ -21,14 +22,14 @@ LONGEST_SECONDS = 60.0
 _REVISION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
-def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
+def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIRouter:
     """The media of a published clip."""
     router = APIRouter()
     media = _Media(parts)
 
     @router.get("/m/{slug}/{revision}.mp4")
     async def video(
-        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
+        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
         """Redirect to a URL of the video that works for at most a minute."""
         _require(revision, clip)
@@ -36,14 +37,16 @@ def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
 
     @router.get("/m/{slug}/{revision}.jpg")
     async def poster(
-        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(visits.shared)]
+        request: Request, revision: str, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
         """Redirect to a URL of the still picture that works for at most a minute."""
         _require(revision, clip)
         return media.redirect(request, clip, Rendition.POSTER)
 
     @router.get("/s/{slug}/download")
-    async def download(request: Request, clip: Annotated[ClipRecord, Depends(visits.shared)]) -> Response:
+    async def download(
+        request: Request, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
+    ) -> Response:
         """Redirect to the video as a file, where visitors may download it."""
         if not publication_of(clip, datetime.now(UTC)).downloadable:
             raise Refused(Refusal.UNKNOWN)
@@ -80,7 +83,7 @@ class _Media:
         # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
         url = self._parts.presigner.url(present(view, clip), seconds_left=seconds, head=is_head(request))
         self._parts.metrics.presigned(view)
-        headers = {"Cache-Control": "no-store", **indexing(is_indexable=public.indexable)}
+        headers = {"Cache-Control": "no-store", **indexing_headers(is_indexable=public.indexable)}
         if view is Rendition.DOWNLOAD:
             headers |= NOINDEX
         return RedirectResponse(url, HTTPStatus.FOUND, headers=headers)

@@ -12,10 +12,11 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from clip_gateway.addresses import PublicAddresses
 from clip_gateway.domain import Refusal, Refused
+from clip_gateway.html.rendering import NOINDEX
 from clip_gateway.parts import GatewayParts
 from clip_gateway.public.dependencies import PublicDependencies
 from clip_gateway.public.published_clips import PublicClip
-from clip_gateway.public.responses import NOINDEX, cached
+from clip_gateway.public.responses import revalidated
 
 # Pages of other sites may read it with scripts: it says nothing that the share page does not.
 _FOR_EVERY_SITE = {"Access-Control-Allow-Origin": "*"}
@@ -44,7 +45,7 @@ def discovery_url(addresses: PublicAddresses, clip: PublicClip) -> str:
     return f"{addresses.public_url}/oembed?{urlencode({'url': clip.share_url, 'format': 'json'})}"
 
 
-def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
+def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIRouter:
     """The oEmbed endpoint."""
     router = APIRouter()
     addresses = parts.addresses
@@ -60,10 +61,10 @@ def create_router(parts: GatewayParts, visits: PublicDependencies) -> APIRouter:
         """What a site needs to embed a published clip (oEmbed 1.0, JSON)."""
         if format != "json":
             raise HTTPException(HTTPStatus.NOT_IMPLEMENTED)
-        record = await visits.shared(_slug_of(url, addresses))
+        record = await dependencies.published_clip(_slug_of(url, addresses))
         clip = PublicClip.of(record, addresses, datetime.now(UTC))
         body = json.dumps(_description(clip, addresses, PLAYER_SIZE.within(maxwidth, maxheight)))
-        return cached(request, body, "application/json", {**NOINDEX, **_FOR_EVERY_SITE})
+        return revalidated(request, body, "application/json", {**NOINDEX, **_FOR_EVERY_SITE})
 
     return router
 

@@ -14,9 +14,8 @@ from playwright.async_api import Browser, ConsoleMessage, Page, expect
 from clip_shared.contracts.events import HighlightKind, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
 from clip_shared.errors import TransientError
-from local_stack.servers.servers import Addresses
-from tests.integration.clip_gateway.pages.served_pages import Media, Stage, make_media, staged
-from tests.support.browser import running_browser
+from tests.integration.clip_cutter.media import ffmpeg, h264, record
+from tests.integration.clip_gateway.served import ClipFiles, ServedGateway, served_gateway
 from tests.unit.clip_gateway.fakes import DAY, NOON
 
 if TYPE_CHECKING:
@@ -32,23 +31,19 @@ FAST_3G = {"latency": 562.5, "downloadThroughput": 180_000, "uploadThroughput": 
 
 
 @pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Media:
-    """A video and its poster."""
-    return make_media(tmp_path_factory.mktemp("media"))
+def media(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
+    """Four seconds of video, ready to be played while it is fetched, and its poster."""
+    folder = tmp_path_factory.mktemp("media")
+    video = record(folder / "clip.mp4", *h264(), "-movflags", "+faststart", seconds=4, size=(640, 360))
+    ffmpeg("-i", str(video), "-frames:v", "1", "-q:v", "5", str(folder / "clip.jpg"))
+    return ClipFiles(video.read_bytes(), (folder / "clip.jpg").read_bytes())
 
 
 @pytest.fixture
-async def stage(addresses: Addresses, s3: "S3Client", media: Media) -> AsyncIterator[Stage]:
+async def gateway(s3: "S3Client", media: ClipFiles) -> AsyncIterator[ServedGateway]:
     """The pages on an empty registry."""
-    async with staged(addresses, s3, media) as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    """A browser, in which each test has windows of its own."""
-    async with running_browser(tmp_path_factory.mktemp("home")) as browser:
-        yield browser
+    async with served_gateway(s3, media, login_url="/sign-in") as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -60,10 +55,10 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 @pytest.fixture
-async def ann(page: Page, stage: Stage) -> AsyncIterator[Page]:
+async def ann(page: Page, gateway: ServedGateway) -> AsyncIterator[Page]:
     """Ann's window. Whatever its console has to complain of fails the test."""
     complaints = listen(page)
-    await stage.sign_in(page.context)
+    await gateway.sign_in(page.context)
     yield page
     assert complaints == []
 
@@ -80,7 +75,7 @@ def listen(page: Page) -> list[str]:
     return complaints
 
 
-async def fill(stage: Stage, count: int = 30) -> None:
+async def fill(gateway: ServedGateway, count: int = 30) -> None:
     """Clips of every kind, the newest first: number 1 is urgent, 3 kept, 5 published, 7 expired."""
     for number in range(count):
         changes: dict[str, Any] = {"seconds_left": (7 - number % 5) * DAY}
@@ -92,8 +87,8 @@ async def fill(stage: Stage, count: int = 30) -> None:
             changes = {"status": ClipStatus.PUBLISHED}
         elif number == 7:
             changes = {"seconds_left": -60}
-        await stage.add(title=f"Moment {number:02}", created_at=NOON - timedelta(hours=number), **changes)
-    stage.registry.skips["vod-1"] = [
+        await gateway.add(title=f"Moment {number:02}", created_at=NOON - timedelta(hours=number), **changes)
+    gateway.registry.skips["vod-1"] = [
         SkippedHighlight(
             stream_highlight_id="hl-skipped",
             source_vod_id="vod-1",
@@ -105,29 +100,29 @@ async def fill(stage: Stage, count: int = 30) -> None:
     ]
 
 
-async def open_gallery(page: Page, stage: Stage, path: str = "/") -> None:
-    await page.goto(stage.url + path)  # until everything is loaded, scripts too
+async def open_gallery(page: Page, gateway: ServedGateway, path: str = "/") -> None:
+    await page.goto(gateway.url + path)  # until everything is loaded, scripts too
 
 
-def statuses(stage: Stage) -> dict[str, ClipStatus]:
-    return {clip.title: clip.status for clip in stage.registry.clips.values()}
+def statuses(gateway: ServedGateway) -> dict[str, ClipStatus]:
+    return {clip.title: clip.status for clip in gateway.registry.clips.values()}
 
 
-async def test_posters_are_shown(ann: Page, stage: Stage) -> None:
-    await fill(stage, 3)
-    await open_gallery(ann, stage)
+async def test_posters_are_shown(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 3)
+    await open_gallery(ann, gateway)
     await expect(ann.locator(".poster img")).to_have_count(3)
     for poster in await ann.locator(".poster img").all():
         await expect(poster).to_have_js_property("naturalWidth", 640)
 
 
 async def test_a_poster_is_shown_though_its_url_has_run_out(
-    page: Page, addresses: Addresses, s3: "S3Client", media: Media
+    page: Page, s3: "S3Client", media: ClipFiles
 ) -> None:
-    async with staged(addresses, s3, media, url_seconds=1) as stage:
-        await fill(stage, 24)
-        await stage.sign_in(page.context)
-        await open_gallery(page, stage)
+    async with served_gateway(s3, media, url_seconds=1, login_url="/sign-in") as gateway:
+        await fill(gateway, 24)
+        await gateway.sign_in(page.context)
+        await open_gallery(page, gateway)
         last = page.locator(".poster img").last
         assert (
             await last.evaluate("image => image.complete && image.naturalWidth") == 0
@@ -139,9 +134,9 @@ async def test_a_poster_is_shown_though_its_url_has_run_out(
         assert await last.get_attribute("src") != signed
 
 
-async def test_keep_delete_and_undo_happen_in_place(ann: Page, stage: Stage) -> None:
-    await fill(stage, 4)
-    await open_gallery(ann, stage)
+async def test_keep_delete_and_undo_happen_in_place(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 4)
+    await open_gallery(ann, gateway)
     await ann.evaluate("window.still = true")  # gone if the page is loaded again
     first, second = ann.locator(".card").nth(0), ann.locator(".card").nth(1)
 
@@ -153,16 +148,16 @@ async def test_keep_delete_and_undo_happen_in_place(ann: Page, stage: Stage) -> 
 
     await second.get_by_role("button", name="Delete").click()
     await expect(second.get_by_text("Deleted", exact=True)).to_be_visible()
-    assert statuses(stage)["Moment 01"] is ClipStatus.DELETED
+    assert statuses(gateway)["Moment 01"] is ClipStatus.DELETED
     await second.get_by_role("button", name="Undo").click()
     await expect(second.get_by_text("Expires within a day")).to_be_visible()
-    assert statuses(stage)["Moment 01"] is ClipStatus.AVAILABLE
+    assert statuses(gateway)["Moment 01"] is ClipStatus.AVAILABLE
     assert await ann.evaluate("window.still")
 
 
-async def test_it_works_by_keyboard_alone(ann: Page, stage: Stage) -> None:
-    await fill(stage, 2)
-    await open_gallery(ann, stage)
+async def test_it_works_by_keyboard_alone(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 2)
+    await open_gallery(ann, gateway)
     await ann.keyboard.press("Tab")
     await expect(ann.get_by_role("link", name="Skip to the content")).to_be_focused()
     await ann.locator(".card-title a").first.focus()
@@ -178,9 +173,9 @@ async def test_it_works_by_keyboard_alone(ann: Page, stage: Stage) -> None:
     await expect(ann.locator(".card").first.get_by_text("Kept", exact=True)).to_be_visible()
 
 
-async def test_many_are_kept_at_once(ann: Page, stage: Stage) -> None:
-    await fill(stage, 8)
-    await open_gallery(ann, stage)
+async def test_many_are_kept_at_once(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 8)
+    await open_gallery(ann, gateway)
     bar = ann.get_by_role("form", name="Selected clips")
     await expect(bar).to_be_hidden()
     boxes = ann.get_by_role("checkbox")
@@ -190,13 +185,13 @@ async def test_many_are_kept_at_once(ann: Page, stage: Stage) -> None:
     await bar.get_by_role("button", name="Keep").click()
     await expect(ann.get_by_role("status")).to_contain_text("5 clips are kept.")
     await expect(bar).to_be_hidden()
-    kept = [title for title, status in statuses(stage).items() if status is ClipStatus.KEPT]
+    kept = [title for title, status in statuses(gateway).items() if status is ClipStatus.KEPT]
     assert len(kept) == 6
 
 
-async def test_a_range_is_selected_deleted_and_restored(ann: Page, stage: Stage) -> None:
-    await fill(stage, 4)
-    await open_gallery(ann, stage)
+async def test_a_range_is_selected_deleted_and_restored(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 4)
+    await open_gallery(ann, gateway)
     boxes = ann.get_by_role("checkbox")
     await boxes.nth(0).check()
     await boxes.nth(2).click(modifiers=["Shift"])
@@ -207,12 +202,12 @@ async def test_a_range_is_selected_deleted_and_restored(ann: Page, stage: Stage)
     await expect(message).to_contain_text("3 clips are deleted.")
     await message.get_by_role("button", name="Undo").click()
     await expect(message).to_contain_text("3 clips are back.")
-    assert ClipStatus.DELETED not in statuses(stage).values()
+    assert ClipStatus.DELETED not in statuses(gateway).values()
 
 
-async def test_search_and_filters_change_the_list_and_the_address(ann: Page, stage: Stage) -> None:
-    await fill(stage, 8)
-    await open_gallery(ann, stage)
+async def test_search_and_filters_change_the_list_and_the_address(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 8)
+    await open_gallery(ann, gateway)
     await ann.get_by_role("searchbox").fill("moment 06")
     await expect(ann.locator(".card")).to_have_count(1)
     await expect(ann).to_have_url(re.compile(r"\?title=moment\+06$"))
@@ -230,9 +225,9 @@ async def test_search_and_filters_change_the_list_and_the_address(ann: Page, sta
     await expect(ann.get_by_label("Order")).to_have_value("oldest")
 
 
-async def test_more_clips_come_below(ann: Page, stage: Stage) -> None:
-    await fill(stage, 30)
-    await open_gallery(ann, stage)
+async def test_more_clips_come_below(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 30)
+    await open_gallery(ann, gateway)
     await expect(ann.locator(".card")).to_have_count(24)
     await ann.get_by_role("link", name="More clips").click()
     await expect(ann.locator(".card")).to_have_count(30)
@@ -241,18 +236,18 @@ async def test_more_clips_come_below(ann: Page, stage: Stage) -> None:
     assert titles == [f"Moment {number:02}" for number in range(30)]
 
 
-async def test_a_vod_says_what_was_skipped(ann: Page, stage: Stage) -> None:
-    await fill(stage, 3)
-    await open_gallery(ann, stage)
+async def test_a_vod_says_what_was_skipped(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 3)
+    await open_gallery(ann, gateway)
     await ann.get_by_label("VOD").select_option(index=1)
     await expect(ann.locator(".vod")).to_contain_text("4 highlights, 3 clips, 1 skipped")
     await expect(ann.locator(".vod")).to_contain_text("too short for a clip")
 
 
 @pytest.mark.parametrize("by", ["pointer", "focus"])
-async def test_a_preview_plays_and_ends(ann: Page, stage: Stage, by: str) -> None:
-    await fill(stage, 2)
-    await open_gallery(ann, stage)
+async def test_a_preview_plays_and_ends(ann: Page, gateway: ServedGateway, by: str) -> None:
+    await fill(gateway, 2)
+    await open_gallery(ann, gateway)
     link = ann.locator(".card-title a").first
     await (link.hover() if by == "pointer" else link.focus())
     video = ann.locator(".poster video")
@@ -268,44 +263,44 @@ async def test_a_preview_plays_and_ends(ann: Page, stage: Stage, by: str) -> Non
     await expect(video).to_have_count(0)
 
 
-async def test_no_preview_for_those_who_want_no_motion(ann: Page, stage: Stage) -> None:
-    await fill(stage, 1)
+async def test_no_preview_for_those_who_want_no_motion(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 1)
     await ann.emulate_media(reduced_motion="reduce")
-    await open_gallery(ann, stage)
+    await open_gallery(ann, gateway)
     await ann.locator(".card-title a").hover()
     await ann.wait_for_timeout(800)
     await expect(ann.locator("video")).to_have_count(0)
 
 
-async def test_an_outage_is_said_and_nothing_is_lost(page: Page, stage: Stage) -> None:
-    await fill(stage, 1)
-    await stage.sign_in(page.context)
-    await open_gallery(page, stage)
-    stage.registry.outage = TransientError("away")
+async def test_an_outage_is_said_and_nothing_is_lost(page: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 1)
+    await gateway.sign_in(page.context)
+    await open_gallery(page, gateway)
+    gateway.registry.outage = TransientError("away")
     await page.get_by_role("button", name="Keep").first.click()
     await expect(page.get_by_role("alert")).to_contain_text("does not answer")
-    stage.registry.outage = None
+    gateway.registry.outage = None
     await page.get_by_role("button", name="Keep").first.click()
     await expect(page.get_by_text("Kept", exact=True).first).to_be_visible()
     await expect(page.get_by_role("alert")).to_have_count(0)
 
 
-async def test_what_cannot_be_done_any_more_is_said(page: Page, stage: Stage) -> None:
-    clip = await stage.add(title="Gone")
-    await stage.sign_in(page.context)
-    await open_gallery(page, stage)
-    stage.registry.clips.clear()
+async def test_what_cannot_be_done_any_more_is_said(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.add(title="Gone")
+    await gateway.sign_in(page.context)
+    await open_gallery(page, gateway)
+    gateway.registry.clips.clear()
     await page.get_by_role("button", name="Keep").first.click()
     await expect(page.get_by_role("alert")).to_contain_text("not there any more")
-    assert clip.clip_id not in stage.registry.clips
+    assert clip.clip_id not in gateway.registry.clips
 
 
-async def test_all_of_it_works_without_scripts(browser: Browser, stage: Stage) -> None:
-    await fill(stage, 30)
+async def test_all_of_it_works_without_scripts(browser: Browser, gateway: ServedGateway) -> None:
+    await fill(gateway, 30)
     context = await browser.new_context(java_script_enabled=False)
-    await stage.sign_in(context)
+    await gateway.sign_in(context)
     page = await context.new_page()
-    await page.goto(stage.url)
+    await page.goto(gateway.url)
     await page.locator(".card").nth(0).get_by_role("button", name="Keep").click()
     await expect(page.locator(".card").nth(0)).to_contain_text("Kept")
 
@@ -324,7 +319,7 @@ async def test_all_of_it_works_without_scripts(browser: Browser, stage: Stage) -
     await page.get_by_role("searchbox").fill("moment 29")
     await page.get_by_role("button", name="Apply").click()
     await expect(page.locator(".card")).to_have_count(1)
-    await page.goto(stage.url)
+    await page.goto(gateway.url)
     await page.get_by_role("link", name="More clips").click()
     await expect(page.locator(".card")).to_have_count(6)
     await page.get_by_role("link", name="First page").click()
@@ -332,12 +327,12 @@ async def test_all_of_it_works_without_scripts(browser: Browser, stage: Stage) -
     await context.close()
 
 
-async def test_times_are_the_readers_own(browser: Browser, stage: Stage) -> None:
-    await stage.add(created_at=NOON.replace(hour=23, minute=30))  # 1 March in UTC
+async def test_times_are_the_readers_own(browser: Browser, gateway: ServedGateway) -> None:
+    await gateway.add(created_at=NOON.replace(hour=23, minute=30))  # 1 March in UTC
     context = await browser.new_context(timezone_id="Asia/Tokyo", locale="de-DE")
-    await stage.sign_in(context)
+    await gateway.sign_in(context)
     page = await context.new_page()
-    await open_gallery(page, stage)
+    await open_gallery(page, gateway)
     await expect(page.locator(".card time")).to_have_text("02.03.2026")
     await expect(page.locator("html")).to_have_attribute("lang", "de")
     await context.close()
@@ -347,17 +342,17 @@ async def test_times_are_the_readers_own(browser: Browser, stage: Stage) -> None
 @pytest.mark.parametrize(
     "path", ["/", "/?vod=vod-1", "/?status=published", "/?status=deleted", "/?title=nothing"]
 )
-async def test_axe_finds_nothing(ann: Page, stage: Stage, scheme: Any, path: str) -> None:
-    await fill(stage, 9)
+async def test_axe_finds_nothing(ann: Page, gateway: ServedGateway, scheme: Any, path: str) -> None:
+    await fill(gateway, 9)
     await ann.emulate_media(color_scheme=scheme)
-    await open_gallery(ann, stage, path)
+    await open_gallery(ann, gateway, path)
     found = (await Axe().run(ann)).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
 
 
-async def test_axe_finds_nothing_in_what_actions_bring(ann: Page, stage: Stage) -> None:
-    await fill(stage, 4)
-    await open_gallery(ann, stage)
+async def test_axe_finds_nothing_in_what_actions_bring(ann: Page, gateway: ServedGateway) -> None:
+    await fill(gateway, 4)
+    await open_gallery(ann, gateway)
     await ann.locator(".card").nth(0).get_by_role("button", name="Delete").click()
     await expect(ann.get_by_role("status")).to_contain_text("is deleted.")
     await ann.get_by_role("checkbox").first.check()
@@ -366,12 +361,12 @@ async def test_axe_finds_nothing_in_what_actions_bring(ann: Page, stage: Stage) 
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-async def test_a_phone_shows_it_whole(browser: Browser, stage: Stage, language: str) -> None:
-    await fill(stage, 8)
+async def test_a_phone_shows_it_whole(browser: Browser, gateway: ServedGateway, language: str) -> None:
+    await fill(gateway, 8)
     context = await browser.new_context(locale=language, **PHONE)
-    await stage.sign_in(context, "ann")
+    await gateway.sign_in(context, "ann")
     page = await context.new_page()
-    await open_gallery(page, stage)
+    await open_gallery(page, gateway)
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
     for target in await page.locator(".card").first.locator("button, a.button, .pick").all():
         box = await target.bounding_box()
@@ -387,9 +382,9 @@ async def test_a_phone_shows_it_whole(browser: Browser, stage: Stage, language: 
     await context.close()
 
 
-async def test_the_first_page_is_light_and_still(ann: Page, stage: Stage) -> None:
+async def test_the_first_page_is_light_and_still(ann: Page, gateway: ServedGateway) -> None:
     """Also: no third party is asked for anything."""
-    await fill(stage, 30)
+    await fill(gateway, 30)
     session = await ann.context.new_cdp_session(ann)
     await session.send("Network.enable")
     kinds: dict[str, tuple[str, str]] = {}
@@ -404,10 +399,10 @@ async def test_the_first_page_is_light_and_still(ann: Page, stage: Stage) -> Non
         new PerformanceObserver(list => shifts.push(...list.getEntries().map(each => each.value)))
           .observe({ type: "layout-shift", buffered: true });"""
     )
-    await open_gallery(ann, stage)
+    await open_gallery(ann, gateway)
     await ann.wait_for_load_state("networkidle")
-    storage = urlsplit(stage.s3.meta.endpoint_url).netloc
-    assert {urlsplit(url).netloc for _, url in kinds.values()} <= {urlsplit(stage.url).netloc, storage}
+    storage = urlsplit(gateway.s3.meta.endpoint_url).netloc
+    assert {urlsplit(url).netloc for _, url in kinds.values()} <= {urlsplit(gateway.url).netloc, storage}
     assert sum(size for each, size in sizes.items() if kinds[each][0] != "Image") < FIRST_PAGE_BYTES
     assert await ann.evaluate("shifts") == []
 
@@ -416,17 +411,19 @@ def _kind(event: dict[str, Any]) -> tuple[str, str]:
     return event["type"], event["response"]["url"]
 
 
-async def test_on_a_slow_connection_it_is_there_with_its_first_answer(ann: Page, stage: Stage) -> None:
+async def test_on_a_slow_connection_it_is_there_with_its_first_answer(
+    ann: Page, gateway: ServedGateway
+) -> None:
     """Everything works without scripts: the page is usable as soon as it is painted.
 
     That is after 0.75 s on a machine that has nothing else to do. A busy one takes longer for everything, but
     must not need another round trip.
     """
-    await fill(stage, 24)
+    await fill(gateway, 24)
     session = await ann.context.new_cdp_session(ann)
     await session.send("Network.enable")
     await session.send("Network.emulateNetworkConditions", {"offline": False, **FAST_3G})
-    await ann.goto(stage.url)
+    await ann.goto(gateway.url)
     painted = await ann.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     arrived = await ann.evaluate("performance.getEntriesByType('navigation')[0].responseEnd")
     blocking = await ann.evaluate(
@@ -437,13 +434,13 @@ async def test_on_a_slow_connection_it_is_there_with_its_first_answer(ann: Page,
     assert painted < arrived + FAST_3G["latency"]
 
 
-async def test_however_slowly_it_arrives_it_is_painted_whole(ann: Page, stage: Stage) -> None:
+async def test_however_slowly_it_arrives_it_is_painted_whole(ann: Page, gateway: ServedGateway) -> None:
     """What is painted in parts moves while the rest comes."""
-    await fill(stage, 24)
+    await fill(gateway, 24)
     session = await ann.context.new_cdp_session(ann)
     await session.send("Network.enable")
     await session.send("Network.emulateNetworkConditions", {"offline": False, **TRICKLE})
-    await ann.goto(stage.url, wait_until="domcontentloaded")
+    await ann.goto(gateway.url, wait_until="domcontentloaded")
     painted = await ann.evaluate(
         """new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))
           .observe({ type: "paint", buffered: true }))"""

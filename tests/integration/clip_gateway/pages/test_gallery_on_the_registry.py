@@ -8,7 +8,7 @@ import pytest
 
 from clip_gateway.app import build
 from clip_shared.contracts.registry_api import ClipStatus
-from tests.integration.clip_gateway.conftest import RealWorld, gateway_settings
+from tests.integration.clip_gateway.conftest import RealRegistrySetup, gateway_settings
 from tests.unit.clip_gateway.tokens import hs256
 
 ADDRESS = "http://clips.example"
@@ -21,7 +21,7 @@ def account() -> str:
 
 
 @pytest.fixture
-async def window(real_world: RealWorld, account: str) -> AsyncIterator[httpx.AsyncClient]:
+async def window(real_world: RealRegistrySetup, account: str) -> AsyncIterator[httpx.AsyncClient]:
     """The account's browser."""
     app = build(gateway_settings(registry_url=real_world.url, public_url=ADDRESS))
     async with (
@@ -37,7 +37,7 @@ async def window(real_world: RealWorld, account: str) -> AsyncIterator[httpx.Asy
 
 
 async def test_a_clip_is_kept_deleted_and_brought_back(
-    window: httpx.AsyncClient, real_world: RealWorld, account: str
+    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
 ) -> None:
     assert "Your clips will appear here" in (await window.get("/")).text
     clip_id = await real_world.add(account)
@@ -61,7 +61,7 @@ async def test_a_clip_is_kept_deleted_and_brought_back(
 
 
 async def test_many_are_kept_and_counted(
-    window: httpx.AsyncClient, real_world: RealWorld, account: str
+    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
 ) -> None:
     ids = [str(await real_world.add(account)) for _ in range(30)]
     first = (await window.get("/")).text
@@ -76,7 +76,9 @@ async def test_many_are_kept_and_counted(
     assert kept.count('<li class="card') == 24
 
 
-async def test_the_feed_is_switched(window: httpx.AsyncClient, real_world: RealWorld, account: str) -> None:
+async def test_the_feed_is_switched(
+    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
+) -> None:
     await window.post("/feed", data={"feed": "on"})
     feed = await real_world.registry.feed_of(account)
     assert feed is not None

@@ -10,23 +10,21 @@ from playwright.async_api import Browser, BrowserContext, Page, Request, expect
 from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord, ClipStatus
 from clip_shared.errors import TransientError
 from tests.integration.clip_gateway.player.conftest import (
-    COOKIE,
     FRAMES_PER_SECOND,
     SECONDS,
     URL_SECONDS,
     WAIT_MS,
-    Media,
-    Served,
-    Store,
     signed_in,
 )
+from tests.integration.clip_gateway.served import ClipFiles, ServedGateway
 from tests.unit.clip_gateway.fakes import a_clip
+from tests.unit.clip_gateway.parts import COOKIE
 
 LONG: dict[str, Any] = {"duration_seconds": float(SECONDS)}
 FRAME = 1 / FRAMES_PER_SECOND
 
 
-async def opened(page: Page, gateway: Served, clip: ClipRecord, rest: str = "") -> Page:
+async def opened(page: Page, gateway: ServedGateway, clip: ClipRecord, rest: str = "") -> Page:
     """The page of a clip, whose video is ready to play."""
     await page.goto(f"{gateway.url}/clips/{clip.clip_id}{rest}")
     await until(page, "video.readyState >= 2")
@@ -44,9 +42,9 @@ async def of_video(page: Page, expression: str) -> Any:
     )
 
 
-async def with_aged_url(page: Page, gateway: Served, store: Store, large_media: Media) -> ClipRecord:
+async def with_aged_url(page: Page, gateway: ServedGateway, large_media: ClipFiles) -> ClipRecord:
     """The page of a clip whose beginning was read, from a URL that has run out since."""
-    clip = await store(a_clip(**LONG), large_media)
+    clip = await gateway.put(a_clip(**LONG), large_media)
     await opened(page, gateway, clip)
     await of_video(page, "(video.playbackRate = 1.5, 0)")
     await asyncio.sleep(URL_SECONDS + 1)
@@ -54,7 +52,7 @@ async def with_aged_url(page: Page, gateway: Served, store: Store, large_media: 
 
 
 async def test_a_video_goes_on_after_its_url_has_run_out(
-    page: Page, gateway: Served, store: Store, large_media: Media
+    page: Page, gateway: ServedGateway, large_media: ClipFiles
 ) -> None:
     refused: list[str] = []
 
@@ -63,7 +61,7 @@ async def test_a_video_goes_on_after_its_url_has_run_out(
             refused.append(request.url)
 
     page.on("requestfailed", note)
-    await with_aged_url(page, gateway, store, large_media)
+    await with_aged_url(page, gateway, large_media)
     # A part that was not read ahead: the storage refuses the URL.
     await of_video(page, f"(video.currentTime = {SECONDS - 6}, video.play(), 0)")
     await until(page, f"video.currentTime > {SECONDS - 5.5}")
@@ -73,9 +71,9 @@ async def test_a_video_goes_on_after_its_url_has_run_out(
 
 
 async def test_a_paused_video_is_renewed_where_it_is_looked_at_and_stays_paused(
-    page: Page, gateway: Served, store: Store, large_media: Media
+    page: Page, gateway: ServedGateway, large_media: ClipFiles
 ) -> None:
-    await with_aged_url(page, gateway, store, large_media)
+    await with_aged_url(page, gateway, large_media)
     given = len(gateway.limits.presigns)
     await of_video(page, f"(video.currentTime = {SECONDS - 6}, 0)")
     await until(page, f"video.readyState >= 2 && !video.seeking && video.currentTime == {SECONDS - 6}")
@@ -84,9 +82,9 @@ async def test_a_paused_video_is_renewed_where_it_is_looked_at_and_stays_paused(
 
 
 async def test_the_page_says_that_nothing_answers_and_goes_on_when_it_does(
-    page: Page, gateway: Served, store: Store, large_media: Media
+    page: Page, gateway: ServedGateway, large_media: ClipFiles
 ) -> None:
-    await with_aged_url(page, gateway, store, large_media)
+    await with_aged_url(page, gateway, large_media)
     gateway.registry.outage = TransientError("away")
     await of_video(page, f"(video.currentTime = {SECONDS - 6}, video.play(), 0)")
     await expect(page.locator("#stage-note")).to_contain_text("We try again", timeout=WAIT_MS)
@@ -96,16 +94,16 @@ async def test_the_page_says_that_nothing_answers_and_goes_on_when_it_does(
 
 
 async def test_the_page_says_that_the_sign_in_has_run_out(
-    page: Page, context: BrowserContext, gateway: Served, store: Store, large_media: Media
+    page: Page, context: BrowserContext, gateway: ServedGateway, large_media: ClipFiles
 ) -> None:
-    await with_aged_url(page, gateway, store, large_media)
+    await with_aged_url(page, gateway, large_media)
     await context.clear_cookies(name=COOKIE)
     await of_video(page, f"(video.currentTime = {SECONDS - 6}, 0)")
     await expect(page.locator("#stage-note")).to_contain_text("signed out", timeout=WAIT_MS)
 
 
-async def test_the_page_says_that_the_clip_is_gone(page: Page, gateway: Served, store: Store) -> None:
-    clip = await store(a_clip(**LONG))
+async def test_the_page_says_that_the_clip_is_gone(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(**LONG))
     await page.route(
         "**/watch", lambda route: route.abort() if route.request.method == "GET" else route.continue_()
     )
@@ -115,10 +113,8 @@ async def test_the_page_says_that_the_clip_is_gone(page: Page, gateway: Served, 
     await expect(page.locator("#stage-note")).to_contain_text("cannot be watched any more", timeout=WAIT_MS)
 
 
-async def test_a_file_that_no_browser_plays_is_not_tried_for_ever(
-    page: Page, gateway: Served, store: Store
-) -> None:
-    clip = await store(a_clip(**LONG), Media(b"no video at all", b"no poster"))
+async def test_a_file_that_no_browser_plays_is_not_tried_for_ever(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(**LONG), ClipFiles(b"no video at all", b"no poster"))
     await page.goto(f"{gateway.url}/clips/{clip.clip_id}")
     await expect(page.locator("#stage-note")).to_contain_text("cannot play this video", timeout=WAIT_MS)
     assert len(gateway.limits.presigns) < 12
@@ -141,10 +137,8 @@ async def shows(page: Page, frame: int) -> None:
     assert await page.evaluate(number) == frame
 
 
-async def test_a_step_shows_the_next_frame_and_the_one_before(
-    page: Page, gateway: Served, store: Store
-) -> None:
-    await opened(page, gateway, await store(a_clip(**LONG)))
+async def test_a_step_shows_the_next_frame_and_the_one_before(page: Page, gateway: ServedGateway) -> None:
+    await opened(page, gateway, await gateway.put(a_clip(**LONG)))
     await page.evaluate(f"() => {{ {NOTE_FRAMES} }}")
     await of_video(page, f"(video.currentTime = {100.5 * FRAME}, 0)")
     await shows(page, 100)
@@ -155,8 +149,8 @@ async def test_a_step_shows_the_next_frame_and_the_one_before(
     await shows(page, 100)
 
 
-async def test_every_key_does_what_the_list_says(page: Page, gateway: Served, store: Store) -> None:
-    await opened(page, gateway, await store(a_clip(**LONG)))
+async def test_every_key_does_what_the_list_says(page: Page, gateway: ServedGateway) -> None:
+    await opened(page, gateway, await gateway.put(a_clip(**LONG)))
     await page.keyboard.press("5")
     await until(page, f"video.currentTime == {SECONDS / 2}")
     await page.keyboard.press("ArrowRight")
@@ -182,9 +176,9 @@ async def test_every_key_does_what_the_list_says(page: Page, gateway: Served, st
 
 
 async def test_keys_are_left_alone_where_people_write_and_can_be_switched_off(
-    page: Page, gateway: Served, store: Store
+    page: Page, gateway: ServedGateway
 ) -> None:
-    await opened(page, gateway, await store(a_clip(**LONG)))
+    await opened(page, gateway, await gateway.put(a_clip(**LONG)))
     await page.get_by_text("Rename", exact=True).click()
     await page.get_by_label("Title").fill("")
     await page.get_by_label("Title").press_sequentially("mr. k 5?")
@@ -201,10 +195,10 @@ async def test_keys_are_left_alone_where_people_write_and_can_be_switched_off(
 
 
 async def test_a_link_leads_to_the_moment_it_was_copied_at(
-    page: Page, context: BrowserContext, gateway: Served, store: Store
+    page: Page, context: BrowserContext, gateway: ServedGateway
 ) -> None:
     await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=gateway.url)
-    clip = await store(a_clip(**LONG))
+    clip = await gateway.put(a_clip(**LONG))
     await opened(page, gateway, clip)
     await of_video(page, "(video.currentTime = 12.34, 0)")
     await page.get_by_role("button", name="Copy link at 0:12").click()
@@ -217,10 +211,10 @@ async def test_a_link_leads_to_the_moment_it_was_copied_at(
 
 
 async def test_keeping_and_publishing_do_not_stop_the_video(
-    page: Page, context: BrowserContext, gateway: Served, store: Store
+    page: Page, context: BrowserContext, gateway: ServedGateway
 ) -> None:
     await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=gateway.url)
-    clip = await store(a_clip(**LONG))
+    clip = await gateway.put(a_clip(**LONG))
     await opened(page, gateway, clip)
     await of_video(page, "(video.isTheSame = true, video.play())")
     await page.get_by_role("button", name="Keep").click()
@@ -251,8 +245,8 @@ async def test_keeping_and_publishing_do_not_stop_the_video(
     assert await of_video(page, "video.isTheSame && !video.paused && video.currentTime > 0.5")
 
 
-async def test_a_new_title_is_everywhere_at_once(page: Page, gateway: Served, store: Store) -> None:
-    clip = await store(a_clip(**LONG))
+async def test_a_new_title_is_everywhere_at_once(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(**LONG))
     await opened(page, gateway, clip)
     await page.get_by_text("Rename", exact=True).click()
     await page.get_by_label("Title").fill('Größter <b>"Moment"</b>')
@@ -262,10 +256,8 @@ async def test_a_new_title_is_everywhere_at_once(page: Page, gateway: Served, st
     assert gateway.registry.clips[clip.clip_id].title == 'Größter <b>"Moment"</b>'
 
 
-async def test_what_cannot_be_done_is_said_and_the_video_stays(
-    page: Page, gateway: Served, store: Store
-) -> None:
-    clip = await store(a_clip(**LONG))
+async def test_what_cannot_be_done_is_said_and_the_video_stays(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(**LONG))
     await opened(page, gateway, clip)
     await gateway.registry.act(ClipAction.DELETE, clip.clip_id, Actor(account_id="ann"))
     await page.get_by_role("button", name="Keep").click()
@@ -277,9 +269,9 @@ async def test_what_cannot_be_done_is_said_and_the_video_stays(
 
 
 async def test_a_deleted_clip_leads_back_and_can_be_restored_on_its_page(
-    page: Page, gateway: Served, store: Store
+    page: Page, gateway: ServedGateway
 ) -> None:
-    clip = await store(a_clip(status=ClipStatus.KEPT, **LONG))
+    clip = await gateway.put(a_clip(status=ClipStatus.KEPT, **LONG))
     await opened(page, gateway, clip)
     await page.get_by_role("button", name="Delete").click()
     await expect(page).to_have_url(f"{gateway.url}/?done=delete&count=1&clip={clip.clip_id}")
@@ -291,20 +283,16 @@ async def test_a_deleted_clip_leads_back_and_can_be_restored_on_its_page(
     assert gateway.registry.clips[clip.clip_id].status is ClipStatus.KEPT
 
 
-async def test_an_expired_clip_can_be_kept_and_watched_again(
-    page: Page, gateway: Served, store: Store
-) -> None:
-    clip = await store(a_clip(seconds_left=-1, **LONG))
+async def test_an_expired_clip_can_be_kept_and_watched_again(page: Page, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(seconds_left=-1, **LONG))
     await page.goto(f"{gateway.url}/clips/{clip.clip_id}")
     await expect(page.get_by_text("This clip has expired.")).to_be_visible()
     await page.get_by_role("button", name="Keep").click()
     await until(page, "video?.readyState >= 2")
 
 
-async def test_everything_can_be_done_without_scripts(
-    browser: Browser, gateway: Served, store: Store
-) -> None:
-    clip = await store(a_clip(**LONG))
+async def test_everything_can_be_done_without_scripts(browser: Browser, gateway: ServedGateway) -> None:
+    clip = await gateway.put(a_clip(**LONG))
     context = await signed_in(browser, gateway, java_script_enabled=False)
     page = await context.new_page()
     address = f"{gateway.url}/clips/{clip.clip_id}"
@@ -332,9 +320,9 @@ async def test_everything_can_be_done_without_scripts(
 
 
 async def test_the_page_of_an_outage_opens_what_was_wanted_when_it_is_back(
-    page: Page, gateway: Served, store: Store
+    page: Page, gateway: ServedGateway
 ) -> None:
-    clip = await store(a_clip(**LONG))
+    clip = await gateway.put(a_clip(**LONG))
     gateway.registry.outage = TransientError("away")
     answer = await page.goto(f"{gateway.url}/clips/{clip.clip_id}")
     assert answer is not None
@@ -349,13 +337,13 @@ async def test_the_page_of_an_outage_opens_what_was_wanted_when_it_is_back(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_every_state_suits_every_reader_and_fits_every_screen(
-    browser: Browser, gateway: Served, store: Store, scheme: str, width: int
+    browser: Browser, gateway: ServedGateway, scheme: str, width: int
 ) -> None:
     clips = [
-        await store(a_clip(**LONG, title="Donaudampfschifffahrtsgesellschaftskapitän" * 3)),
-        await store(a_clip(status=ClipStatus.PUBLISHED, **LONG)),
-        await store(a_clip(seconds_left=-1)),
-        await store(a_clip(status=ClipStatus.DELETED)),
+        await gateway.put(a_clip(**LONG, title="Donaudampfschifffahrtsgesellschaftskapitän" * 3)),
+        await gateway.put(a_clip(status=ClipStatus.PUBLISHED, **LONG)),
+        await gateway.put(a_clip(seconds_left=-1)),
+        await gateway.put(a_clip(status=ClipStatus.DELETED)),
         gateway.registry.put(a_clip("bob")),
     ]
     screen = {"width": width, "height": 900}

@@ -11,8 +11,9 @@ from playwright.async_api import Browser, BrowserContext, Frame, Page, expect
 from clip_gateway.public import media as public_media
 from clip_shared.contracts.registry_api import Actor, ClipAction, ClipRecord
 from clip_shared.errors import TransientError
-from tests.integration.clip_gateway.public.conftest import SECONDS, TITLE, Media, World
-from tests.unit.clip_gateway.fakes import FakeRegistry
+from tests.integration.clip_gateway.public.conftest import SECONDS, TITLE, EmbeddingSites
+from tests.integration.clip_gateway.served import ClipFiles
+from tests.unit.clip_gateway.fakes import InMemoryRegistry
 
 WAIT_MS = 20_000
 PLAY = """second => {
@@ -42,8 +43,8 @@ async def page(context: BrowserContext) -> Page:
     return await context.new_page()
 
 
-def share(world: World, clip: ClipRecord) -> str:
-    return f"{world.gateway}/s/{clip.share_slug}"
+def share(sites: EmbeddingSites, clip: ClipRecord) -> str:
+    return f"{sites.gateway}/s/{clip.share_slug}"
 
 
 async def plays_from(where: Page | Frame, second: float) -> None:
@@ -65,14 +66,14 @@ async def now(where: Page | Frame) -> float:
 
 
 async def test_a_visitor_watches_and_nothing_comes_from_elsewhere(
-    world: World, clip: ClipRecord, page: Page
+    sites: EmbeddingSites, clip: ClipRecord, page: Page
 ) -> None:
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     await expect(page.get_by_role("heading", name=TITLE)).to_be_visible()
     await expect(page).to_have_title(TITLE)
     await play(page)
@@ -80,20 +81,20 @@ async def test_a_visitor_watches_and_nothing_comes_from_elsewhere(
     await play(page, 20)
     assert said == []
     storage = "/clips/clips/"
-    assert {url for url in asked if not url.startswith(world.gateway) and storage not in url} == set()
+    assert {url for url in asked if not url.startswith(sites.gateway) and storage not in url} == set()
     assert any(storage in url for url in asked)
 
 
-async def test_a_link_to_a_second_starts_there(world: World, clip: ClipRecord, page: Page) -> None:
-    await page.goto(f"{share(world, clip)}#t=12.5")
+async def test_a_link_to_a_second_starts_there(sites: EmbeddingSites, clip: ClipRecord, page: Page) -> None:
+    await page.goto(f"{share(sites, clip)}#t=12.5")
     await page.wait_for_function("() => document.querySelector('video').readyState >= 2")
     assert await now(page) == pytest.approx(12.5, abs=0.1)
 
 
 async def test_a_download_has_the_titles_name_and_all_bytes(
-    world: World, clip: ClipRecord, page: Page, media: Media
+    sites: EmbeddingSites, clip: ClipRecord, page: Page, media: ClipFiles
 ) -> None:
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     async with page.expect_download() as started:
         await page.get_by_role("link", name="Download").click()
     download = await started.value
@@ -102,13 +103,13 @@ async def test_a_download_has_the_titles_name_and_all_bytes(
 
 
 async def test_a_player_goes_on_where_it_was_when_its_url_has_run_out(
-    world: World, clip: ClipRecord, page: Page, monkeypatch: pytest.MonkeyPatch
+    sites: EmbeddingSites, clip: ClipRecord, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public_media, "LONGEST_SECONDS", 2.0)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
-    address = f"GET {world.gateway}/m/{clip.share_slug}/1.mp4"
-    await page.goto(share(world, clip))
+    address = f"GET {sites.gateway}/m/{clip.share_slug}/1.mp4"
+    await page.goto(share(sites, clip))
     await play(page, 3)
     await page.evaluate("document.querySelector('video').pause()")
     assert asked.count(address) == 1
@@ -120,10 +121,14 @@ async def test_a_player_goes_on_where_it_was_when_its_url_has_run_out(
 
 
 async def test_a_player_that_cannot_go_on_says_so(
-    world: World, clip: ClipRecord, page: Page, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    sites: EmbeddingSites,
+    clip: ClipRecord,
+    page: Page,
+    registry: InMemoryRegistry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(public_media, "LONGEST_SECONDS", 2.0)
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     await play(page, 3)
     await registry.act(ClipAction.UNPUBLISH, clip.clip_id, Actor(account_id="ann"))
     await asyncio.sleep(4)
@@ -132,27 +137,31 @@ async def test_a_player_that_cannot_go_on_says_so(
 
 
 async def test_after_unpublishing_the_page_and_the_media_are_gone_at_once(
-    world: World, clip: ClipRecord, page: Page, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    sites: EmbeddingSites,
+    clip: ClipRecord,
+    page: Page,
+    registry: InMemoryRegistry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(public_media, "LONGEST_SECONDS", 3.0)
     async with httpx.AsyncClient() as visitor:
-        media = f"{world.gateway}/m/{clip.share_slug}/1.mp4"
+        media = f"{sites.gateway}/m/{clip.share_slug}/1.mp4"
         handed_out = (await visitor.get(media)).headers["location"]
         assert (await visitor.get(handed_out)).status_code == 200
         await registry.act(ClipAction.UNPUBLISH, clip.clip_id, Actor(account_id="ann"))
         assert (await visitor.get(media)).status_code == 410
         await asyncio.sleep(4)
         assert (await visitor.get(handed_out)).status_code == 403
-    answer = await page.goto(share(world, clip))
+    answer = await page.goto(share(sites, clip))
     assert answer is not None
     assert answer.status == 410
     await expect(page.get_by_role("heading", name="This clip is no longer public")).to_be_visible()
 
 
-async def test_an_allowed_site_embeds_the_player(world: World, page: Page) -> None:
+async def test_an_allowed_site_embeds_the_player(sites: EmbeddingSites, page: Page) -> None:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
-    await page.goto(world.friend)
+    await page.goto(sites.friend)
     frame = page.frames[1]
     await play(frame)
     link = frame.get_by_role("link", name=TITLE)
@@ -166,12 +175,12 @@ async def test_an_allowed_site_embeds_the_player(world: World, page: Page) -> No
 
 
 async def test_what_oembed_gives_an_allowed_site_plays_there(
-    world: World, clip: ClipRecord, page: Page
+    sites: EmbeddingSites, clip: ClipRecord, page: Page
 ) -> None:
     await page.set_viewport_size({"width": 390, "height": 844})
-    await page.goto(world.friend)
+    await page.goto(sites.friend)
     async with httpx.AsyncClient() as site:
-        found = (await site.get(f"{world.gateway}/oembed", params={"url": share(world, clip)})).json()
+        found = (await site.get(f"{sites.gateway}/oembed", params={"url": share(sites, clip)})).json()
     await page.evaluate("html => { document.body.innerHTML = html }", found["html"])
     await play(page.frames[1])
     box = await page.locator("iframe").bounding_box()
@@ -180,48 +189,50 @@ async def test_what_oembed_gives_an_allowed_site_plays_there(
     assert box["width"] / box["height"] == pytest.approx(16 / 9, rel=0.01)
 
 
-async def test_another_site_cannot_embed_it(world: World, page: Page) -> None:
+async def test_another_site_cannot_embed_it(sites: EmbeddingSites, page: Page) -> None:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
-    await page.goto(world.stranger)
+    await page.goto(sites.stranger)
     frame = page.frames[1]
     await frame.wait_for_load_state()
     assert frame.url.startswith("chrome-error:")
     assert any("frame-ancestors" in each for each in said)
 
 
-async def test_the_share_page_cannot_be_framed_by_anybody(world: World, clip: ClipRecord, page: Page) -> None:
-    await page.goto(world.friend)
-    await page.evaluate(FRAME, share(world, clip))
+async def test_the_share_page_cannot_be_framed_by_anybody(
+    sites: EmbeddingSites, clip: ClipRecord, page: Page
+) -> None:
+    await page.goto(sites.friend)
+    await page.evaluate(FRAME, share(sites, clip))
     assert page.frames[1].url.startswith("chrome-error:")
 
 
 async def test_in_a_frame_the_end_is_said_too(
-    world: World, clip: ClipRecord, page: Page, registry: FakeRegistry
+    sites: EmbeddingSites, clip: ClipRecord, page: Page, registry: InMemoryRegistry
 ) -> None:
     await registry.act(ClipAction.UNPUBLISH, clip.clip_id, Actor(account_id="ann"))
-    await page.goto(world.friend)
+    await page.goto(sites.friend)
     await expect(page.frames[1].get_by_role("heading", name="no longer public")).to_be_visible()
 
 
 async def test_without_javascript_the_page_plays_and_downloads(
-    world: World, clip: ClipRecord, browser: Browser
+    sites: EmbeddingSites, clip: ClipRecord, browser: Browser
 ) -> None:
     async with await browser.new_context(java_script_enabled=False) as context:
         page = await context.new_page()
         async with page.expect_response(
             lambda answer: "/clips/clips/" in answer.url and ".mp4" in answer.url
         ):
-            await page.goto(share(world, clip))
+            await page.goto(share(sites, clip))
         await expect(page.locator("video[controls]")).to_be_visible()
         await expect(page.get_by_role("link", name="Download")).to_be_visible()
 
 
 async def test_an_outage_ends_by_itself(
-    world: World, clip: ClipRecord, page: Page, registry: FakeRegistry
+    sites: EmbeddingSites, clip: ClipRecord, page: Page, registry: InMemoryRegistry
 ) -> None:
     registry.outage = TransientError("away")
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     await expect(page.get_by_role("heading", name="One moment")).to_be_visible()
     registry.outage = None
     await expect(page.get_by_role("heading", name=TITLE)).to_be_visible(timeout=WAIT_MS)
@@ -229,7 +240,7 @@ async def test_an_outage_ends_by_itself(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_everybody_can_use_the_pages(
-    world: World, clip: ClipRecord, browser: Browser, scheme: str
+    sites: EmbeddingSites, clip: ClipRecord, browser: Browser, scheme: str
 ) -> None:
     async with await browser.new_context(
         color_scheme="dark" if scheme == "dark" else "light", viewport={"width": 390, "height": 844}
@@ -240,27 +251,29 @@ async def test_everybody_can_use_the_pages(
             ("embed", f"/e/{clip.share_slug}"),
             ("missing", "/s/nowhere"),
         ):
-            await page.goto(f"{world.gateway}{path}")
+            await page.goto(f"{sites.gateway}{path}")
             found = (await Axe().run(page)).response["violations"]
             assert [(each["id"], each["impact"]) for each in found] == [], (name, found)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, name
 
 
-async def test_the_page_does_not_shift_while_it_loads(world: World, clip: ClipRecord, page: Page) -> None:
+async def test_the_page_does_not_shift_while_it_loads(
+    sites: EmbeddingSites, clip: ClipRecord, page: Page
+) -> None:
     await page.add_init_script(
         "window.shifts = 0; new PerformanceObserver(list => { for (const e of list.getEntries())"
         " window.shifts += e.value }).observe({ type: 'layout-shift', buffered: true })"
     )
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     await page.wait_for_function("() => document.querySelector('video').readyState >= 2")
     assert await page.evaluate("window.shifts") < 0.01
 
 
 async def test_a_keyboard_reaches_the_player_and_the_download(
-    world: World, clip: ClipRecord, page: Page
+    sites: EmbeddingSites, clip: ClipRecord, page: Page
 ) -> None:
-    await page.goto(share(world, clip))
+    await page.goto(share(sites, clip))
     reached = []
     for _ in range(20):
         await page.keyboard.press("Tab")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import httpx
@@ -9,21 +10,25 @@ import pytest
 
 from clip_gateway import asgi
 from clip_gateway.addresses import PublicAddresses
+from clip_gateway.presign import Presigner
 from clip_gateway.registry_client import Registry
 from clip_shared.contracts.registry_api import Actor, ClipAction, PublishRequest
-from local_stack.servers.servers import Addresses
-from tests.integration.clip_gateway.conftest import RealWorld
-from tests.integration.clip_gateway.public.conftest import parts_of
+from tests.integration.clip_gateway.conftest import RealRegistrySetup
+from tests.unit.clip_gateway.parts import gateway_parts
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 HOME = "http://clips.example"
 
 
 @pytest.fixture
-async def visitor(real_world: RealWorld, addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
-    public_addresses = PublicAddresses(
-        public_url=HOME, media_origin=addresses.s3_endpoint_url, embed_origins=("https://friends.example",)
+async def visitor(real_world: RealRegistrySetup, s3: "S3Client") -> AsyncIterator[httpx.AsyncClient]:
+    presigner = Presigner(s3, "clips", longest_seconds=900)
+    public = PublicAddresses(
+        public_url=HOME, media_origin=presigner.origin, embed_origins=("https://friends.example",)
     )
-    app = asgi.create(parts_of(real_world.registry, addresses, public_addresses))
+    app = asgi.create(gateway_parts(real_world.registry, presigner, public))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
         yield client
 
@@ -41,7 +46,7 @@ async def statuses(visitor: httpx.AsyncClient, slug: str) -> list[int]:
 
 
 async def test_a_link_lives_from_publishing_to_unpublishing(
-    real_world: RealWorld, visitor: httpx.AsyncClient
+    real_world: RealRegistrySetup, visitor: httpx.AsyncClient
 ) -> None:
     account = f"account-{uuid4().hex}"
     clip_id = await real_world.add(account)
@@ -59,7 +64,7 @@ async def test_a_link_lives_from_publishing_to_unpublishing(
 
 
 async def test_a_deleted_clip_is_gone_and_comes_back_where_it_was(
-    real_world: RealWorld, visitor: httpx.AsyncClient
+    real_world: RealRegistrySetup, visitor: httpx.AsyncClient
 ) -> None:
     account = f"account-{uuid4().hex}"
     clip_id = await real_world.add(account)
@@ -70,7 +75,9 @@ async def test_a_deleted_clip_is_gone_and_comes_back_where_it_was(
     assert await statuses(visitor, slug) == [200, 200, 302, 200]
 
 
-async def test_a_feed_follows_what_is_published(real_world: RealWorld, visitor: httpx.AsyncClient) -> None:
+async def test_a_feed_follows_what_is_published(
+    real_world: RealRegistrySetup, visitor: httpx.AsyncClient
+) -> None:
     account = f"account-{uuid4().hex}"
     feed = (await real_world.registry.open_feed(account)).slug
     clip_id = await real_world.add(account)

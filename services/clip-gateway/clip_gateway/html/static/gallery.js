@@ -33,9 +33,9 @@ document.addEventListener("htmx:config:request", ({ detail }) => {
 document.addEventListener("htmx:response:error", ({ detail }) => {
   const { response, text } = detail.ctx;
   if (response.status === 401) location.reload(); // the sign-in has run out: the page leads to it
-  else if (!text?.includes("<hx-partial")) showTrouble();
+  else if (!text?.includes("<hx-partial")) showFailure();
 });
-document.addEventListener("htmx:error", showTrouble);
+document.addEventListener("htmx:error", showFailure);
 
 // What was done is seen on the card as well; what can be undone stays until it is closed.
 new MutationObserver(() => {
@@ -43,8 +43,8 @@ new MutationObserver(() => {
   if (toast && !toast.querySelector("form")) setTimeout(() => toast.remove(), TOAST_MS);
 }).observe(document.body, { childList: true, subtree: true });
 
-function showTrouble() {
-  messages().replaceChildren(document.getElementById("trouble").content.cloneNode(true));
+function showFailure() {
+  messages().replaceChildren(document.getElementById("failure").content.cloneNode(true));
 }
 
 document.addEventListener("click", (event) => {

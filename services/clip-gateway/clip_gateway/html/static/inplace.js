@@ -30,14 +30,14 @@ async function send(form, changed) {
   try {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     if (answer.status === 401) location.reload(); // the sign-in has run out: the page leads to it
-    else if (answer.status >= 500) showTrouble();
+    else if (answer.status >= 500) showFailure();
     else {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (answer.ok) take(page, changed);
-      else showTrouble(page.querySelector("[data-reason]")?.textContent);
+      else showFailure(page.querySelector("[data-reason]")?.textContent);
     }
   } catch {
-    showTrouble();
+    showFailure();
   } finally {
     form.ariaBusy = null;
   }
@@ -60,10 +60,10 @@ function take(page, changed) {
   changed();
 }
 
-function showTrouble(sentence) {
-  const trouble = document.getElementById("trouble").content.cloneNode(true);
-  if (sentence) trouble.querySelector("[data-sentence]").textContent = sentence;
-  messages().replaceChildren(trouble);
+function showFailure(sentence) {
+  const failure = document.getElementById("failure").content.cloneNode(true);
+  if (sentence) failure.querySelector("[data-sentence]").textContent = sentence;
+  messages().replaceChildren(failure);
 }
 
 /** What was done is seen on the page as well. */

@@ -1,16 +1,17 @@
-"""What a streamer does on the pages: forms, which answer with a redirect, or with the parts that changed.
+"""Routes that the forms of the pages are sent to: they change clips, or switch the feed.
 
-A form names the page to come back to in its field ``back``. The page's script sends the same forms and takes
-the changed parts in place (``HX-Request-Type: partial``). Everything else follows the redirect.
+A form names the page to return to in its field ``back``. Without scripts the answer is a redirect to that
+page. The script of the gallery sends the same forms with ``HX-Request-Type: partial`` and gets the changed
+parts of the page instead.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import TypeAdapter
@@ -19,11 +20,11 @@ from starlette.exceptions import HTTPException
 
 from clip_gateway.addresses import FIRST_PAGE, own_path
 from clip_gateway.auth import Caller
-from clip_gateway.domain import Refusal, Refused, owned, owned_or_none
+from clip_gateway.changes import change_clip, change_clips
+from clip_gateway.domain import Refusal, Refused, owned_or_none
 from clip_gateway.html.rendering import NO_STORE, Renderer
 from clip_gateway.pages.cards import card_of
-from clip_gateway.pages.gallery import notice_of
-from clip_gateway.pages.notices import CompletedAction
+from clip_gateway.pages.notices import ActionNotice, CompletedAction
 from clip_gateway.pages.usage_bar import UsageBar
 from clip_gateway.parts import GatewayParts
 from clip_shared.contracts.events import Title
@@ -39,10 +40,7 @@ from clip_shared.contracts.registry_api import (
 )
 from clip_shared.errors import TransientError
 
-log = structlog.get_logger()
-
-CLIP = "/clips/{clip_id:uuid}"
-# What the fields of a form are at most: `back`, `action` and the ids of a batch, with room for more.
+# Most fields of a form: `back`, `action` and the ids of a batch, with some to spare.
 MAX_FIELDS = MAX_BATCH + 20
 _BATCH_ACTIONS = {ClipAction.KEEP, ClipAction.UNKEEP, ClipAction.DELETE, ClipAction.RESTORE}
 _TITLE: TypeAdapter[str] = TypeAdapter(Title)
@@ -50,40 +48,39 @@ _CHANGED = {BatchOutcome.DONE, BatchOutcome.UNCHANGED}
 
 
 def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    """The forms of clips and of the feed."""
+    """Create the routes of all forms but sign-in and sign-out."""
     router = APIRouter()
-    hands = _ClipForms(parts, renderer)
-    _add_actions(router, parts, hands)
-    _add_batch(router, parts, hands)
+    forms = _ClipForms(parts, renderer)
+    _add_actions(router, parts, forms)
+    _add_batch(router, parts, forms)
     _add_feed(router, parts)
     return router
 
 
-def _add_actions(router: APIRouter, parts: GatewayParts, hands: "_ClipForms") -> None:
-    def add(path: str, action: ClipAction) -> None:
-        @router.post(path, name=f"page-{action}")
-        async def act(
+def _add_actions(router: APIRouter, parts: GatewayParts, forms: "_ClipForms") -> None:
+    def form_of(action: ClipAction) -> Callable[..., Awaitable[Response]]:
+        async def change(
             request: Request, clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
         ) -> Response:
-            """Do it to one clip: a form."""
-            return await hands.act(request, caller, clip_id, action)
+            return await forms.change(request, caller, clip_id, action)
 
-    add(f"{CLIP}/keep", ClipAction.KEEP)
-    add(f"{CLIP}/unkeep", ClipAction.UNKEEP)
-    add(f"{CLIP}/publish", ClipAction.PUBLISH)
-    add(f"{CLIP}/unpublish", ClipAction.UNPUBLISH)
-    add(f"{CLIP}/delete", ClipAction.DELETE)
-    add(f"{CLIP}/restore", ClipAction.RESTORE)
-    add(f"{CLIP}/rename", ClipAction.RENAME)
+        return change
+
+    router.post("/clips/{clip_id:uuid}/keep")(form_of(ClipAction.KEEP))
+    router.post("/clips/{clip_id:uuid}/unkeep")(form_of(ClipAction.UNKEEP))
+    router.post("/clips/{clip_id:uuid}/publish")(form_of(ClipAction.PUBLISH))
+    router.post("/clips/{clip_id:uuid}/unpublish")(form_of(ClipAction.UNPUBLISH))
+    router.post("/clips/{clip_id:uuid}/delete")(form_of(ClipAction.DELETE))
+    router.post("/clips/{clip_id:uuid}/restore")(form_of(ClipAction.RESTORE))
+    router.post("/clips/{clip_id:uuid}/rename")(form_of(ClipAction.RENAME))
 
 
-def _add_batch(router: APIRouter, parts: GatewayParts, hands: "_ClipForms") -> None:
+def _add_batch(router: APIRouter, parts: GatewayParts, forms: "_ClipForms") -> None:
     @router.post("/clips/batch")
-    async def act_on_many(
+    async def change_many(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> Response:
-        """Do the same to many clips: a form."""
-        return await hands.act_on_many(request, caller)
+        return await forms.change_many(request, caller)
 
 
 def _add_feed(router: APIRouter, parts: GatewayParts) -> None:
@@ -91,7 +88,7 @@ def _add_feed(router: APIRouter, parts: GatewayParts) -> None:
     async def switch_feed(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> Response:
-        """Switch the feed of the caller's published clips on or off: field ``feed``."""
+        """Switch the feed of the caller's published clips: field ``feed`` is ``on`` or ``off``."""
         form = await _form(request)
         if form.get("feed") == "on":
             await parts.registry.open_feed(caller.account_id)
@@ -102,7 +99,7 @@ def _add_feed(router: APIRouter, parts: GatewayParts) -> None:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of an action: the clips that it changed, and how many it could not change."""
+    """The clips that an action changed, and how many it could not change."""
 
     action: ClipAction
     clips: list[ClipRecord]
@@ -110,48 +107,38 @@ class _Outcome:
 
 
 class _ClipForms:
-    """Does what a form asks, and answers it."""
+    """Changes the clips that a form names, and answers the form."""
 
     def __init__(self, parts: GatewayParts, renderer: Renderer) -> None:
         self._parts = parts
         self._renderer = renderer
 
-    async def act(self, request: Request, caller: Caller, clip_id: UUID, action: ClipAction) -> Response:
-        """Do something to one clip.
+    async def change(self, request: Request, caller: Caller, clip_id: UUID, action: ClipAction) -> Response:
+        """Apply an action to one clip.
 
         Raises:
-            Refused: the clip is not the caller's, or it cannot be done from its status.
+            Refused: the clip is not the caller's, or its status does not allow the action.
         """
         form = await _form(request)
         try:
-            # The registry asks the same again, and in one step with the change: this is the second lock.
-            owned(await self._parts.registry.get(clip_id), caller.account_id)
-            asked = _request_of(action, caller, form)
-            clip = owned(await self._parts.registry.act(action, clip_id, asked), caller.account_id)
+            clip = await change_clip(self._parts, action, clip_id, _request_of(action, caller, form))
         except Refused as refused:
             if not _takes_parts(request):
                 raise
             return self._refuse(request, refused)
-        self._parts.metrics.acted(action)
-        log.info("clip changed", clip_id=str(clip_id), action=action, status=clip.status)
         return await self._answer(request, caller, _back_of(form), _Outcome(action, [clip]))
 
-    async def act_on_many(self, request: Request, caller: Caller) -> Response:
-        """Do the same to the clips that a form names; to none where it names none."""
+    async def change_many(self, request: Request, caller: Caller) -> Response:
+        """Apply one action to the clips that a form names. A form that names no clip changes nothing."""
         form = await _form(request)
         back = _back_of(form)
         action, ids = _action_of(form), _ids_of(form)
         if action is None or not ids:
             return Response(status_code=HTTPStatus.NO_CONTENT) if _takes_parts(request) else _back_to(back)
-        results = (
-            await self._parts.registry.act_on_many(
-                BatchRequest(account_id=caller.account_id, action=action, clip_ids=ids)
-            )
-        ).results
+        asked = BatchRequest(account_id=caller.account_id, action=action, clip_ids=ids)
+        results = await change_clips(self._parts, asked)
         shown = (owned_or_none(each.clip, caller.account_id) for each in results if each.outcome in _CHANGED)
         changed = [clip for clip in shown if clip is not None]
-        self._parts.metrics.acted(action, sum(each.outcome is BatchOutcome.DONE for each in results))
-        log.info("clips changed", action=action, asked=len(ids), changed=len(changed))
         return await self._answer(request, caller, back, _Outcome(action, changed, len(ids) - len(changed)))
 
     async def _answer(self, request: Request, caller: Caller, back: str, outcome: _Outcome) -> Response:
@@ -159,15 +146,15 @@ class _ClipForms:
             return _back_to(_confirmed(back, outcome))
         return self._renderer.page(
             request,
-            "acted.html",
+            "changed.html",
             cards=[card_of(clip, self._parts) for clip in outcome.clips],
             usage=await self._usage_of(caller),
-            report=notice_of(outcome.action, outcome.clips, outcome.failed),
+            notice=ActionNotice.of(outcome.action, outcome.clips, outcome.failed),
             back=back,
         )
 
     async def _usage_of(self, caller: Caller) -> UsageBar | None:
-        """The account's usage, or None: what was done is done, though the registry is gone since."""
+        """Return the account's usage; None if the registry does not answer, because the change is made."""
         try:
             return UsageBar.of(await self._parts.registry.usage_of(caller.account_id))
         except TransientError:
@@ -178,12 +165,12 @@ class _ClipForms:
         return self._renderer.page(
             request,
             "refused.html",
-            status=_REFUSED.get(refused.reason, HTTPStatus.NOT_FOUND),
+            status=_STATUS.get(refused.reason, HTTPStatus.NOT_FOUND),
             refused=refused,
         )
 
 
-_REFUSED = {Refusal.NOT_OWNER: HTTPStatus.FORBIDDEN, Refusal.NOT_ALLOWED: HTTPStatus.CONFLICT}
+_STATUS = {Refusal.NOT_OWNER: HTTPStatus.FORBIDDEN, Refusal.NOT_ALLOWED: HTTPStatus.CONFLICT}
 
 
 async def _form(request: Request) -> FormData:
@@ -199,14 +186,14 @@ def _takes_parts(request: Request) -> bool:
 
 
 def _request_of(action: ClipAction, caller: Caller, form: FormData) -> Actor:
-    """What a form asks of the registry.
+    """Return the request to the registry that a form asks for.
 
     Raises:
-        HTTPException: a field says nothing that could be done.
+        HTTPException: 422: the title or the end of the publication is not valid.
     """
     try:
         if action is ClipAction.RENAME:
-            # Without what a title must not have; so that what is left must be a title.
+            # Characters that a title must not have are removed; the rest must be a title.
             title = _TITLE.validate_python(str(form.get("title", "")))
             return RenameRequest(account_id=caller.account_id, title=title)
         if action is ClipAction.PUBLISH:
@@ -217,26 +204,26 @@ def _request_of(action: ClipAction, caller: Caller, form: FormData) -> Actor:
 
 
 def _options_of(form: FormData) -> dict[str, Any]:
-    """How to publish: a form with the field ``options`` says everything, another one nothing."""
+    """Return the options of a publication. Only a form with the field ``options`` sets them."""
     if "options" not in form:
         return {}
     until = str(form.get("until", ""))
     return {
-        "until": _moment(until) if until else None,
+        "until": _time(until) if until else None,
         "embed": "embed" in form,
         "downloadable": "downloadable" in form,
         "indexable": "indexable" in form,
     }
 
 
-def _moment(text: str) -> datetime:
-    """A moment of a form, in UTC where it does not say.
+def _time(text: str) -> datetime:
+    """Parse a time in ISO 8601; without an offset it is in UTC.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a time in ISO 8601.
     """
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _action_of(form: FormData) -> ClipAction | None:
@@ -248,7 +235,7 @@ def _action_of(form: FormData) -> ClipAction | None:
 
 
 def _ids_of(form: FormData) -> tuple[UUID, ...]:
-    """The clips that a form names, each once; what is no id is left out."""
+    """Return the clips that a form names, without duplicates. Text that is not an id is left out."""
     ids = []
     for text in form.getlist("ids"):
         try:
@@ -259,12 +246,12 @@ def _ids_of(form: FormData) -> tuple[UUID, ...]:
 
 
 def _confirmed(back: str, outcome: _Outcome) -> str:
-    """The address of the page to come back to, which says what was done, at the clip where it still is."""
+    """Return the address of the page to return to, with what was done, scrolled to the clip if it is left."""
     ids = tuple(clip.clip_id for clip in outcome.clips)
     undoable = ids if outcome.action is ClipAction.DELETE else ()
     address = CompletedAction(outcome.action, len(ids), outcome.failed, undoable).added_to(back)
-    is_one_that_stays = len(ids) == 1 and outcome.action is not ClipAction.DELETE
-    return f"{address}#clip-{ids[0]}" if is_one_that_stays else address
+    stays = len(ids) == 1 and outcome.action is not ClipAction.DELETE
+    return f"{address}#clip-{ids[0]}" if stays else address
 
 
 def _back_to(address: str) -> Response:
