@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
 from clip_shared.errors import PermanentError, TransientError
-from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble, uncounted
+from clip_shared.refused_connections import Cause, OnRefused, certificate_cause, uncounted
 from clip_shared.settings import EnvironmentSettings
 
 if TYPE_CHECKING:
@@ -188,18 +188,6 @@ class FreeStorage:
         ).set(self.is_configured)
 
 
-def free_storage_client(
-    settings: FreeStorageSettings, *, on_refused: OnRefused = uncounted, **waiting: Unpack[S3Waiting]
-) -> "S3Client":
-    """For the cutter, until it uses FreeStorage itself."""
-    return FreeStorage(settings, on_refused).client(**waiting)
-
-
-def show_storage_configured(settings: FreeStorageSettings, registry: CollectorRegistry) -> None:
-    """For the cutter, until it uses FreeStorage itself."""
-    FreeStorage(settings).show_configured(registry)
-
-
 def _session(access_key: str | None) -> boto3.Session:
     try:
         if access_key is not None:
@@ -246,7 +234,7 @@ def _report_refusal(on_refused: OnRefused, *, parsed: dict[str, Any], model: Any
 
 def _report_failed_connection(on_refused: OnRefused, *, exception: Exception, **_others: object) -> None:
     lacks_keys = isinstance(exception, NoCredentialsError | CredentialRetrievalError)
-    if (cause := Cause.CREDENTIALS if lacks_keys else certificate_trouble(exception)) is not None:
+    if (cause := Cause.CREDENTIALS if lacks_keys else certificate_cause(exception)) is not None:
         on_refused(cause)
 
 

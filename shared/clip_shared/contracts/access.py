@@ -1,4 +1,4 @@
-"""Who reads and writes which topics."""
+"""Which Kafka user reads and writes which topics."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from clip_shared.contracts.service_names import CLIP_CUTTER, CLIP_REGISTRY, JANI
 
 @dataclass(frozen=True)
 class Access:
-    """The topics that a user reads and writes."""
+    """The topics that a Kafka user reads and writes."""
 
     user: str
     reads: tuple[str, ...] = ()
@@ -16,7 +16,7 @@ class Access:
 
 ACCESS = (
     Access("platform", reads=("clip-lifecycle",), writes=("highlight-detected",)),
-    # What has to be re-encoded, it sends to itself: see docs/decisions/0031.
+    # Cutters send each other what must be re-encoded: see docs/decisions/0031.
     Access(
         CLIP_CUTTER,
         reads=("highlight-detected", "highlight-encodings"),
@@ -27,7 +27,7 @@ ACCESS = (
         reads=("clip-created", "clip-skipped"),
         writes=("clip-lifecycle", "clip-objects-released"),
     ),
-    # A tick that runs out of time sends the next one.
+    # A tick that runs out of time sends a follow-up tick.
     Access(JANITOR, reads=("daily-tick", "clip-objects-released"), writes=("daily-tick",)),
     Access("scheduler", writes=("daily-tick",)),
 )

@@ -1,11 +1,11 @@
-"""The wire contract: every event that crosses the bus, as a frozen model.
+"""The wire contract: every event on the bus, as a frozen model.
 
 A published version only ever gains optional fields; unknown fields are ignored. The JSON Schemas under
-``shared/schemas/`` are generated from here, and a test fails when the two drift apart or when a change
-would break a reader of an older version.
+``shared/schemas/`` are generated from these models. A test fails when they differ, or when a change would
+break a reader of an older version.
 
 Bounds that a published schema does not state (a narrower schema would be a breaking change) are validators:
-what no later step could store or compute with is refused or stripped here, at the edge.
+they refuse or strip here, at the edge, what no later step can store or compute with.
 
 Envelope: CloudEvents 1.0 in Kafka's binary mode, see :mod:`clip_shared.bus.envelope`.
 """
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-# Every derived id hangs from this root (uuid5, RFC 9562 §5.5). Changing it changes every clip's id.
+# The namespace of every derived id (UUID version 5, RFC 9562 §5.5). Changing it changes every clip's id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "clips")
 
 # Above the longest VOD of any platform (Twitch ends one after 48 hours); below, every sum of times is exact.
@@ -27,7 +27,7 @@ MAX_SECONDS = 30 * 24 * 60 * 60
 # Above the largest object of S3 (50 TB), below what a database's bigint holds.
 MAX_OBJECT_BYTES = 2**50
 MAX_KEY_BYTES = 1024  # S3's limit, in UTF-8
-# C0, DEL and C1: PostgreSQL stores no NUL, and none of the others can be shown.
+# C0, DEL and C1: PostgreSQL stores no NUL, and the others have no glyph.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -53,9 +53,9 @@ def _fits_an_object(size: int) -> int:
     return size
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _in_utc(time: datetime) -> datetime:
     try:
-        return moment.astimezone(UTC)
+        return time.astimezone(UTC)
     except OverflowError as error:
         raise ValueError("not a time in UTC") from error
 
@@ -79,29 +79,29 @@ Score = Finite
 
 
 def clip_id_for(stream_highlight_id: str) -> UUID:
-    """The clip that a highlight becomes: one highlight, one clip, however often it is cut."""
+    """Return the id of a highlight's clip: however often the highlight is cut, it is the same clip."""
     return uuid.uuid5(NAMESPACE, f"clip:{stream_highlight_id}")
 
 
 def event_id(*parts: str) -> str:
-    """A stable id for an event that follows from other things, so that a repetition carries the same id."""
+    """Return an id that follows from ``parts``, so that an event that is sent again has the same id."""
     return str(uuid.uuid5(NAMESPACE, "\n".join(parts)))
 
 
 class Contract(BaseModel):
-    """Base of all wire models: immutable, tolerant of fields it does not know."""
+    """Base of all wire models: immutable, and unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class EventData(Contract):
-    """The data of one type of event, which knows its type, its topic and its partition key."""
+    """Base of the data of an event. A subclass names its type and its topic."""
 
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
 
     def key(self) -> str | None:
-        """The Kafka key: events that must keep their order share it. None: any partition."""
+        """Return the Kafka key: events with the same key stay in order. None: any partition."""
         raise NotImplementedError(f"{type(self).__name__} names no key")
 
 
@@ -133,7 +133,7 @@ class Event(BaseModel, Generic[Data]):
         time: datetime | None = None,
         traceparent: str | None = None,
     ) -> Self:
-        """Wrap data in an envelope; without an id a random one, without a time the present."""
+        """Wrap data in an envelope. The default id is random, the default time is now."""
         return cls(
             id=id or str(uuid.uuid4()),
             source=source,
@@ -144,7 +144,7 @@ class Event(BaseModel, Generic[Data]):
 
 
 class HighlightKind(StrEnum):
-    """How the detector came to a highlight."""
+    """How the detector found a highlight."""
 
     HEURISTIC = "heuristic"
     REFINED = "refined"
@@ -158,7 +158,7 @@ class CutMode(StrEnum):
 
 
 class TrackFate(StrEnum):
-    """What became of a kind of track of the VOD in a clip."""
+    """What the cutter did with the VOD's video, or with its audio."""
 
     COPIED = "copied"
     RE_ENCODED = "re_encoded"
@@ -188,7 +188,7 @@ class ClipOrigin(StrEnum):
 class PurgeReason(StrEnum):
     """Why a clip was purged."""
 
-    EXPIRED = "expired"  # nobody kept it
+    EXPIRED = "expired"  # no owner kept it
     EVICTED = "evicted"  # the account had more than its limit
     DELETED = "deleted"  # by its owner
     ERASED = "erased"  # with its account
@@ -200,7 +200,7 @@ class SourceObject(Contract):
 
     profile: Identifier = Field(description="A profile of the cutter's SOURCE_STORAGE_PROFILES.")
     bucket: BucketName = Field(description="A bucket that this profile allows.")
-    key: ObjectKey = Field(description="The VOD's key in it.")
+    key: ObjectKey = Field(description="The VOD's key in the bucket.")
 
 
 class StoredObject(Contract):
@@ -213,21 +213,21 @@ class StoredObject(Contract):
 
 
 class PosterObject(Contract):
-    """A clip's still picture (JPEG) in the free bucket."""
+    """A clip's poster (JPEG) in the free bucket."""
 
     bucket: BucketName = Field(description="The clips' bucket.")
     key: ObjectKey = Field(description="clips/{twitch_account_id}/{clip_id}/{highlight_event_id}.jpg")
 
 
 class TrackReceipt(Contract):
-    """What became of the video, or of the audio, in a clip."""
+    """What the cutter did with the video, or with the audio."""
 
     fate: TrackFate = Field(description="Copied, re-encoded, or left out.")
-    reason: Text | None = Field(default=None, description="Why it was not copied; null where it was.")
+    reason: Text | None = Field(default=None, description="Why it was not copied; null when it was copied.")
 
 
 class CutReceipt(Contract):
-    """What was asked of the cutter and what it did. Times are seconds from the start of the VOD."""
+    """What the cutter was asked to do, and what it did. Times are seconds from the start of the VOD."""
 
     mode: CutMode = Field(description="copy: packets copied behind an edit list; exact: re-encoded.")
     requested_start_seconds: Seconds = Field(description="Start that the highlight asked for.")
@@ -235,24 +235,26 @@ class CutReceipt(Contract):
     actual_start_seconds: Seconds = Field(description="Start of the clip.")
     actual_end_seconds: Seconds = Field(description="End of the clip.")
     audio_video_skew_ms: Finite | None = Field(
-        default=None, description="Start of the sound minus start of the picture, in ms; null without sound."
+        default=None, description="Start of the audio minus start of the video, in ms; null without audio."
     )
     fallback_reason: Text | None = Field(
-        default=None, description="Why a copy was given up for a re-encode; null where it was not."
+        default=None, description="Why the clip was re-encoded after a copy failed; null when no copy failed."
     )
     video: TrackReceipt | None = Field(
-        default=None, description="What became of the video; null in receipts from before this field."
+        default=None,
+        description="What the cutter did with the video; null in older receipts.",
     )
     audio: TrackReceipt | None = Field(
-        default=None, description="What became of the audio; null in receipts from before this field."
+        default=None,
+        description="What the cutter did with the audio; null in older receipts.",
     )
     remark: Text | None = Field(
-        default=None, description="What a viewer should know of the VOD, such as that it breaks off."
+        default=None, description="A defect of the VOD that viewers may notice, such as a missing end."
     )
 
 
 class Highlight(Contract):
-    """The ids that tie every event about a highlight together."""
+    """The ids that every event about a highlight has."""
 
     stream_highlight_id: Identifier = Field(description="The highlight. One highlight is one clip.")
     twitch_account_id: Identifier = Field(description="The account that owns the VOD and its clips.")
@@ -260,20 +262,18 @@ class Highlight(Contract):
 
 
 class HighlightDetected(Highlight, EventData):
-    """A moment of a VOD that is worth a clip."""
+    """A part of a VOD that a detector found worth a clip."""
 
     TYPE: ClassVar[str] = "highlight.detected.v1"
     TOPIC: ClassVar[str] = "highlight-detected"
 
-    source: SourceObject = Field(description="Where the VOD's file is.")
+    source: SourceObject = Field(description="The VOD: where it is stored.")
     start_seconds: Seconds = Field(description="Start of the window, in seconds from the start of the VOD.")
     end_seconds: Seconds = Field(description="End of the window, in seconds from the start of the VOD.")
-    kind: HighlightKind = Field(description="How the detector came to the highlight.")
-    title: Title = Field(description="Shown to people.")
+    kind: HighlightKind = Field(description="How the detector found the highlight.")
+    title: Title = Field(description="The clip's title, for people.")
     score: Score | None = Field(default=None, description="How good the highlight is; higher is better.")
-    rank: int | None = Field(
-        default=None, ge=1, description="Its place among its VOD's highlights; 1 is best."
-    )
+    rank: int | None = Field(default=None, ge=1, description="Place among the VOD's highlights; 1 is best.")
     is_clipable: bool = Field(default=True, description="false: skipped, with the reason not_clipable.")
 
     def key(self) -> str:
@@ -282,7 +282,7 @@ class HighlightDetected(Highlight, EventData):
 
 
 class EncodingRequested(HighlightDetected):
-    """A highlight whose clip has to be re-encoded, with the id and the time of the highlight's own event."""
+    """A highlight whose clip must be re-encoded. Id and time are those of the highlight's own event."""
 
     TYPE: ClassVar[str] = "highlight.encoding-requested.v1"
     TOPIC: ClassVar[str] = "highlight-encodings"
@@ -291,9 +291,9 @@ class EncodingRequested(HighlightDetected):
 
 
 class HighlightOutcome(Highlight, EventData):
-    """What both outcomes of a highlight say about the event that asked for it."""
+    """What both outcomes of a highlight (created, skipped) say about its event."""
 
-    kind: HighlightKind = Field(description="How the detector came to the highlight.")
+    kind: HighlightKind = Field(description="How the detector found the highlight.")
     highlight_event_id: Identifier = Field(description="Id of the highlight's event, as Clips identifies it.")
     highlight_detected_at: Time = Field(description="Time of the highlight's event.")
 
@@ -312,14 +312,14 @@ class ClipCreated(HighlightOutcome):
     title: Title = Field(description="The highlight's title.")
     score: Score | None = Field(default=None, description="The highlight's score.")
     object: StoredObject = Field(description="The video.")
-    poster: PosterObject | None = Field(default=None, description="The still picture.")
+    poster: PosterObject | None = Field(default=None, description="The poster.")
     duration_seconds: PositiveSeconds = Field(description="Length of the clip.")
-    cut_receipt: CutReceipt = Field(description="What was asked of the cutter and what it did.")
+    cut_receipt: CutReceipt = Field(description="What the cutter was asked to do, and what it did.")
     source: SourceObject | None = Field(
-        default=None, description="The VOD that it was cut from; null in events from before this field."
+        default=None, description="The VOD that it was cut from; null in events older than this field."
     )
     origin: ClipOrigin | None = Field(
-        default=None, description="Who asked for the cut; null in events from before this field: a detector."
+        default=None, description="Who asked for the cut; null in events older than this field: a detector."
     )
 
 
@@ -339,13 +339,13 @@ class ClipSkipped(HighlightOutcome):
 
 
 class ClipLifecycle(Highlight, EventData):
-    """A change in a clip's life. ``version`` grows with each: a reader may drop an older one."""
+    """A change of a clip. ``version`` grows with every change: a reader may drop an older version."""
 
     TOPIC: ClassVar[str] = "clip-lifecycle"
 
     clip_id: UUID = Field(description="Follows from stream_highlight_id (UUID version 5).")
     version: Annotated[int, Field(ge=1)] = Field(
-        description="Grows with each change of the clip: drop an event whose version you have passed."
+        description="Grows with every change of the clip: drop an event with a version below your last."
     )
 
     def key(self) -> str:
@@ -359,7 +359,7 @@ class ClipAvailable(ClipLifecycle):
     TYPE: ClassVar[str] = "clip.available.v1"
 
     title: Title = Field(description="The clip's title.")
-    kind: HighlightKind = Field(description="How the detector came to the highlight.")
+    kind: HighlightKind = Field(description="How the detector found the highlight.")
     duration_seconds: PositiveSeconds = Field(description="Length of the clip.")
     expires_at: Time | None = Field(description="When it expires; null: it is kept or published.")
 
@@ -374,7 +374,7 @@ class ClipKept(ClipLifecycle):
 
 
 class ClipUnkept(ClipLifecycle):
-    """The streamer let the clip go: a full new retention window begins."""
+    """The streamer no longer keeps the clip: a full new retention begins."""
 
     TYPE: ClassVar[str] = "clip.unkept.v1"
 
@@ -396,7 +396,7 @@ class ClipPublished(ClipLifecycle):
 
 
 class ClipUnpublished(ClipLifecycle):
-    """The public page is gone; the clip is kept."""
+    """The clip has no public page any more; it is kept."""
 
     TYPE: ClassVar[str] = "clip.unpublished.v1"
 
@@ -407,15 +407,15 @@ class ClipDeleted(ClipLifecycle):
     TYPE: ClassVar[str] = "clip.deleted.v1"
 
     deleted_at: Time = Field(description="When it was deleted.")
-    expires_at: Time = Field(description="When it becomes due for the purge.")
+    expires_at: Time = Field(description="When it becomes due to be purged.")
 
 
 class ClipRestored(ClipLifecycle):
-    """The owner took a deletion back: the clip is what it was before."""
+    """The owner restored the deleted clip: it has the status that it had before."""
 
     TYPE: ClassVar[str] = "clip.restored.v1"
 
-    status: Text = Field(description="What it is again: available, kept or published.")
+    status: Text = Field(description="The clip's status: available, kept or published.")
     expires_at: Time | None = Field(description="When it expires; null: it is kept or published.")
 
 
@@ -432,36 +432,34 @@ MAX_EXPIRING_CLIP_IDS = 1000
 
 
 class ClipExpiring(EventData):
-    """Clips of one account that expire on the same day (UTC), told once; some may have been kept since."""
+    """An account's clips that expire on the same day (UTC). Sent once; some may be kept meanwhile."""
 
     TYPE: ClassVar[str] = "clip.expiring.v1"
     TOPIC: ClassVar[str] = "clip-lifecycle"
 
     twitch_account_id: Identifier = Field(description="The account that owns the clips.")
     clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1)] = Field(
-        description=f"The clips, the first to expire first; no more than {MAX_EXPIRING_CLIP_IDS} are named."
+        description=f"The clips, in the order of their expiry; at most {MAX_EXPIRING_CLIP_IDS}."
     )
-    expires_before: Time = Field(description="The end of that day.")
-    clip_count: int | None = Field(default=None, ge=1, description="How many clips there are in all.")
+    expires_before: Time = Field(description="The end of this day.")
+    clip_count: int | None = Field(default=None, ge=1, description="Number of clips that expire on this day.")
 
     def key(self) -> str:
-        """One account's notices stay in order."""
+        """Keep the notices of one account in order."""
         return self.twitch_account_id
 
 
 class ClipPurged(ClipLifecycle):
-    """The clip is gone; its highlight can be clipped again."""
+    """The clip is purged: its objects are released. Its highlight can become a clip again."""
 
     TYPE: ClassVar[str] = "clip.purged.v1"
 
     purged_at: Time = Field(description="When it was purged.")
-    reason: PurgeReason | None = Field(
-        default=None, description="Why; null in events from before this field."
-    )
+    reason: PurgeReason | None = Field(default=None, description="Why; null in events older than this field.")
 
 
 class ReleaseReason(StrEnum):
-    """Why no clip owns an object any more."""
+    """Why no clip owns the object any more."""
 
     PURGED = "purged"
     REPLACED = "replaced"
@@ -475,9 +473,9 @@ class ObjectReleased(EventData):
     TOPIC: ClassVar[str] = "clip-objects-released"
 
     bucket: BucketName = Field(description="The clips' bucket.")
-    object_key: ObjectKey = Field(description="The object's key in it.")
+    object_key: ObjectKey = Field(description="The object's key in the bucket.")
     reason: ReleaseReason = Field(description="Why no clip owns it any more.")
-    clip_id: UUID | None = Field(default=None, description="The clip that owned it, or should have.")
+    clip_id: UUID | None = Field(default=None, description="The clip that owned it, or was to own it.")
 
     def key(self) -> str:
         """Keep the releases of one clip together."""
@@ -485,15 +483,17 @@ class ObjectReleased(EventData):
 
 
 class DailyTick(EventData):
-    """The scheduler's call to clean up. ``continuation`` counts the follow-ups of one tick, from 0."""
+    """The order to purge what is due. ``continuation`` counts the follow-up ticks, from 0."""
 
     TYPE: ClassVar[str] = "tick.daily.v1"
     TOPIC: ClassVar[str] = "daily-tick"
 
-    continuation: int = Field(default=0, ge=0, description="How many ticks this one goes on after.")
+    continuation: int = Field(
+        default=0, ge=0, description="Number of the follow-up tick; 0: the scheduler sent it."
+    )
 
     def key(self) -> None:
-        """Any partition: ticks have no order to keep."""
+        """Return None: ticks need no order."""
         return
 
 

@@ -1,7 +1,7 @@
 """The wire models of the registry's internal HTTP API, which the gateway and the janitor call.
 
 Calls carry ``Authorization: Bearer <REGISTRY_TOKEN>``, a token that allows what the caller's job needs: the
-gateway clips and their transitions, the janitor expirations, notices and unknown objects. Errors are
+gateway clips and their actions, the janitor expirations, notices and orphans. Errors are
 ``application/problem+json``: 401 for an unknown token, 403 for the other service's.
 """
 
@@ -32,7 +32,7 @@ from clip_shared.contracts.events import (
 
 
 class ClipStatus(StrEnum):
-    """Where a clip is in its life."""
+    """The status of a clip."""
 
     AVAILABLE = "available"
     KEPT = "kept"
@@ -42,7 +42,7 @@ class ClipStatus(StrEnum):
 
 
 class ClipAction(StrEnum):
-    """What an owner can do to a clip; the last part of the path that does it."""
+    """What an owner can do with a clip. The value is the last part of the path."""
 
     KEEP = "keep"
     UNKEEP = "unkeep"
@@ -54,20 +54,20 @@ class ClipAction(StrEnum):
 
 
 class ClipOrder(StrEnum):
-    """In which order clips are listed. Ties are broken by the clip's id."""
+    """In which order clips are listed. Equal clips are in the order of their ids."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
-    EXPIRING = "expiring"  # the first to expire first; what does not expire comes last
+    EXPIRING = "expiring"  # clips that never expire come last
     LONGEST = "longest"
     SHORTEST = "shortest"
-    BEST = "best"  # the highest score first; what has none comes last
+    BEST = "best"  # clips without a score come last
 
 
 class Publication(Contract):
     """How a published clip is public."""
 
-    revision: int = Field(ge=1, description="Which video of the clip is public.")
+    revision: int = Field(ge=1, description="The number of the clip's video that is public.")
     until: Time | None = Field(description="When it stops being public; null: never by itself.")
     embed: bool = Field(description="Whether sites that the platform allows may embed it.")
     downloadable: bool = Field(description="Whether visitors may download it.")
@@ -75,7 +75,7 @@ class Publication(Contract):
 
 
 class CutOffer(Contract):
-    """A newer cut of a clip's highlight, which a detector offered and the owner's clip did not become."""
+    """A newer cut of a clip's highlight, which did not replace the clip because the owner keeps it."""
 
     kind: HighlightKind
     title: Title
@@ -87,7 +87,7 @@ class CutOffer(Contract):
 
 
 class ClipRecord(Contract):
-    """Everything the registry knows about a clip."""
+    """Everything that the registry knows about a clip."""
 
     clip_id: UUID
     stream_highlight_id: Identifier
@@ -105,7 +105,7 @@ class ClipRecord(Contract):
     file_size_bytes: int
     duration_seconds: PositiveSeconds
     cut_receipt: CutReceipt
-    revision: int = Field(ge=1, description="Counts the videos that the clip has had.")
+    revision: int = Field(ge=1, description="The number of the clip's video, from 1; every new cut adds 1.")
     expires_at: AwareDatetime | None
     expires_in_seconds: float | None = Field(
         description="Seconds until expiry by the database's clock; 0 or less: expired; null: never."
@@ -127,24 +127,24 @@ class ClipRecord(Contract):
 
 
 class ClipPage(Contract):
-    """A page of clips in the order asked for; ``next_cursor`` is null on the last one."""
+    """A page of clips in the requested order. ``next_cursor`` is null on the last page."""
 
     items: tuple[ClipRecord, ...]
     next_cursor: str | None
 
 
 class StatusUsage(Contract):
-    """How many clips, and their bytes in the free bucket."""
+    """The number of clips, and their bytes in the free bucket."""
 
     clips: int
     bytes: int
 
 
 class AccountUsage(Contract):
-    """What an account has. An expired clip that is not yet purged counts as available."""
+    """How many clips an account has. An expired clip that is not yet purged counts as available."""
 
     by_status: dict[ClipStatus, StatusUsage] = Field(
-        description="All statuses but purged, also those with no clip."
+        description="Every status except purged, also without clips."
     )
     clip_limit: int | None = Field(description="Most unkept clips of an account; null: no limit.")
     next_to_expire: tuple[ClipRecord, ...] = Field(
@@ -153,18 +153,18 @@ class AccountUsage(Contract):
 
 
 class SkippedHighlight(Contract):
-    """A highlight that became no clip. Forgotten after 30 days."""
+    """A highlight that became no clip. It is remembered for 30 days."""
 
     stream_highlight_id: Identifier
     source_vod_id: Identifier
     kind: HighlightKind
     reason: SkipReason
-    message: Text = Field(description="Why, in a sentence for a person.")
+    message: Text = Field(description="Why, in a sentence for people.")
     skipped_at: AwareDatetime
 
 
 class VodSummary(Contract):
-    """What became of a VOD's highlights. Deleted and purged clips count as highlights, not as clips."""
+    """How many highlights of a VOD became clips. Deleted and purged clips count as highlights only."""
 
     source_vod_id: Identifier
     highlights: int
@@ -174,40 +174,40 @@ class VodSummary(Contract):
 
 
 class VodPage(Contract):
-    """An account's VODs with highlights, the latest first; at most 100."""
+    """An account's VODs with highlights, latest first; at most 100."""
 
     items: tuple[VodSummary, ...]
 
 
 class VodDetail(Contract):
-    """What became of each highlight of a VOD that is no clip; at most 200 of them."""
+    """A VOD, and why its other highlights became no clips; at most 200 of these."""
 
     summary: VodSummary
     skips: tuple[SkippedHighlight, ...]
 
 
 class Feed(Contract):
-    """Where an account's published clips can be followed: an address that only its owner gives away."""
+    """The feed of an account's published clips. Only the owner knows its address, and may share it."""
 
     slug: str
     created_at: AwareDatetime
 
 
 class FeedPage(Contract):
-    """An account's published clips, the latest published first; at most 50."""
+    """An account's published clips, latest first; at most 50."""
 
     items: tuple[ClipRecord, ...]
     updated_at: AwareDatetime
 
 
 class Actor(Contract):
-    """Who asks for a transition."""
+    """The account that asks."""
 
     account_id: Identifier
 
 
 class PublishRequest(Actor):
-    """Make a clip public, or change how it is: what is not said is as the defaults say."""
+    """Make a clip public, or change how it is public. A field that is left out has its default."""
 
     until: Time | None = None
     embed: bool = True
@@ -225,25 +225,25 @@ MAX_BATCH = 100
 
 
 class BatchRequest(Actor):
-    """Do the same to many clips; ``rename`` is not among what can be done."""
+    """Do the same action with many clips. ``rename`` is not allowed."""
 
     action: ClipAction
     clip_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class BatchOutcome(StrEnum):
-    """What became of one clip of a batch."""
+    """The outcome for one clip of a batch."""
 
     DONE = "done"
-    UNCHANGED = "unchanged"  # it already was as asked
-    UNKNOWN = "unknown"  # no such clip, or purged
+    UNCHANGED = "unchanged"  # it already was in the requested state
+    UNKNOWN = "unknown"  # there is no such clip, or it is purged
     NOT_OWNER = "not_owner"
-    NOT_ALLOWED = "not_allowed"  # not from the clip's status
-    FULL = "full"  # the account has all the unkept clips that it may have
+    NOT_ALLOWED = "not_allowed"  # not allowed in the clip's status
+    FULL = "full"  # the account has as many unkept clips as it may have
 
 
 class BatchResult(Contract):
-    """What became of one clip; ``clip`` is null where the caller may not see it."""
+    """The outcome for one clip. ``clip`` is null when the caller may not see it."""
 
     clip_id: UUID
     outcome: BatchOutcome
@@ -251,13 +251,13 @@ class BatchResult(Contract):
 
 
 class BatchResults(Contract):
-    """A result for each clip, in the order asked."""
+    """A result for each clip, in the order of the request."""
 
     results: tuple[BatchResult, ...]
 
 
-# Any moment that a clip can have. Databases know fewer years than JSON does.
-Moment = Annotated[
+# Any time that a clip can have: a database stores fewer years than JSON can say.
+ClipTime = Annotated[
     AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
 ]
 
@@ -266,11 +266,11 @@ class ExpirationRequest(Contract):
     """Purge at most ``limit`` clips that were due at ``cutoff`` (default and maximum: the database's now)."""
 
     limit: Annotated[int, Field(ge=1, le=5000)] = 500
-    cutoff: Moment | None = None
+    cutoff: ClipTime | None = None
 
 
 class ExpirationResult(Contract):
-    """How many clips were purged, whether more are due, and the cutoff to pass on with the next call."""
+    """How many clips were purged, whether more are due, and the cutoff for the next call."""
 
     expired: int
     more: bool
@@ -278,7 +278,7 @@ class ExpirationResult(Contract):
 
 
 class DueOnDay(Contract):
-    """Clips that are due, by the day (UTC) of their expiry."""
+    """The clips that are due since one day (UTC)."""
 
     day: date
     clips: int
@@ -294,7 +294,7 @@ class DueOfAccount(Contract):
 
 
 class DueDetails(Contract):
-    """What is due, for a person who is to decide about it."""
+    """What is due, in detail, for a person who decides whether to purge it."""
 
     bytes: int
     days: tuple[DueOnDay, ...]
@@ -303,23 +303,23 @@ class DueDetails(Contract):
 
 
 class DueClips(Contract):
-    """What a purge at ``cutoff`` would purge; nothing is changed. Deleted clips are due as well."""
+    """How many clips a purge at ``cutoff`` would purge. Deleted clips become due as well."""
 
     due: int
-    ephemeral: int = Field(description="All clips that expire some time: available or deleted.")
+    ephemeral: int = Field(description="All clips that will expire: available or deleted.")
     cutoff: AwareDatetime
-    details: DueDetails | None = Field(description="Null unless asked for.")
+    details: DueDetails | None = Field(description="Null unless requested.")
 
 
 class ExpiryNoticeRequest(Contract):
-    """Announce what expires soon; look at no more than ``limit`` clips, from the moment ``since`` on."""
+    """Announce what expires soon. At most ``limit`` clips are looked at, from the time ``since`` on."""
 
     limit: Annotated[int, Field(ge=1, le=5000)] = 500
-    since: Moment | None = None
+    since: ClipTime | None = None
 
 
 class ExpiryNoticeResult(Contract):
-    """How many accounts were told, whether there may be more to tell, and the ``since`` of the next call."""
+    """How many accounts were told, whether more may follow, and the ``since`` for the next call."""
 
     notified: int
     more: bool
@@ -333,7 +333,7 @@ class ObjectKeys(Contract):
     keys: Annotated[tuple[ObjectKey, ...], Field(max_length=1000)]
 
 
-class UnknownObjects(Contract):
-    """Those of the asked objects that no clip owns."""
+class OrphanKeys(Contract):
+    """The keys among those of the request that no clip owns: orphans."""
 
     keys: tuple[ObjectKey, ...]

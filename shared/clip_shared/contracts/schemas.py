@@ -9,17 +9,17 @@ from clip_shared.contracts.topics import TOPICS, Topic, types_of
 
 ENVELOPE_HEADERS = {
     "ce_specversion": "CloudEvents version: 1.0.",
-    "ce_id": "The event's id, unique for its source; without one, the record's place and time tell it.",
+    "ce_id": "The event's id, unique for its source; without it, the record's place and time give the id.",
     "ce_type": "The event's type.",
-    "ce_source": "Who produced it.",
-    "ce_time": "When it happened, RFC 3339.",
+    "ce_source": "The producer.",
+    "ce_time": "When the event happened, RFC 3339.",
     "content-type": "application/json.",
-    "traceparent": "W3C trace context of its cause.",
+    "traceparent": "W3C trace context of the cause.",
 }
 
 
 def render() -> dict[str, str]:
-    """Every generated document by its file name."""
+    """Return every generated document, by file name."""
     documents = {f"{each.TYPE}.json": schema_of(each) for each in EVENT_TYPES}
     documents["asyncapi.json"] = asyncapi()
     return {
@@ -28,7 +28,7 @@ def render() -> dict[str, str]:
 
 
 def schema_of(data_type: type[EventData]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one type's data."""
+    """Return the JSON Schema (2020-12) of the data of an event type."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{data_type.TYPE}.json",

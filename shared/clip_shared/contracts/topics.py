@@ -11,13 +11,13 @@ DLQ_SUFFIX = ".dlq"
 
 DAY_SECONDS = 24 * 60 * 60
 
-# From so many replicas on, a write needs two of them: one broker's loss then loses nothing acknowledged.
+# With this many replicas or more, a write needs two: then the loss of a broker loses no acknowledged write.
 REPLICATED = 3
 
 
 @dataclass(frozen=True)
 class Topic:
-    """``partitions`` bounds how many consumers share its work; ``retention_days`` how far a replay goes."""
+    """A topic. At most ``partitions`` consumers share its work; a replay reaches back ``retention_days``."""
 
     name: str
     partitions: int
@@ -26,7 +26,7 @@ class Topic:
     configs: Mapping[str, str] = field(default_factory=dict)
 
     def configs_of(self, replicas: int) -> dict[str, str]:
-        """Return all of Kafka's topic configs that we set, for a topic with so many replicas."""
+        """Return the Kafka configuration that we set for a topic with ``replicas`` replicas."""
         return {
             "retention.ms": str(self.retention_days * DAY_SECONDS * 1000),
             **({"min.insync.replicas": "2"} if replicas >= REPLICATED else {}),
@@ -42,7 +42,7 @@ _LIVE = (
         "highlight-detected",
         6,
         7,
-        "Moments of VODs that are worth a clip, from the platform's detector.",
+        "Parts of VODs that the platform's detector found worth a clip.",
         _BROKERS_CLOCK,
     ),
     Topic(
@@ -54,9 +54,9 @@ _LIVE = (
     ),
     Topic("clip-created", 6, 7, "Clips that are cut and complete in the free bucket."),
     Topic("clip-skipped", 6, 7, "Highlights that became no clip, and why."),
-    Topic("clip-lifecycle", 6, 7, "Every change in a clip's life, in order per clip."),
+    Topic("clip-lifecycle", 6, 7, "Every change of a clip, in order for each clip."),
     Topic("clip-objects-released", 6, 7, "Objects that no clip owns any more."),
-    Topic("daily-tick", 1, 2, "The scheduler's call to clean up."),
+    Topic("daily-tick", 1, 2, "The scheduler's order to purge what is due."),
 )
 
 _CONSUMED = (
@@ -70,7 +70,7 @@ _CONSUMED = (
 
 DLQ_RETENTION_DAYS = 30
 
-# Twice what a producer may send, so that whatever fitted its topic fits here, with its notes.
+# Twice what a producer may send: a message that fitted its topic fits here with the notes, too.
 _DLQ_CONFIGS = {"max.message.bytes": str(2 * 1024 * 1024), **_BROKERS_CLOCK}
 
 # Kept for longer than any dead letter, which Kafka may keep for a segment's time beyond its retention.
@@ -78,7 +78,7 @@ DEALT_WITH = Topic(
     "dead-letters-dealt-with",
     1,
     2 * DLQ_RETENTION_DAYS,
-    "Which dead letters were sent back or discarded: clip-shared's own notes.",
+    "Which dead letters were sent back or discarded, as clip-shared records it.",
 )
 
 TOPICS: tuple[Topic, ...] = (
@@ -98,15 +98,15 @@ TOPICS: tuple[Topic, ...] = (
 
 
 def types_of(topic: str) -> list[str]:
-    """The types of event that a topic carries."""
+    """Return the event types that a topic, or the topic of a dead-letter topic, carries."""
     return [each.TYPE for each in EVENT_TYPES if topic.removesuffix(DLQ_SUFFIX) == each.TOPIC]
 
 
 def with_partitions(counts: Mapping[str, int], topics: Iterable[Topic] = TOPICS) -> tuple[Topic, ...]:
-    """Return the topics, those that ``counts`` names with as many partitions.
+    """Return the topics, with the numbers of partitions that ``counts`` gives.
 
     Raises:
-        PermanentError: a name is no topic's, or that topic has one partition by design.
+        PermanentError: a name is not the name of a topic, or the topic has one partition by design.
     """
     by_name = {each.name: each for each in topics}
     for name in counts:
