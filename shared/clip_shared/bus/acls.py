@@ -1,9 +1,8 @@
-"""Who may do what on the bus: one user for each service, and its ACLs.
+"""The rights on Kafka: one user for each service, and its ACLs.
 
-A service reads its topics with consumer groups whose names begin with its own, writes what it could not
-handle to their dead letters, and writes the topics that it produces. The users themselves, with their
-passwords, are the broker's business. Commands for operators (``clip-shared topics``, ``dlq``, ``skips``) need
-an administrator.
+A service reads its topics with consumer groups whose names begin with its own, writes their dead letters, and
+writes the topics that it produces. The users themselves, with their passwords, are created on the broker.
+Commands for operators (``clip-shared topics``, ``dlq``, ``skips``) need an administrator.
 """
 
 from collections.abc import Iterator
@@ -22,21 +21,21 @@ from clip_shared.errors import PermanentError, TransientError
 
 
 class Resource(IntEnum):
-    """Kafka's numbers for what an ACL is about."""
+    """Kafka's numbers for the kind of thing that an ACL is about."""
 
     TOPIC = 2
     GROUP = 3
 
 
 class Pattern(IntEnum):
-    """Kafka's numbers for how an ACL names it."""
+    """Kafka's numbers for how an ACL names that thing: exactly, or by a prefix."""
 
     LITERAL = 3
     PREFIXED = 4
 
 
 class Operation(IntEnum):
-    """Kafka's numbers for what is allowed. Each of these includes DESCRIBE."""
+    """Kafka's numbers for what an ACL allows. Both include DESCRIBE."""
 
     READ = 3
     WRITE = 4
@@ -48,7 +47,7 @@ _ANY_HOST = "*"
 
 @dataclass(frozen=True)
 class Acl:
-    """A user may do something with a resource, from any host."""
+    """A user may do one operation with a resource, from any host."""
 
     user: str
     operation: Operation
@@ -58,7 +57,7 @@ class Acl:
 
 
 def acls_of(access: Access) -> Iterator[Acl]:
-    """Yield the ACLs that a user needs, no more."""
+    """Yield the ACLs that a user needs, and no others."""
     topics = {topic.name for topic in TOPICS}
     for name in access.reads:
         yield Acl(access.user, Operation.READ, Resource.TOPIC, name)
@@ -74,8 +73,8 @@ async def create_acls(settings: KafkaSettings) -> list[Acl]:
     """Create every user's ACLs; those that exist stay as they are, and others are left alone.
 
     Raises:
-        PermanentError: the bus refused an ACL: it has no authorizer, or we are no administrator.
-        TransientError: the bus cannot be reached.
+        PermanentError: Kafka refused an ACL: it has no authorizer, or we are no administrator.
+        TransientError: Kafka cannot be reached.
     """
     acls = [acl for access in ACCESS for acl in acls_of(access)]
     client = AIOKafkaClient(

@@ -1,4 +1,4 @@
-"""The topics: their partitions and configuration, and the command that creates and corrects them."""
+"""Create topics, and compare and correct their partitions and configs."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ SET_ON_THE_TOPIC = 1  # of the sources of a value, in DescribeConfigs
 
 @dataclass(frozen=True)
 class Difference:
-    """A topic's config that is not what it should be."""
+    """A config of a topic whose value is wrong."""
 
     topic: str
     config: str
@@ -32,7 +32,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Growth:
-    """A topic that has fewer partitions than it should have."""
+    """A topic with too few partitions."""
 
     topic: str
     found: int
@@ -43,8 +43,8 @@ async def growths(settings: KafkaSettings, topics: Iterable[Topic]) -> list[Grow
     """Find the existing topics that have fewer partitions than they should have.
 
     Raises:
-        PermanentError: a topic has more, or we may not see it.
-        TransientError: the bus cannot be reached, or a topic is missing.
+        PermanentError: a topic has more partitions, or we may not describe it.
+        TransientError: Kafka cannot be reached, or a topic is missing.
     """
     wanted = {each.name: each.partitions for each in topics}
     async with _admin(settings, "count the topics' partitions") as admin:
@@ -62,8 +62,8 @@ async def grow(settings: KafkaSettings, found: Iterable[Growth]) -> None:
     """Add the partitions that are missing.
 
     Raises:
-        PermanentError: the bus refused.
-        TransientError: the bus cannot be reached.
+        PermanentError: Kafka refused.
+        TransientError: Kafka cannot be reached.
     """
     async with _admin(settings, "add partitions") as admin:
         for each in found:
@@ -90,8 +90,8 @@ async def create_topics(
         for each topic, whether it was created now.
 
     Raises:
-        PermanentError: the bus refused to create a topic: it has too few brokers, or we may not.
-        TransientError: the bus cannot be reached.
+        PermanentError: Kafka refused to create a topic: it has too few brokers, or we may not.
+        TransientError: Kafka cannot be reached.
     """
     async with _admin(settings, "create topics") as admin:
         response = await admin.create_topics([_new_topic(topic, replication_factor) for topic in topics])
@@ -103,7 +103,7 @@ async def differences(settings: KafkaSettings, topics: Iterable[Topic] = TOPICS)
 
     Raises:
         PermanentError: we may not read a topic's configs.
-        TransientError: the bus cannot be reached, or a topic is missing.
+        TransientError: Kafka cannot be reached, or a topic is missing.
     """
     async with _admin(settings, "read the topics' configs") as admin:
         return [
@@ -119,15 +119,15 @@ async def correct(settings: KafkaSettings, found: Iterable[Difference]) -> None:
     """Set what differs on each topic, and leave every other config of it as it is.
 
     Raises:
-        PermanentError: the bus refused.
-        TransientError: the bus cannot be reached.
+        PermanentError: Kafka refused.
+        TransientError: Kafka cannot be reached.
     """
     changes: dict[str, dict[str, str]] = {}
     for each in found:
         changes.setdefault(each.topic, {})[each.config] = each.wanted
     async with _admin(settings, "correct the topics' configs") as admin:
         for topic, configs in changes.items():
-            # This request replaces all that was set on a topic, so all of it is sent again.
+            # This request replaces every config that was set on the topic, so the others are sent too.
             kept = {name: value for name, value in (await _values(admin, topic, own=True)).items() if value}
             (answer,) = await admin.alter_configs([_resource(topic, {**kept, **configs})])
             for error_code, message, *_ in answer.resources:
@@ -146,7 +146,7 @@ async def _wanted(admin: AIOKafkaAdminClient, topics: Iterable[Topic]) -> dict[s
 
 
 async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
-    """Describe topics, and give those that were made a moment ago the time to become known."""
+    """Describe topics; wait up to ``PROPAGATION_SECONDS`` for those that were created a moment ago."""
     deadline = time.monotonic() + PROPAGATION_SECONDS
     while True:
         described: list[dict[str, Any]] = await admin.describe_topics(names)
@@ -156,7 +156,7 @@ async def _describe(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[s
 
 
 async def _values(admin: AIOKafkaAdminClient, topic: str, *, own: bool = False) -> dict[str, str | None]:
-    """A topic's configs; ``own``: only those that were set on the topic itself."""
+    """Return a topic's configs; ``own``: only those that were set on the topic itself."""
     (answer,) = await admin.describe_configs([_resource(topic)])
     ((error_code, message, _, _, entries),) = answer.resources
     _check(error_code, f"cannot read the configs of {topic}", message)

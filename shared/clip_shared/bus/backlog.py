@@ -1,7 +1,7 @@
-"""What a service's consumers have still to do: how much waits, and for how long it has.
+"""The backlog of a service's consumers: how many messages wait, and for how long the oldest has waited.
 
-A scrape asks nobody: positions and fetched messages are in memory, and :class:`clip_shared.bus.partitions`
-asks for the ends of partitions now and then.
+A scrape sends no request to Kafka: positions and fetched messages are in memory, and
+:mod:`clip_shared.bus.partitions` asks for the ends of partitions every few seconds.
 """
 
 import time
@@ -15,16 +15,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from clip_shared.bus.envelope import event_time
-from clip_shared.bus.partitions import Partitions, Place
+from clip_shared.bus.partitions import PartitionPosition, Partitions
 
 MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
 class Head:
-    """The first message of a partition that was taken and is not handled.
+    """The oldest message of a partition that a handler took and has not handled yet.
 
-    ``timestamp_ms`` is the record's; ``event_at`` the time of its event, where it has one that can be read.
+    ``timestamp_ms``: of the record; ``event_at``: the time of its event (None: it cannot be read).
     """
 
     offset: int
@@ -41,11 +41,11 @@ class Backlog(Collector):
         registry.register(self)
 
     def add(self, topic: str, partitions: Partitions) -> None:
-        """Show a topic from now on."""
+        """Show a topic's backlog."""
         self._topics[topic] = partitions
 
     def take(self, records: Sequence[ConsumerRecord]) -> None:
-        """Note messages that are begun. Those that fail stay noted until they are handled after all."""
+        """Note messages whose handler begins; they stay noted until they are handled or dead-lettered."""
         firsts: dict[TopicPartition, ConsumerRecord] = {}
         for record in records:  # in order, within each partition
             firsts.setdefault(_partition_of(record), record)
@@ -58,55 +58,57 @@ class Backlog(Collector):
             self._heads.pop(_partition_of(record), None)
 
     def forget(self, topic: str) -> None:
-        """Forget what was taken of a topic: its partitions have been revoked.
+        """Forget the messages of a topic: its partitions have been revoked.
 
-        Whoever gets a partition begins with what its last owner did not handle.
+        The next process begins with what this one did not handle.
         """
         for partition in [each for each in self._heads if each.topic == topic]:
             self._heads.pop(partition, None)
 
     def oldest_event_seconds(self, topic: str) -> float:
-        """Return for how long the oldest event of a topic that was taken has not been handled; 0: none was.
+        """Return the age of the topic's oldest event that was taken and is not handled; 0: no event is.
 
-        It counts from the time of the event, which a producer may set later than when it wrote the event.
+        It counts from the time of the event, which a producer may set later than the time of the record.
         """
         heads = [head for partition, head in tuple(self._heads.items()) if partition.topic == topic]
         moments = [head.event_at.timestamp() for head in heads if head.event_at is not None]
         return max((max(0.0, time.time() - each) for each in moments), default=0.0)
 
     def collect(self) -> Iterable[Metric]:
-        """Show it to Prometheus."""
+        """Yield the metrics; Prometheus' client calls this at each scrape."""
         lag = GaugeMetricFamily(
             "clips_consumer_lag",
-            "Messages of a partition assigned to this process that are not handled yet. Those of the last 20"
-            " seconds may be missing.",
+            "Messages not handled yet, by partition assigned to this process. Messages of the last 20 seconds"
+            " may be missing.",
             labels=["topic", "partition"],
         )
         oldest = GaugeMetricFamily(
             "clips_oldest_waiting_seconds",
-            "Age of the oldest message of the topic that is being handled, is delivered again, or is next in"
-            " one of the partitions assigned to this process; 0 when no message waits.",
+            "Age of the oldest message of the topic that is in a handler, is redelivered, or is next in a"
+            " partition assigned to this process; 0 if no message waits.",
             labels=["topic"],
         )
         for topic, partitions in self._topics.items():
-            places = partitions.places()
-            for partition, behind in self._behind(places):
+            positions = partitions.positions()
+            for partition, behind in self._behind(positions):
                 lag.add_metric([topic, str(partition.partition)], behind)
-            oldest.add_metric([topic], self._oldest_seconds(places))
+            oldest.add_metric([topic], self._oldest_seconds(positions))
         return [lag, oldest]
 
-    def _behind(self, places: dict[TopicPartition, Place]) -> Iterator[tuple[TopicPartition, int]]:
-        for partition, place in places.items():
+    def _behind(
+        self, positions: dict[TopicPartition, PartitionPosition]
+    ) -> Iterator[tuple[TopicPartition, int]]:
+        for partition, each in positions.items():
             head = self._heads.get(partition)
-            if place.end is not None:
-                yield partition, max(0, place.end - (head.offset if head else place.position))
+            if each.end is not None:
+                yield partition, max(0, each.end - (head.offset if head else each.position))
 
-    def _oldest_seconds(self, places: dict[TopicPartition, Place]) -> float:
+    def _oldest_seconds(self, positions: dict[TopicPartition, PartitionPosition]) -> float:
         now = time.time()
-        heads = (self._heads.get(partition) for partition in places)
+        heads = (self._heads.get(partition) for partition in positions)
         times = [head.timestamp_ms for head in heads if head]
-        times += [each.next_timestamp_ms for each in places.values() if each.next_timestamp_ms is not None]
-        # Kafka takes any time, one to come as well, and -1 for none.
+        times += [each.next_timestamp_ms for each in positions.values() if each.next_timestamp_ms is not None]
+        # Kafka takes any timestamp: one in the future too, and -1 for a record without one.
         return max((max(0.0, now - each / MILLISECONDS) for each in times if each > 0), default=0.0)
 
 

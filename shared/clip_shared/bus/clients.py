@@ -20,12 +20,12 @@ from clip_shared.bus.envelope import to_record
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import Event
 from clip_shared.errors import PermanentError, RefusedRecord, TransientError
-from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble
+from clip_shared.refused_connections import Cause, OnRefused, certificate_cause
 
 PRODUCER_REQUEST_TIMEOUT_MS = 15_000
 # Above what a topic takes (``max.message.bytes``): the broker decides, by the compressed size.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
-# What the broker says of the record itself. Everything else it says of its own state, or of our rights.
+# Answers of the broker about the record itself. All others are about its own state, or about our rights.
 _REFUSALS = (
     InvalidTimestampError,
     MessageSizeTooLargeError,
@@ -35,7 +35,7 @@ _REFUSALS = (
 
 
 def producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
-    """A producer that reports success only when every in-sync replica has the record.
+    """Return a producer that reports success only when every in-sync replica has the record.
 
     It is not idempotent in Kafka's sense: aiokafka's idempotent producer sends nothing more to a partition
     after one refused record (aiokafka #1017). Order holds all the same, because a partition has one batch in
@@ -72,14 +72,14 @@ async def _create_connection(*place: Any, client_id: str, **options: Any) -> AIO
         return await create_conn(*place, client_id=client_id, **options)
     except Exception as error:
         is_refused = isinstance(error, _BAD_CREDENTIALS)
-        cause = Cause.CREDENTIALS if is_refused else certificate_trouble(error)
+        cause = Cause.CREDENTIALS if is_refused else certificate_cause(error)
         if cause is not None and client_id in _on_refused:
             _on_refused[client_id](cause)
         raise
 
 
 def publishing_error(topic: str, error: Exception) -> PermanentError | TransientError:
-    """Tell a refused record (RefusedRecord) from a bus that is out (TransientError)."""
+    """Return RefusedRecord where Kafka refused the record itself, else TransientError."""
     if isinstance(error, _REFUSALS):
         return RefusedRecord(f"the bus refused a record for {topic}: {error!r}")
     return TransientError(f"the bus did not take a record for {topic}: {error!r}")
@@ -89,8 +89,8 @@ async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
     """Publish one event from a command, which has no :class:`clip_shared.bus.bus.Bus`.
 
     Raises:
-        TransientError: the bus cannot be reached, or did not confirm it.
-        RefusedRecord: the bus will never take it.
+        TransientError: Kafka cannot be reached, or did not confirm it.
+        RefusedRecord: Kafka will never take it.
     """
     record = to_record(event)
     sender = producer(settings, client_id=event.source)
@@ -104,7 +104,7 @@ async def publish_once(settings: KafkaSettings, event: Event[Any]) -> None:
 
 
 def client_security(settings: KafkaSettings) -> dict[str, Any]:
-    """The arguments that secure any aiokafka client."""
+    """Return the arguments that secure an aiokafka client."""
     if settings.kafka_security_protocol == "PLAINTEXT":
         return {}
     arguments: dict[str, Any] = {
@@ -130,7 +130,7 @@ _SASL = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512":
 
 
 def consumer_security(settings: KafkaSettings) -> BaseSecurity | None:
-    """The same for FastStream's broker."""
+    """Return what secures FastStream's broker; None: the connection is not secured."""
     if settings.kafka_security_protocol == "PLAINTEXT":
         return None
     context = _ssl_context(settings)

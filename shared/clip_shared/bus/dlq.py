@@ -1,11 +1,11 @@
 """Dead letters: count them, read them, and send them back to where they came from.
 
-A dead letter stays in ``<topic>.dlq`` until its retention ends. It is *pending* until somebody deals with it:
-what was sent back or discarded is noted in a topic of its own, ``dead-letters-dealt-with``, whose records
-outlive every letter (the offsets of a group would be forgotten after a week).
+A dead letter stays in ``<topic>.dlq`` until its retention ends. It is *pending* until an operator sends it
+back or discards it; that is noted in the topic ``dead-letters-dealt-with``, whose records outlive every dead
+letter (Kafka would forget the offsets of a group after a week).
 
-What is sent back goes to the partition that it came from, with its identity and its time (see
-:func:`clip_shared.bus.resend.send_copy`): a consumer that had done the work after all does it once, and an
+A message that is sent back goes to its own partition, with its identity and its time (see
+:func:`clip_shared.bus.resend.send_copy`): a consumer that has handled it already does its work once, and an
 old event does not win over newer ones.
 """
 
@@ -28,14 +28,14 @@ Position = tuple[TopicPartition, int]
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that could not be handled, and what is known about it."""
+    """A message that could not be handled, and the notes about why."""
 
     record: ConsumerRecord
     notes: Mapping[str, str]
 
     @property
     def position(self) -> str:
-        """Where it stands in the dead letters: ``partition:offset``."""
+        """Its place in the dead letters: ``partition:offset``."""
         return f"{self.record.partition}:{self.record.offset}"
 
     @property
@@ -45,7 +45,7 @@ class DeadLetter:
 
     @property
     def original(self) -> ConsumerRecord:
-        """The message as it came: where it stood, when it was sent, and without the notes."""
+        """The message as it was delivered: with its place and timestamp, and without the notes."""
         return replace(
             self.record,
             topic=self.record.topic.removesuffix(DLQ_SUFFIX),
@@ -61,7 +61,7 @@ class DeadLetter:
 
     @property
     def lacks(self) -> str | None:
-        """What of the message did not fit, in words; None: it is whole, and can be sent back."""
+        """The parts of the message that did not fit, in words; None: it is complete, and can be sent back."""
         parts = []
         if TRUNCATED in self.notes:
             size, digest = self.notes[TRUNCATED], self.notes.get(SHA256)
@@ -72,61 +72,67 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """How many dead letters were dealt with, and how many were refused because a part of them is missing."""
+class ReplayedDeadLetters:
+    """How many dead letters were dealt with, and how many were not because a part is missing."""
 
     dealt_with: int
     refused: int
 
 
 async def count(settings: KafkaSettings, topic: str) -> tuple[int, int]:
-    """How many dead letters a topic has: (pending, all that are retained)."""
-    async with _letters(settings, topic) as letters:
-        bounds = [await letters.reader.bounds(each) for each in letters.partitions]
+    """Return the number of dead letters of a topic: those pending, and all that are retained."""
+    async with _open(settings, topic) as dead_letters:
+        bounds = [await dead_letters.reader.bounds(each) for each in dead_letters.partitions]
         retained = sum(last - first for first, last in bounds)
-        return retained - len(letters.dealt_with), retained
+        return retained - len(dead_letters.dealt_with), retained
 
 
 async def pending(settings: KafkaSettings, topic: str, *, limit: int) -> list[DeadLetter]:
-    """The oldest dead letters of a topic that nobody has dealt with, at most ``limit``."""
+    """Return the oldest pending dead letters of a topic, at most ``limit``."""
     found: list[DeadLetter] = []
-    async with _letters(settings, topic) as letters:
-        async for letter in letters.pending():
-            found.append(letter)
+    async with _open(settings, topic) as dead_letters:
+        async for dead_letter in dead_letters.pending():
+            found.append(dead_letter)
             if len(found) == limit:
                 break
     return found
 
 
-async def replay(settings: KafkaSettings, topic: str, *, limit: int, discard: bool = False) -> Replayed:
+async def replay(
+    settings: KafkaSettings, topic: str, *, limit: int, discard: bool = False
+) -> ReplayedDeadLetters:
     """Send pending dead letters back to their topic, oldest first, and note that they are dealt with.
 
-    Each is noted only once the bus has confirmed it: an interruption repeats at most one. A letter that lacks
-    a part of its message stays pending, and can only be discarded.
+    A dead letter is noted after Kafka has confirmed its message: an interruption repeats at most one. A dead
+    letter that lacks a part of its message stays pending, and can only be discarded.
 
     Args:
-        settings: the bus.
-        topic: the topic that they came from (not its dead letters).
-        limit: at most so many.
+        settings: how to reach Kafka.
+        topic: the topic that the messages came from (not its dead letters).
+        limit: the most dead letters to deal with.
         discard: note them without sending them back.
+
+    Raises:
+        PermanentError: the topic has no dead letters.
+        TransientError: Kafka cannot be reached, or takes no record.
     """
     dealt_with = refused = 0
-    async with _letters(settings, topic) as letters, sender(settings) as producer:
-        async for letter in letters.pending():
+    async with _open(settings, topic) as dead_letters, sender(settings) as producer:
+        async for dead_letter in dead_letters.pending():
             if dealt_with == limit:
                 break
-            if letter.lacks and not discard:
+            if dead_letter.lacks and not discard:
                 refused += 1
                 continue
             if not discard:
-                await send_copy(producer, letter.original)
-            await _note_dealt_with(producer, letter.record)
+                await send_copy(producer, dead_letter.original)
+            await _note_dealt_with(producer, dead_letter.record)
             dealt_with += 1
-    return Replayed(dealt_with, refused)
+    return ReplayedDeadLetters(dealt_with, refused)
 
 
 @dataclass(frozen=True)
-class _Letters:
+class _DeadLetterTopic:
     reader: LogReader
     partitions: list[TopicPartition]
     dealt_with: set[Position]
@@ -134,32 +140,32 @@ class _Letters:
     async def pending(self) -> AsyncIterator[DeadLetter]:
         for partition in self.partitions:
             first, last = await self.reader.bounds(partition)
-            while (partition, first) in self.dealt_with:  # what is dealt with is mostly the oldest
+            while (partition, first) in self.dealt_with:  # mostly the oldest
                 first += 1
             async for record in self.reader.read(partition, first, last):
                 if (partition, record.offset) not in self.dealt_with:
-                    yield _letter(record)
+                    yield _dead_letter(record)
 
 
 @asynccontextmanager
-async def _letters(settings: KafkaSettings, topic: str) -> AsyncIterator[_Letters]:
+async def _open(settings: KafkaSettings, topic: str) -> AsyncIterator[_DeadLetterTopic]:
     name = topic + DLQ_SUFFIX
     if name not in {each.name for each in TOPICS}:
         raise PermanentError(f"{topic} has no dead letters; see: clip-shared dlq list")
     async with log_reader(settings, f"deal with {name}", name, DEALT_WITH.name) as reader:
         partitions = reader.partitions(name)
-        yield _Letters(reader, partitions, await _dealt_with(reader, partitions))
+        yield _DeadLetterTopic(reader, partitions, await _dealt_with(reader, partitions))
 
 
 async def _dealt_with(reader: LogReader, partitions: list[TopicPartition]) -> set[Position]:
-    """The positions of the letters, of those that are there, that were dealt with."""
+    """Return the positions of the retained dead letters that were dealt with."""
     noted = await _notes(reader)
     found: set[Position] = set()
     for partition in partitions:
         first, last = await reader.bounds(partition)
         ours = {offset: time for (place, offset), time in noted.items() if place == partition}
         if candidates := {offset for offset in ours if first <= offset < last}:
-            # A note that is older than every letter speaks of a topic that was deleted and made again.
+            # A note that is older than every dead letter is about a topic that was deleted and created again.
             oldest = await anext(reader.read(partition, first, last), None)
             if oldest is not None:  # else the retention has just ended
                 found |= {(partition, offset) for offset in candidates if ours[offset] >= oldest.timestamp}
@@ -167,7 +173,7 @@ async def _dealt_with(reader: LogReader, partitions: list[TopicPartition]) -> se
 
 
 async def _notes(reader: LogReader) -> dict[Position, int]:
-    """Every position that was noted, with the timestamp of its letter."""
+    """Return every position that was noted, with the timestamp of its dead letter."""
     found = {}
     for partition in reader.partitions(DEALT_WITH.name):
         async for record in reader.read(partition, *await reader.bounds(partition)):
@@ -176,15 +182,15 @@ async def _notes(reader: LogReader) -> dict[Position, int]:
     return found
 
 
-async def _note_dealt_with(producer: AIOKafkaProducer, letter: ConsumerRecord) -> None:
+async def _note_dealt_with(producer: AIOKafkaProducer, dead_letter: ConsumerRecord) -> None:
     await producer.send_and_wait(
         DEALT_WITH.name,
-        key=f"{letter.topic}:{letter.partition}:{letter.offset}".encode(),
-        value=str(letter.timestamp).encode(),
+        key=f"{dead_letter.topic}:{dead_letter.partition}:{dead_letter.offset}".encode(),
+        value=str(dead_letter.timestamp).encode(),
     )
 
 
-def _letter(record: ConsumerRecord) -> DeadLetter:
+def _dead_letter(record: ConsumerRecord) -> DeadLetter:
     notes = {
         name: value.decode(errors="replace")
         for name, value in record.headers

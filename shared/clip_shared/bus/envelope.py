@@ -3,7 +3,7 @@
 Source: CloudEvents Kafka Protocol Binding 1.0.2, §3.2 (binary content mode).
 
 Producers outside this system may be careless, and still work: a missing id, source, type or time is
-filled from the record, never from the clock, so that a redelivery reads the same.
+filled from the record, never from the clock, so that a redelivered message reads the same.
 
 The identity of an event (``Event.id``) follows from its headers and its record:
 
@@ -39,7 +39,7 @@ FIRST_INVALID_MS = 253_402_300_800_000  # the year 10000, which datetime does no
 OUR_SERVICES = frozenset({CLIP_CUTTER, CLIP_REGISTRY, JANITOR, CLIP_SHARED})
 UNIQUE_VERSIONS = frozenset({4, 7})  # of UUIDs, RFC 9562 §5.4, §5.7: random
 
-# The headers that mean something here; any other may hold what it likes.
+# The headers that are read; any other may hold any bytes.
 ATTRIBUTES = frozenset(
     {"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type", "traceparent"}
 )
@@ -47,8 +47,8 @@ Attributes = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Record:
-    """What goes to the bus: one Kafka record."""
+class OutgoingRecord:
+    """A Kafka record to be sent."""
 
     topic: str
     key: bytes | None
@@ -56,7 +56,7 @@ class Record:
     headers: list[tuple[str, bytes]]
 
 
-def to_record(event: Event[Any]) -> Record:
+def to_record(event: Event[Any]) -> OutgoingRecord:
     """Serialise an event for the topic that its data names.
 
     An event that names no cause is written as a consequence of the work at hand, if that is traced.
@@ -72,7 +72,7 @@ def to_record(event: Event[Any]) -> Record:
     if traceparent := event.traceparent or tracing.traceparent():
         attributes["traceparent"] = traceparent
     key = event.data.key()
-    return Record(
+    return OutgoingRecord(
         topic=event.data.TOPIC,
         key=key.encode() if key is not None else None,
         value=event.data.model_dump_json().encode(),
@@ -107,7 +107,7 @@ def from_record(data_type: type[Data], record: ConsumerRecord) -> Event[Data]:
 
 
 def identity_of(record: ConsumerRecord) -> str:
-    """Return the id that :func:`from_record` gives the event of a record, whatever its data is.
+    """Return the id that :func:`from_record` gives the event of a record. Its data is not read.
 
     Raises:
         InvalidEvent: a header of CloudEvents is not UTF-8.
@@ -140,7 +140,7 @@ def copied_headers(record: ConsumerRecord) -> list[tuple[str, bytes]]:
 
 
 def _attributes(record: ConsumerRecord) -> Attributes:
-    """The headers that mean something, by their names in lower case. Null and empty ones count as missing."""
+    """Return the CloudEvents headers by their names in lower case. Null and empty ones count as missing."""
     found = {}
     for name, value in record.headers:
         if value and name.lower() in ATTRIBUTES:

@@ -23,7 +23,7 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
 from clip_shared.errors import ClipsError
-from clip_shared.failure_streak import Trouble
+from clip_shared.failure_streak import FailureStreak
 
 # A broker takes batches of 1 MiB as they are compressed; producers fill them with a few MiB at most.
 MAX_BATCH_BYTES = 32 * 1024 * 1024
@@ -39,12 +39,12 @@ MAX_BATCH_RECORDS = 100_000
 
 
 class Unreadable(ClipsError):
-    """A batch cannot be unpacked within its bound."""
+    """A batch does not unpack to ``MAX_BATCH_BYTES``, or holds more than ``MAX_BATCH_RECORDS``."""
 
 
 @dataclass
 class UnreadableRecord(ConsumerRecord):  # type: ignore[misc]  # aiokafka is untyped
-    """A record, or a whole batch, that cannot be read. ``problem`` says why; what was readable is there."""
+    """A record, or a whole batch, that cannot be read; its readable parts are set. ``problem`` says why."""
 
     problem: str
 
@@ -58,14 +58,14 @@ def install() -> None:
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
-    """A consumer that knows since when fetching has failed, and with what.
+    """A consumer that knows for how long fetching has failed, and with which error.
 
     FastStream logs such an error, waits, and fetches again without end.
     """
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
-        self.trouble = Trouble()
+        self.failures = FailureStreak()
 
     async def getone(self, *partitions: TopicPartition) -> Any:
         """Fetch one record, as aiokafka does."""
@@ -82,14 +82,14 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
         try:
             yield
         except KafkaError as error:
-            self.trouble.failed(error)
+            self.failures.failed(error)
             raise
-        self.trouble.succeeded()
+        self.failures.succeeded()
 
     @property
     def is_refused(self) -> bool:
-        """Whether the trouble is that Kafka does not let us read: a restart cannot help."""
-        return isinstance(self.trouble.error, TopicAuthorizationFailedError)
+        """Whether fetching fails because Kafka does not allow us to read: a restart cannot help."""
+        return isinstance(self.failures.error, TopicAuthorizationFailedError)
 
 
 def next_timestamp_ms(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
@@ -244,7 +244,7 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
             if not self._is_damaged_for_good():
                 raise StopIteration from error  # it is fetched again
             return self._pass_over_batch(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the partition must go on
+        except Exception as error:  # noqa: BLE001 - the partition must go on
             return self._pass_over_batch(error)
 
     def next_timestamp_ms(self) -> int | None:

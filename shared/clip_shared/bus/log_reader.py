@@ -1,4 +1,4 @@
-"""Read what stands on topics now, from a command: no group, no position that anybody else would see."""
+"""Read the present records of topics, from a command: without a consumer group, and without commits."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,10 +14,10 @@ from clip_shared.bus.settings import KafkaSettings
 from clip_shared.errors import PermanentError, TransientError
 
 FETCH_TIMEOUT_MS = 1000
-# The broker answers one request of a connection after another: a fetch that waits at the end of a partition
-# keeps the next question waiting.
+# The broker answers the requests of a connection in order: a fetch that waits at the end of a partition holds
+# up the next request.
 FETCH_MAX_WAIT_MS = 50
-MAX_SILENCE = 15  # fetches in a row that bring nothing, before the bus counts as out
+MAX_SILENCE = 15  # fetches in a row without a record, before Kafka counts as out
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,38 @@ class LogReader:
     consumer: AIOKafkaConsumer
 
     def partitions(self, topic: str) -> list[TopicPartition]:
-        """All partitions of a topic, in order."""
+        """Return all partitions of a topic, in order."""
         return sorted(each for each in self.consumer.assignment() if each.topic == topic)
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
-        """The offset of the oldest record, and the one that the next record will have."""
+        """Return the offset of the oldest record, and the offset that the next record will have."""
         first = await self.consumer.beginning_offsets([partition])
         last = await self.consumer.end_offsets([partition])
         return first[partition], last[partition]
 
     async def since(self, partition: TopicPartition, timestamp_ms: int) -> int:
-        """The offset of the first record that is not older than a time; at the end if there is none."""
+        """Return the offset of the first record that is not older than a time, else of the next record."""
         found = await self.consumer.offsets_for_times({partition: timestamp_ms})
         place = found[partition]
         return int(place.offset) if place else (await self.bounds(partition))[1]
 
     async def ranges(self, topic: str, timestamp_ms: int) -> list[tuple[TopicPartition, int, int]]:
-        """Where the records lie that are not older than a time: the partitions that have some, from, to."""
+        """Return the partitions with records that are not older than a time, and their offsets: from, to."""
         partitions = self.partitions(topic)
         places = await self.consumer.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
         ends = await self.consumer.end_offsets(partitions)
         return [(each, place.offset, ends[each]) for each in partitions if (place := places[each])]
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[ConsumerRecord]:
-        """The records from offset ``start`` to before ``end``.
+        """Yield the records from offset ``start`` to before ``end``.
 
         Raises:
-            TransientError: the bus gives no more of them.
+            TransientError: Kafka sends no more records before the end.
         """
         self.consumer.seek(partition, start)
         self.consumer.resume(partition)
         silence = 0
-        # The position also moves over what is no record: the marks of transactions.
+        # The position moves over the markers of transactions too, which are not records.
         while await self.consumer.position(partition) < end:
             found = await self.consumer.getmany(partition, timeout_ms=FETCH_TIMEOUT_MS)
             records = found.get(partition, [])
@@ -77,11 +77,11 @@ class LogReader:
 
 @asynccontextmanager
 async def log_reader(settings: KafkaSettings, purpose: str, *topics: str) -> AsyncIterator[LogReader]:
-    """A reader of topics. ``purpose`` completes "cannot …" in the error.
+    """Open a reader of topics. ``purpose`` completes "cannot …" in the error.
 
     Raises:
         PermanentError: a topic is missing.
-        TransientError: the bus cannot be reached, within this context too.
+        TransientError: Kafka cannot be reached, at the start or within the context.
     """
     servers = settings.kafka_bootstrap_servers
     fetching.install()

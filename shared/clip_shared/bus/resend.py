@@ -13,7 +13,7 @@ from clip_shared.contracts.service_names import CLIP_SHARED
 
 @asynccontextmanager
 async def sender(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """A connected producer. Raises aiokafka's own errors."""
+    """Connect a producer for this context. It raises aiokafka's own errors."""
     connected = producer(settings, client_id=CLIP_SHARED)
     try:
         await connected.start()
@@ -26,8 +26,8 @@ async def send_copy(through: AIOKafkaProducer, record: ConsumerRecord) -> None:
     """Send a copy of a record to the topic and, if that exists, the partition where it stood.
 
     It has the identity and the time of the original, see :func:`clip_shared.bus.envelope.copied_headers`. Its
-    own timestamp is the present: with the old one, its topic's retention could remove it before anybody reads
-    it. Returns once the bus has confirmed it.
+    own timestamp is the present: with the old one, its topic's retention could remove it before it is read.
+    Returns after Kafka has confirmed it.
     """
     partitions = await through.partitions_for(record.topic)
     await through.send_and_wait(

@@ -8,7 +8,7 @@ from clip_shared.settings import EnvironmentSettings
 
 
 class KafkaSettings(EnvironmentSettings):
-    """How to reach the bus, and how much of it may go to the dead letters."""
+    """How to reach Kafka, and how many messages may be dead-lettered."""
 
     kafka_bootstrap_servers: str = Field(
         min_length=1, description="host:port of Kafka brokers, comma-separated."
@@ -24,7 +24,7 @@ class KafkaSettings(EnvironmentSettings):
     kafka_ssl_ca_file: str | None = Field(
         default=None, description="CA certificates, PEM; unset: the system's."
     )
-    # At least what brokers allow unless told, at most what the bus's own time limits are made for.
+    # At least the default minimum of brokers, at most what the time limits of the bus are made for.
     kafka_session_timeout_seconds: int = Field(
         default=30,
         ge=6,

@@ -1,8 +1,8 @@
-"""Skipped highlights: list them by reason and profile, and send the highlights once more.
+"""Skipped highlights: list them by reason and source profile, and send the highlights once more.
 
-What stands in ``clip-skipped`` is what there is to list. The highlight itself is looked up in
-``highlight-detected``, as long as that topic retains it. It is sent with its identity and its time: where a
-clip of it has been cut since, the cutter finds that clip and cuts nothing.
+The skips are the events in ``clip-skipped``. The highlight itself is looked up in ``highlight-detected``, as
+long as that topic retains it. It is sent with its identity and its time: if a clip of it has been cut since,
+the cutter finds that clip and cuts nothing.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -22,15 +22,18 @@ Skip = Event[ClipSkipped]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which skips are meant: all that are not excluded by a reason, a source profile or a time."""
+class SkipFilter:
+    """Which skips to take; None: any reason, any source profile, any time.
+
+    ``since``: skipped at that time or later.
+    """
 
     reason: SkipReason | None = None
     profile: str | None = None
     since: datetime | None = None
 
     def includes(self, skip: Skip) -> bool:
-        """Whether a skip is among them."""
+        """Return whether a skip passes the filter."""
         return (
             self.reason in (None, skip.data.reason)
             and self.profile in (None, skip.data.source_profile)
@@ -39,45 +42,45 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """How many highlights were sent once more, and how many are not retained any more."""
+class ReplayedSkips:
+    """How many highlights were sent once more, and how many are no longer retained."""
 
     sent: int
     gone: int
 
 
-async def find(settings: KafkaSettings, wanted: Wanted) -> list[Skip]:
-    """The skips that are meant, the last of each highlight event, oldest first."""
+async def find(settings: KafkaSettings, chosen: SkipFilter) -> list[Skip]:
+    """Return the skips that pass a filter, the latest of each highlight event, oldest first."""
     async with log_reader(settings, f"read {ClipSkipped.TOPIC}", ClipSkipped.TOPIC) as reader:
-        return await _find(reader, wanted)
+        return await _find(reader, chosen)
 
 
-async def replay(settings: KafkaSettings, wanted: Wanted, *, limit: int | None) -> Replayed:
-    """Send the highlights of skips once more, oldest first, at most ``limit`` (None: all)."""
+async def replay(settings: KafkaSettings, chosen: SkipFilter, *, limit: int | None) -> ReplayedSkips:
+    """Send the highlights of skips once more, oldest first, at most ``limit`` (None: all of them)."""
     topics = (ClipSkipped.TOPIC, HighlightDetected.TOPIC)
     async with log_reader(settings, "replay skips", *topics) as reader, sender(settings) as producer:
-        skips = (await _find(reader, wanted))[:limit]
+        skips = (await _find(reader, chosen))[:limit]
         highlights = await _highlights(reader, skips) if skips else {}
         for skip in skips:
             if (record := highlights.get(skip.data.highlight_event_id)) is not None:
                 await send_copy(producer, record)
-    return Replayed(len(highlights), len(skips) - len(highlights))
+    return ReplayedSkips(len(highlights), len(skips) - len(highlights))
 
 
-async def _find(reader: LogReader, wanted: Wanted) -> list[Skip]:
+async def _find(reader: LogReader, chosen: SkipFilter) -> list[Skip]:
     last: dict[str, Skip] = {}
     async for record in _all(reader, ClipSkipped.TOPIC):
         try:
             skip = from_record(ClipSkipped, record)
         except InvalidEvent:
             continue  # the registry has dead-lettered it
-        if wanted.includes(skip):
+        if chosen.includes(skip):
             last[skip.data.highlight_event_id] = skip
     return sorted(last.values(), key=lambda skip: skip.time)
 
 
 async def _highlights(reader: LogReader, skips: Collection[Skip]) -> dict[str, ConsumerRecord]:
-    """The records of the highlights by their event ids: of each, the first."""
+    """Return the first record of each skip's highlight, by the highlight's event id."""
     ids = {skip.data.highlight_event_id for skip in skips}
     # An event is never later than its record.
     oldest = min(skip.data.highlight_detected_at for skip in skips)

@@ -1,18 +1,16 @@
-"""Work that kills its process leaves no exception behind: here its deaths are counted, across processes.
+"""A message that crashes its process leaves no exception: crash marks count the processes it has crashed.
 
-A consumer commits each message before it begins another one. So whatever killed it stands at a committed
-offset: it is the first message of a partition that its successor begins with. That one, and a message that is
-delivered again, is *marked* before it is begun: its offset is committed once more, with the mark as the
-commit's metadata. The commit that follows a handled message removes the mark; a failure that the process
-survived, and a stop in order, take it back. Every other message is handled without a mark, and costs nothing.
-
-A batch does not say which of its messages was the killer: after a death it is split (see
-:class:`clip_shared.bus.batch_size.BatchSize`).
+Only subscribers whose handlers run native code have them. Such a consumer commits each message before it
+begins another one. So the message that crashed a process stands at a committed offset: it is the first
+message of a partition that the next process begins with. That message, and a redelivered one, is *marked*
+before its handler begins: its offset is committed once more, with the mark as the commit's metadata. The
+commit that follows a handled message removes the mark; a failure that the process survived, and an orderly
+stop, take it back. Every other message is handled without a mark, and costs nothing.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,158 +18,146 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from faststream.exceptions import NackMessage
 
-from clip_shared.bus.batch_size import BatchSize
-from clip_shared.errors import RepeatedDeath, TransientError
+from clip_shared.errors import RepeatedCrash, TransientError
 
 log = structlog.get_logger()
 
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 MARK_SECONDS = 5.0
 
-_MARK = re.compile(r"deaths=(\d{1,9}) process=(\w*)")
+# The word is that of released versions, which read the marks of this one during an upgrade.
+_METADATA = re.compile(r"deaths=(\d{1,9}) process=(\w*)")
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How many processes are known to have died of a message, and which one handles it (empty: none)."""
+class CrashMark:
+    """The number of processes that a message is known to have crashed, and the process that handles it now.
 
-    deaths: int = 0
+    ``process`` is empty while no process handles the message.
+    """
+
+    crashes: int = 0
     process: str = ""
 
     @classmethod
-    def read(cls, metadata: str) -> "Mark":
-        """The mark of a commit; of one that has none, no death and no process."""
-        found = _MARK.fullmatch(metadata)
+    def read(cls, metadata: str) -> "CrashMark":
+        """Return the mark in a commit's metadata; a mark without crashes if it holds anything else."""
+        found = _METADATA.fullmatch(metadata)
         return cls(int(found[1]), found[2]) if found else cls()
 
     def __str__(self) -> str:
-        """The metadata of a commit."""
-        return f"deaths={self.deaths} process={self.process}" if self != Mark() else ""
+        return f"deaths={self.crashes} process={self.process}" if self != CrashMark() else ""
 
-    def deaths_seen_by(self, process: str) -> int:
-        """The deaths, with the one that ``process`` finds: nobody is left who handles the message."""
-        return self.deaths + (self.process not in {"", process})
+    def crashes_seen_by(self, process: str) -> int:
+        """Return the crashes, with that of the marked process if it is not ``process`` itself."""
+        return self.crashes + (self.process not in {"", process})
 
 
-class Deaths:
-    """The deaths that one subscriber's messages have brought about.
+@dataclass(frozen=True)
+class _Suspect:
+    """A message that may crash its process: its offset, and the processes it has crashed before."""
+
+    offset: int
+    crashes: int
+
+
+class CrashMarks:
+    """The crash marks of one subscriber.
 
     Args:
-        subscriber: FastStream's; its consumer comes and goes.
-        batch_size: the subscriber's.
-        process: a name that no other process has: it does not count its own marks as somebody's death.
+        subscriber: FastStream's; its consumer is replaced from time to time.
+        process: a name that no other process has.
     """
 
-    def __init__(self, subscriber: Any, batch_size: BatchSize, process: str) -> None:
+    def __init__(self, subscriber: Any, process: str) -> None:
         self._subscriber = subscriber
         self._process = process
-        self._batch_size = batch_size
         self._stopping = False
-        # By partition, the message that was looked at last: its offset and its deaths.
-        self._known: dict[TopicPartition, tuple[int, int]] = {}
-        self._marked: dict[TopicPartition, tuple[int, int]] = {}
+        # The first message of each partition, or the last one that was marked.
+        self._suspects: dict[TopicPartition, _Suspect] = {}
+        self._marked: dict[TopicPartition, _Suspect] = {}
 
     @asynccontextmanager
-    async def watch(self, records: Sequence[ConsumerRecord], *, again: bool) -> AsyncIterator[None]:
-        """Mark a message or a batch, where that is due, for as long as it is handled.
-
-        Args:
-            records: what is handled in the context.
-            again: this process has had it before.
+    async def watch(self, record: ConsumerRecord, *, is_redelivered: bool) -> AsyncIterator[None]:
+        """Mark a message, where that is due, while it is handled in this context.
 
         Raises:
-            RepeatedDeath: too many processes have died of it; nothing was begun.
-            NackMessage: somebody has died of a message of this batch; its messages will come one by one.
-            TransientError: the bus did not answer, or did not take the mark.
+            RepeatedCrash: the message has crashed ``MAX_CRASHES`` processes; the context is not entered.
+            TransientError: Kafka did not answer, or did not take the mark.
         """
-        await self._begin(records, again)
+        await self._mark(record, is_redelivered=is_redelivered)
         try:
             yield
         except Exception:
             await self.take_back()
             raise
-        self._marked.clear()  # the commit that follows removes the marks
+        self._marked.clear()  # the commit that follows removes the mark
 
-    async def _begin(self, records: Sequence[ConsumerRecord], again: bool) -> None:
-        firsts = _first_offsets(records)
-        await self._learn({each: offset for each, offset in firsts.items() if each not in self._known})
-        due = {}
-        for partition, offset in firsts.items():
-            known_offset, deaths = self._known[partition]
-            if offset == known_offset:
-                due[partition] = (offset, deaths)
-            elif again or self._batch_size.is_split:
-                due[partition] = self._known[partition] = (offset, 0)
-        most = max((deaths for _, deaths in due.values()), default=0)
-        if most and len(records) > 1:
-            self._batch_size.split()
-            raise NackMessage
-        if most >= MAX_DEATHS:
-            raise RepeatedDeath(f"{most} processes have died while they handled it")
-        if due and not self._stopping:
-            await self._write(due, self._process)
-            self._marked = due
-
-    async def _learn(self, offsets: Mapping[TopicPartition, int]) -> None:
-        if not offsets:
+    async def _mark(self, record: ConsumerRecord, *, is_redelivered: bool) -> None:
+        partition = TopicPartition(record.topic, record.partition)
+        if partition not in self._suspects:
+            self._suspects[partition] = await self._first_suspect(partition, record.offset)
+        elif is_redelivered and self._suspects[partition].offset != record.offset:
+            self._suspects[partition] = _Suspect(record.offset, crashes=0)
+        suspect = self._suspects[partition]
+        if suspect.offset != record.offset:
             return
-        async with _answer_of_the_bus():
-            # aiokafka's consumer knows the metadata of commits, but has no public way to read it.
-            commits = await self._subscriber.consumer._coordinator.fetch_committed_offsets(list(offsets))
-        for partition, offset in offsets.items():
-            commit = commits.get(partition)
-            mark = Mark.read(commit.metadata) if commit and commit.offset == offset else Mark()
-            deaths = mark.deaths_seen_by(self._process)
-            if deaths:
-                log.warning(
-                    "a process died of the message that comes next",
-                    topic=partition.topic,
-                    partition=partition.partition,
-                    offset=offset,
-                    deaths=deaths,
-                )
-            self._known[partition] = (offset, deaths)
+        if suspect.crashes >= MAX_CRASHES:
+            raise RepeatedCrash(f"{suspect.crashes} processes crashed while they handled the message")
+        if not self._stopping:
+            await self._commit({partition: suspect}, self._process)
+            self._marked = {partition: suspect}
 
-    async def _write(self, marks: Mapping[TopicPartition, tuple[int, int]], process: str) -> None:
-        async with _answer_of_the_bus():
-            await self._subscriber.consumer.commit(
-                {each: (offset, str(Mark(deaths, process))) for each, (offset, deaths) in marks.items()}
+    async def _first_suspect(self, partition: TopicPartition, offset: int) -> _Suspect:
+        async with _kafka_answers():
+            # aiokafka's consumer knows the metadata of commits, but has no public way to read it.
+            commits = await self._subscriber.consumer._coordinator.fetch_committed_offsets([partition])
+        commit = commits.get(partition)
+        mark = CrashMark.read(commit.metadata) if commit and commit.offset == offset else CrashMark()
+        crashes = mark.crashes_seen_by(self._process)
+        if crashes:
+            log.warning(
+                "a process crashed while it handled the next message",
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=offset,
+                crashes=crashes,
             )
+        return _Suspect(offset, crashes)
 
     async def take_back(self) -> None:
-        """Remove the marks of what is at work: should the process die now, it died of something else."""
-        marks, self._marked = self._marked, {}
-        if marks:
+        """Remove the mark of the message at work: a crash from now on has another cause."""
+        marked, self._marked = self._marked, {}
+        if marked:
             try:
-                await self._write(marks, process="")
+                await self._commit(marked, process="")
             except TransientError as error:
-                log.warning("a mark could not be taken back", error=str(error))
+                log.warning("a crash mark cannot be taken back", error=str(error))
 
     async def stop(self) -> None:
-        """Take marks back and set no more: the process has been told to end."""
+        """Take the mark back and write no more: the process has been told to end."""
         self._stopping = True
         await self.take_back()
 
     def forget(self) -> None:
-        """Drop what is known of partitions: they have been revoked."""
-        self._known.clear()
+        """Forget the partitions: they have been revoked."""
+        self._suspects.clear()
         self._marked.clear()
+
+    async def _commit(self, suspects: dict[TopicPartition, _Suspect], process: str) -> None:
+        marks = {
+            partition: (each.offset, str(CrashMark(each.crashes, process)))
+            for partition, each in suspects.items()
+        }
+        async with _kafka_answers():
+            await self._subscriber.consumer.commit(marks)
 
 
 @asynccontextmanager
-async def _answer_of_the_bus() -> AsyncIterator[None]:
+async def _kafka_answers() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(MARK_SECONDS):
             yield
     except (KafkaError, TimeoutError) as error:
-        raise TransientError(f"deaths cannot be counted: {error!r}") from error
-
-
-def _first_offsets(records: Iterable[ConsumerRecord]) -> dict[TopicPartition, int]:
-    firsts: dict[TopicPartition, int] = {}
-    for record in records:
-        partition = TopicPartition(record.topic, record.partition)
-        firsts[partition] = min(record.offset, firsts.get(partition, record.offset))
-    return firsts
+        raise TransientError(f"crash marks cannot be read or written: {error!r}") from error

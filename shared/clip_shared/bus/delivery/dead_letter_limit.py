@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 class DeadLetterLimit:
     """At most ``limit`` dead letters of a topic within ``window_seconds``, or one batch more.
 
-    A single poison message passes at once. When everything fails, the service is what is broken (a bad
-    deploy): then the topic waits for a better one, and does not end among the dead letters.
+    A single bad message is dead-lettered at once. When every message fails, the service is broken (a bad
+    deploy): the topic is held back until a repaired version handles it, and is not emptied into its dead
+    letters.
     """
 
     limit: int
@@ -18,12 +19,12 @@ class DeadLetterLimit:
     _times: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
     def allows(self, topic: str) -> bool:
-        """Whether another message of the topic may be dead-lettered now."""
+        """Return whether another message of the topic may be dead-lettered now."""
         times, oldest = self._times[topic], time.monotonic() - self.window_seconds
         while times and times[0] <= oldest:
             times.popleft()
         return len(times) < self.limit
 
     def count(self, topic: str) -> None:
-        """Note a dead letter."""
+        """Count a dead letter of the topic."""
         self._times[topic].append(time.monotonic())

@@ -1,7 +1,7 @@
 """The record for ``<topic>.dlq``: as much of a message as fits, with its origin and what was wrong.
 
 What does not fit is truncated or left out, and the notes say so: a dead letter must never stop a partition. A
-letter that lacks a part of its message cannot be sent back (see :mod:`clip_shared.bus.dlq`).
+dead letter that lacks a part of its message cannot be sent back (see :mod:`clip_shared.bus.dlq`).
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from aiokafka import ConsumerRecord
 
-from clip_shared.bus.envelope import Record
+from clip_shared.bus.envelope import OutgoingRecord
 from clip_shared.bus.fetching import UnreadableRecord
 from clip_shared.contracts.topics import DLQ_SUFFIX
 from clip_shared.errors import (
@@ -19,7 +19,7 @@ from clip_shared.errors import (
     InvalidEvent,
     PermanentError,
     RefusedRecord,
-    RepeatedDeath,
+    RepeatedCrash,
 )
 
 NOTE_PREFIX = "dlq_"
@@ -27,8 +27,8 @@ TRUNCATED = "dlq_truncated"  # the size of the whole value, in bytes
 SHA256 = "dlq_sha256"  # of the whole value
 LEFT_OUT = "dlq_left_out"  # which other parts are missing, for a person
 
-# Kafka's own limit of a message is 1 MiB where a topic sets none: a letter fits also where nobody raised it.
-MAX_LETTER_BYTES = 900 * 1024
+# Kafka's own limit of a message is 1 MiB where a topic sets none: a dead letter fits there too.
+MAX_DEAD_LETTER_BYTES = 900 * 1024
 MAX_HEADERS_BYTES = 64 * 1024
 MAX_KEY_BYTES = 16 * 1024
 MAX_NOTES_BYTES = 16 * 1024
@@ -39,7 +39,7 @@ Header = tuple[str, bytes]
 
 
 class DeadLetterReason(StrEnum):
-    """Why a message is dead-lettered, in one word for each error of :mod:`clip_shared.errors`."""
+    """Why a message is dead-lettered: a label value for each error of :mod:`clip_shared.errors`."""
 
     INVALID = "invalid"
     REFUSED = "refused"
@@ -51,23 +51,32 @@ class DeadLetterReason(StrEnum):
 
     @classmethod
     def of(cls, error: BaseException) -> "DeadLetterReason":
-        """The reason behind an error."""
+        """Return the reason that an error stands for."""
         return next((reason for known, reason in _REASONS.items() if isinstance(error, known)), cls.UNKNOWN)
 
 
-# Before their base.
+# Subclasses stand before their base.
 _REASONS: dict[type[BaseException], DeadLetterReason] = {
     InvalidEvent: DeadLetterReason.INVALID,
     GivenUp: DeadLetterReason.GIVEN_UP,
     RefusedRecord: DeadLetterReason.RECORD_REFUSED,
-    RepeatedDeath: DeadLetterReason.KILLED_PROCESS,
+    RepeatedCrash: DeadLetterReason.KILLED_PROCESS,
     PermanentError: DeadLetterReason.REFUSED,
     DeadlineExceeded: DeadLetterReason.DEADLINE,
 }
 
 
-def dead_letter_of(record: ConsumerRecord, error: BaseException, service: str, attempts: int) -> Record:
-    """Return the dead letter of a message: at most ``MAX_LETTER_BYTES``, whatever the message holds."""
+def dead_letter_of(
+    record: ConsumerRecord, error: BaseException, service: str, attempts: int
+) -> OutgoingRecord:
+    """Return the dead letter of a message; it has at most ``MAX_DEAD_LETTER_BYTES``.
+
+    Args:
+        record: the message as it was delivered.
+        error: why it is dead-lettered.
+        service: which service could not handle it.
+        attempts: how often it was tried.
+    """
     notes = {
         "dlq_topic": record.topic,
         "dlq_partition": str(record.partition),
@@ -88,10 +97,10 @@ def dead_letter_of(record: ConsumerRecord, error: BaseException, service: str, a
     ]:
         notes[LEFT_OUT] = " and ".join(left_out)
     value = record.value or b""
-    room = MAX_LETTER_BYTES - MAX_NOTES_BYTES - len(key or b"") - sum(map(_size, headers))
+    room = MAX_DEAD_LETTER_BYTES - MAX_NOTES_BYTES - len(key or b"") - sum(map(_size, headers))
     if len(value) > room:
         notes |= {TRUNCATED: str(len(value)), SHA256: hashlib.sha256(value).hexdigest()}
-    return Record(
+    return OutgoingRecord(
         topic=record.topic + DLQ_SUFFIX,
         key=key,
         value=value[:room],

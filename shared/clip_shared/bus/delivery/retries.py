@@ -1,4 +1,4 @@
-"""The memory of messages that failed and are going to be delivered again."""
+"""The memory of messages that failed and are redelivered."""
 
 import time
 from collections.abc import Collection, Iterable
@@ -10,15 +10,15 @@ Position = tuple[str, int, int]
 
 
 def position_of(record: ConsumerRecord) -> Position:
-    """Where a record stands: topic, partition, offset."""
+    """Return the topic, the partition and the offset of a record."""
     return (record.topic, record.partition, record.offset)
 
 
 @dataclass
 class Retry:
-    """What is remembered of one message. Times are of the monotonic clock.
+    """What is remembered of one message that failed. Times are of the monotonic clock.
 
-    ``alone_seconds``: for how long it has failed while other messages of its topic succeeded.
+    ``alone_seconds``: how long it has failed while other messages of its topic succeeded.
     """
 
     since: float = field(default_factory=time.monotonic)
@@ -31,12 +31,13 @@ class Retry:
     _others_moved_at: float = float("-inf")
 
     def note_others(self, committed: int | None, *, quiet_seconds: float) -> None:
-        """Take what other partitions have committed by now (None: unknown), after a further failure.
+        """Add to ``alone_seconds`` after a further failure, if other messages succeed.
 
         Args:
-            committed: the sum of their offsets.
-            quiet_seconds: others succeed at least this often, or nothing is known about an outage. Nothing
-                is known of a longer time between two attempts either: no more than this of it counts.
+            committed: the sum of the offsets that the group has committed in the topic's other partitions;
+                None: unknown.
+            quiet_seconds: other messages count as succeeding for so long after the last commit. Of the time
+                since the previous attempt no more than this counts either.
         """
         now = time.monotonic()
         if committed is not None:
@@ -49,7 +50,7 @@ class Retry:
 
 
 class Retries:
-    """Every message of this process that is going to be delivered again, by its position."""
+    """The messages of this process that are redelivered, by their positions."""
 
     def __init__(self) -> None:
         self._retries: dict[Position, Retry] = {}
@@ -58,37 +59,39 @@ class Retries:
         return position in self._retries
 
     def attempts(self, position: Position) -> int:
-        """Return how often a message was tried, the attempt at hand included."""
+        """Return the number of attempts at a message, the present one included."""
         return self._retries[position].attempts if position in self._retries else 1
 
     def count(self, position: Position) -> Retry:
-        """Count a failed attempt."""
+        """Count a failed attempt at a message, and return what is remembered of it."""
         retry = self._retries.setdefault(position, Retry())
         retry.attempts += 1
         return retry
 
     def forget(self, positions: Iterable[Position]) -> None:
-        """Drop messages that are done with."""
+        """Forget messages that were handled or dead-lettered."""
         for position in positions:
             self._retries.pop(position, None)
 
     def forget_before(self, position: Position) -> None:
-        """Drop earlier messages of a partition: it goes on in order, so somebody else is done with them."""
-        *place, offset = position
+        """Forget earlier messages of a partition: another process has settled them, for order holds."""
+        topic, partition, offset = position
         if self._retries:
-            self.forget([each for each in self._retries if [*each[:2]] == place and each[2] < offset])
+            self.forget(
+                [each for each in self._retries if each[:2] == (topic, partition) and each[2] < offset]
+            )
 
     def keep(self, topic: str, partitions: Collection[TopicPartition]) -> None:
-        """Drop messages of a topic's partitions that are not (or no longer) this process's."""
+        """Forget messages of a topic in all partitions but these, which are assigned to this process."""
         ours = {(each.topic, each.partition) for each in partitions}
         self.forget([each for each in self._retries if each[0] == topic and each[:2] not in ours])
 
     def held_back(self, topic: str) -> int:
-        """Return how many messages of a topic a limit holds back."""
+        """Return the number of messages of a topic that a limit holds back."""
         return sum(each.is_held_back for position, each in self._of(topic))
 
     def oldest_seconds(self, topic: str) -> float:
-        """Return for how long the oldest retry of a topic has been going on; 0 where there is no retry."""
+        """Return the time since the first failure of the topic's oldest retry; 0: no message is retried."""
         now = time.monotonic()
         return max((now - each.since for _, each in self._of(topic)), default=0.0)
 

@@ -7,11 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from clip_shared.bus.bus import Bus
-from clip_shared.bus.delivery.crash_marks import Mark
+from clip_shared.bus.delivery.crash_marks import CrashMark
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import Event, HighlightDetected
 from clip_shared.errors import PermanentError, TransientError
-from tests.integration.clip_shared.buses import (
+from tests.integration.clip_shared.bus.buses import (
     committed,
     dead_letters,
     highlight,
@@ -33,7 +33,7 @@ def service() -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_shared.bus.delivery.middleware.LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("clip_shared.bus.delivery.redelivery.LONGEST_PAUSE_SECONDS", 0.2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -123,8 +123,8 @@ class TestTooManyDeadLetters:
         assert len(await dead_letters(kafka_settings, TOPIC, key.encode())) == 2
 
 
-class TestMarks:
-    """A message is marked while it could be the one that killed its predecessor, and not a moment longer."""
+class TestCrashMarks:
+    """A message is marked while it could be the one that crashed the previous process, and no longer."""
 
     @pytest.fixture
     def steps(self) -> dict[str, asyncio.Event]:
@@ -136,29 +136,29 @@ class TestMarks:
         await skip_to_end(kafka_settings, service, TOPIC)
         bus, started, key = new_bus(kafka_settings, service), list[str](), uuid.uuid4().hex
 
-        @bus.subscriber(HighlightDetected, deadline_seconds=30)
+        @bus.subscriber(HighlightDetected, deadline_seconds=30, crash_marks=True)
         async def handle(event: Event[HighlightDetected]) -> None:
             started.append(event.data.title)
             await steps[event.data.title].wait()
 
-        async def marks() -> list[Mark]:
+        async def marks() -> list[CrashMark]:
             commits = await committed(kafka_settings, f"{service}.{TOPIC}")
-            return [Mark.read(each.metadata) for each in commits.values() if each.metadata]
+            return [CrashMark.read(each.metadata) for each in commits.values() if each.metadata]
 
         async with running(bus):
             for title in steps:
                 await bus.publish(highlight(title, key))
             await until(lambda: started == ["first"])
             (mark,) = await marks()
-            assert mark.deaths_seen_by("somebody else") == 1
-            assert mark.deaths_seen_by(mark.process) == 0
+            assert mark.crashes_seen_by("somebody else") == 1
+            assert mark.crashes_seen_by(mark.process) == 0
             steps["first"].set()
             await until(lambda: started == ["first", "second"])
             assert await marks() == []
             steps["second"].set()
 
     @pytest.mark.parametrize("grace_seconds", [0.2, 10])
-    async def test_a_stop_in_order_is_nobodys_death(
+    async def test_a_stop_in_order_is_no_crash(
         self,
         kafka_settings: KafkaSettings,
         service: str,
@@ -169,7 +169,7 @@ class TestMarks:
         bus = new_bus(kafka_settings, service, grace_seconds=grace_seconds)
         started, group = asyncio.Event(), f"{service}.{TOPIC}"
 
-        @bus.subscriber(HighlightDetected, deadline_seconds=30)
+        @bus.subscriber(HighlightDetected, deadline_seconds=30, crash_marks=True)
         async def handle(_event: Event[HighlightDetected]) -> None:
             started.set()
             await steps["first"].wait()
@@ -188,7 +188,7 @@ class TestMarks:
             steps["first"].set()
             await stopping
 
-    async def test_a_failure_that_was_survived_is_nobodys_death(
+    async def test_a_failure_that_was_survived_is_no_crash(
         self, kafka_settings: KafkaSettings, service: str
     ) -> None:
         await skip_to_end(kafka_settings, service, TOPIC)
@@ -198,7 +198,7 @@ class TestMarks:
         async def marked() -> bool:
             return any(each.metadata for each in (await committed(kafka_settings, group)).values())
 
-        @bus.subscriber(HighlightDetected, deadline_seconds=30)
+        @bus.subscriber(HighlightDetected, deadline_seconds=30, crash_marks=True)
         async def handle(_event: Event[HighlightDetected]) -> None:
             seen.append(await marked())
             raise TransientError("storage is down")

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from clip_shared.__main__ import cli
 from clip_shared.bus import dlq
 from clip_shared.bus.delivery.dead_letters import dead_letter_of
-from clip_shared.bus.envelope import Record, from_record, identity_of
+from clip_shared.bus.envelope import OutgoingRecord, from_record, identity_of
 from clip_shared.bus.log_reader import log_reader
 from clip_shared.bus.resend import sender
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.events import ClipSkipped, DailyTick, Event, HighlightDetected
 from clip_shared.errors import PermanentError
-from tests.integration.clip_shared.buses import admin_of, highlight, new_bus, running, skip_to_end, until
+from tests.integration.clip_shared.bus.buses import admin_of, highlight, new_bus, running, skip_to_end, until
 from tests.support.records import consumed
 
 pytestmark = pytest.mark.usefixtures("topics")
@@ -45,7 +45,7 @@ def command(settings: KafkaSettings, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-async def send(settings: KafkaSettings, record: Record) -> None:
+async def send(settings: KafkaSettings, record: OutgoingRecord) -> None:
     async with sender(settings) as producer:
         await producer.send_and_wait(record.topic, key=record.key, value=record.value, headers=record.headers)
 
@@ -111,7 +111,9 @@ class TestReplay:
         for record in originals:
             await send(kafka_settings, dead_letter_of(record, PermanentError("no"), "test", 1))
         await asyncio.sleep(0.05)
-        assert (await dlq.replay(kafka_settings, HighlightDetected.TOPIC, limit=9)) == dlq.Replayed(2, 0)
+        assert (
+            await dlq.replay(kafka_settings, HighlightDetected.TOPIC, limit=9)
+        ) == dlq.ReplayedDeadLetters(2, 0)
         found = [
             record for record in await all_of(kafka_settings, HighlightDetected.TOPIC) if record.value == body
         ]
@@ -134,7 +136,7 @@ class TestReplay:
 
         async with running(bus):
             body = highlight("title", key).data.model_dump_json().encode()
-            await send(kafka_settings, Record(HighlightDetected.TOPIC, key.encode(), body, []))
+            await send(kafka_settings, OutgoingRecord(HighlightDetected.TOPIC, key.encode(), body, []))
             await until(lambda: len(seen) == 1)
             broken = False
             async with asyncio.timeout(10):
@@ -157,7 +159,7 @@ class TestTruncated:
 
         huge = os.urandom(1024 * 1024 - 1000)
         async with running(bus):
-            await send(kafka_settings, Record(HighlightDetected.TOPIC, key.encode(), huge, []))
+            await send(kafka_settings, OutgoingRecord(HighlightDetected.TOPIC, key.encode(), huge, []))
             await bus.publish(highlight("next", key))
             await until(lambda: seen == ["next"])
         await bury(kafka_settings, b"{}", topic=HighlightDetected.TOPIC)

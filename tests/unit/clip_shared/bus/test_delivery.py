@@ -6,11 +6,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 
-from clip_shared.bus.delivery.crash_marks import Mark
+from clip_shared.bus.delivery.crash_marks import CrashMark
 from clip_shared.bus.delivery.dead_letter_limit import DeadLetterLimit
 from clip_shared.bus.delivery.retries import Retries
 from clip_shared.bus.partitions import Partitions
-from clip_shared.failure_streak import SAME_TROUBLE_SECONDS, Trouble
+from clip_shared.failure_streak import SAME_STREAK_SECONDS, FailureStreak
 
 
 def test_retries_of_partitions_that_are_not_ours_are_forgotten() -> None:
@@ -34,23 +34,23 @@ def test_what_somebody_else_is_done_with_is_forgotten() -> None:
     assert ("a", 1, 5) in retries
 
 
-def test_a_trouble_is_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_streak_is_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("clip_shared.failure_streak.time.monotonic", lambda: now[0])
-    trouble = Trouble()
-    assert trouble.seconds() == 0
+    streak = FailureStreak()
+    assert streak.seconds() == 0
     for moment in (0.0, 50.0, 100.0):
         now[0] = moment
-        trouble.failed(OSError("away"))
-    assert trouble.seconds() == 100
-    now[0] = 100 + SAME_TROUBLE_SECONDS + 1
-    assert trouble.seconds() == 0  # nothing was tried since: nobody knows
-    trouble.failed(OSError("away"))
-    assert trouble.seconds() == 0
+        streak.failed(OSError("away"))
+    assert streak.seconds() == 100
+    now[0] = 100 + SAME_STREAK_SECONDS + 1
+    assert streak.seconds() == 0  # nothing was tried since: nobody knows
+    streak.failed(OSError("away"))
+    assert streak.seconds() == 0
     now[0] += 30
-    assert trouble.seconds() == 30
-    trouble.succeeded()
-    assert trouble.seconds() == 0
+    assert streak.seconds() == 30
+    streak.succeeded()
+    assert streak.seconds() == 0
 
 
 HOUR = 3600.0
@@ -91,7 +91,7 @@ class TestAloneSeconds:
         assert retry.alone_seconds == pytest.approx(HOUR, abs=60)
 
     def test_a_long_time_without_an_attempt_counts_little(self, clock: list[float]) -> None:
-        """Whoever could not even try, because the bus was out, has not failed for so long."""
+        """Time without an attempt, because Kafka was out, does not count as failing."""
         retry = Retries().count(("a", 0, 5))
         retry.note_others(7, quiet_seconds=5)
         clock[0] += 60
@@ -119,7 +119,7 @@ async def test_what_waits_and_what_has_no_position_is_counted() -> None:
 
 def test_the_limit_is_one_of_each_topic_and_slides(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 4.0, 4.0, 9.9, 9.9, 10.0, 10.0, 13.9])
-    monkeypatch.setattr("clip_shared.bus.delivery.middleware.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("clip_shared.bus.delivery.dead_letter_limit.time.monotonic", lambda: next(clock))
     limit = DeadLetterLimit(2, window_seconds=10)
     for _ in range(2):
         assert limit.allows("a")
@@ -131,18 +131,18 @@ def test_the_limit_is_one_of_each_topic_and_slides(monkeypatch: pytest.MonkeyPat
     assert not limit.allows("a")
 
 
-@pytest.mark.parametrize("mark", [Mark(), Mark(2), Mark(0, "p1"), Mark(3, "p1")])
-def test_a_mark_survives_its_way_through_a_commit(mark: Mark) -> None:
-    assert Mark.read(str(mark)) == mark
+@pytest.mark.parametrize("mark", [CrashMark(), CrashMark(2), CrashMark(0, "p1"), CrashMark(3, "p1")])
+def test_a_mark_survives_its_way_through_a_commit(mark: CrashMark) -> None:
+    assert CrashMark.read(str(mark)) == mark
 
 
 @pytest.mark.parametrize("metadata", ["", "somebody else's", "deaths=x process=y"])
 def test_what_is_no_mark_counts_nothing(metadata: str) -> None:
-    assert Mark.read(metadata) == Mark()
-    assert str(Mark()) == ""
+    assert CrashMark.read(metadata) == CrashMark()
+    assert str(CrashMark()) == ""
 
 
-def test_ones_own_mark_is_nobodys_death() -> None:
-    assert Mark(1, "p1").deaths_seen_by("p1") == 1
-    assert Mark(1, "p1").deaths_seen_by("p2") == 2
-    assert Mark(1).deaths_seen_by("p2") == 1
+def test_ones_own_mark_is_no_crash() -> None:
+    assert CrashMark(1, "p1").crashes_seen_by("p1") == 1
+    assert CrashMark(1, "p1").crashes_seen_by("p2") == 2
+    assert CrashMark(1).crashes_seen_by("p2") == 1
