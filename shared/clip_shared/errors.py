@@ -8,12 +8,12 @@
     │   │   ├── InvalidEvent          the message cannot be decoded, or breaks its contract
     │   │   ├── GivenUp               it failed for hours while other messages of its topic succeeded
     │   │   ├── RefusedRecord         Kafka will never take a record: too large, or an invalid timestamp
-    │   │   ├── RepeatedDeath         the message has crashed its process several times
+    │   │   ├── RepeatedCrash         the message has crashed its process several times
     │   │   └── TooManyOrphans        janitor: too many orphans; the registry may be of another bucket
     │   ├── TransientError            AN OUTAGE: redelivered after a pause, until the outage ends
     │   │   ├── HeldBack              a limit is reached: the message waits until the limit allows more
     │   │   ├── UnusableDatabase      registry: the database cannot be used as its settings say
-    │   │   └── Locked                registry: another transaction held a lock for too long
+    │   │   └── LockTimeout           registry: another transaction held a lock for too long
     │   ├── DeadlineExceeded          EITHER'S FAULT: redelivered once, then dead-lettered
     │   ├── ToolCrashed               cutter: ffmpeg crashed, or did not start
     │   ├── ToolLimited               cutter: a limit of ours (time, memory, file size) ended ffmpeg
@@ -67,7 +67,7 @@ class RefusedRecord(PermanentError):
     """Kafka refuses a record for its size or its timestamp, and would refuse it again."""
 
 
-class RepeatedDeath(PermanentError):
+class RepeatedCrash(PermanentError):
     """The process that handled the message has crashed too often."""
 
 
