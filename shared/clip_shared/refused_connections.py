@@ -1,7 +1,7 @@
-"""Connections and calls that another system refuses because of who we are, or who it is.
+"""Connections and calls that fail because of credentials or a certificate.
 
-A token, a key or a password that is not good, or a certificate that is not: no retry mends these, a person
-does. Each adapter reports them to a :class:`RefusedConnections`, beside the error that it raises.
+An invalid token, key, password or certificate: a retry cannot mend it, only a person can. An adapter reports
+it to :class:`RefusedConnections`, and raises its error as well.
 """
 
 import ssl
@@ -23,7 +23,7 @@ class System(StrEnum):
 
 
 class Cause(StrEnum):
-    """What is not good: our token, key or password; or a certificate, theirs or ours."""
+    """What is invalid: our token, key or password; or a certificate, theirs or ours."""
 
     CREDENTIALS = "credentials"
     CERTIFICATE = "certificate"
@@ -33,7 +33,7 @@ OnRefused = Callable[[Cause], None]
 
 
 class RefusedConnections:
-    """Counts them. ``systems`` are those that the service talks to."""
+    """Counts refused connections. ``systems``: those that the service talks to."""
 
     def __init__(self, registry: CollectorRegistry, systems: Iterable[System]) -> None:
         self._refused = Counter(
@@ -48,15 +48,15 @@ class RefusedConnections:
                 self._refused.labels(system, cause)
 
     def of(self, system: System) -> OnRefused:
-        """Return what an adapter of ``system`` calls when it is refused."""
+        """Return the function that an adapter of ``system`` calls when it is refused."""
         return lambda cause: self._refused.labels(system, cause).inc()
 
 
 def uncounted(_cause: Cause) -> None:
-    """Count nothing: for commands, which say what is wrong and end."""
+    """Count nothing: for commands, which print the error and end."""
 
 
-def certificate_trouble(error: BaseException) -> Cause | None:
+def certificate_cause(error: BaseException) -> Cause | None:
     """Return CERTIFICATE where an error, or what it came from, is about a certificate."""
     return Cause.CERTIFICATE if any(map(_is_about_certificate, _chain(error))) else None
 
@@ -71,6 +71,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _is_about_certificate(error: BaseException) -> bool:
     if not isinstance(error, ssl.SSLError):
         return False
-    # A server that refuses our certificate says so in an alert: bad_certificate, unknown_ca, …
+    # A server that refuses our certificate sends an alert: bad_certificate, unknown_ca, …
     alert = (getattr(error, "reason", None) or "").upper()  # aiohttp's errors lack it
     return isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE" in alert or "_CA" in alert

@@ -10,13 +10,13 @@ Loaded = TypeVar("Loaded", bound=BaseSettings)
 
 
 class EnvironmentSettings(BaseSettings):
-    """Base of all settings: read from the environment, immutable; an empty variable counts as unset."""
+    """Base of all settings: read from the environment, immutable. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
 
 
 def load_settings(settings_class: type[Loaded]) -> Loaded:
-    """Read settings from the environment, or leave with exit code 2 and every problem on standard error."""
+    """Read settings from the environment, or exit with status 2 and every problem on standard error."""
     try:
         return settings_class()
     except ValidationError as error:

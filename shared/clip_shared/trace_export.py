@@ -1,4 +1,4 @@
-"""Recording spans and sending them to a collector. Imported only where tracing is on: it loads the SDK."""
+"""Record spans and send them to a collector. Imported only where tracing is on: it loads the SDK."""
 
 import os
 from collections.abc import Iterator, Sequence

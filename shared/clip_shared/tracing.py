@@ -5,7 +5,7 @@ Off unless :func:`recorded_by` is entered: then every function here does next to
 OpenTelemetry's API.
 
 Spans of HTTP, PostgreSQL and S3 are made by instrumented libraries. Those of the bus are made here: an event
-carries the W3C trace context of the span that it was written in, and whoever handles it makes a child of
+carries the W3C trace context of the span that it was written in, and its handler makes a child of
 that span.
 """
 
@@ -81,7 +81,7 @@ NOT_TRACED: TelemetryConfig = {
     "operation_spans": False,
     "auto_configure": False,
 }
-"""FastAPI's ``telemetry`` of an application whose requests are nobody's work: metrics and health."""
+"""FastAPI's ``telemetry`` of an application whose requests do no work for a user: metrics and health."""
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from clip_shared.http.problems import install_problem_handlers
 
 
 def create_api(name: str, responses: Responses | None = None) -> FastAPI:
-    """The application of an HTTP API, still without routes. Its errors are problems.
+    """Return the application of an HTTP API, without routes. Its errors are problems.
 
     ``responses`` are documented for every route: see :func:`clip_shared.http.openapi.errors`.
 
-    It serves no description of itself. A slash too many is 404: behind a proxy that speaks TLS, a redirect
+    It serves no OpenAPI document. A path with a superfluous slash is 404: behind a proxy with TLS, a redirect
     would lead to plain HTTP.
     """
     app = FastAPI(

@@ -1,7 +1,7 @@
-"""Bounds on the connections of a port: who sends slowly, or nothing, keeps nobody else out.
+"""Limits for the connections of a port: clients that send slowly, or nothing, keep no other client out.
 
-uvicorn has no time limit for a request that never ends, and keeps its head however long it is. Its
-``limit_concurrency`` counts connections that only wait: at the limit it answers 503 to everybody.
+uvicorn has no time limit for a request, and no length limit for its head. Its ``limit_concurrency`` counts
+idle connections, too: at the limit it answers 503 to every request.
 """
 
 import asyncio
@@ -12,19 +12,20 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# For the whole of a request, from the connection or from its first byte to its last.
+# For a whole request: from the connection, or its first byte, to its last byte.
 RECEIVE_SECONDS = 10.0
-# Longer than reverse proxies keep an idle connection (60 s): else they send requests to one that is closing.
+# Longer than reverse proxies keep an idle connection (60 s): else they send requests on a closing connection.
 KEEP_ALIVE_SECONDS = 75
-# What a request line and its headers may have beyond the first piece that arrives. Proxies allow 8 to 32 KiB.
+# For the request line and headers, beyond the first piece that arrives. Proxies allow 8 to 32 KiB.
 LONGEST_HEAD_BYTES = 32 * 1024
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """A connection that has to send its requests in time, and makes room when there are too many.
+    """A connection with a time limit for its requests, which may be closed to make room for another.
 
-    ``limit_concurrency`` of the configuration is the number of connections. One more takes the place of the
-    one that has waited longest for a request, or for the rest of one; while all are at work, it is closed.
+    ``limit_concurrency`` of the configuration is the largest number of connections. A further connection
+    replaces the one that has waited longest for a request, or for the rest of a request; while all of them
+    are at work, the new one is closed.
     """
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
@@ -32,9 +33,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._most, self.limit_concurrency = self.limit_concurrency, None
         self._waiting_since = math.inf
         self._deadline: asyncio.TimerHandle | None = None
-        self._requests = 0  # that have begun
-        self._unanswered = 0  # those of them whose head is here, and that are not answered yet
-        self._in_head = self._in_body = False  # of the last one: how far it has arrived
+        self._requests = 0  # begun so far
+        self._unanswered = 0  # requests whose head has arrived, without an answer yet
+        self._in_head = self._in_body = False  # how far the last request has arrived
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -50,7 +51,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Take a part of a request, or several requests."""
         requests = self._requests
         if not self._unanswered and not self._in_body:
-            self._in_head = True  # also by an empty line
+            self._in_head = True  # an empty line begins a head, too
         self._unset_keepalive_if_required()
         self._feed(data)
         if self._in_head and self._requests == requests:
@@ -66,7 +67,7 @@ class BoundedConnection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 self.send_400_response("This is no proxy.")
                 return
-            # The parser takes every offer of another protocol, and has no body then. We take none.
+            # The parser accepts every offer to upgrade, and then reads no body. We accept no upgrade.
             head, self.parser = self._head_without_offer(), HttpRequestParser(self)
             self._feed(head + data[offer.args[0] :])
         except HttpParserError:
@@ -112,7 +113,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._deadline.cancel()
 
     def _watch(self) -> None:
-        # While an earlier request is worked on, the next may take its time.
+        # While an earlier request is worked on, the next request has no time limit.
         receiving = (self._in_body and self._unanswered <= 1) or (self._in_head and not self._unanswered)
         if self._unanswered and not receiving:
             self._waiting_since = math.inf

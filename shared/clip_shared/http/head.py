@@ -1,4 +1,4 @@
-"""HEAD, answered wherever GET is."""
+"""Answer HEAD wherever GET is answered."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +17,7 @@ class AnswerHead:
             return
 
         async def send_head(message: Message) -> None:
-            scope["method"] = "HEAD"  # for the server, which expects no body then
+            scope["method"] = "HEAD"  # for the server, which then expects no body
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
             scope["method"] = "GET"
 
@@ -26,9 +26,9 @@ class AnswerHead:
         try:
             await self._app(scope, receive, send_head)
         finally:
-            scope["method"] = "HEAD"  # for whoever is further out, and counts requests
+            scope["method"] = "HEAD"  # for the middleware outside, which counts requests
 
 
 def is_head(request: Request) -> bool:
-    """Whether a request is HEAD, though its handler sees GET."""
+    """Return whether a request is HEAD, although its handler sees GET."""
     return bool(getattr(request.state, "head", False))

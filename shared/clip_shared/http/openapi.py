@@ -1,4 +1,4 @@
-"""What our HTTP APIs say of themselves: OpenAPI 3.1 documents, complete down to the errors."""
+"""The OpenAPI 3.1 documents of our HTTP APIs, with all errors."""
 
 from copy import deepcopy
 from http import HTTPStatus
@@ -6,11 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from clip_shared.http.problems import ProblemBody, ProblemResponse
+from clip_shared.contracts.problems import PROBLEM_MEDIA_TYPE, ProblemBody
 
 Responses = dict[int | str, dict[str, Any]]
 
-_MEDIA_TYPE = str(ProblemResponse.media_type)
 _OF_FASTAPI = "422"
 # Titles and meanings. Python's own phrases differ between its versions.
 _ERRORS = {
@@ -40,22 +39,22 @@ _HEADERS = {
 
 
 def errors(*statuses: HTTPStatus) -> Responses:
-    """The ``responses`` of a route that answers these statuses, each with a problem."""
+    """Return the ``responses`` of a route that answers ``statuses`` with problems."""
     return {status.value: _error(status) for status in statuses}
 
 
 def _error(status: HTTPStatus) -> dict[str, Any]:
     title, meaning = _ERRORS[status]
     example = {"type": "about:blank", "status": status.value, "title": title, "detail": meaning}
-    content = {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
     headers = _HEADERS.get(status)
     return {"description": meaning, "content": content, **({"headers": headers} if headers else {})}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of an application whose routes say with :func:`errors` what they refuse.
+    """Return the OpenAPI document of an application whose routes name their errors with :func:`errors`.
 
-    What FastAPI adds of its own is left out: it would promise errors in a shape that ours do not have.
+    The errors that FastAPI adds are left out: ours have another shape.
     """
     found = deepcopy(app.openapi())
     components = found.setdefault("components", {})
@@ -72,10 +71,10 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _shared(answers: dict[str, Any], responses: dict[str, Any]) -> dict[str, Any]:
-    """An operation's answers, those with a problem as references to ``responses``, where they are added."""
+    """Return an operation's answers. Problems are references to ``responses``, where they are added."""
     found = {}
     for status, answer in sorted(answers.items()):
-        if _MEDIA_TYPE in answer.get("content", {}):
+        if PROBLEM_MEDIA_TYPE in answer.get("content", {}):
             name = _ERRORS[HTTPStatus(int(status))][0].replace(" ", "")
             responses[name] = answer
             found[status] = {"$ref": f"#/components/responses/{name}"}

@@ -31,10 +31,10 @@ from clip_shared.http.problems import install_problem_handlers
 log = structlog.get_logger()
 
 Check = Callable[[], Awaitable[str | None]]
-"""Can the service reach something it needs? None: yes. A text: it works, but less well. Raises: no."""
+"""Checks something that the service needs. None: it works; a text: what is degraded; an error: it fails."""
 
 CheckAlive = Callable[[], Awaitable[None]]
-"""Does it make progress? Raises RuntimeError: no."""
+"""Checks that the service makes progress. Raises RuntimeError: it is stuck."""
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -42,7 +42,7 @@ CHECK_TIMEOUT_SECONDS = 3.0
 
 
 def metrics_registry() -> CollectorRegistry:
-    """A registry of one's own (none at import, none shared between tests) with the process's figures."""
+    """Return a new registry of metrics, with those of the process. Nothing is shared between tests."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -60,10 +60,16 @@ def create_app(
     lifespan: Lifespan | None = None,
     api: ASGIApp | None = None,
 ) -> FastAPI:
-    """The application of the operations port: metrics and health. Its lifespan is that of the service.
+    """Return the application of the operations port: metrics and health. Its lifespan is that of the service.
 
-    The bus starts after ``lifespan`` was entered and stops before it is left. It is what liveness looks at,
-    unless ``check_alive`` is given. :func:`serve` serves ``api`` on HTTP_PORT.
+    Args:
+        name: the service's name.
+        registry: the metrics.
+        checks: what readiness checks, by name; with a ``bus``, also ``kafka``.
+        bus: starts after ``lifespan`` was entered, and stops before it is left.
+        check_alive: what liveness checks; by default the bus.
+        lifespan: entered at the start, left at the end.
+        api: served on HTTP_PORT by :func:`clip_shared.http.service.serve`.
     """
     if check_alive is None and bus is not None:
         check_alive = bus.check_alive
@@ -113,9 +119,9 @@ def _show_build(service: str, registry: CollectorRegistry) -> None:
 def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics(accept: Annotated[str, Header()] = "") -> Response:
-        """Every figure of this process, for Prometheus. Runs in a thread: some collectors take a moment.
+        """Return every metric of this process. Runs in a thread, because some collectors are slow.
 
-        In OpenMetrics, with exemplars, for whoever asks for that.
+        A scraper that accepts OpenMetrics gets it, with exemplars.
         """
         encode, media_type = choose_encoder(accept)
         return Response(encode(registry), media_type=media_type)
@@ -124,7 +130,7 @@ def _add_metrics(app: FastAPI, registry: CollectorRegistry) -> None:
 def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[str, Check]) -> None:
     @app.get("/healthz/live", include_in_schema=False)
     async def live() -> Response:
-        """Is it making progress? 503 means: restart me."""
+        """Return whether the service makes progress. 503: restart it."""
         try:
             if check_alive is not None and not app.state.stopping:
                 await check_alive()
@@ -134,10 +140,10 @@ def _add_health(app: FastAPI, check_alive: CheckAlive | None, checks: Mapping[st
 
     @app.get("/healthz/ready", include_in_schema=False)
     async def ready(exclude: Annotated[Sequence[str], Query()] = ()) -> Response:
-        """Can it reach what it needs, and does it go on? 503 means: send me no work.
+        """Return whether the service can work, with the result of every check. 503: send it no work.
 
-        Checks that ``exclude`` names are left out: where an outage takes every replica alike, taking all of
-        them away helps nobody.
+        ``exclude`` names checks to leave out, such as one that fails for all replicas at the same time: to
+        take all of them away does not help.
         """
         if app.state.stopping:
             return JSONResponse({"status": "stopping", "checks": {}}, status_code=503)
@@ -161,6 +167,6 @@ async def _run_check(check: Check) -> tuple[str, str | None]:
             shortfall = await check()
     except TimeoutError:
         return "failing", f"no answer within {CHECK_TIMEOUT_SECONDS:.0f} s"
-    except Exception as error:  # noqa: BLE001 - whatever a check raises is its result
+    except Exception as error:  # noqa: BLE001 - the result of the check
         return "failing", f"{type(error).__name__}: {error}"
     return ("degraded", shortfall) if shortfall else ("ready", None)

@@ -7,10 +7,10 @@ from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from clip_shared.contracts.problems import PROBLEM_MEDIA_TYPE
 from clip_shared.errors import ClipsError, PermanentError, TransientError
 
 RETRY_AFTER_SECONDS = 5
@@ -18,7 +18,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(ClipsError):
-    """An answer other than success, for a caller who reads ``title`` and ``detail``."""
+    """An error for the caller, who reads ``title`` and ``detail``."""
 
     def __init__(
         self,
@@ -35,35 +35,14 @@ class Problem(ClipsError):
         self.headers = dict(headers or {})
 
 
-class InvalidPart(BaseModel):
-    """A part of a request that is not valid."""
-
-    at: str = Field(description="Where it is, such as query.limit.")
-    problem: str
-
-
-class ProblemBody(BaseModel):
-    """An error (RFC 9457)."""
-
-    model_config = ConfigDict(title="Problem")
-
-    type: str
-    status: int
-    title: str
-    detail: str = Field(description="What happened, for a person.")
-    problems: list[InvalidPart] = Field(
-        default=[], description="Of a request that is not valid: which parts, and why."
-    )
-
-
 class ProblemResponse(JSONResponse):
     """A problem on the wire."""
 
-    media_type = "application/problem+json"
+    media_type = PROBLEM_MEDIA_TYPE
 
 
 def respond(problem: Problem, **extra: object) -> ProblemResponse:
-    """The response for a problem; ``extra`` adds members to its body."""
+    """Return the response for a problem; ``extra`` adds members to its body."""
     body = {
         "type": "about:blank",
         "status": problem.status.value,
@@ -117,7 +96,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """The methods that a request's path can be asked with. Starlette names those of one route alone."""
+    """Return the methods that a request's path allows. Starlette names the methods of only one route."""
     routes = request.app.router.routes
 
     def is_answered(method: str) -> bool:

@@ -1,6 +1,6 @@
-"""What every service is made of: settings in, JSON logs out, health and metrics over HTTP, a clean stop.
+"""Run a service: read its settings, write JSON logs, serve health, metrics and its API, and stop cleanly.
 
-Health and metrics are on the operations port. A service that has an API serves it on a port of its own.
+Health and metrics are on the operations port. An API has its own port.
 """
 
 import asyncio
@@ -36,17 +36,17 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 
 # The exit status of a service that could not start.
 NOT_STARTED = 3
-# Prometheus and an orchestrator's probes need a handful.
+# Prometheus and the probes of an orchestrator need about five.
 OPERATIONS_CONNECTIONS = 100
-# Python's own 700 are less than what two requests make.
+# Python's default is 700, fewer than two requests create.
 COLLECT_AFTER_OBJECTS = 10_000
 
 
 def serve(name: str, settings_class: type[Settings], build: Callable[[Settings], FastAPI]) -> None:
-    """Run a service until SIGTERM or SIGINT; then stop accepting, drain, and leave within the grace period.
+    """Run a service until SIGTERM or SIGINT. Then it finishes its work and ends within the grace period.
 
-    ``build`` makes the operations application: see :func:`create_app`. It is served on OPERATIONS_PORT.
-    Exits with 2 when the settings cannot be used, and with 3 when the service could not start.
+    ``build`` returns the application of OPERATIONS_PORT: see :func:`clip_shared.http.operations.create_app`.
+    The exit status is 2 when the settings cannot be used, and 3 when the service cannot start.
     """
     settings = load_settings(settings_class)
     configure_logs(name, settings.log_level)
@@ -55,7 +55,7 @@ def serve(name: str, settings_class: type[Settings], build: Callable[[Settings],
 
 
 def _traced(name: str, settings: ServiceSettings) -> AbstractContextManager[None]:
-    """Trace what happens in the context, if somebody takes the traces."""
+    """Trace what happens in the context, if there is a collector."""
     endpoint = settings.otel_exporter_otlp_endpoint
     if endpoint is None:
         return nullcontext()
@@ -65,12 +65,12 @@ def _traced(name: str, settings: ServiceSettings) -> AbstractContextManager[None
 
 
 def _new_loop(settings: ServiceSettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """How the event loop is made: the faster one where requests come; programs are run by Python's own."""
+    """Return what makes the event loop: uvloop for an API; Python's own where programs are run."""
     return uvloop.new_event_loop if isinstance(settings, ApiSettings) else None
 
 
 def _built(build: Callable[[Settings], FastAPI], settings: Settings) -> FastAPI:
-    """Build the application, or leave with exit code 2 and the reason on standard error."""
+    """Build the application, or exit with status 2 and the reason on standard error."""
     try:
         return build(settings)
     except PermanentError as error:
@@ -79,7 +79,7 @@ def _built(build: Callable[[Settings], FastAPI], settings: Settings) -> FastAPI:
 
 
 async def _run(app: FastAPI, settings: ServiceSettings) -> None:
-    """Serve until told to stop. Metrics and health are served longest: they tell how the stop goes."""
+    """Serve until told to stop. Metrics and health end last: they show how the stop proceeds."""
     stop = _stop_signal()
     async with AsyncExitStack() as operations, _started(app):
         _leave_out_of_collections()
@@ -93,10 +93,10 @@ async def _run(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 def _leave_out_of_collections() -> None:
-    """Have the garbage collector look at what comes from now on, and less often.
+    """Let the garbage collector skip the objects that exist now, and run less often.
 
-    What is there by now stays as long as the process: modules, classes and routes, 100,000 objects and more.
-    Every full collection went through them for 0.1 s, in which nobody was answered.
+    They live as long as the process: modules, classes and routes, more than 100,000 objects. A full
+    collection took 0.1 s to visit them, and no request was answered meanwhile.
     """
     gc.collect()
     gc.freeze()
@@ -104,7 +104,7 @@ def _leave_out_of_collections() -> None:
 
 
 async def _serve_api(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Serve the API until told to stop, and on until load balancers had the time to notice."""
+    """Serve the API until told to stop, and then until load balancers have noticed it."""
     async with _serving(app.state.api, settings, settings.http_max_connections, settings.http_port):
         await stop.wait()
         app.state.stopping = True
@@ -131,7 +131,7 @@ async def _started(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """One of two servers in a process, which leaves the signals to the process."""
+    """One of the two servers of a process. The process handles the signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -152,14 +152,14 @@ async def _serving(
         lifespan="off",
         log_config=None,
         access_log=False,
-        # Left alone, uvicorn believes X-Forwarded-For of whoever connects from this machine.
+        # By default, uvicorn trusts X-Forwarded-For of every client on this machine.
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_grace_seconds)),
         port=port,
     )
     server = _Server(config)
-    # Here rather than in the task: what cannot listen leaves with its own exit status, and says why.
+    # Bound here, not in the task: when the port is taken, the process exits with uvicorn's status and reason.
     running = asyncio.create_task(server.serve([config.bind_socket()]))
     try:
         while not server.started:  # noqa: ASYNC110 - it sets no event

@@ -10,22 +10,21 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ServiceSettings(EnvironmentSettings):
-    """What every service needs to run at all."""
+    """What every service needs."""
 
     http_host: str = Field(default="0.0.0.0", description="Address that the ports listen on.")  # noqa: S104 - in a container
     operations_port: Port = Field(
-        default=8081, description="Port of metrics and health. Never let the public reach it."
+        default=8081, description="Port of metrics and health. Keep it out of public reach."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least level logged."
+        default="INFO", description="Lowest level that is logged."
     )
     shutdown_grace_seconds: float = Field(
-        default=25, gt=0, le=3600, description="Seconds that running work may take to end after SIGTERM."
+        default=25, gt=0, le=3600, description="Seconds after SIGTERM for running work to end."
     )
     otel_exporter_otlp_endpoint: AnyHttpUrl | None = Field(
         default=None,
-        description="Where traces go: base URL of a collector that speaks OTLP over HTTP;"
-        " unset: nothing is traced.",
+        description="Base URL of the collector for traces (OTLP over HTTP); unset: nothing is traced.",
     )
     otel_traces_sampler_arg: float = Field(
         default=1, ge=0, le=1, description="Share of traces that is recorded, from 0 to 1."
@@ -33,21 +32,21 @@ class ServiceSettings(EnvironmentSettings):
 
 
 class ApiSettings(ServiceSettings):
-    """What a service with an HTTP API needs beside."""
+    """What a service with an HTTP API needs."""
 
     http_port: Port = Field(default=8080, description="Port of the API.")
     http_max_connections: int = Field(
         default=500,
         ge=10,
         le=50_000,
-        description="Most connections to the API; one more takes the place of the one idle longest.",
+        description="Most connections to the API; one more replaces the connection that is idle longest.",
     )
     shutdown_delay_seconds: float = Field(
         default=5,
         ge=0,
         le=600,
-        description="Seconds after SIGTERM for which the API still takes requests while readiness says no:"
-        " as long as load balancers need to notice.",
+        description="Seconds after SIGTERM for which the API still takes requests while readiness fails:"
+        " as long as load balancers need to notice it.",
     )
 
     @model_validator(mode="after")

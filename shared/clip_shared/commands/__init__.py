@@ -1,0 +1,1 @@
+"""The command groups of ``clip-shared``, one module for each."""
