@@ -20,8 +20,10 @@ SERVICE = """
 import asyncio, threading, warnings
 from clip_shared.bus.bus import Bus
 from clip_shared.contracts.events import DailyTick
-from clip_shared.http.service import create_app, metrics_registry, serve
-from clip_shared.settings import KafkaSettings, ServiceSettings
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.http.service import serve
+from clip_shared.http.settings import ServiceSettings
 
 class Settings(ServiceSettings, KafkaSettings):
     pass

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aiohttp import ClientTimeout
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,12 +18,12 @@ from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
 from clip_gateway.jwks import Jwks
-from clip_gateway.registry_client import Call, HttpRegistry, open_http
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.settings import KafkaSettings
-from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.contracts.registry_client import CallPolicy, RegistryCall, RegistryClient
+from clip_shared.contracts.registry_metrics import RegistryCallMetrics
 from clip_shared.errors import TransientError
-from clip_shared.refused_connections import Cause, OnRefused, RefusedConnections, System, certificate_trouble
+from clip_shared.refused_connections import Cause, OnRefused, RefusedConnections, System, certificate_cause
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
 
@@ -80,9 +79,11 @@ async def ask_storage(port: int, on_refused: OnRefused) -> None:
 
 
 async def ask_registry(port: int, on_refused: OnRefused) -> None:
-    calls = RegistryCalls(CollectorRegistry(), Call, on_refused)
-    async with open_http(f"https://localhost:{port}", "a token") as http:
-        await HttpRegistry(http, calls).close_feed("ann")
+    metrics = RegistryCallMetrics(CollectorRegistry(), RegistryCall, on_refused)
+    async with RegistryClient(f"https://localhost:{port}", "a token", metrics) as client:
+        await client.ask(
+            RegistryCall.CLOSE_FEED, "DELETE", "/v1/accounts/ann/feed", CallPolicy(answer_seconds=60)
+        )
 
 
 async def ask_for_keys(port: int, on_refused: OnRefused) -> None:
@@ -100,7 +101,8 @@ async def ask_kafka(port: int, on_refused: OnRefused) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine takes its time for a handshake."""
-    monkeypatch.setattr("clip_gateway.registry_client.TIMEOUT", ClientTimeout(60))
+    for name in ("CONNECT_SECONDS", "TCP_CONNECT_SECONDS"):
+        monkeypatch.setattr(f"clip_shared.contracts.registry_client.{name}", 60.0)
     monkeypatch.setattr("clip_gateway.jwks.FETCH_TIMEOUT_SECONDS", 60.0)
 
 
@@ -149,11 +151,11 @@ def test_storage_counts_keys_that_are_not_good(addresses: Addresses) -> None:
 async def test_a_token_that_the_registry_does_not_know_is_counted() -> None:
     registry = CollectorRegistry()
     refused_connections = RefusedConnections(registry, [System.REGISTRY])
-    calls = RegistryCalls(registry, ["clip"], refused_connections.of(System.REGISTRY))
+    calls = RegistryCallMetrics(registry, ["clip"], refused_connections.of(System.REGISTRY))
     for status in (200, 404, 401, 503):
-        with calls.timed("clip") as answered:
+        with calls.attempt("clip") as answered:
             answered.status = status
-    with pytest.raises(TransientError), calls.timed("clip"):
+    with pytest.raises(TransientError), calls.attempt("clip"):
         raise TransientError("nobody answers")
     counts = {
         outcome: registry.get_sample_value(
@@ -174,7 +176,7 @@ def test_an_alert_about_our_own_certificate_is_a_refusal() -> None:
     alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     outage = TransientError("out")
     outage.__cause__ = alert
-    assert certificate_trouble(outage) is Cause.CERTIFICATE
+    assert certificate_cause(outage) is Cause.CERTIFICATE
     broken = ssl.SSLError(1, "wrong version number")
     broken.reason = "WRONG_VERSION_NUMBER"
-    assert certificate_trouble(broken) is None
+    assert certificate_cause(broken) is None

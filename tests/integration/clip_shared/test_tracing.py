@@ -20,8 +20,15 @@ from clip_shared.contracts.events import ClipSkipped, Event, HighlightDetected, 
 from clip_shared.errors import PermanentError
 from clip_shared.trace_export import exporting
 from local_stack.processes.ports import LOOPBACK, Ports
-from tests.integration.clip_shared.buses import dead_letters, highlight, new_bus, running, skip_to_end, until
-from tests.integration.clip_shared.test_serve import launch
+from tests.integration.clip_shared.bus.buses import (
+    dead_letters,
+    highlight,
+    new_bus,
+    running,
+    skip_to_end,
+    until,
+)
+from tests.integration.clip_shared.http.test_serve import launch
 from tests.support.collector import running_collector
 from tests.support.spans import (
     CAUSE,
@@ -38,8 +45,10 @@ from tests.support.spans import (
 
 PROGRAM = """
 import logging
-from clip_shared.http.service import create_api, create_app, metrics_registry, serve
-from clip_shared.settings import ApiSettings
+from clip_shared.http.api import create_api
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.http.service import serve
+from clip_shared.http.settings import ApiSettings
 
 def build(_settings):
     api = create_api("test-tracing")

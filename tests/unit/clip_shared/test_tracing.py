@@ -183,7 +183,7 @@ def test_what_is_sent_later_belongs_to_the_work_that_wrote_it(spans: Spans) -> N
     assert (trace_of(span), parent_of(span), span.kind) == (TRACE, SPAN, SpanKind.PRODUCER)
 
 
-async def test_an_exemplar_names_the_trace_to_whoever_asks_for_openmetrics(spans: Spans) -> None:
+async def test_an_exemplar_names_the_trace_in_openmetrics(spans: Spans) -> None:
     registry = metrics_registry()
     seconds = Histogram("clips_work_seconds", "Seconds of work.", registry=registry)
     with tracing.processing([TracedMessage("daily-tick", CAUSE.encode())], "group"):

@@ -21,8 +21,10 @@ from local_stack.processes.ports import LOOPBACK, Ports
 PROGRAM = """
 import sys
 from clip_shared.bus.bus import Bus
-from clip_shared.http.service import create_app, metrics_registry, serve
-from clip_shared.settings import KafkaSettings, ServiceSettings
+from clip_shared.bus.settings import KafkaSettings
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.http.service import serve
+from clip_shared.http.settings import ServiceSettings
 
 class Settings(ServiceSettings, KafkaSettings):
     pass
@@ -53,8 +55,10 @@ import asyncio
 import gc
 import clip_shared.http.connections
 from fastapi import Request
-from clip_shared.http.service import create_api, create_app, metrics_registry, serve
-from clip_shared.settings import ApiSettings
+from clip_shared.http.api import create_api
+from clip_shared.http.operations import create_app, metrics_registry
+from clip_shared.http.service import serve
+from clip_shared.http.settings import ApiSettings
 
 clip_shared.http.connections.RECEIVE_SECONDS = 1.5
 
