@@ -1,1 +1,1 @@
-"""Expires clips that nobody kept and deletes the objects that clips have let go."""
+"""Purges the clips that no owner kept, and deletes the objects that no clip owns any more."""

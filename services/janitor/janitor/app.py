@@ -5,24 +5,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-import httpx
 import structlog
 from fastapi import FastAPI
 
 from clip_shared.bus.bus import Bus
 from clip_shared.contracts.events import ObjectReleased
-from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.contracts.registry_client import RegistryClient
+from clip_shared.contracts.registry_metrics import RegistryCallMetrics
 from clip_shared.contracts.service_names import JANITOR
 from clip_shared.errors import TransientError
 from clip_shared.http.operations import CHECK_TIMEOUT_SECONDS, create_app, metrics_registry
 from clip_shared.refused_connections import RefusedConnections, System
 from clip_shared.storage import FreeStorage
-from janitor import handlers
 from janitor.domain import PurgeLimit
-from janitor.metrics import Metrics
-from janitor.registry_client import Call, HttpRegistry, open_http
-from janitor.settings import RegistrySettings, Settings
+from janitor.handlers import JanitorHandlers, subscribe
+from janitor.metrics import JanitorMetrics
+from janitor.registry import CALLS, HttpJanitorRegistry
+from janitor.settings import JanitorSettings, RegistryClientSettings
 from janitor.storage import ClipBucket
+from janitor.tick import TickLimits
 
 log = structlog.get_logger()
 
@@ -30,9 +31,10 @@ log = structlog.get_logger()
 BUS_SHARE = 0.8
 
 
-def build(settings: Settings) -> FastAPI:
-    """The service, not yet connected to anything."""
+def build(settings: JanitorSettings) -> FastAPI:
+    """Build the service. It is not yet connected to anything."""
     prometheus = metrics_registry()
+    metrics = JanitorMetrics(prometheus)
     refused = RefusedConnections(prometheus, [System.KAFKA, System.REGISTRY, System.STORAGE])
     bus = Bus(
         settings,
@@ -41,39 +43,43 @@ def build(settings: Settings) -> FastAPI:
         on_refused=refused.of(System.KAFKA),
         grace_seconds=settings.shutdown_grace_seconds * BUS_SHARE,
     )
-    http = http_of(settings)
-    registry = HttpRegistry(http, RegistryCalls(prometheus, Call, refused.of(System.REGISTRY)))
+    registry_client = registry_client_of(
+        settings, RegistryCallMetrics(prometheus, CALLS, refused.of(System.REGISTRY))
+    )
+    registry = HttpJanitorRegistry(registry_client)
     free_storage = FreeStorage(settings, refused.of(System.STORAGE))
     free_storage.show_configured(prometheus)
-    storage = ClipBucket(free_storage.client(), free_storage.bucket)
-    pace = handlers.Pace(
+    bucket = ClipBucket(free_storage.client(), free_storage.bucket)
+    limits = TickLimits(
         settings.expiration_batch_size,
         settings.tick_budget_seconds,
         PurgeLimit(settings.purge_limit, settings.purge_limit_percent),
     )
-    metrics = Metrics(prometheus)
-    handlers.subscribe(bus, registry, storage, metrics, pace)
+    subscribe(bus, JanitorHandlers(registry, bucket, metrics, limits, publish=bus.publish))
+    metrics.show_failed_deletion(lambda: bucket.deletion_problem is not None)
     metrics.show_oldest_release(partial(bus.backlog.oldest_event_seconds, ObjectReleased.TOPIC))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        async with http:
-            await _look_at(storage)
+        async with registry_client:
+            await _log_bucket_problem(bucket)
             yield
 
-    checks = {"registry": registry.check, "storage": storage.check}
+    checks = {"registry": registry.check, "storage": bucket.check}
     return create_app(JANITOR, registry=prometheus, bus=bus, checks=checks, lifespan=lifespan)
 
 
-async def _look_at(storage: ClipBucket) -> None:
-    """Say at once what is wrong with the bucket. If it is out, readiness says so and work waits."""
+async def _log_bucket_problem(bucket: ClipBucket) -> None:
+    """Log at the start what is wrong with the bucket. During an outage readiness fails, and work waits."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            await storage.check()
+            await bucket.check()
     except (TransientError, TimeoutError) as error:
         log.warning("the storage does not answer", error=repr(error))
 
 
-def http_of(settings: RegistrySettings) -> httpx.AsyncClient:
-    """The client for the registry."""
-    return open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
+def registry_client_of(
+    settings: RegistryClientSettings, metrics: RegistryCallMetrics | None = None
+) -> RegistryClient:
+    """Return the connections to the registry: enter them before use."""
+    return RegistryClient(str(settings.registry_url), settings.registry_token.get_secret_value(), metrics)

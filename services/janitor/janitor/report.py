@@ -1,4 +1,4 @@
-"""What the commands tell whoever runs them: results on standard output, progress and trouble on error."""
+"""What the commands print: results on standard output, progress and problems on standard error."""
 
 import math
 import time
@@ -8,74 +8,77 @@ import typer
 
 from clip_shared.contracts.registry_api import DueClips
 from janitor.domain import PurgeLimit
-from janitor.sweep import Progress, Tally
+from janitor.sweep import OnPage, SweepCounts
 
 PROGRESS_SECONDS = 5.0
 KIB = 1024
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 PURGE_HELP = (
-    "Was the registry's database restored to an earlier moment, or was its clock changed? Then clips that"
-    " were kept since look unkept: wait until their keeping is restored too. Look with: janitor tick"
-    " --dry-run. If they really are to go: janitor tick --force."
+    "Was the registry's database restored to an earlier time, or was its clock changed? Then clips that"
+    " were kept since then look unkept: wait until these changes are restored too. Look at what is due with:"
+    " janitor tick --dry-run. To purge it all the same: janitor tick --force."
 )
-REFUSAL_HELP = (
-    "Is REGISTRY_URL the registry of this bucket, and is its database whole? If these really are orphans,"
+SWEEP_HELP = (
+    "Is REGISTRY_URL the registry of this bucket, and is its database complete? If these really are orphans,"
     " look at some of them, and repeat with --force."
 )
 
 
-def progress() -> Progress:
-    """Say where the sweep is, every few seconds."""
+def progress_printer() -> OnPage:
+    """Return what prints every few seconds how far the sweep is."""
     last = time.monotonic()
 
-    def tell(tally: Tally) -> None:
+    def print_progress(counts: SweepCounts) -> None:
         nonlocal last
         if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
-            doing = f", {tally.deleted:,} deleted" if tally.deleted or tally.failed else ""
-            typer.echo(f"… {tally.examined:,} examined, {tally.orphans:,} without a clip{doing}", err=True)
+            deleted = f", {counts.deleted:,} deleted" if counts.deleted or counts.failed else ""
+            typer.echo(
+                f"… {counts.examined:,} examined, {counts.orphans:,} without a clip{deleted}", err=True
+            )
 
-    return tell
+    return print_progress
 
 
-def say_what_was_found(tally: Tally, bucket: str, hours: float) -> None:
-    """The result of counting."""
-    typer.echo(f"examined  {tally.examined:,} objects in bucket {bucket} that are older than {hours:g} h")
+def print_counts(counts: SweepCounts, bucket: str, hours: float) -> None:
+    """Print what the first pass counted."""
+    typer.echo(f"examined  {counts.examined:,} objects in bucket {bucket} that are older than {hours:g} h")
     typer.echo(
-        f"left out  {tally.young:,} younger ones, {tally.foreign:,} that are not of the cutter's making"
+        f"left out  {counts.young:,} younger objects, {counts.foreign:,} that the cutter did not write"
     )
-    typer.echo(f"orphans   {tally.orphans:,} objects, {_size(tally.orphan_bytes)}, which no clip owns")
-    for key in tally.examples:
+    typer.echo(f"orphans   {counts.orphans:,} objects, {_size(counts.orphan_bytes)}, which no clip owns")
+    for key in counts.examples:
         typer.echo(f"          {key}")
-    if tally.orphans > len(tally.examples):
-        typer.echo(f"          … and {tally.orphans - len(tally.examples):,} more")
+    if counts.orphans > len(counts.examples):
+        typer.echo(f"          … and {counts.orphans - len(counts.examples):,} more")
 
 
-def say_what_would_be(counted: Tally, limit_percent: float) -> None:
-    """The end of a sweep that does not."""
-    if counted.is_too_much(limit_percent):
+def print_dry_run(counts: SweepCounts, limit_percent: float) -> None:
+    """Print what ``--delete`` would do."""
+    if counts.needs_force(limit_percent):
         typer.echo(
             f"dry run: --delete would refuse, these are more than {limit_percent:g} % (SWEEP_LIMIT_PERCENT)."
-            f" {REFUSAL_HELP}"
+            f" {SWEEP_HELP}"
         )
-    elif counted.orphans:
+    elif counts.orphans:
         typer.echo("dry run: nothing was deleted; repeat with --delete to delete them")
 
 
-def say_what_was_deleted(tally: Tally) -> None:
-    """The end of a sweep that deletes."""
-    typer.echo(f"deleted   {tally.deleted:,} objects")
-    if tally.failed:
+def print_deleted(counts: SweepCounts) -> None:
+    """Print what the second pass deleted."""
+    typer.echo(f"deleted   {counts.deleted:,} objects")
+    if counts.failed:
         typer.echo(
-            f"failed    {tally.failed:,} objects; run it again, and if they stay, see to them:", err=True
+            f"failed    {counts.failed:,} objects; run it again, and see why those fail that stay:",
+            err=True,
         )
-    for key, failure in tally.failures.items():
+    for key, failure in counts.failures.items():
         typer.echo(f"          {key}: {failure.code} {failure.message}", err=True)
 
 
-def say_what_is_due(due: DueClips) -> None:
-    """What a tick would purge, by day and by account."""
+def print_due(due: DueClips) -> None:
+    """Print what a tick would purge; by day and by account where there are details."""
     share = 100 * due.due / due.ephemeral if due.ephemeral else 0
     typer.echo(
         f"due       {due.due:,} of {due.ephemeral:,} unkept clips ({share:.3g} %)"
@@ -93,8 +96,8 @@ def say_what_is_due(due: DueClips) -> None:
         typer.echo(f"          … and {others:,} more")
 
 
-def why_not_purged(due: DueClips, limit: PurgeLimit) -> str:
-    """Why a tick purges nothing, and what to do."""
+def purge_refusal(due: DueClips, limit: PurgeLimit) -> str:
+    """Say why a tick purges nothing, and what to do."""
     return (
         f"{due.due:,} of {due.ephemeral:,} unkept clips are due at once, more than PURGE_LIMIT"
         f" ({limit.clips:,}) and PURGE_LIMIT_PERCENT ({limit.percent:g} %) allow; nothing is purged.\n"
@@ -103,6 +106,5 @@ def why_not_purged(due: DueClips, limit: PurgeLimit) -> str:
 
 
 def _size(count: int) -> str:
-    """A number of bytes, for people."""
     power = min(int(math.log(max(count, 1), KIB)), len(UNITS) - 1)
     return f"{count / KIB**power:,.4g} {UNITS[power]}"

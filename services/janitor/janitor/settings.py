@@ -1,4 +1,4 @@
-"""Every knob of the janitor, from the environment."""
+"""Every setting of the janitor, from the environment."""
 
 from pydantic import AnyHttpUrl, Field, SecretStr
 
@@ -7,7 +7,7 @@ from clip_shared.http.settings import ServiceSettings
 from clip_shared.storage import FreeStorageSettings
 
 
-class RegistrySettings(ServiceSettings):
+class RegistryClientSettings(ServiceSettings):
     """Where the registry is."""
 
     registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
@@ -16,32 +16,32 @@ class RegistrySettings(ServiceSettings):
     )
 
 
-class SweepSettings(RegistrySettings, FreeStorageSettings):
-    """What the orphan sweep needs. Without free storage there is nothing to delete: here it is required."""
+class SweepSettings(RegistryClientSettings, FreeStorageSettings):
+    """What the orphan sweep needs. It needs a bucket: free storage must be configured here."""
 
     free_storage_bucket: str = Field(
-        min_length=3, max_length=63, description="The clips' bucket; nothing is deleted anywhere else."
+        min_length=3, max_length=63, description="The clips' bucket; objects of no other bucket are deleted."
     )
 
-    # Clip-created events are kept for 7 days: whatever is older than that is recorded, or never will be.
+    # Clip-created events are kept for 7 days: an object that is older is recorded by then, or never will be.
     sweep_min_age_hours: float = Field(
         default=192,
         ge=1,
         le=24 * 365,
-        description="Hours for which the orphan sweep leaves an object alone: longer than any job, and than"
-        " any backlog of the registry.",
+        description="Age in hours below which the orphan sweep leaves an object alone: longer than any job"
+        " and any backlog of the registry.",
     )
-    # Objects of that age are kept clips for the most part.
+    # Objects of that age belong to kept clips for the most part.
     sweep_limit_percent: float = Field(
         default=2,
         ge=0,
         le=100,
-        description="Orphans in percent of the examined objects above which the sweep deletes none unless"
-        " forced.",
+        description="Orphans in percent of the examined objects above which the sweep deletes nothing, unless"
+        " --force is given.",
     )
 
 
-class TickSettings(RegistrySettings):
+class TickSettings(RegistryClientSettings):
     """What a tick needs."""
 
     expiration_batch_size: int = Field(
@@ -53,7 +53,7 @@ class TickSettings(RegistrySettings):
     purge_limit: int = Field(
         default=1000,
         ge=0,
-        description="Due clips up to which a tick purges whatever their share. Above it,"
+        description="Due clips up to which a tick purges any share of the unkept clips. Above it,"
         " PURGE_LIMIT_PERCENT decides.",
     )
     # With 7 days of retention an eighth is due each day, and after three missed ticks a third.
@@ -61,12 +61,12 @@ class TickSettings(RegistrySettings):
         default=30,
         ge=0,
         le=100,
-        description="Due clips in percent of all unkept ones above which a tick purges none, if they are"
-        " more than PURGE_LIMIT: a restored database or a wrong clock, more likely than expiry.",
+        description="Due clips in percent of all unkept clips above which a tick purges nothing, if they are"
+        " more than PURGE_LIMIT: a restored database or a wrong clock is then more likely than expiry.",
     )
 
 
-class Settings(TickSettings, SweepSettings, KafkaSettings):
+class JanitorSettings(TickSettings, SweepSettings, KafkaSettings):
     """What the service needs."""
 
     tick_budget_seconds: float = Field(

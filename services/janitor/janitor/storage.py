@@ -1,4 +1,4 @@
-"""The clips' bucket, as the janitor sees it: objects are listed, and go, in batches."""
+"""The clips' bucket: its objects are listed and deleted in batches."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from clip_shared.backoff import backoff_seconds
 from clip_shared.errors import ClipsError, TransientError
-from janitor.domain import Failure, is_bulk_refused, is_outage, is_question_refused
+from janitor.domain import DeletionFailure, is_bulk_refused, is_outage, is_question_refused
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# S3's own limit.
+# The most keys that S3 takes in a DeleteObjects, and lists on a page.
 MAX_KEYS = 1000
-# Where the server knows no DeleteObjects. As many connections as boto3 keeps.
+# Where the server does not support DeleteObjects. boto3 keeps as many connections.
 DELETES_AT_ONCE = 10
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.4
 LONGEST_PAUSE_SECONDS = 2.0
-# All attempts together; below the deadline of the handler, which would take it for a surprise.
+# All attempts together; below the handler's deadline, which is for handlers that hang.
 BUDGET_SECONDS = 90.0
-# A failure is news for as long as this: whoever deletes tries again every half minute.
-TROUBLE_SECONDS = 300.0
+# How long a failed deletion makes the service unready. The bus redelivers twice a minute.
+DELETION_PROBLEM_SECONDS = 300.0
 
 
-class Listed(NamedTuple):
-    """An object as a listing shows it; ``modified_at`` is by the storage's clock."""
+class ListedObject(NamedTuple):
+    """An object in a listing. ``modified_at`` is by the storage's clock."""
 
     key: str
     size_bytes: int
@@ -43,57 +43,60 @@ class Listed(NamedTuple):
 
 
 class BulkRefused(ClipsError):
-    """The server does not take DeleteObjects."""
+    """The server does not support DeleteObjects."""
 
 
 class ClipBucket:
-    """One bucket, behind a blocking S3 client that this class calls from threads."""
+    """One bucket, whose blocking S3 client is called from threads. ``name`` is the bucket's name."""
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", name: str) -> None:
         self._client = client
-        self.bucket = bucket
+        self.name = name
         self._versioning: str | None = None
-        self._takes_bulk = True
-        # The loop's own pool is smaller on few CPUs, and readiness needs it.
+        self._supports_bulk = True
+        # On few CPUs the event loop's own pool is smaller, and readiness needs it.
         self._deleters = ThreadPoolExecutor(DELETES_AT_ONCE, thread_name_prefix="deleter")
-        self._trouble: tuple[float, str] | None = None
+        self._deletion_problem: tuple[float, str] | None = None
 
-    async def pages(self, prefix: str) -> AsyncIterator[list[Listed]]:
-        """All objects whose keys begin so, at most 1000 at a time. One may be deleted once it was listed.
+    async def pages(self, prefix: str) -> AsyncIterator[list[ListedObject]]:
+        """Yield all objects whose keys begin with ``prefix``, at most 1000 at a time.
+
+        An object may be deleted once it was listed.
 
         Raises:
             TransientError: the storage is down, or refuses us.
         """
         listing = iter(
             self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix, PaginationConfig={"PageSize": MAX_KEYS}
+                Bucket=self.name, Prefix=prefix, PaginationConfig={"PageSize": MAX_KEYS}
             )
         )
         while (page := await asyncio.to_thread(self._next_page, listing)) is not None:
             yield page
 
-    def _next_page(self, listing: "Iterator[ListObjectsV2OutputTypeDef]") -> list[Listed] | None:
+    def _next_page(self, listing: "Iterator[ListObjectsV2OutputTypeDef]") -> list[ListedObject] | None:
         try:
             answer = next(listing, None)
         except (BotoCoreError, ClientError) as error:
-            raise TransientError(f"storage does not list bucket {self.bucket}: {error}") from error
+            raise TransientError(f"storage does not list bucket {self.name}: {error}") from error
         if answer is None:
             return None
         if "Name" not in answer:  # a page of a proxy reads like an empty list
-            raise TransientError(f"what answers for bucket {self.bucket} is not S3")
+            raise TransientError(f"what answers for bucket {self.name} is not S3")
         return [
-            Listed(each["Key"], each["Size"], each["LastModified"]) for each in answer.get("Contents", [])
+            ListedObject(each["Key"], each["Size"], each["LastModified"])
+            for each in answer.get("Contents", [])
         ]
 
-    async def delete(self, keys: Sequence[str]) -> dict[str, Failure]:
-        """Delete objects; one that is not there counts as deleted.
+    async def delete(self, keys: Sequence[str]) -> dict[str, DeletionFailure]:
+        """Delete objects. An object that is not there counts as deleted.
 
         Returns:
-            the keys that could not be deleted after several attempts, and why.
+            for each key that could not be deleted after several attempts, why.
 
         Raises:
-            TransientError: the storage is down, too slow, or refuses us. Some of the objects may be gone;
-                asking again is safe.
+            TransientError: the storage is down, too slow, or refuses us. Some of the objects may be deleted;
+                it is safe to repeat the call.
         """
         wanted = list(dict.fromkeys(keys))
         if not wanted:
@@ -101,20 +104,21 @@ class ClipBucket:
         try:
             failures = await self._delete_in_time(wanted)
         except TransientError as error:
-            self._trouble = time.monotonic(), str(error)
+            self._deletion_problem = time.monotonic(), str(error)
             raise
-        nothing_went = len(failures) == len(wanted)
-        self._trouble = (time.monotonic(), _sentence(failures)) if nothing_went else None
+        none_deleted = len(failures) == len(wanted)
+        self._deletion_problem = (time.monotonic(), _sentence(failures)) if none_deleted else None
         return failures
 
     @property
-    def trouble(self) -> str | None:
-        """Why nothing could be deleted when it was last tried, a few minutes ago at most."""
-        if self._trouble is None or time.monotonic() - self._trouble[0] > TROUBLE_SECONDS:
+    def deletion_problem(self) -> str | None:
+        """Why the last deletion failed for every object, if it was a few minutes ago at most."""
+        if self._deletion_problem is None:
             return None
-        return self._trouble[1]
+        at, problem = self._deletion_problem
+        return problem if time.monotonic() - at <= DELETION_PROBLEM_SECONDS else None
 
-    async def _delete_in_time(self, keys: list[str]) -> dict[str, Failure]:
+    async def _delete_in_time(self, keys: list[str]) -> dict[str, DeletionFailure]:
         try:
             async with asyncio.timeout(BUDGET_SECONDS):
                 failures = await self._delete_persistently(keys)
@@ -124,7 +128,7 @@ class ClipBucket:
             raise TransientError(_sentence(failures))
         return failures
 
-    async def _delete_persistently(self, keys: list[str]) -> dict[str, Failure]:
+    async def _delete_persistently(self, keys: list[str]) -> dict[str, DeletionFailure]:
         failures = await self._delete_all(keys)
         for attempt in range(1, ATTEMPTS):
             if not failures:
@@ -134,91 +138,98 @@ class ClipBucket:
             failures = await self._delete_all(list(failures))
         return failures
 
-    async def _delete_all(self, keys: list[str]) -> dict[str, Failure]:
-        failures: dict[str, Failure] = {}
+    async def _delete_all(self, keys: list[str]) -> dict[str, DeletionFailure]:
+        failures: dict[str, DeletionFailure] = {}
         for batch in _batches(keys, MAX_KEYS):
             failures |= await self._delete_batch(batch)
         return failures
 
-    async def _delete_batch(self, keys: list[str]) -> dict[str, Failure]:
-        if not self._takes_bulk:
+    async def _delete_batch(self, keys: list[str]) -> dict[str, DeletionFailure]:
+        if not self._supports_bulk:
             return await self._delete_singly(keys)
         try:
             return await asyncio.to_thread(self._delete_together, keys)
         except BulkRefused as refusal:
             failures = await self._delete_singly(keys)
             if len(failures) < len(keys):
-                self._takes_bulk = False
+                self._supports_bulk = False
                 log.warning(
-                    "the storage takes no DeleteObjects: objects are deleted one by one", why=str(refusal)
+                    "the storage does not support DeleteObjects: objects are deleted one by one",
+                    error=str(refusal),
                 )
             return failures
 
-    def _delete_together(self, keys: list[str]) -> dict[str, Failure]:
-        """One DeleteObjects. Not quiet: a page of a proxy, which names nothing, must not count as success."""
+    def _delete_together(self, keys: list[str]) -> dict[str, DeletionFailure]:
+        """Send one DeleteObjects. It is not quiet: an answer that names no object comes from a proxy."""
         try:
             answer = self._client.delete_objects(
-                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": False}
+                Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": False}
             )
         except ClientError as error:
             if is_bulk_refused(_status(error), _code(error)):
                 raise BulkRefused(str(error)) from error
-            raise TransientError(f"storage refused us in bucket {self.bucket}: {error}") from error
+            raise TransientError(f"storage refused us in bucket {self.name}: {error}") from error
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
         failed = [each for each in answer.get("Errors", []) if each.get("Code") != _GONE]
         if not all("Key" in each for each in failed):
             raise TransientError(f"storage does not say which objects it did not delete: {failed[0]}")
         named = {each.get("Key") for each in (*answer.get("Deleted", []), *answer.get("Errors", []))}
-        silent = {
-            key: Failure("NoAnswer", "it is not named in the answer") for key in keys if key not in named
+        unnamed = {
+            key: DeletionFailure("NoAnswer", "it is not named in the answer")
+            for key in keys
+            if key not in named
         }
-        return silent | {
-            each["Key"]: Failure(each.get("Code", "unknown"), each.get("Message", "")) for each in failed
+        return unnamed | {
+            each["Key"]: DeletionFailure(each.get("Code", "unknown"), each.get("Message", ""))
+            for each in failed
         }
 
-    async def _delete_singly(self, keys: list[str]) -> dict[str, Failure]:
-        failures: dict[str, Failure] = {}
+    async def _delete_singly(self, keys: list[str]) -> dict[str, DeletionFailure]:
+        failures: dict[str, DeletionFailure] = {}
         run = asyncio.get_running_loop().run_in_executor
         for some in _batches(keys, DELETES_AT_ONCE):
             results = await asyncio.gather(*(run(self._deleters, self._delete_one, key) for key in some))
             failures |= {key: failure for key, failure in zip(some, results, strict=True) if failure}
         return failures
 
-    def _delete_one(self, key: str) -> Failure | None:
+    def _delete_one(self, key: str) -> DeletionFailure | None:
         try:
-            answer = self._client.delete_object(Bucket=self.bucket, Key=key)
+            answer = self._client.delete_object(Bucket=self.name, Key=key)
         except ClientError as error:
-            return None if _code(error) == _GONE else Failure(_code(error), str(error))
+            return None if _code(error) == _GONE else DeletionFailure(_code(error), str(error))
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
         status = answer["ResponseMetadata"]["HTTPStatusCode"]
         if status != HTTPStatus.NO_CONTENT:
-            return Failure("NoAnswer", f"{status} is not S3's answer to a deletion")
+            return DeletionFailure("NoAnswer", f"{status} is not S3's answer to a deletion")
         return None
 
     async def check(self) -> str | None:
-        """Whether the bucket answers, deletes, and is rid of what was deleted.
+        """Check that the bucket answers, deletes, and keeps no version of a deleted object.
+
+        Returns:
+            what costs money although all works; None: nothing does.
 
         Raises:
-            TransientError: it does not answer, or did not delete when it was last asked to.
+            TransientError: the bucket does not answer, or the last deletion failed.
         """
-        if self.trouble is not None:
-            raise TransientError(self.trouble)
-        versioning = await asyncio.to_thread(self._read_versioning)
-        notice = _NOTICES.get(versioning)
-        if versioning != self._versioning and notice is not None:
-            log.warning(notice, bucket=self.bucket)
-        self._versioning = versioning
-        return None if versioning == _UNKNOWN else notice
+        if self.deletion_problem is not None:
+            raise TransientError(self.deletion_problem)
+        status = await asyncio.to_thread(self._read_versioning)
+        notice = _NOTICES.get(status)
+        if status != self._versioning and notice is not None:
+            log.warning(notice, bucket=self.name)
+        self._versioning = status
+        return None if status == _UNKNOWN else notice
 
     def _read_versioning(self) -> str:
         try:
-            return str(self._client.get_bucket_versioning(Bucket=self.bucket).get("Status", _UNVERSIONED))
+            return str(self._client.get_bucket_versioning(Bucket=self.name).get("Status", _UNVERSIONED))
         except ClientError as error:
             if is_question_refused(_status(error), _code(error)):
                 return _UNKNOWN
-            raise TransientError(f"bucket {self.bucket}: {error}") from error
+            raise TransientError(f"bucket {self.name}: {error}") from error
         except BotoCoreError as error:
             raise TransientError(f"storage cannot be reached: {error}") from error
 
@@ -227,8 +238,8 @@ _GONE = "NoSuchKey"
 _UNVERSIONED = "Disabled"
 _UNKNOWN = "unknown"
 _NOTICES = {
-    "Enabled": "the clips' bucket is versioned: a deleted clip leaves an old version behind, which costs on",
-    "Suspended": "the clips' bucket was versioned once: versions from that time stay behind, and cost on",
+    "Enabled": "the clips' bucket is versioned: a deleted clip leaves an old version, which costs money",
+    "Suspended": "the clips' bucket was versioned: old versions from that time still cost money",
     _UNKNOWN: "the storage does not say whether the clips' bucket is versioned (s3:GetBucketVersioning)",
 }
 
@@ -238,7 +249,7 @@ def _batches(keys: list[str], size: int) -> Iterator[list[str]]:
         yield keys[start : start + size]
 
 
-def _sentence(failures: dict[str, Failure]) -> str:
+def _sentence(failures: dict[str, DeletionFailure]) -> str:
     key, failure = next(iter(failures.items()))
     return f"storage does not delete {key}: {failure.code} {failure.message}"
 

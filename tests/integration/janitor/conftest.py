@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.clip_gateway.conftest import real_world, registry_database_url
+from tests.integration.clip_gateway.conftest import real_registry, registry_database_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["bucket", "real_world", "registry_database_url"]
+__all__ = ["bucket", "real_registry", "registry_database_url"]
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from clip_shared.bus.clients import publish_once
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.storage import s3_client
 from janitor.domain import PurgeLimit
-from janitor.handlers import Pace, subscribe
-from janitor.metrics import Metrics
+from janitor.handlers import JanitorHandlers, subscribe
+from janitor.metrics import JanitorMetrics
 from janitor.storage import ClipBucket
+from janitor.tick import TickLimits
 from tests.integration.janitor.conftest import keys_in, put
-from tests.unit.janitor.fakes import NOON, FakeRegistry, a_key, a_release, a_tick
+from tests.unit.janitor.fakes import NOON, FakeJanitorRegistry, a_key, a_release, a_tick
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,11 +32,11 @@ pytestmark = pytest.mark.usefixtures("topics")
 
 
 @dataclass
-class Janitor:
+class RunningJanitor:
     """The janitor's handlers on a bus."""
 
     bus: Bus
-    registry: FakeRegistry
+    registry: FakeJanitorRegistry
     prometheus: CollectorRegistry
 
     def value(self, name: str, **labels: str) -> float:
@@ -44,15 +45,16 @@ class Janitor:
 
 @asynccontextmanager
 async def janitor_on(
-    kafka: KafkaSettings, s3: "S3Client", bucket: str, registry: FakeRegistry, pace: Pace
-) -> AsyncIterator[Janitor]:
+    kafka: KafkaSettings, s3: "S3Client", bucket: str, registry: FakeJanitorRegistry, limits: TickLimits
+) -> AsyncIterator[RunningJanitor]:
     prometheus = CollectorRegistry()
     # A group of its own for every test: it sees all that is on the topics, also what is not its own.
     bus = Bus(kafka, service=f"janitor-{uuid4().hex[:8]}", registry=prometheus)
-    subscribe(bus, registry, ClipBucket(s3, bucket), Metrics(prometheus), pace)
+    metrics = JanitorMetrics(prometheus)
+    subscribe(bus, JanitorHandlers(registry, ClipBucket(s3, bucket), metrics, limits, publish=bus.publish))
     await bus.start()
     try:
-        yield Janitor(bus, registry, prometheus)
+        yield RunningJanitor(bus, registry, prometheus)
     finally:
         await bus.stop()
 
@@ -88,7 +90,9 @@ async def test_released_objects_are_deleted_and_what_cannot_be_is_dead_lettered(
     ours = [a_key(str(number)) for number in range(30)]
     await put(s3, bucket, *ours, "vods/stays.mp4")
     foreign, other = a_release(a_key(bucket), "vods"), a_release("vods/stays.mp4", bucket)
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
+    async with janitor_on(
+        kafka_settings, s3, bucket, FakeJanitorRegistry(), TickLimits(10, 60, LIMIT)
+    ) as janitor:
         await janitor.bus.publish(foreign)
         await janitor.bus.publish(other)
         for key in [*ours, a_key("absent")]:
@@ -107,7 +111,9 @@ async def test_what_was_released_while_no_janitor_ran_is_deleted_by_the_next(
     await put(s3, bucket, *keys)
     for key in keys:
         await publish_once(kafka_settings, a_release(key, bucket))
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
+    async with janitor_on(
+        kafka_settings, s3, bucket, FakeJanitorRegistry(), TickLimits(10, 60, LIMIT)
+    ) as janitor:
         await until(lambda: janitor.value("clips_objects_deleted_total") >= 2)
     assert await keys_in(s3, bucket) == set()
 
@@ -120,7 +126,9 @@ async def test_an_outage_of_the_storage_loses_and_dead_letters_nothing(
     client = s3_client(
         endpoint="http://127.0.0.1:1", region="us-east-1", access_key="x", secret_key="y", max_attempts=1
     )
-    async with janitor_on(kafka_settings, client, bucket, FakeRegistry(), Pace(10, 60, LIMIT)) as janitor:
+    async with janitor_on(
+        kafka_settings, client, bucket, FakeJanitorRegistry(), TickLimits(10, 60, LIMIT)
+    ) as janitor:
         for key in ours:
             await janitor.bus.publish(a_release(key, bucket))
         retried = {"topic": "clip-objects-released", "outcome": "retried"}
@@ -137,7 +145,9 @@ async def test_a_tick_goes_on_in_follow_ups_until_nothing_is_left(
     kafka_settings: KafkaSettings, s3: "S3Client", bucket: str
 ) -> None:
     due = [NOON - timedelta(seconds=number) for number in range(25)]
-    async with janitor_on(kafka_settings, s3, bucket, FakeRegistry(*due), Pace(10, 1e-6, LIMIT)) as janitor:
+    async with janitor_on(
+        kafka_settings, s3, bucket, FakeJanitorRegistry(*due), TickLimits(10, 1e-6, LIMIT)
+    ) as janitor:
         await janitor.bus.publish(a_tick(named=uuid4().hex))
         await until(lambda: janitor.value("clips_expired_total") == 25)
         await until(lambda: janitor.value("clips_tick_seconds_count", end="finished") >= 1)

@@ -8,7 +8,7 @@ import pytest
 from clip_shared.errors import TransientError
 from clip_shared.storage import s3_client
 from janitor.app import build
-from janitor.settings import Settings
+from janitor.settings import JanitorSettings
 from janitor.storage import ClipBucket
 from local_stack.servers.servers import Addresses
 from tests.integration.janitor.conftest import keys_in, put
@@ -63,7 +63,7 @@ async def test_a_versioned_bucket_shows_in_readiness(
     addresses: Addresses, s3: "S3Client", bucket: str, kafka_bootstrap_servers: str
 ) -> None:
     app = build(
-        Settings.model_validate(
+        JanitorSettings.model_validate(
             {
                 "kafka_bootstrap_servers": kafka_bootstrap_servers,
                 "free_storage_endpoint": addresses.s3_endpoint_url,

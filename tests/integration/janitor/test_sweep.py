@@ -14,7 +14,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from clip_registry.clips.store import ReportedCut
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import clip_id_for
 from janitor import __main__ as command
 from janitor import storage
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def environment(addresses: Addresses, bucket: str, real_world: RealRegistrySetup) -> dict[str, str]:
+def environment(addresses: Addresses, bucket: str, real_registry: RealRegistrySetup) -> dict[str, str]:
     return {
         "FREE_STORAGE_ENDPOINT": addresses.s3_endpoint_url,
         "FREE_STORAGE_REGION": addresses.s3_region,
         "FREE_STORAGE_BUCKET": bucket,
         "FREE_STORAGE_ACCESS_KEY": addresses.s3_access_key,
         "FREE_STORAGE_SECRET_KEY": addresses.s3_secret_key,
-        "REGISTRY_URL": real_world.url,
+        "REGISTRY_URL": real_registry.url,
         "REGISTRY_TOKEN": JANITOR_TOKEN,
         # Of three objects, one is more than two percent.
         "SWEEP_LIMIT_PERCENT": "50",
@@ -56,12 +56,12 @@ async def sweep(environment: dict[str, str], *options: str) -> Result:
     return await asyncio.to_thread(runner.invoke, command.cli, ["sweep", *options], env=environment)
 
 
-async def a_recorded_clip(real_world: RealRegistrySetup, s3: "S3Client", bucket: str) -> set[str]:
+async def a_recorded_clip(real_registry: RealRegistrySetup, s3: "S3Client", bucket: str) -> set[str]:
     """The objects of a new clip, in the bucket and in the registry."""
     cut = a_cut(f"hl-{uuid4().hex}", bucket=bucket)
     keys = {each.key for each in cut.objects}
     await put(s3, bucket, *keys)
-    await real_world.store.record([ReportedCut(cut, "created")])
+    await real_registry.store.record([ReportedCut(cut, "created")])
     return keys
 
 
@@ -71,9 +71,9 @@ def orphan() -> str:
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_orphans_are_shown_and_then_deleted(
-    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str, tmp_path: Path
+    environment: dict[str, str], real_registry: RealRegistrySetup, s3: "S3Client", bucket: str, tmp_path: Path
 ) -> None:
-    owned = await a_recorded_clip(real_world, s3, bucket)
+    owned = await a_recorded_clip(real_registry, s3, bucket)
     lost = orphan()
     await put(s3, bucket, lost, "precious", "clips/not-ours")
     dry = await sweep(environment)
@@ -111,31 +111,31 @@ async def test_the_wrong_registry_cannot_empty_the_bucket(
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_unless_told_otherwise_two_percent_is_the_limit(
-    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str
+    environment: dict[str, str], real_registry: RealRegistrySetup, s3: "S3Client", bucket: str
 ) -> None:
     del environment["SWEEP_LIMIT_PERCENT"]
-    owned = [await a_recorded_clip(real_world, s3, bucket) for _ in range(24)]
+    owned = [await a_recorded_clip(real_registry, s3, bucket) for _ in range(24)]
     lost = orphan()
     await put(s3, bucket, lost)  # of 49 objects
     refused = await sweep(environment, "--delete")
     assert refused.exit_code == 3, refused.output
     assert "1 of 49 examined objects have no clip, which is more than 2 %; 0 were deleted" in refused.stderr
-    owned.append(await a_recorded_clip(real_world, s3, bucket))
+    owned.append(await a_recorded_clip(real_registry, s3, bucket))
     assert (await sweep(environment, "--delete")).exit_code == 0
     assert await keys_in(s3, bucket) == {key for keys in owned for key in keys}
 
 
 @pytest.mark.usefixtures("in_a_year")
 async def test_a_purged_clips_objects_are_orphans_when_their_release_was_lost(
-    environment: dict[str, str], real_world: RealRegistrySetup, s3: "S3Client", bucket: str
+    environment: dict[str, str], real_registry: RealRegistrySetup, s3: "S3Client", bucket: str
 ) -> None:
-    kept, purged = [await a_recorded_clip(real_world, s3, bucket) for _ in range(2)]
+    kept, purged = [await a_recorded_clip(real_registry, s3, bucket) for _ in range(2)]
     [clip_id] = {key.split("/")[2] for key in purged}
-    await real_world.database.run(
+    await real_registry.database.run(
         "UPDATE generated_clips SET expires_at = now() WHERE clip_id = CAST(:clip_id AS uuid)",
         clip_id=clip_id,
     )
-    await real_world.store.expire(5000, None)
+    await real_registry.store.purge(5000, None)
     assert (await sweep(environment, "--delete")).exit_code == 0
     assert await keys_in(s3, bucket) == kept
 
@@ -171,7 +171,7 @@ async def test_what_was_just_uploaded_is_left_alone(
     await put(s3, bucket, lost)
     result = await asyncio.to_thread(run, environment, "--delete", "--force", "--older-than", "1")
     assert result.returncode == 0, result.stderr
-    assert "left out  1 younger ones" in result.stdout
+    assert "left out  1 younger objects" in result.stdout
     assert await keys_in(s3, bucket) == {lost}
 
 

@@ -14,15 +14,15 @@ from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, RealRegistryS
 
 
 @pytest.fixture
-async def world(real_world: RealRegistrySetup) -> RealRegistrySetup:
+async def world(real_registry: RealRegistrySetup) -> RealRegistrySetup:
     """Nothing of other tests is due."""
-    await real_world.database.run("TRUNCATE generated_clips, expiry_notices")
-    return real_world
+    await real_registry.database.run("TRUNCATE generated_clips, expiry_notices")
+    return real_registry
 
 
 @pytest.fixture
-def environment(real_world: RealRegistrySetup) -> Iterator[dict[str, str]]:
-    yield {"REGISTRY_URL": real_world.url, "REGISTRY_TOKEN": JANITOR_TOKEN}
+def environment(real_registry: RealRegistrySetup) -> Iterator[dict[str, str]]:
+    yield {"REGISTRY_URL": real_registry.url, "REGISTRY_TOKEN": JANITOR_TOKEN}
     structlog.reset_defaults()
 
 

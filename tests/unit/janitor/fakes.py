@@ -12,7 +12,7 @@ from clip_shared.contracts.registry_api import DueClips, ExpirationResult, Expir
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-class FakeRegistry:
+class FakeJanitorRegistry:
     """Clips as the moments at which they fall due. Each call takes a second of its clock.
 
     ``untold`` is how many accounts have something that expires soon; ``owned`` holds objects of clips.
@@ -29,7 +29,7 @@ class FakeRegistry:
         self.asked: list[list[str]] = []
         self.on_call: Callable[[], None] = lambda: None
 
-    async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
+    async def purge(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         self.calls.append((limit, cutoff))
         self.on_call()
         until = min(cutoff or self.now, self.now)
@@ -52,13 +52,13 @@ class FakeRegistry:
         self.now += timedelta(seconds=1)
         return ExpiryNoticeResult(notified=told, more=told == limit, reached=self.now if told else None)
 
-    async def unknown_objects(self, bucket: str, keys: Sequence[str]) -> set[str]:
+    async def orphans(self, bucket: str, keys: Sequence[str]) -> set[str]:
         assert len(keys) <= 1000
         self.asked.append(list(keys))
         return {key for key in keys if (bucket, key) not in self.owned}
 
 
-class FakeS3:
+class InMemoryBucket:
     """The calls that the janitor makes, on keys in memory; ``stuck`` maps a key to its error codes.
 
     Objects were last modified at noon, but for those in ``modified``.
@@ -89,7 +89,7 @@ class FakeS3:
             "Errors": [{"Key": key, "Code": code, "Message": "no"} for key, code in codes.items()],
         }
 
-    def get_paginator(self, operation: str) -> "FakeS3":
+    def get_paginator(self, operation: str) -> "InMemoryBucket":
         assert operation == "list_objects_v2"
         return self
 

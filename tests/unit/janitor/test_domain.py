@@ -3,22 +3,22 @@
 import pytest
 
 from janitor.domain import (
-    Failure,
+    DeletionFailure,
+    DeletionRefusal,
     PurgeLimit,
-    Refusal,
     are_stuck,
-    follow_up,
+    are_too_many_orphans,
+    follow_up_tick,
     is_bulk_refused,
     is_outage,
     is_question_refused,
-    is_too_much,
     plan_deletion,
 )
 from tests.unit.janitor.fakes import a_key, a_release, a_tick
 
-BUSY = Failure("SlowDown", "please")
-DENIED = Failure("AccessDenied", "no")
-LOCKED = Failure("InvalidRequest", "Object is WORM protected")
+BUSY = DeletionFailure("SlowDown", "please")
+DENIED = DeletionFailure("AccessDenied", "no")
+LOCKED = DeletionFailure("InvalidRequest", "Object is WORM protected")
 
 
 def test_releases_of_one_object_are_one_deletion() -> None:
@@ -33,7 +33,7 @@ def test_no_other_bucket_is_touched(bucket: str) -> None:
     foreign = a_release(a_key("1"), bucket)
     plan = plan_deletion([foreign, a_release(a_key("2"))], "clips")
     assert list(plan.by_key) == [a_key("2")]
-    assert plan.refused == [(foreign, Refusal.FOREIGN_BUCKET)]
+    assert plan.refused == [(foreign, DeletionRefusal.FOREIGN_BUCKET)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_nothing_but_clips_is_touched(key: str) -> None:
     release = a_release(key)
     plan = plan_deletion([release], "clips")
     assert plan.by_key == {}
-    assert plan.refused == [(release, Refusal.NOT_A_CLIP)]
+    assert plan.refused == [(release, DeletionRefusal.NOT_A_CLIP)]
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_nothing_but_clips_is_touched(key: str) -> None:
         ({"a": DENIED, "b": DENIED}, False, False),
         ({"a": LOCKED}, False, True),
         ({"a": LOCKED, "b": LOCKED}, False, False),
-        ({"a": Failure("404", "Not Found"), "b": Failure("unknown", "")}, True, False),
+        ({"a": DeletionFailure("404", "Not Found"), "b": DeletionFailure("unknown", "")}, True, False),
     ],
 )
 def test_a_failure_is_a_fact_only_where_its_code_speaks_of_an_object(
-    failures: dict[str, Failure], *, outage: bool, stuck: bool
+    failures: dict[str, DeletionFailure], *, outage: bool, stuck: bool
 ) -> None:
     assert is_outage(2, failures) is outage
     assert are_stuck(2, failures) is stuck
@@ -93,10 +93,10 @@ def test_what_a_server_does_not_know_is_told_from_an_outage(
 
 def test_a_follow_up_counts_on_and_keeps_its_id_when_told_twice() -> None:
     tick = a_tick()
-    first, again = follow_up(tick), follow_up(tick)
+    first, again = follow_up_tick(tick), follow_up_tick(tick)
     assert first.data.continuation == 1
     assert first.id == again.id != tick.id
-    second = follow_up(first)
+    second = follow_up_tick(first)
     assert second.data.continuation == 2
     assert second.id not in {tick.id, first.id}
 
@@ -113,17 +113,17 @@ def test_a_follow_up_counts_on_and_keeps_its_id_when_told_twice() -> None:
         (51, 100, True),
     ],
 )
-def test_more_than_half_is_too_much_of_a_limit_of_half(
+def test_more_than_half_are_too_many_orphans_of_a_limit_of_half(
     orphans: int, examined: int, *, too_much: bool
 ) -> None:
-    assert is_too_much(orphans, examined, 50) is too_much
+    assert are_too_many_orphans(orphans, examined, 50) is too_much
 
 
 @pytest.mark.parametrize(
     ("orphans", "examined", "too_much"), [(1, 50, False), (1, 49, True), (20, 1000, False), (21, 1000, True)]
 )
 def test_two_percent(orphans: int, examined: int, *, too_much: bool) -> None:
-    assert is_too_much(orphans, examined, 2) is too_much
+    assert are_too_many_orphans(orphans, examined, 2) is too_much
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,26 @@ from prometheus_client import CollectorRegistry
 from clip_shared.bus.bus import Rejected
 from clip_shared.contracts.events import DailyTick, Event, EventData, ObjectReleased
 from clip_shared.errors import PermanentError, TransientError
-from janitor import handlers, storage
-from janitor.domain import PurgeLimit, follow_up
-from janitor.handlers import Pace, subscribe
-from janitor.metrics import Metrics
+from janitor import storage, tick
+from janitor.domain import PurgeLimit, follow_up_tick
+from janitor.handlers import JanitorHandlers, subscribe
+from janitor.metrics import JanitorMetrics
 from janitor.storage import ClipBucket
-from tests.unit.janitor.fakes import NOON, FakeRegistry, FakeS3, a_key, a_release, a_tick, client_error
+from janitor.tick import TickLimits
+from tests.unit.janitor.fakes import (
+    NOON,
+    FakeJanitorRegistry,
+    InMemoryBucket,
+    a_key,
+    a_release,
+    a_tick,
+    client_error,
+)
 
 SECOND = timedelta(seconds=1)
 
 
-class FakeBus:
+class RecordingBus:
     """Keeps the handlers and what they publish."""
 
     def __init__(self) -> None:
@@ -43,7 +52,7 @@ class FakeBus:
         self.published.append(event)
 
 
-class Janitor:
+class JanitorOnFakes:
     """All of it, on fakes."""
 
     def __init__(
@@ -54,17 +63,16 @@ class Janitor:
         budget_seconds: float = 60,
         limit: PurgeLimit = PurgeLimit(1000, 30),  # noqa: B008 - immutable
     ) -> None:
-        self.bus = FakeBus()
-        self.registry = FakeRegistry(*(NOON - n * SECOND for n in range(due)))
-        self.s3 = FakeS3()
+        self.bus = RecordingBus()
+        self.registry = FakeJanitorRegistry(*(NOON - n * SECOND for n in range(due)))
+        self.s3 = InMemoryBucket()
         self.prometheus = CollectorRegistry()
-        subscribe(
-            cast("Any", self.bus),
-            self.registry,
-            ClipBucket(cast("Any", self.s3), "clips"),
-            Metrics(self.prometheus),
-            Pace(batch_size, budget_seconds, limit),
-        )
+        bucket = ClipBucket(cast("Any", self.s3), "clips")
+        metrics = JanitorMetrics(self.prometheus)
+        metrics.show_failed_deletion(lambda: bucket.deletion_problem is not None)
+        limits = TickLimits(batch_size, budget_seconds, limit)
+        handlers = JanitorHandlers(self.registry, bucket, metrics, limits, publish=self.bus.publish)
+        subscribe(cast("Any", self.bus), handlers)
 
     async def tick(self, event: Event[DailyTick]) -> None:
         await self.bus.handlers[DailyTick](event)
@@ -79,12 +87,12 @@ class Janitor:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(tick, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0)
 
 
 async def test_a_tick_expires_in_batches_until_nothing_is_left() -> None:
-    janitor = Janitor(due=25)
+    janitor = JanitorOnFakes(due=25)
     await janitor.tick(a_tick())
     assert janitor.registry.due_at == []
     assert [limit for limit, _ in janitor.registry.calls] == [10, 10, 10]
@@ -94,7 +102,7 @@ async def test_a_tick_expires_in_batches_until_nothing_is_left() -> None:
 
 
 async def test_what_falls_due_during_a_tick_is_left_to_the_next() -> None:
-    janitor = Janitor(due=15)
+    janitor = JanitorOnFakes(due=15)
     later = [NOON + n * SECOND for n in range(1, 50)]
     janitor.registry.due_at += later
     await janitor.tick(a_tick())
@@ -103,7 +111,7 @@ async def test_what_falls_due_during_a_tick_is_left_to_the_next() -> None:
 
 
 async def test_a_tick_refuses_when_too_much_is_due_at_once_and_tells_accounts_all_the_same() -> None:
-    janitor = Janitor(due=25, limit=PurgeLimit(clips=24, percent=30))
+    janitor = JanitorOnFakes(due=25, limit=PurgeLimit(clips=24, percent=30))
     janitor.registry.untold = 5
     await janitor.tick(a_tick())
     assert (len(janitor.registry.due_at), janitor.registry.calls, janitor.registry.untold) == (25, [], 0)
@@ -120,7 +128,7 @@ async def test_a_tick_refuses_when_too_much_is_due_at_once_and_tells_accounts_al
 
 
 async def test_a_tick_out_of_time_after_a_refusal_goes_on_telling() -> None:
-    janitor = Janitor(due=25, budget_seconds=1e-9, limit=PurgeLimit(clips=0, percent=0))
+    janitor = JanitorOnFakes(due=25, budget_seconds=1e-9, limit=PurgeLimit(clips=0, percent=0))
     janitor.registry.untold = 15
     await janitor.tick(a_tick())
     await janitor.tick(janitor.bus.published[-1])
@@ -130,7 +138,7 @@ async def test_a_tick_out_of_time_after_a_refusal_goes_on_telling() -> None:
 
 async def test_a_tick_stops_when_clips_become_due_that_were_not_counted() -> None:
     """As when a database is put back to an earlier moment while it purges."""
-    janitor = Janitor(due=15)
+    janitor = JanitorOnFakes(due=15)
 
     def put_back() -> None:
         if len(janitor.registry.calls) == 2:
@@ -140,7 +148,7 @@ async def test_a_tick_stops_when_clips_become_due_that_were_not_counted() -> Non
     await janitor.tick(a_tick())
     assert len(janitor.registry.calls) == 2
     assert len(janitor.registry.due_at) == 995
-    # The follow-up counts anew.
+    # The follow-up counts again.
     janitor.registry.due_at += [NOON - SECOND] * 6
     await janitor.tick(janitor.bus.published[0])
     assert len(janitor.registry.due_at) == 1001
@@ -148,11 +156,11 @@ async def test_a_tick_stops_when_clips_become_due_that_were_not_counted() -> Non
 
 
 async def test_out_of_time_a_tick_hands_over() -> None:
-    janitor = Janitor(due=25, budget_seconds=1e-9)
+    janitor = JanitorOnFakes(due=25, budget_seconds=1e-9)
     tick = a_tick()
     await janitor.tick(tick)
     assert len(janitor.registry.due_at) == 15
-    assert janitor.bus.published[0].id == follow_up(tick).id
+    assert janitor.bus.published[0].id == follow_up_tick(tick).id
     assert janitor.value("clips_tick_seconds_count", end="out_of_time") == 1
     while len(janitor.bus.published) < 3:
         done = len(janitor.bus.published)
@@ -164,7 +172,7 @@ async def test_out_of_time_a_tick_hands_over() -> None:
 
 
 async def test_a_tick_waits_for_clips_that_others_hold() -> None:
-    janitor = Janitor(due=3)
+    janitor = JanitorOnFakes(due=3)
     janitor.registry.held = 3
 
     def let_go() -> None:
@@ -177,7 +185,7 @@ async def test_a_tick_waits_for_clips_that_others_hold() -> None:
 
 
 async def test_an_outage_during_a_tick_goes_to_the_bus() -> None:
-    janitor = Janitor(due=3)
+    janitor = JanitorOnFakes(due=3)
 
     def fail() -> None:
         raise TransientError("the registry is away")
@@ -189,7 +197,7 @@ async def test_an_outage_during_a_tick_goes_to_the_bus() -> None:
 
 
 async def test_a_tick_that_comes_twice_or_overlaps_does_the_work_once() -> None:
-    janitor = Janitor(due=25)
+    janitor = JanitorOnFakes(due=25)
     janitor.registry.untold = 5
     await asyncio.gather(janitor.tick(a_tick()), janitor.tick(a_tick()))
     await janitor.tick(a_tick())
@@ -198,7 +206,7 @@ async def test_a_tick_that_comes_twice_or_overlaps_does_the_work_once() -> None:
 
 
 async def test_a_tick_tells_accounts_what_expires_soon() -> None:
-    janitor = Janitor(due=3)
+    janitor = JanitorOnFakes(due=3)
     janitor.registry.untold = 25
     await janitor.tick(a_tick())
     assert janitor.registry.untold == 0
@@ -207,7 +215,7 @@ async def test_a_tick_tells_accounts_what_expires_soon() -> None:
 
 
 async def test_out_of_time_a_follow_up_tells_the_rest() -> None:
-    janitor = Janitor(due=15, budget_seconds=1e-9)
+    janitor = JanitorOnFakes(due=15, budget_seconds=1e-9)
     janitor.registry.untold = 15
     await janitor.tick(a_tick())
     assert (len(janitor.registry.due_at), janitor.registry.untold) == (5, 15)
@@ -219,7 +227,7 @@ async def test_out_of_time_a_follow_up_tells_the_rest() -> None:
 
 
 async def test_released_objects_are_deleted() -> None:
-    janitor = Janitor()
+    janitor = JanitorOnFakes()
     video, poster, other, absent = a_key("1"), a_key("1", "jpg"), a_key("2"), a_key("3")
     janitor.s3.keys = {video, poster, other}
     ten_minutes_ago = datetime.now(UTC) - timedelta(minutes=10)
@@ -232,7 +240,7 @@ async def test_released_objects_are_deleted() -> None:
 
 
 async def test_what_may_not_or_cannot_be_deleted_is_rejected_and_the_rest_goes() -> None:
-    janitor = Janitor()
+    janitor = JanitorOnFakes()
     janitor.s3.keys = {a_key("good"), a_key("stuck"), "vods/precious.mp4"}
     janitor.s3.stuck[a_key("stuck")] = ["InvalidRequest"] * 10
     foreign, outside = a_release(a_key("good"), "vods"), a_release("vods/precious.mp4")
@@ -250,7 +258,7 @@ async def test_what_may_not_or_cannot_be_deleted_is_rejected_and_the_rest_goes()
     "code", ["SlowDown", "InternalError", "AccessDenied", "NoSuchBucket", "404", "Strange"]
 )
 async def test_an_outage_that_is_told_of_some_keys_is_never_a_fact_about_them(code: str) -> None:
-    janitor = Janitor()
+    janitor = JanitorOnFakes()
     janitor.s3.keys = {a_key("good"), a_key("later")}
     janitor.s3.stuck[a_key("later")] = [code] * 10
     with pytest.raises(TransientError, match=code):
@@ -263,7 +271,7 @@ async def test_an_outage_that_is_told_of_some_keys_is_never_a_fact_about_them(co
 
 
 async def test_an_outage_of_the_storage_keeps_the_whole_batch_and_shows() -> None:
-    janitor = Janitor()
+    janitor = JanitorOnFakes()
     janitor.s3.outage = client_error("ServiceUnavailable", 503)
     releases = [a_release(a_key("a"), "vods"), a_release(a_key("a"))]
     with pytest.raises(TransientError):

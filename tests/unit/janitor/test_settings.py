@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from clip_shared.contracts.topics import DAY_SECONDS, TOPICS
-from janitor.settings import Settings, SweepSettings
+from janitor.settings import JanitorSettings, SweepSettings
 
 REQUIRED = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
@@ -21,7 +21,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_required_is_enough() -> None:
-    settings = Settings()
+    settings = JanitorSettings()
     assert settings.expiration_batch_size == 500
     assert settings.tick_budget_seconds == 300
     assert (settings.purge_limit, settings.purge_limit_percent) == (1000, 30)
@@ -32,7 +32,7 @@ def test_what_is_required_is_enough() -> None:
 def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ValidationError, match=name.lower()):
-        Settings()
+        JanitorSettings()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_values_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()):
-        Settings()
+        JanitorSettings()
 
 
 def test_the_sweep_needs_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,4 @@ def test_the_sweep_needs_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_object_is_left_alone_for_as_long_as_its_event_may_wait() -> None:
     [created] = [topic for topic in TOPICS if topic.name == "clip-created"]
-    assert Settings().sweep_min_age_hours * 3600 > created.retention_days * DAY_SECONDS
+    assert JanitorSettings().sweep_min_age_hours * 3600 > created.retention_days * DAY_SECONDS
