@@ -1,1 +1,1 @@
-"""Keeps the life of every clip: its state, its owner, its end."""
+"""The registry: it owns every clip's row, from the first cut to the purge."""

@@ -1,8 +1,8 @@
-"""What the registry tells the bus about a change: pure mappings from rows to events.
+"""The events that the registry publishes about a change of a clip. Pure, no I/O.
 
-Every id follows from its cause, so that whatever is told twice is told under the same id. A lifecycle
-event is named by the clip and its version; a release by the event that brought it about; a notice by the
-account and the day.
+Every event id follows from the cause of the event, so that an event which is written twice has the same id:
+the clip and its version for a lifecycle event, the causing event for a release, the account and the day for
+an expiry notice.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ from clip_shared.contracts.service_names import CLIP_REGISTRY
 
 
 def available(clip: Clip, traceparent: str | None = None) -> Event[Any]:
-    """There is a (new) video to watch, or its time to live has changed."""
+    """A clip has its first or another video, or expires at another time."""
     data = ClipAvailable.model_validate(
         {
             **_identity(clip),
@@ -48,32 +48,33 @@ def available(clip: Clip, traceparent: str | None = None) -> Event[Any]:
 
 
 def recut(clip: Clip, traceparent: str | None = None) -> Event[Any]:
-    """A clip has another video. Of a deleted one nobody is told that they can watch it."""
+    """A clip has another video. For a deleted clip this is a clip.deleted event: it cannot be watched."""
     if clip.status is ClipStatus.DELETED:
         return _lifecycle(clip, _deleted(clip), traceparent)
     return available(clip, traceparent)
 
 
 def done(action: ClipAction, clip: Clip) -> Event[Any]:
-    """An owner's action took effect."""
+    """An action has changed a clip."""
     return _lifecycle(clip, _BY_ACTION[action](clip), None)
 
 
 def purged(clip: Clip, *, at: datetime) -> list[Event[Any]]:
-    """A clip is gone, and so may its objects be from a moment on."""
+    """A clip is purged. ``at``: its objects are released at this moment."""
     data = ClipPurged.model_validate(
         {**_identity(clip), "purged_at": clip.purged_at, "reason": clip.purge_reason}
     )
-    farewell = _lifecycle(clip, data, None)
-    return [farewell, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=farewell.id, at=at)]
+    purge = _lifecycle(clip, data, None)
+    return [purge, *released(clip, clip.objects, ReleaseReason.PURGED, cause_id=purge.id, at=at)]
 
 
 def released(
     clip: Clip, objects: Iterable[StoredKey], reason: ReleaseReason, *, cause_id: str, at: datetime
 ) -> list[Event[Any]]:
-    """Objects that the clip does not need (any more), one event each, which leaves not before ``at``.
+    """Release objects that a clip does not own: an event for each object, which is sent at ``at`` or later.
 
-    None for an object that is not under a key of the account's clips: its owner is somebody else.
+    An object whose key is not one of this account's clips is never released: it may belong to another
+    service.
     """
     return [
         Event.new(

@@ -1,4 +1,4 @@
-"""The one place where the parts of the registry are put together."""
+"""The registry, composed: settings in, the parts built and connected, an application out."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,14 +8,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from clip_registry import handlers
-from clip_registry.api import routes as api
-from clip_registry.api.routes import ApiClient
+from clip_registry.api.parts import RegistryParts
+from clip_registry.api.routes import ApiClient, create_router
 from clip_registry.clips.store import ClipStore
 from clip_registry.database.engine import open_engine
-from clip_registry.metrics import RegistryMetrics, keep_counting
+from clip_registry.handlers import RegistryHandlers, subscribe
+from clip_registry.metrics import RegistryMetrics
 from clip_registry.outbox.outbox import Outbox
 from clip_registry.settings import RegistrySettings
+from clip_registry.timers.metrics_snapshot import keep_counting
 from clip_registry.timers.trimming import keep_trimming
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.clients import watch_connections
@@ -30,16 +31,16 @@ INFO = {
     "version": "1",
     "description": (
         "For the gateway and the janitor, each with a token of its own. Errors are problems (RFC 9457)."
-        " `HEAD` is answered wherever `GET` is."
+        " Every route that answers `GET` answers `HEAD`."
     ),
 }
-# The stop's shares of the grace period: consumers first, then the relay of what they wrote.
+# Shares of the grace period at a stop: first for the consumers, then for the relay of the events they wrote.
 BUS_SHARE = 0.5
 OUTBOX_SHARE = 0.3
 
 
 def build(settings: RegistrySettings) -> FastAPI:
-    """The service, not yet connected to anything."""
+    """Build the service. It connects when its lifespan begins."""
     registry = metrics_registry()
     metrics = RegistryMetrics(registry)
     grace = settings.shutdown_grace_seconds
@@ -78,15 +79,16 @@ def build(settings: RegistrySettings) -> FastAPI:
         notice_days=settings.expiring_notice_days,
         release_delay=timedelta(seconds=settings.release_delay_seconds),
     )
-    handlers.subscribe(bus, store, metrics, bucket=settings.free_storage_bucket)
+    handlers = RegistryHandlers(store=store, metrics=metrics, bucket=settings.free_storage_bucket)
+    subscribe(bus, handlers)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         timers = [
             asyncio.create_task(each)
             for each in (
-                keep_counting(store, metrics, every_seconds=settings.metrics_refresh_seconds),
-                keep_trimming(engine, metrics.forgotten),
+                keep_counting(engine, metrics.show, every_seconds=settings.metrics_refresh_seconds),
+                keep_trimming(engine, metrics.trimmed),
             )
         ]
         try:
@@ -110,7 +112,7 @@ def build(settings: RegistrySettings) -> FastAPI:
         ApiClient.JANITOR: settings.registry_janitor_token,
     }
     internal = create_api(CLIP_REGISTRY, responses={})
-    internal.include_router(api.create_router(store, metrics, tokens))
+    internal.include_router(create_router(RegistryParts(store=store, metrics=metrics), tokens))
     return create_app(
         CLIP_REGISTRY,
         registry=registry,
@@ -123,13 +125,13 @@ def build(settings: RegistrySettings) -> FastAPI:
 
 
 def api_document() -> dict[str, Any]:
-    """The OpenAPI document of the internal API."""
+    """Return the OpenAPI document of the internal API. It depends on no setting."""
     settings = RegistrySettings.model_validate(
         {
-            "database_url": "postgresql://nobody@database.example/clips",
+            "database_url": "postgresql://clips@database.example/clips",
             "kafka_bootstrap_servers": "kafka.example:9092",
-            "registry_gateway_token": "of no gateway at all",
-            "registry_janitor_token": "of no janitor at all",
+            "registry_gateway_token": "a token of the gateway",
+            "registry_janitor_token": "a token of the janitor",
         }
     )
     return {**document(build(settings).state.api), "info": INFO}

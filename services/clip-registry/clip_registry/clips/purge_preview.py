@@ -1,4 +1,4 @@
-"""What a purge would purge: asked before one, and by people before they force one."""
+"""What a purge would purge: the janitor asks before each purge, and an operator before one that is forced."""
 
 from datetime import datetime
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from clip_registry.database.engine import transaction
+from clip_registry.database.transactions import transaction
 from clip_shared.contracts.registry_api import DueClips, DueDetails, DueOfAccount, DueOnDay
 
 LARGEST = 20
-# Reads the rows of all that is due, from everywhere in the table.
+# The details read the row of every clip that is due, from everywhere in the table.
 DETAILS_SECONDS = 120
 MORE_TIME = f"SET LOCAL statement_timeout = {DETAILS_SECONDS * 1000}"
 
@@ -49,10 +49,10 @@ ORDER BY clips DESC, account_id LIMIT {LARGEST}
 
 
 async def preview_purge(engine: AsyncEngine, cutoff: datetime | None, *, detailed: bool) -> DueClips:
-    """Count what is due at ``cutoff`` (None, or later than that: now).
+    """Count the clips that are due at ``cutoff`` (None, or a moment in the future: now).
 
     Raises:
-        TransientError: the database is away.
+        TransientError: the database cannot be used.
     """
     async with transaction(engine) as connection:
         if detailed:

@@ -1,85 +1,71 @@
-"""The registry's memory: each transition is one guarded statement, plus its events, in one transaction.
+"""Clips in PostgreSQL: each transition is one guarded statement, and its events, in one transaction.
 
-:mod:`clip_registry.clips.statements` says in SQL what :mod:`clip_registry.domain` says in Python, on the
-database's clock and on the row as it is at that moment. Whoever's statement matches wins; the other is
-told why not. Should the two ever disagree, nothing is committed.
-
-Every method raises TransientError when the database is away, and PermanentError when it refuses the data.
+The statements say in SQL what :mod:`clip_registry.domain` says in Python, by the database's clock and on the
+row as it is when the statement runs. When two transitions meet, the statement that locks the row first wins,
+and the other one sees what it left. When SQL and Python disagree, nothing is committed.
 """
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, RowMapping, Select
+from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from clip_registry import announcements
-from clip_registry.clips import statements as sql
+from clip_registry.clips import action_statements, cut_statements, lookup_statements, purge_statements
+from clip_registry.clips.expiry_notices import ExpiryNotices
 from clip_registry.clips.purge_preview import preview_purge
-from clip_registry.database.engine import for_queries, reading, transaction
-from clip_registry.domain.actions import MAY_MAKE_EPHEMERAL, ActionOutcome, ActionRequest, outcome_of_action
+from clip_registry.database.rows import clip_from_row
+from clip_registry.database.transactions import for_queries, reading, transaction
+from clip_registry.domain.actions import (
+    MAY_MAKE_EPHEMERAL,
+    ActionOutcome,
+    ActionRequest,
+    outcome_of_action,
+)
 from clip_registry.domain.clips import Clip, Cut, StoredKey, last_watchable_at
 from clip_registry.domain.cuts import CutOutcome, cut_offer, outcome_of_cut, released_by_cut
 from clip_registry.outbox.outbox import Outbox
 from clip_registry.queries.account_queries import AccountQueries
 from clip_registry.queries.feeds import Feeds
 from clip_registry.queries.skips import Skips
-from clip_registry.timers import clip_counts as counts
-from clip_registry.timers import metrics_snapshot as figures
-from clip_registry.timers.metrics_snapshot import MetricsSnapshot
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.clip_keys import clip_of
-from clip_shared.contracts.events import ClipOrigin, Event, PurgeReason, ReleaseReason
-from clip_shared.contracts.registry_api import (
-    ClipAction,
-    ClipStatus,
-    DueClips,
-    ExpirationResult,
-    ExpiryNoticeResult,
-)
+from clip_shared.contracts.events import Event, ReleaseReason
+from clip_shared.contracts.registry_api import ClipAction, DueClips, ExpirationResult
 from clip_shared.errors import PermanentError
 
 SLUG_BYTES = 16
-_CLIP_FIELDS = tuple(field.name for field in fields(Clip))
-_ENUMS: Mapping[str, Callable[[str], StrEnum]] = {
-    "status": ClipStatus,
-    "deleted_from": ClipStatus,
-    "purge_reason": PurgeReason,
-    "origin": ClipOrigin,
-}
-
-
-@dataclass(frozen=True)
-class ReportedCut:
-    """A cut, and the event that brought it."""
-
-    cut: Cut
-    event_id: str
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
 class RecordedCut:
-    """What became of a delivered cut, and the clip as it is now."""
+    """What became of a reported cut, and its clip afterwards."""
 
-    verdict: CutOutcome
+    outcome: CutOutcome
     clip: Clip
 
 
 class ClipStore:
-    """Clips in PostgreSQL.
+    """Clips in PostgreSQL, and the parts that do not change clips: queries, feeds, skips, notices.
 
-    ``retention`` is how long an ephemeral clip lives; ``cap``, if any, how many of them an account may have.
-    What changes no clip is asked of its parts: ``queries``, ``feeds``, ``skips``.
+    Every method raises TransientError when the database cannot be used, and PermanentError when it refuses
+    the data.
 
-    ``undo`` is how long a deleted clip can be restored.
-    ``notice_days`` before the day on which clips expire, their account is told; 0: it is not.
-    ``release_delay`` is how long a URL of an object may live on when its clip has expired, or has another.
+    Args:
+        engine: the connections that the store works with.
+        outbox: takes the events of every change.
+        retention: how long a clip lives that its owner does not keep (an ephemeral clip).
+        undo: how long a deleted clip can be restored.
+        cap: how many ephemeral clips an account may have; None: no limit.
+        notice_days: an account is told this many days before the day on which clips expire; 0: never.
+        release_delay: how long a presigned URL of an object may still work after the clip has expired or has
+            got another video.
     """
 
     def __init__(
@@ -98,308 +84,270 @@ class ClipStore:
         self._retention = retention
         self._undo = undo
         self.cap = cap
-        self._notice_days = notice_days
         self._release_delay = release_delay
         self.queries = AccountQueries(engine, clip_limit=cap)
         self.feeds = Feeds(engine)
         self.skips = Skips(engine)
+        self.notices = ExpiryNotices(engine, outbox, days=notice_days)
 
-    async def record(self, deliveries: Sequence[ReportedCut]) -> list[RecordedCut]:
-        """Judge delivered cuts in one transaction: all of them take effect, or none.
+    async def record(self, cuts: Sequence[ReportedCut]) -> list[RecordedCut]:
+        """Record reported cuts in one transaction: all of them, or none when an error is raised.
 
         Returns:
-            what became of each, in the order of the deliveries.
+            what became of each cut, in the order of ``cuts``.
         """
-        # In the order of their ids, so that two batches may wait for each other but never in a circle.
-        in_order = sorted(enumerate(deliveries), key=lambda each: each[1].cut.clip_id)
+        # By clip id: two batches may wait for each other's rows, but never in a circle.
+        in_order = sorted(enumerate(cuts), key=lambda each: each[1].cut.clip_id)
         results: dict[int, RecordedCut] = {}
         events: list[Event[Any]] = []
         async with transaction(self._engine) as connection:
-            await self._lock_accounts(connection, (each.cut.twitch_account_id for each in deliveries))
-            created = await self._insert(connection, [delivery.cut for _, delivery in in_order])
-            for index, delivery in in_order:
-                clip = created.get(delivery.cut.clip_id)
-                if clip is not None and clip.position == delivery.cut.position:
+            await self._lock_accounts(connection, (each.cut.twitch_account_id for each in cuts))
+            created = await self._insert(connection, [reported.cut for _, reported in in_order])
+            for index, reported in in_order:
+                clip = created.get(reported.cut.clip_id)
+                if clip is not None and clip.position == reported.cut.position:
                     recorded = RecordedCut(CutOutcome.CREATED, created.pop(clip.clip_id))
-                    events.append(announcements.available(clip, delivery.traceparent))
+                    events.append(announcements.available(clip, reported.traceparent))
                 else:
-                    recorded, consequences = await self._judge(connection, delivery)
+                    recorded, consequences = await self._record_later_cut(connection, reported)
                     events += consequences
                 results[index] = recorded
-            changed = {each.clip.twitch_account_id for each in results.values() if each.verdict.changes_clip}
-            events += await self._evict(connection, changed)
+            changed = {each.clip.twitch_account_id for each in results.values() if each.outcome.changes_clip}
+            events += await self._expire_surplus(connection, changed)
             await self._outbox.write(connection, events)
-        return [results[index] for index in range(len(deliveries))]
+        return [results[index] for index in range(len(cuts))]
 
     async def _insert(self, connection: AsyncConnection, cuts: Sequence[Cut]) -> dict[UUID, Clip]:
-        """Create the clips that do not exist yet, and return those."""
-        rows = [{**_columns_of(cut), **_marks_of(cut), "retention": self._retention} for cut in cuts]
-        result = await connection.execute(sql.INSERT_CUT, rows)
-        return {clip.clip_id: clip for clip in map(_clip_of, result.mappings())}
+        """Create the clips that do not exist yet, and return them."""
+        rows = [{**cut_statements.columns_of(cut), "retention": self._retention} for cut in cuts]
+        result = await connection.execute(cut_statements.INSERT_CLIP, rows)
+        return {clip.clip_id: clip for clip in map(clip_from_row, result.mappings())}
 
-    async def _judge(
-        self, connection: AsyncConnection, delivery: ReportedCut
+    async def _record_later_cut(
+        self, connection: AsyncConnection, reported: ReportedCut
     ) -> tuple[RecordedCut, list[Event[Any]]]:
-        cut = delivery.cut
-        values = {**_columns_of(cut), **_marks_of(cut), "offer": cut_offer(cut)}
-        parameters = {f"cut_{name}": value for name, value in values.items()}
-        before, after = await self._transition(connection, sql.JUDGE_CUT, cut.clip_id, parameters)
-        if before is None:  # its row was trimmed this very moment, and perhaps another cut made a new one
+        """Record a cut whose highlight has a clip already."""
+        cut = reported.cut
+        before, after = await self._consider(connection, cut)
+        if before is None:
+            # The row was trimmed a moment ago; another cut may have created it again since.
             if created := await self._insert(connection, [cut]):
                 clip = created[cut.clip_id]
-                return RecordedCut(CutOutcome.CREATED, clip), [
-                    announcements.available(clip, delivery.traceparent)
-                ]
-            before, after = await self._transition(connection, sql.JUDGE_CUT, cut.clip_id, parameters)
+                available = announcements.available(clip, reported.traceparent)
+                return RecordedCut(CutOutcome.CREATED, clip), [available]
+            before, after = await self._consider(connection, cut)
         if before is None:
             raise PermanentError(f"clip {cut.clip_id} claims an object or a highlight of another clip")
-        verdict, clip = outcome_of_cut(before, cut), after or before
-        _agree(verdict.changes_clip, clip.version > before.version)
-        _agree(verdict is CutOutcome.OFFERED, clip.offer is not None and clip.offer != before.offer)
-        events = [announcements.recut(clip, delivery.traceparent)] if verdict.changes_clip else []
-        if verdict is not CutOutcome.FOREIGN:
-            objects = await self._unowned(connection, released_by_cut(before, cut, clip))
-            reason = ReleaseReason.REPLACED if verdict.changes_clip else ReleaseReason.STALE
-            # A stale cut may have been the clip's, until the clip's latest change at the most.
+        outcome, clip = outcome_of_cut(before, cut), after or before
+        _check_agreement(outcome.changes_clip, clip.version > before.version)
+        _check_agreement(outcome is CutOutcome.OFFERED, clip.offer is not None and clip.offer != before.offer)
+        events = [announcements.recut(clip, reported.traceparent)] if outcome.changes_clip else []
+        if outcome is not CutOutcome.FOREIGN:
+            objects = await self._orphans_among(connection, released_by_cut(before, cut, clip))
+            reason = ReleaseReason.REPLACED if outcome.changes_clip else ReleaseReason.STALE
+            # A stale cut's objects may have been the clip's until the clip's latest change.
             at = clip.updated_at + self._release_delay
-            events += announcements.released(clip, objects, reason, cause_id=delivery.event_id, at=at)
-        return RecordedCut(verdict, clip), events
+            events += announcements.released(clip, objects, reason, cause_id=reported.event_id, at=at)
+        return RecordedCut(outcome, clip), events
 
-    async def act(self, wish: ActionRequest, clip_id: UUID) -> tuple[ActionOutcome, Clip | None]:
-        """Do what an account asks of a clip, if it may; and say what is now so, with the clip as it is."""
-        [acted] = await self.act_on_many(wish, [clip_id])
+    async def _consider(self, connection: AsyncConnection, cut: Cut) -> tuple[Clip | None, Clip | None]:
+        values = {**cut_statements.columns_of(cut), "offer": cut_offer(cut)}
+        parameters = {f"cut_{name}": value for name, value in values.items()}
+        return await self._transition(connection, cut_statements.CONSIDER_CUT, cut.clip_id, parameters)
+
+    async def act(self, request: ActionRequest, clip_id: UUID) -> tuple[ActionOutcome, Clip | None]:
+        """Do what an account asks of a clip, and return the outcome and the clip afterwards."""
+        [acted] = await self.act_on_many(request, [clip_id])
         return acted
 
     async def act_on_many(
-        self, wish: ActionRequest, clip_ids: Sequence[UUID]
+        self, request: ActionRequest, clip_ids: Sequence[UUID]
     ) -> list[tuple[ActionOutcome, Clip | None]]:
-        """Do what an account asks of each clip, if it may, in one transaction.
+        """Do what an account asks of several clips, in one transaction.
 
         Returns:
-            for each, in the order asked, what is now so and the clip as it is.
+            the outcome and the clip afterwards (None: no such clip), in the order of ``clip_ids``.
         """
         results: dict[UUID, tuple[ActionOutcome, Clip | None]] = {}
         events: list[Event[Any]] = []
         async with transaction(self._engine) as connection:
-            # Who takes several rows of an account takes the account first: an eviction takes them in
-            # another order. Rows of other accounts are therefore not taken at all.
-            if wish.action in MAY_MAKE_EPHEMERAL or len(clip_ids) > 1:
-                await self._lock_accounts(connection, [wish.account_id])
-            foreign = await self._foreign(connection, wish, clip_ids)
-            # As deliveries are: in the order of their ids.
-            for clip_id in sorted(set(clip_ids)):
-                if clip_id in foreign:
-                    results[clip_id] = outcome_of_action(wish, foreign[clip_id]), foreign[clip_id]
+            # Several rows of an account are locked only under the account's lock, because the limit of
+            # ephemeral clips locks them in another order. Rows of other accounts are not locked at all.
+            if request.action in MAY_MAKE_EPHEMERAL or len(clip_ids) > 1:
+                await self._lock_accounts(connection, [request.account_id])
+            of_others = await self._clips_of_others(connection, request, clip_ids)
+            for clip_id in sorted(set(clip_ids)):  # by clip id, as in record()
+                if clip_id in of_others:
+                    clip = of_others[clip_id]
+                    results[clip_id] = outcome_of_action(request, clip), clip
                     continue
-                decision, clip = await self._act(connection, wish, clip_id)
-                if decision is ActionOutcome.DONE and clip is not None:
-                    events.append(announcements.done(wish.action, clip))
-                results[clip_id] = decision, clip
+                results[clip_id] = outcome, acted = await self._act(connection, request, clip_id)
+                if outcome is ActionOutcome.DONE and acted is not None:
+                    events.append(announcements.done(request.action, acted))
             await self._outbox.write(connection, events)
         return [results[clip_id] for clip_id in clip_ids]
 
-    async def _foreign(
-        self, connection: AsyncConnection, wish: ActionRequest, clip_ids: Sequence[UUID]
+    async def _clips_of_others(
+        self, connection: AsyncConnection, request: ActionRequest, clip_ids: Sequence[UUID]
     ) -> dict[UUID, Clip]:
-        """Those of several clips that belong to other accounts; a clip's account never changes."""
+        """Return those of several clips that belong to other accounts. A clip's account never changes."""
         if len(clip_ids) == 1:
             return {}
-        rows = await connection.execute(sql.FOREIGN, {"account": wish.account_id, "clip_ids": list(clip_ids)})
-        return {clip.clip_id: clip for clip in map(_clip_of, rows.mappings())}
+        parameters = {"account": request.account_id, "clip_ids": list(clip_ids)}
+        rows = await connection.execute(action_statements.OF_OTHER_ACCOUNTS, parameters)
+        return {clip.clip_id: clip for clip in map(clip_from_row, rows.mappings())}
 
     async def _act(
-        self, connection: AsyncConnection, wish: ActionRequest, clip_id: UUID
+        self, connection: AsyncConnection, request: ActionRequest, clip_id: UUID
     ) -> tuple[ActionOutcome, Clip | None]:
-        full = wish.action in MAY_MAKE_EPHEMERAL and await self._is_full(connection, wish.account_id)
+        full = request.action in MAY_MAKE_EPHEMERAL and await self._is_full(connection, request.account_id)
         parameters = {
-            "account": wish.account_id,
+            "account": request.account_id,
             "full": full,
-            "new_title": wish.title,
+            "new_title": request.title,
             "slug": secrets.token_urlsafe(SLUG_BYTES),
             "undo": self._undo,
-            "republishes": wish.republishes,
-            **(asdict(wish.options) if wish.options else {}),
+            "republishes": request.republishes,
+            **(asdict(request.options) if request.options else {}),
         }
-        before, after = await self._transition(connection, sql.ACT[wish.action], clip_id, parameters)
-        decision = outcome_of_action(wish, before, full=full)
-        _agree(decision is ActionOutcome.DONE, after is not None)
+        statement = action_statements.ACT[request.action]
+        before, after = await self._transition(connection, statement, clip_id, parameters)
+        outcome = outcome_of_action(request, before, full=full)
+        _check_agreement(outcome is ActionOutcome.DONE, after is not None)
         if before and after and after.share_slug not in {None, before.share_slug}:
-            await connection.execute(sql.GIVE_OUT_SLUG, {"slug": after.share_slug})
-        return decision, after or before
+            await connection.execute(action_statements.RECORD_SLUG, {"slug": after.share_slug})
+        return outcome, after or before
 
     async def _is_full(self, connection: AsyncConnection, account: str) -> bool:
-        """Whether an account, which is locked, may have no further ephemeral clip."""
+        """Whether an account, which is locked, has as many ephemeral clips as it may have."""
         if self.cap is None:
             return False
-        count: int = (await connection.execute(sql.COUNT_EPHEMERAL, {"account": account})).scalar_one()
+        result = await connection.execute(action_statements.COUNT_EPHEMERAL, {"account": account})
+        count: int = result.scalar_one()
         return count >= self.cap
 
-    async def expire(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
+    async def purge(self, limit: int, cutoff: datetime | None) -> ExpirationResult:
         """Purge at most ``limit`` of the clips that were due at ``cutoff``, the earliest first.
 
-        As many that were to be public until then, and no longer, are now only kept. The cutoff is never
-        later than the database's present. ``more`` may count a clip that another transaction holds at this
-        moment, to purge or to keep it.
+        Publications whose end has come end as well, at most ``limit`` of them: these clips are kept.
+
+        Args:
+            limit: the most clips to purge, and the most publications to end.
+            cutoff: None, or a moment in the future, stands for now by the database's clock.
+
+        Returns:
+            what was done. ``more`` may count a clip that another transaction holds, to purge or to keep it.
         """
+        due = {"limit": limit, "cutoff": cutoff}
         async with transaction(self._engine) as connection:
-            due = {"limit": limit, "cutoff": cutoff}
-            purged = [_clip_of(row) for row in (await connection.execute(sql.EXPIRE, due)).mappings()]
-            ended = [
-                _clip_of(row) for row in (await connection.execute(sql.END_PUBLICATIONS, due)).mappings()
-            ]
-            left = (await connection.execute(sql.STILL_DUE, {"cutoff": cutoff})).one()
-            events = [announcements.done(ClipAction.UNPUBLISH, clip) for clip in ended]
+            rows = await connection.execute(purge_statements.PURGE, due)
+            purged = [clip_from_row(row) for row in rows.mappings()]
+            rows = await connection.execute(purge_statements.END_PUBLICATIONS, due)
+            unpublished = [clip_from_row(row) for row in rows.mappings()]
+            left = (await connection.execute(purge_statements.STILL_DUE, {"cutoff": cutoff})).one()
+            events = [announcements.done(ClipAction.UNPUBLISH, clip) for clip in unpublished]
             for clip in purged:
                 events += announcements.purged(clip, at=last_watchable_at(clip) + self._release_delay)
             await self._outbox.write(connection, events)
         return ExpirationResult(expired=len(purged), more=left.more, cutoff=left.cutoff)
 
     async def due(self, cutoff: datetime | None = None, *, detailed: bool = False) -> DueClips:
-        """What an expiration with this cutoff would purge."""
+        """Return what a purge with this cutoff would purge; ``detailed``: also by day and by account."""
         return await preview_purge(self._engine, cutoff, detailed=detailed)
 
-    async def notify(self, limit: int, since: datetime | None = None) -> ExpiryNoticeResult:
-        """Tell accounts what of theirs expires on a day within ``notice_days`` from today.
-
-        Looks at no more than ``limit`` clips of which nobody was told, the earliest to expire first, from
-        ``since`` on. Once for each account and day (UTC): what joins that day later is not told of. Notices
-        of days that are over are forgotten.
-        """
-        if self._notice_days == 0:
-            return ExpiryNoticeResult(notified=0, more=False)
-        parameters = {"limit": limit, "days": self._notice_days, "since": since}
-        async with transaction(self._engine) as connection:
-            groups = (await connection.execute(sql.NOTIFY, parameters)).all()
-            told = [group for group in groups if group.told]
-            await self._announce_expiry(connection, told)
-            await connection.execute(sql.FORGET_NOTICES, {"limit": limit})
-        return ExpiryNoticeResult(
-            notified=len(told),
-            more=sum(group.met for group in groups) == limit,
-            reached=max((group.reached for group in groups), default=None),
-        )
-
-    async def _announce_expiry(self, connection: AsyncConnection, groups: Sequence[Row[Any]]) -> None:
-        parameters = {
-            "accounts": [group.twitch_account_id for group in groups],
-            "cohorts": [group.cohort for group in groups],
-        }
-        expiring = (await connection.execute(sql.EXPIRING, parameters)).all() if groups else []
-        await self._outbox.write(
-            connection,
-            (
-                announcements.expiring(
-                    row.account, row.clip_ids, clip_count=row.clip_count, expires_before=row.expires_before
-                )
-                for row in expiring
-            ),
-        )
-
     async def get(self, clip_id: UUID) -> Clip | None:
-        """The clip, purged ones too."""
-        return await self._one(sql.GET, {"clip_id": clip_id})
+        """Return a clip, also one that is purged; None: no such clip."""
+        return await self._one(lookup_statements.GET, {"clip_id": clip_id})
 
     async def get_shared(self, slug: str) -> Clip | None:
-        """The published clip behind a share link; None: there is none, or none any more."""
-        return await self._one(sql.GET_SHARED, {"slug": slug})
+        """Return the published clip under a share slug; None: no clip is published under it now."""
+        return await self._one(lookup_statements.GET_SHARED, {"slug": slug})
 
-    async def was_given_out(self, slug: str) -> bool:
-        """Whether a share link ever was one."""
+    async def was_shared(self, slug: str) -> bool:
+        """Whether a clip was ever published under a share slug."""
         async with reading(self._reader) as connection:
-            return bool((await connection.execute(sql.WAS_GIVEN_OUT, {"slug": slug})).scalar_one())
+            return bool((await connection.execute(lookup_statements.WAS_SHARED, {"slug": slug})).scalar_one())
 
-    async def unknown_objects(self, bucket: str, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that no clip owns, and whose clip has not changed within the release delay.
+    async def orphans(self, bucket: str, keys: Iterable[str]) -> set[str]:
+        """Return the keys that no clip owns and whose clip has not changed within the release delay.
 
-        Every release leaves within that delay of its clip's latest change: until then, URLs may live.
+        An object is released within that delay after its clip's latest change: a presigned URL may work until
+        then.
         """
         async with transaction(self._engine) as connection:
-            # First who owns them: a clip that is given another object meanwhile has changed just now.
-            unowned = await self._unowned(connection, {StoredKey(bucket, key) for key in keys})
-            clip_ids = {each.key: clip_of(each.key) for each in unowned}
+            # First the owners, then the changes: a clip that gets another object in between has just changed.
+            orphans = await self._orphans_among(connection, {StoredKey(bucket, key) for key in keys})
+            clip_ids = {each.key: clip_of(each.key) for each in orphans}
             changed = await connection.execute(
-                sql.CHANGED_WITHIN,
+                lookup_statements.CHANGED_WITHIN,
                 {"clip_ids": [each for each in clip_ids.values() if each], "delay": self._release_delay},
             )
             recent = set(changed.scalars())
         return {key for key, clip_id in clip_ids.items() if clip_id not in recent}
 
-    async def figures(self) -> MetricsSnapshot:
-        """Count for the metrics: for a timer, not for a request. Folds what the triggers counted."""
-        await counts.fold(self._engine)
-        return await figures.take_snapshot(self._engine)
-
     async def check(self) -> None:
-        """Whether the database answers, and has the tables and columns that this version needs."""
+        """Check that the database answers, takes writes, and has every table and column of this version."""
         async with transaction(self._engine) as connection:
-            for statement in sql.READINESS:
+            for statement in lookup_statements.READINESS:
                 await connection.execute(statement)
 
     async def _transition(
         self, connection: AsyncConnection, statement: Select[Any], clip_id: UUID, parameters: dict[str, Any]
     ) -> tuple[Clip | None, Clip | None]:
-        """Run a guarded update: the clip before (None: no such clip) and after (None: the guard refused)."""
+        """Run a guarded update.
+
+        Returns:
+            the clip before (None: no such clip) and after (None: the guard refused the update).
+        """
         result = await connection.execute(
             statement, {**parameters, "of_clip": clip_id, "retention": self._retention}
         )
         row = result.mappings().one_or_none()
         if row is None:
             return None, None
-        return _clip_of(row, "before_"), _clip_of(row, "after_") if row["after_clip_id"] else None
+        return clip_from_row(row, "before_"), clip_from_row(row, "after_") if row["after_clip_id"] else None
 
     async def _lock_accounts(self, connection: AsyncConnection, accounts: Iterable[str]) -> None:
         """With a cap, let one transaction at a time add to an account's ephemeral clips.
 
-        Before any row is locked and in the accounts' order: nobody who holds a row waits for an account.
+        Accounts are locked before any row and in their order, so that a transaction that holds a row never
+        waits for an account.
         """
         if self.cap is not None:
             for account in sorted(set(accounts)):
-                await connection.execute(sql.LOCK_ACCOUNT, {"account": account})
+                await connection.execute(cut_statements.LOCK_ACCOUNT, {"account": account})
 
-    async def _evict(self, connection: AsyncConnection, accounts: Iterable[str]) -> list[Event[Any]]:
-        """Let the ephemeral clips above the cap expire now; the next expiration purges them."""
+    async def _expire_surplus(self, connection: AsyncConnection, accounts: Iterable[str]) -> list[Event[Any]]:
+        """Let the ephemeral clips above the cap expire now; the next purge takes them."""
         if self.cap is None:
             return []
         events = []
         for account in sorted(accounts):
-            rows = await connection.execute(sql.EVICT_SURPLUS, {"account": account, "cap": self.cap})
-            events += [announcements.available(_clip_of(row)) for row in rows.mappings()]
+            parameters = {"account": account, "cap": self.cap}
+            rows = await connection.execute(cut_statements.EXPIRE_SURPLUS, parameters)
+            events += [announcements.available(clip_from_row(row)) for row in rows.mappings()]
         return events
 
-    async def _unowned(
+    async def _orphans_among(
         self, connection: AsyncConnection, objects: Iterable[StoredKey]
     ) -> frozenset[StoredKey]:
         by_bucket: dict[str, list[str]] = defaultdict(list)
         for each in objects:
             by_bucket[each.bucket].append(each.key)
-        unowned: set[StoredKey] = set()
+        orphans: set[StoredKey] = set()
         for bucket, keys in by_bucket.items():
-            found = await connection.execute(sql.UNOWNED, {"bucket": bucket, "keys": keys})
-            unowned |= {StoredKey(bucket, key) for key in found.scalars()}
-        return frozenset(unowned)
+            found = await connection.execute(lookup_statements.ORPHANS, {"bucket": bucket, "keys": keys})
+            orphans |= {StoredKey(bucket, key) for key in found.scalars()}
+        return frozenset(orphans)
 
     async def _one(self, statement: Select[Any], parameters: dict[str, Any]) -> Clip | None:
         async with reading(self._reader) as connection:
             row = (await connection.execute(statement, parameters)).mappings().one_or_none()
-        return _clip_of(row) if row is not None else None
+        return clip_from_row(row) if row is not None else None
 
 
-def _columns_of(cut: Cut) -> dict[str, Any]:
-    return {name: getattr(cut, name) for name in sql.CUT_COLUMNS}
-
-
-def _marks_of(cut: Cut) -> dict[str, Any]:
-    mine = dict(zip(sql.MARKS[2:] if cut.is_owners else sql.MARKS[:2], cut.position, strict=True))
-    return {**dict.fromkeys(sql.MARKS), **mine}
-
-
-def _clip_of(row: RowMapping, prefix: str = "") -> Clip:
-    values = {name: row[prefix + name] for name in _CLIP_FIELDS}
-    known = {name: kind(values[name]) for name, kind in _ENUMS.items() if values[name] is not None}
-    return Clip(**{**values, **known})
-
-
-def _agree(rule: bool, guard: bool) -> None:
-    """The rule and the guard must have decided alike; if not, roll back rather than guess."""
+def _check_agreement(rule: bool, guard: bool) -> None:
     if rule != guard:
-        raise RuntimeError("the rules in Python and the guard in SQL disagree")
+        raise RuntimeError(
+            f"the rule in Python says {rule}, the guard in SQL says {guard}: the transaction is rolled back"
+        )

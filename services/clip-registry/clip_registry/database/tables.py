@@ -1,7 +1,7 @@
 """The tables of the registry, as SQLAlchemy Core sees them.
 
-Migrations create them (``clip-registry migrate``); a test fails when the two drift apart. The CHECK
-constraints say what each status implies, so that no bug and no hand can store a clip that is two things.
+Migrations create them (``clip-registry migrate``); a test fails when the two differ. The CHECK constraints
+say what each status implies, so that neither a bug nor an operator can store a clip that contradicts itself.
 """
 
 from faststream_outbox import make_dlq_table, make_outbox_table
@@ -29,13 +29,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 
-# The defaults wait for a fifth of the table: of 100 million rows, for weeks of purges.
+# PostgreSQL's defaults wait for changes of a fifth of the table: of 100 million rows, for weeks of purges.
 VACUUM_OFTEN = {
     "autovacuum_vacuum_scale_factor": 0.01,
     "autovacuum_vacuum_insert_scale_factor": 0.01,
     "autovacuum_analyze_scale_factor": 0.01,
 }
-# Every row is soon deleted: by churn, whatever the size, as for the outbox.
+# Every row is soon deleted: vacuum by the number of changes, as for the outbox.
 VACUUM_BY_CHURN = {
     "autovacuum_vacuum_scale_factor": 0,
     "autovacuum_vacuum_threshold": 1000,
@@ -52,7 +52,7 @@ generated_clips = Table(
     Column("source_vod_id", String(64), nullable=False),
     Column("kind", Text, nullable=False),
     Column("title", Text, nullable=False),
-    # When its owner gave it this title; null: it is the detector's.
+    # When its owner gave it this title; null: the title is the detector's.
     Column("renamed_at", DateTime(timezone=True)),
     Column("score", Double),
     Column("bucket", Text, nullable=False),
@@ -62,9 +62,9 @@ generated_clips = Table(
     Column("file_size_bytes", BigInteger, nullable=False),
     Column("duration_seconds", Double, nullable=False),
     Column("cut_receipt", JSONB, nullable=False),
-    # The VOD that it was cut from; null: the cutter did not say.
+    # The VOD that it was cut from; null: its cutter was older than this column.
     Column("source", JSONB(none_as_null=True)),
-    # With defaults, so that a registry of before these columns can go on while they are already there.
+    # With defaults, so that an older registry can insert rows while these columns are there.
     Column("origin", Text, nullable=False, server_default="detector"),
     # Counts the videos that the clip has had.
     Column("revision", Integer, nullable=False, server_default="1"),
@@ -79,19 +79,19 @@ generated_clips = Table(
     Column("published_embed", Boolean),
     Column("published_downloadable", Boolean),
     Column("published_indexable", Boolean),
-    # What a deleted clip was. Until it is purged, it keeps all that it needs to be that again.
+    # The status before the deletion. Until it is purged, a deleted clip keeps what a restore needs.
     Column("deleted_from", Text),
     Column("deleted_at", DateTime(timezone=True)),
     Column("expires_at_before_delete", DateTime(timezone=True)),
     Column("purged_at", DateTime(timezone=True)),
-    # Of a clip that is not purged: what its purge will say.
+    # Of a clip that is not purged yet: the reason that its purge will have.
     Column("purge_reason", Text),
-    # The newest cut that did not replace an owner's clip, as registry_api.CutOffer.
+    # The newest cut that did not replace a clip that its owner kept, published or deleted: a CutOffer.
     Column("offer", JSONB(none_as_null=True)),
-    # Compared byte by byte, as Python compares it, whatever the database's collation is.
+    # Compared byte by byte as in Python, not by the database's collation.
     Column("highlight_event_id", String(64, collation="C"), nullable=False),
     Column("highlight_detected_at", DateTime(timezone=True), nullable=False),
-    # The newest cuts that were judged, taken or not, by who asked for them: none is judged twice.
+    # The newest cuts that the clip has considered, taken or refused: of the detector, and of the owner.
     Column("detector_cut_at", DateTime(timezone=True)),
     Column("detector_cut_id", String(64, collation="C")),
     Column("owner_cut_at", DateTime(timezone=True)),
@@ -158,25 +158,27 @@ generated_clips = Table(
 
 _c = generated_clips.c
 
-# Conditions with the status written out: a prepared statement's generic plan can use a partial index only
-# when it sees the constant, not a parameter.
+# Conditions on the status as a constant: the generic plan of a prepared statement can use a partial index
+# only when it sees the constant, not a parameter.
 AVAILABLE = _c.status == literal_column("'available'")
-LIVE = _c.status != literal_column("'purged'")
+NOT_PURGED = _c.status != literal_column("'purged'")
 PURGED = _c.status == literal_column("'purged'")
 PUBLISHED = _c.status == literal_column("'published'")
-TO_FORGET = and_(PURGED, or_(_c.title != literal_column("''"), _c.offer.is_not(None)))
-# Not all that is purged: whoever looks for titles would be given that index, and read ten days of rows
-# without any first.
-TO_TRIM = and_(PURGED, _c.title == literal_column("''"), _c.offer.is_(None))
-# What has an end: it is purged when that has come.
-MORTAL = _c.status.in_([literal_column("'available'"), literal_column("'deleted'")])
-ENDING = and_(_c.status == literal_column("'published'"), _c.published_until.is_not(None))
+TITLE_TO_TRIM = and_(PURGED, or_(_c.title != literal_column("''"), _c.offer.is_not(None)))
+# Not every purged row: PostgreSQL would use that index to find titles, and read ten days of rows without a
+# title first.
+ROW_TO_TRIM = and_(PURGED, _c.title == literal_column("''"), _c.offer.is_(None))
+# The statuses of clips that have an end and are purged then.
+CAN_EXPIRE = _c.status.in_([literal_column("'available'"), literal_column("'deleted'")])
+HAS_PUBLICATION_END = and_(_c.status == literal_column("'published'"), _c.published_until.is_not(None))
 
-Index("generated_clips_of_account", _c.twitch_account_id, _c.created_at, _c.clip_id, postgresql_where=LIVE)
-Index("generated_clips_due", _c.expires_at, _c.clip_id, postgresql_where=MORTAL)
-Index("generated_clips_ending", _c.published_until, _c.clip_id, postgresql_where=ENDING)
-Index("generated_clips_live_status", _c.status, postgresql_where=LIVE)
-# What became of a VOD's highlights is counted in the index alone, whatever their clips' status.
+Index(
+    "generated_clips_of_account", _c.twitch_account_id, _c.created_at, _c.clip_id, postgresql_where=NOT_PURGED
+)
+Index("generated_clips_due", _c.expires_at, _c.clip_id, postgresql_where=CAN_EXPIRE)
+Index("generated_clips_ending", _c.published_until, _c.clip_id, postgresql_where=HAS_PUBLICATION_END)
+Index("generated_clips_live_status", _c.status, postgresql_where=NOT_PURGED)
+# The highlights of a VOD are counted in the index alone: it has the status of their clips.
 Index(
     "generated_clips_of_vod",
     _c.twitch_account_id,
@@ -191,14 +193,14 @@ Index(
     _c.clip_id,
     postgresql_where=PUBLISHED,
 )
-Index("generated_clips_to_forget", _c.purged_at, postgresql_where=TO_FORGET)
-Index("generated_clips_to_trim", _c.purged_at, postgresql_where=TO_TRIM)
-# An object belongs to at most one clip; a purged clip owns none.
-Index("generated_clips_object", _c.object_key, _c.bucket, unique=True, postgresql_where=LIVE)
-Index("generated_clips_poster", _c.poster_key, _c.bucket, unique=True, postgresql_where=LIVE)
+Index("generated_clips_to_forget", _c.purged_at, postgresql_where=TITLE_TO_TRIM)
+Index("generated_clips_to_trim", _c.purged_at, postgresql_where=ROW_TO_TRIM)
+# An object belongs to at most one clip; a purged clip owns no object.
+Index("generated_clips_object", _c.object_key, _c.bucket, unique=True, postgresql_where=NOT_PURGED)
+Index("generated_clips_poster", _c.poster_key, _c.bucket, unique=True, postgresql_where=NOT_PURGED)
 
-# Every share link that was ever given out: none is given again, and whoever follows one that is dead is told
-# that something was there.
+# Every share slug that was ever used: no slug is used twice, and a visitor of a dead link is told that a clip
+# was there.
 share_slugs = Table(
     "share_slugs",
     metadata,
@@ -206,8 +208,8 @@ share_slugs = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
-# Who has been told that clips of theirs expire on a day (UTC). The key makes it once; the day comes first
-# so that those in the past are found, and forgotten.
+# The accounts that were told that clips expire on a day (UTC). The key admits one notice; the day comes
+# first, so that notices of past days are found and deleted.
 expiry_notices = Table(
     "expiry_notices",
     metadata,
@@ -216,7 +218,7 @@ expiry_notices = Table(
     Column("noticed_at", DateTime(timezone=True), nullable=False),
 )
 
-# Highlights that became no clip, the newest skip of each.
+# Highlights that became no clip: the newest skip of each highlight.
 skipped_highlights = Table(
     "skipped_highlights",
     metadata,
@@ -226,7 +228,7 @@ skipped_highlights = Table(
     Column("kind", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("message", Text, nullable=False),
-    # Compared as the clips' is.
+    # Compared as that of the clips.
     Column("highlight_event_id", String(64, collation="C"), nullable=False),
     Column("highlight_detected_at", DateTime(timezone=True), nullable=False),
     Column("skipped_at", DateTime(timezone=True), nullable=False),
@@ -234,7 +236,7 @@ skipped_highlights = Table(
     Index("skipped_highlights_age", "skipped_at"),
 )
 
-# Where accounts let their published clips be followed. A feed that is switched off is no row.
+# The feeds of accounts. A feed that is switched off has no row.
 feeds = Table(
     "feeds",
     metadata,
@@ -243,7 +245,7 @@ feeds = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
-# What triggers count of generated_clips: see clip_registry.timers.clip_counts.
+# Counts of generated_clips that triggers write: see clip_registry.timers.clip_counts.
 clip_counts = Table(
     "clip_counts",
     metadata,

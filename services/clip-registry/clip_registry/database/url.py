@@ -1,4 +1,4 @@
-"""What ``DATABASE_URL`` says, understood as libpq understands it, and checked before anything connects."""
+"""``DATABASE_URL``: parsed as libpq parses it, and checked before anything connects."""
 
 import re
 from collections.abc import Mapping
@@ -14,30 +14,31 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"}
-# The registry writes: it has no use for a server that does not.
+# The registry writes: it cannot use a server that is read-only.
 _SESSIONS = {"any", "primary", "read-write"}
 _UNDERSTOOD = _FILES | {
     *("host", "port", "user", "password", "dbname", "sslmode", "sslpassword"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version"),
     *("connect_timeout", "application_name", "target_session_attrs", "options"),
 }
-# What goes before the hosts, the hosts (libpq: several, by commas), what follows them.
+# Everything before the hosts; the hosts, separated by commas; everything after them.
 _PARTS = re.compile(r"([a-z0-9+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/?]*)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """Where the database is: a URL for each of its hosts, in the order in which they are tried."""
+    """The hosts of the database: a URL for each, in the order in which they are tried."""
 
     hosts: tuple[str, ...]
     connect_timeout_seconds: float
 
     @classmethod
     def parse(cls, url: str) -> "DatabaseUrl":
-        """Understand a URL.
+        """Parse and check a URL.
 
         Raises:
-            ValueError: it cannot be used. The message shows nothing of it but a parameter's name.
+            ValueError: the URL cannot be used. The message shows no value of it, at most a parameter's
+                name.
         """
         parts = _PARTS.fullmatch(url)
         if parts is None:
@@ -48,21 +49,21 @@ class DatabaseUrl:
 
 
 def _for_one_host(text: str) -> tuple[str, float]:
-    """Return the URL as asyncpg takes it, and the time that connecting may take, in seconds."""
+    """Return the URL as asyncpg takes it, and the seconds that connecting may take."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ValueError("not a database URL") from None  # the cause would show the password
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise ValueError("must be a postgresql:// URL")
-    # SQLAlchemy's name for it.
+    # SQLAlchemy writes ssl for sslmode.
     query = {"sslmode" if name == "ssl" else name: value for name, value in url.query.items()}
     given = {name: value for name, value in query.items() if isinstance(value, str)}
     if twice := sorted(query.keys() - given.keys()):
         raise ValueError(f"{', '.join(twice)} is given more than once")
     _check(given)
     timeout = float(given.pop("connect_timeout", CONNECT_TIMEOUT_SECONDS))
-    # asyncpg leaves a server whose session is not as asked for, and so does not stay on a demoted one.
+    # With it, asyncpg leaves a server that does not take writes: it does not stay on a demoted one.
     given = {"application_name": CLIP_REGISTRY, "target_session_attrs": "read-write", **given}
     dsn = url.set(drivername="postgresql", query=given)
     return dsn.render_as_string(hide_password=False), timeout

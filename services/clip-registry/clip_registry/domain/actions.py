@@ -10,10 +10,10 @@ from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
 @dataclass(frozen=True, kw_only=True)
 class ActionRequest:
-    """What an account asks of a clip.
+    """An action on a clip that an account asks for.
 
-    ``title``: of a renaming. ``options``: of a publishing; ``republishes``: they are meant for a clip that
-    is public already, too.
+    ``title``: to rename it. ``options``: to publish it; ``republishes``: they also change a clip that is
+    public already.
     """
 
     action: ClipAction
@@ -25,9 +25,9 @@ class ActionRequest:
 
 @dataclass(frozen=True)
 class Transition:
-    """An action's way: from which statuses to which, and in which it has nothing left to do.
+    """The statuses that an action starts from and leads to, and those in which it changes nothing.
 
-    ``target`` None: what the clip is, or was before it was deleted.
+    ``target`` None: the status of the clip, or that from before its deletion.
     """
 
     sources: frozenset[ClipStatus]
@@ -35,66 +35,68 @@ class Transition:
     satisfied_in: frozenset[ClipStatus]
 
 
-def _way(
+def _transition(
     sources: set[ClipStatus], target: ClipStatus | None, satisfied_in: set[ClipStatus] | None = None
 ) -> Transition:
     return Transition(frozenset(sources), target, frozenset(satisfied_in or ()))
 
 
 TRANSITIONS: Mapping[ClipAction, Transition] = {
-    ClipAction.KEEP: _way(
+    ClipAction.KEEP: _transition(
         {ClipStatus.AVAILABLE}, ClipStatus.KEPT, satisfied_in={ClipStatus.KEPT, ClipStatus.PUBLISHED}
     ),
-    # A published clip must be unpublished first: nobody loses a public page by letting go of a clip.
-    ClipAction.UNKEEP: _way({ClipStatus.KEPT}, ClipStatus.AVAILABLE, satisfied_in={ClipStatus.AVAILABLE}),
-    ClipAction.PUBLISH: _way(set(VISIBLE), ClipStatus.PUBLISHED),
-    ClipAction.UNPUBLISH: _way(
+    # A published clip must be unpublished first: unkeep never takes a public page away.
+    ClipAction.UNKEEP: _transition(
+        {ClipStatus.KEPT}, ClipStatus.AVAILABLE, satisfied_in={ClipStatus.AVAILABLE}
+    ),
+    ClipAction.PUBLISH: _transition(set(VISIBLE), ClipStatus.PUBLISHED),
+    ClipAction.UNPUBLISH: _transition(
         {ClipStatus.PUBLISHED}, ClipStatus.KEPT, satisfied_in={ClipStatus.AVAILABLE, ClipStatus.KEPT}
     ),
-    ClipAction.DELETE: _way(set(VISIBLE), ClipStatus.DELETED, satisfied_in={ClipStatus.DELETED}),
-    ClipAction.RESTORE: _way({ClipStatus.DELETED}, None, satisfied_in=set(VISIBLE)),
-    ClipAction.RENAME: _way(set(VISIBLE), None),
+    ClipAction.DELETE: _transition(set(VISIBLE), ClipStatus.DELETED, satisfied_in={ClipStatus.DELETED}),
+    ClipAction.RESTORE: _transition({ClipStatus.DELETED}, None, satisfied_in=set(VISIBLE)),
+    ClipAction.RENAME: _transition(set(VISIBLE), None),
 }
-# What may let a clip become ephemeral that was not.
+# The actions that may make a clip available, and so ephemeral, again.
 MAY_MAKE_EPHEMERAL = (ClipAction.UNKEEP, ClipAction.RESTORE)
 
 
 class ActionOutcome(StrEnum):
-    """What an owner is told."""
+    """What became of an action that an account asked for."""
 
     DONE = "done"
-    UNCHANGED = "unchanged"  # it already was as asked
-    UNKNOWN = "unknown"  # no such clip, or purged
+    UNCHANGED = "unchanged"  # the clip was so already
+    UNKNOWN = "unknown"  # no such clip, or it is purged
     NOT_OWNER = "not_owner"
-    NOT_ALLOWED = "not_allowed"  # not from this status
-    FULL = "full"  # the clip would be an ephemeral one too many: it, or another, would expire at once
+    NOT_ALLOWED = "not_allowed"  # not in this status
+    FULL = "full"  # the account has all its ephemeral clips: one of them would expire at once
 
 
-def outcome_of_action(wish: ActionRequest, clip: Clip | None, *, full: bool = False) -> ActionOutcome:
-    """Decide about an account's wish. Expired but not yet purged is still in time.
+def outcome_of_action(request: ActionRequest, clip: Clip | None, *, full: bool = False) -> ActionOutcome:
+    """Decide about an action, given the clip (None: no such clip). An expired clip can still be kept.
 
     ``full``: the account has all the ephemeral clips that it may have.
     """
     if clip is None or clip.status is ClipStatus.PURGED:
         return ActionOutcome.UNKNOWN
-    if clip.twitch_account_id != wish.account_id:
+    if clip.twitch_account_id != request.account_id:
         return ActionOutcome.NOT_OWNER
-    way = TRANSITIONS[wish.action]
-    if clip.status in way.satisfied_in:
+    transition = TRANSITIONS[request.action]
+    if clip.status in transition.satisfied_in:
         return ActionOutcome.UNCHANGED
-    if clip.status not in way.sources:
+    if clip.status not in transition.sources:
         return ActionOutcome.NOT_ALLOWED
-    if _is_so_already(wish, clip):
+    if _is_so_already(request, clip):
         return ActionOutcome.UNCHANGED
-    target = way.target or clip.deleted_from or clip.status
+    target = transition.target or clip.deleted_from or clip.status
     becomes_ephemeral = target is ClipStatus.AVAILABLE and clip.status is not ClipStatus.AVAILABLE
     return ActionOutcome.FULL if full and becomes_ephemeral else ActionOutcome.DONE
 
 
-def _is_so_already(wish: ActionRequest, clip: Clip) -> bool:
-    """Whether nothing would change, though the clip's status allows the action."""
-    if wish.action is ClipAction.RENAME:
-        return wish.title == clip.title
-    if wish.action is ClipAction.PUBLISH and clip.status is ClipStatus.PUBLISHED:
-        return not wish.republishes or wish.options == clip.options
+def _is_so_already(request: ActionRequest, clip: Clip) -> bool:
+    """Whether the action, which the status allows, would change nothing."""
+    if request.action is ClipAction.RENAME:
+        return request.title == clip.title
+    if request.action is ClipAction.PUBLISH and clip.status is ClipStatus.PUBLISHED:
+        return not request.republishes or request.options == clip.options
     return False

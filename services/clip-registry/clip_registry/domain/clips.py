@@ -9,6 +9,7 @@ from uuid import UUID
 from clip_shared.contracts.events import ClipOrigin, PurgeReason
 from clip_shared.contracts.registry_api import ClipStatus
 
+# The statuses of clips that their owner sees.
 VISIBLE = (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED)
 
 
@@ -20,7 +21,7 @@ class StoredKey(NamedTuple):
 
 
 class CutPosition(NamedTuple):
-    """Where a cut stands among those of its highlight: the later detection is newer, then the greater id."""
+    """The order of a highlight's cuts: the later detection is newer; at the same moment the greater id."""
 
     detected_at: datetime
     event_id: str
@@ -28,7 +29,7 @@ class CutPosition(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A finished cut in the free bucket, which asks to become (the new video of) a clip."""
+    """A finished cut in the free bucket: the video of a new clip, or a new video of its highlight's clip."""
 
     clip_id: UUID
     stream_highlight_id: str
@@ -51,23 +52,23 @@ class Cut:
 
     @property
     def position(self) -> CutPosition:
-        """Its place among the cuts of its highlight."""
+        """Its position among the cuts of its highlight."""
         return CutPosition(self.highlight_detected_at, self.highlight_event_id)
 
     @property
     def is_owners(self) -> bool:
-        """Whether the clip's owner asked for it: such a cut outranks a detector's."""
+        """Whether the clip's owner asked for it: such a cut comes before those of a detector."""
         return self.origin is ClipOrigin.OWNER
 
     @property
     def objects(self) -> frozenset[StoredKey]:
-        """Its objects: video and poster."""
+        """Its video and, if it has one, its poster."""
         return frozenset(StoredKey(self.bucket, key) for key in (self.object_key, self.poster_key) if key)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicationOptions:
-    """How a clip is public. ``until``: when that ends; None: not by itself."""
+    """How a clip is public. ``until``: when the publication ends; None: when its owner ends it."""
 
     until: datetime | None
     embed: bool
@@ -77,11 +78,11 @@ class PublicationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip(Cut):
-    """A clip as the registry knows it: its current cut, and where it is in its life.
+    """A clip: its current cut, its status, and what was decided about it.
 
-    ``expires_in_seconds`` is by the database's clock; 0 or less: expired; None: it does not expire.
-    ``purge_reason`` of a clip that is not purged: what its purge will say; None: that it expired.
-    A deleted clip keeps all that it needs to become again what it was, ``deleted_from``.
+    ``expires_in_seconds``: by the database's clock; 0 or less: expired; None: it does not expire.
+    ``purge_reason`` of a clip that is not purged: the reason that its purge will have; None: expired.
+    ``deleted_from``: the status before the deletion; a deleted clip keeps what a restore needs.
     """
 
     revision: int
@@ -114,12 +115,12 @@ class Clip(Cut):
 
     @property
     def owned_objects(self) -> frozenset[StoredKey]:
-        """The objects that must not be deleted: a purged clip owns none."""
+        """The objects that must not be deleted. A purged clip owns no object."""
         return frozenset() if self.status is ClipStatus.PURGED else self.objects
 
     @property
     def options(self) -> PublicationOptions | None:
-        """How it is public; None: it is not, and was not when it was deleted."""
+        """How it is public, or was when it was deleted; None: it was not public."""
         if self.published_at is None:
             return None
         return PublicationOptions(
@@ -129,8 +130,8 @@ class Clip(Cut):
             indexable=bool(self.published_indexable),
         )
 
-    def has_judged(self, cut: Cut) -> bool:
-        """Whether this cut, or a newer one that the same party asked for, was judged before."""
+    def has_considered(self, cut: Cut) -> bool:
+        """Whether the clip took or refused this cut, or a newer one of the same origin, before."""
         at, event_id = (
             (self.owner_cut_at, self.owner_cut_id)
             if cut.is_owners
@@ -141,7 +142,7 @@ class Clip(Cut):
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """A highlight became no clip: ``message`` says why to a person."""
+    """A highlight that became no clip. ``message`` is the reason in words for a person."""
 
     stream_highlight_id: str
     twitch_account_id: str
@@ -155,11 +156,11 @@ class Skip:
 
 
 def is_due(clip: Clip, cutoff: datetime) -> bool:
-    """Whether an expiration with this cutoff purges the clip."""
-    is_mortal = clip.status in {ClipStatus.AVAILABLE, ClipStatus.DELETED}
-    return is_mortal and clip.expires_at is not None and clip.expires_at <= cutoff
+    """Whether a purge with this cutoff purges the clip."""
+    can_expire = clip.status in {ClipStatus.AVAILABLE, ClipStatus.DELETED}
+    return can_expire and clip.expires_at is not None and clip.expires_at <= cutoff
 
 
 def last_watchable_at(clip: Clip) -> datetime:
-    """When a purged clip's objects were watchable for the last time: URLs are signed until it expires."""
+    """When a purged clip could be watched for the last time: no URL is signed after it has expired."""
     return clip.expires_at or clip.updated_at

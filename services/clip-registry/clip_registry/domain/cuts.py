@@ -11,25 +11,25 @@ from clip_shared.contracts.registry_api import ClipStatus
 class CutOutcome(StrEnum):
     """What becomes of a cut."""
 
-    CREATED = "created"  # the highlight's first clip
-    REPLACED = "replaced"  # a newer video of a living clip
-    RECUT = "recut"  # a new life after a purge
-    OFFERED = "offered"  # newer than the video of a clip that its owner decided about: remembered only
-    REPEATED = "repeated"  # the clip's own event once more
-    STALE = "stale"  # older than the clip's video, than its purge, or than another that was refused
-    FOREIGN = "foreign"  # names another account than the clip's: refused
+    CREATED = "created"  # the first clip of the highlight
+    REPLACED = "replaced"  # a new video of a clip that is not purged
+    RECUT = "recut"  # a clip again after a purge
+    OFFERED = "offered"  # remembered, not taken: newer than a video that the owner kept, published or deleted
+    REPEATED = "repeated"  # the event of the clip's current video, delivered again
+    STALE = "stale"  # older than the clip's video, its purge, or another cut that it refused
+    FOREIGN = "foreign"  # of another account than the clip's: refused
 
     @property
     def changes_clip(self) -> bool:
-        """Whether the cut is now the clip's."""
+        """Whether the cut is now the clip's video."""
         return self in {CutOutcome.CREATED, CutOutcome.REPLACED, CutOutcome.RECUT}
 
 
 def outcome_of_cut(clip: Clip | None, cut: Cut) -> CutOutcome:
-    """Decide about a cut, given the highlight's clip if there is one.
+    """Decide about a cut, given the clip of its highlight (None: the highlight has no clip).
 
-    A refused cut stays refused, since a clip remembers the newest that it judged: its objects may go.
-    An event's second delivery never revives a clip, because its objects were released with it.
+    A refused cut stays refused, because a clip remembers the newest cut that it considered: its objects may
+    be released. A redelivered event never gives a purged clip a video, because its objects were released.
     """
     if clip is None:
         return CutOutcome.CREATED
@@ -37,12 +37,12 @@ def outcome_of_cut(clip: Clip | None, cut: Cut) -> CutOutcome:
         return CutOutcome.FOREIGN
     if cut.highlight_event_id == clip.highlight_event_id:
         return CutOutcome.REPEATED
-    return CutOutcome.STALE if clip.has_judged(cut) else _judge_news(clip, cut)
+    return CutOutcome.STALE if clip.has_considered(cut) else _outcome_of_new_cut(clip, cut)
 
 
-def _judge_news(clip: Clip, cut: Cut) -> CutOutcome:
+def _outcome_of_new_cut(clip: Clip, cut: Cut) -> CutOutcome:
     if clip.status is ClipStatus.PURGED:
-        return CutOutcome.RECUT if _revives(clip, cut) else CutOutcome.STALE
+        return CutOutcome.RECUT if _ends_purge(clip, cut) else CutOutcome.STALE
     if cut.is_owners:
         return CutOutcome.REPLACED
     if clip.status is ClipStatus.AVAILABLE:
@@ -50,11 +50,11 @@ def _judge_news(clip: Clip, cut: Cut) -> CutOutcome:
     return CutOutcome.OFFERED if cut.position > clip.position else CutOutcome.STALE
 
 
-def _revives(clip: Clip, cut: Cut) -> bool:
-    """Whether a purged clip begins a new life.
+def _ends_purge(clip: Clip, cut: Cut) -> bool:
+    """Whether the cut makes a purged clip available again.
 
-    What its owner deleted comes back only when they ask after the purge; what nobody kept, also for a cut
-    that its owner had asked for before.
+    A clip that its owner deleted needs a cut that the owner asked for after the purge. A clip that expired
+    takes any cut from after the purge, and also an older one that its owner asked for.
     """
     is_later = clip.purged_at is not None and cut.highlight_detected_at > clip.purged_at
     if clip.purge_reason is PurgeReason.DELETED:
@@ -63,7 +63,7 @@ def _revives(clip: Clip, cut: Cut) -> bool:
 
 
 def cut_offer(cut: Cut) -> dict[str, Any]:
-    """Return what a clip remembers of a newer cut that it did not take, in the shape of ``CutOffer``."""
+    """Return what a clip remembers of a newer cut that it did not take: the fields of ``CutOffer``."""
     return {
         "kind": cut.kind,
         "title": cut.title,
@@ -76,6 +76,6 @@ def cut_offer(cut: Cut) -> dict[str, Any]:
 
 
 def released_by_cut(before: Clip | None, cut: Cut, after: Clip) -> frozenset[StoredKey]:
-    """What the clip needs no more once a cut was judged: all that took part, but for what it owns now."""
+    """Return the objects of the clip and of the cut that the clip does not own after the decision."""
     owned_before = before.owned_objects if before else frozenset()
     return (owned_before | cut.objects) - after.owned_objects

@@ -1,1 +1,1 @@
-"""The history of the database schema, applied by ``clip-registry migrate``."""
+"""The migrations of the database schema, which ``clip-registry migrate`` runs."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that it is handed, one transaction for each step."""
+"""Alembic runs this: it migrates over the connection in its configuration, a step in a transaction."""
 
 from alembic import context
 

@@ -1,10 +1,10 @@
-"""Bringing the database to the newest schema, while the registry works on it.
+"""Brings the database to the newest schema, while registries work on it.
 
-Works from an installed package, from any folder. Two runs at once are safe: the second waits, and then
-finds nothing to do.
+Works from an installed package, in any folder. Two runs at the same time are safe: the second waits, and then
+has nothing to do.
 
-A step that waits for a lock makes everybody wait who comes after it, so it gives up after a moment and is
-tried again: a long transaction of somebody else delays the step, and nobody besides.
+A step that waits for a table's lock makes every later statement on the table wait, too. It therefore gives up
+after a moment and is tried again: a long transaction delays the step, and nothing else.
 """
 
 import asyncio
@@ -19,80 +19,79 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database.engine import (
-    LockTimeout,
-    Pooler,
-    UnusableDatabase,
-    connected,
-    open_engine,
-    transaction,
-)
+from clip_registry.database.connector import UnusableDatabase
+from clip_registry.database.engine import Pooler, open_engine
+from clip_registry.database.transactions import LockTimeout, connected, transaction
 from clip_shared.errors import TransientError
 
 log = structlog.get_logger()
 
-# Any constant: it only has to be ours alone among the advisory locks of this database.
+# An arbitrary constant that no other advisory lock of this database has.
 MIGRATION_LOCK = 0x434C495053
 PAUSE_SECONDS = 0.5
-# How long others may have to wait behind a step that waits itself, and how long they then have.
+# How long other statements may have to wait behind a step that waits, and the pause for them after it.
 LOCK_SECONDS = 2.0
 LOCK_PAUSE_SECONDS = 5.0
 LOCK_ATTEMPTS = 60
-# The transaction that holds the lock is idle while the steps run. A SELECT at its end would leave it with a
-# view of the database as it was, and an index that is built waits for those to go; a SET leaves none.
-NEVER_ENDED = "SET LOCAL idle_in_transaction_session_timeout = 0"
-ALONE = select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))
+# The transaction that holds the lock is idle while the steps run. If its last statement were a SELECT, it
+# would keep a snapshot, and building an index waits for transactions with an older snapshot. A SET keeps
+# none.
+NO_IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = 0"
+TRY_MIGRATION_LOCK = select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))
 
 
 async def migrate(
     url: str, *, wait_seconds: float, pooler: Pooler = "none", lock_seconds: float = LOCK_SECONDS
 ) -> str:
-    """Apply every missing step, each in transactions of its own.
+    """Apply the missing steps, each in transactions of its own.
 
     Args:
         url: ``postgresql://…``.
         wait_seconds: how long to wait for a database that does not answer yet.
-        pooler: what stands between us and the server.
-        lock_seconds: how long a step waits for a lock before it lets others pass and tries again.
+        pooler: the pooler between this process and the server.
+        lock_seconds: how long a step waits for a lock before it gives up and is tried again.
 
     Returns:
-        the revision that the database is at now.
+        the revision of the database afterwards.
 
     Raises:
-        LockTimeout: a transaction of somebody else held a table for minutes. Run it again.
-        TransientError: the database did not answer in time, or refused.
+        LockTimeout: another transaction held a table for minutes. Run it again.
+        TransientError: the database did not answer within ``wait_seconds``, or failed.
     """
     engine = open_engine(url, pool_size=2, statement_timeout_seconds=None, pooler=pooler)
     try:
         await _wait_for(engine, wait_seconds)
         async with _alone(engine):
-            return await _upgrade_between_others(engine, lock_seconds)
+            return await _upgrade_with_retries(engine, lock_seconds)
     finally:
         await engine.dispose()
 
 
 @asynccontextmanager
 async def _alone(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Wait until no other migration runs, and keep others waiting.
+    """Wait until no other migration runs, and keep other migrations out.
 
-    By asking again and again: building an index waits for every statement that runs, and would wait for one
-    that waits for this lock without end.
+    It polls for the lock: building an index waits for every running statement, and would wait without end for
+    one that waits for this lock.
     """
     while True:
         async with transaction(engine) as connection:
-            if (await connection.execute(ALONE)).scalar_one():
-                await connection.exec_driver_sql(NEVER_ENDED)
+            if (await connection.execute(TRY_MIGRATION_LOCK)).scalar_one():
+                await connection.exec_driver_sql(NO_IDLE_LIMIT)
                 yield
                 return
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _upgrade_between_others(engine: AsyncEngine, lock_seconds: float) -> str:
+async def _upgrade_with_retries(engine: AsyncEngine, lock_seconds: float) -> str:
     for _ in range(LOCK_ATTEMPTS - 1):
         try:
             return await _upgrade(engine, lock_seconds)
         except LockTimeout as error:
-            log.info("somebody holds a table that a step needs; it will be tried again", error=str(error))
+            log.info(
+                "another transaction holds a table that a step needs; it will be tried again",
+                error=str(error),
+            )
             await asyncio.sleep(LOCK_PAUSE_SECONDS * lock_seconds / LOCK_SECONDS)
     return await _upgrade(engine, lock_seconds)
 
@@ -117,11 +116,11 @@ def _revision(connection: Connection) -> str | None:
     try:
         return MigrationContext.configure(connection).get_current_revision()
     finally:
-        connection.rollback()  # as Alembic does not, here and where nothing is to do
+        connection.rollback()  # Alembic leaves the transaction open
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration: the migrations inside this package, on the given connection."""
+    """Return the configuration of Alembic: the migrations of this package, on the given connection."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "clip_registry:migrations")
     config.set_main_option("path_separator", "os")

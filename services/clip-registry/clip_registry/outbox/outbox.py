@@ -1,8 +1,8 @@
-"""The transactional outbox: events are written with the rows they tell of, and relayed to the bus after.
+"""The transactional outbox: events are committed with the rows that they describe, and then sent to Kafka.
 
-At least once, retried without end. An event's id, headers and body are fixed when it is written: however
-often it is relayed, the bus sees the same event. A retry can overtake a clip's next event, which is what
-``version`` in the events is for.
+Each event is sent at least once, and retried without end. Its id, headers and body are fixed when it is
+written, so that every attempt sends the same event. A retry may arrive after the clip's next event: readers
+compare ``version``.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from clip_shared.contracts.events import ClipLifecycle, Event, ObjectReleased
 from clip_shared.errors import TransientError
 
 TOPICS = (ClipLifecycle.TOPIC, ObjectReleased.TOPIC)
-# Not the library's way to insert: it writes one topic and one moment at a time.
+# The library inserts a single topic and a single moment at a time; this inserts a batch.
 WRITE = insert(tables.outbox).values(
     next_attempt_at=func.greatest(func.now(), bindparam("not_before", type_=DateTime(timezone=True)))
 )
@@ -31,11 +31,17 @@ WAKE = select(func.pg_notify(CHANNEL, ""))
 
 
 class Outbox:
-    """One relay, and the way to write what it relays.
+    """Writes events, and runs the relay that sends them.
 
-    ``engine`` is the relay's own: it holds ``CONNECTIONS`` of its connections for as long as it runs.
-    ``CLIENT_ID`` is the name that Kafka knows it by.
-    ``listens``: a session of the database can hear of new events (not behind a pooler of transactions).
+    ``CONNECTIONS``: how many connections of ``engine`` the relay holds while it runs.
+    ``CLIENT_ID``: the name of its producer in Kafka.
+
+    Args:
+        engine: for the relay alone.
+        kafka: where the events go.
+        grace_seconds: how long a stop waits for the batch that is being sent.
+        listens: LISTEN works, so that the relay learns of new events at once. It does not work behind a
+            pooler of transactions.
     """
 
     CONNECTIONS = 1
@@ -53,19 +59,19 @@ class Outbox:
         self.broker = OutboxBroker(engine, outbox_table=tables.outbox, dlq_table=tables.outbox_dlq)
 
     async def write(self, connection: AsyncConnection, events: Iterable[Event[Any]]) -> None:
-        """Write events in the connection's open transaction: they leave if, and only if, it commits.
+        """Write events in the connection's open transaction: they are sent if, and only if, it commits.
 
-        In the order in which they are written; but one whose time is still to come, not before that.
+        They are sent in this order; an event whose ``time`` is in the future is sent then.
         """
         if rows := [_row_of(event) for event in events]:
             await connection.execute(WRITE, rows)
             await connection.execute(WAKE)
 
     async def start(self) -> None:
-        """Begin to relay. A database that is away is waited for.
+        """Start the relay. It waits for a database that cannot be reached.
 
         Raises:
-            TransientError: the bus cannot be reached.
+            TransientError: Kafka cannot be reached.
         """
         self._producer = producer(self._kafka, client_id=self.CLIENT_ID)
         try:
@@ -77,7 +83,7 @@ class Outbox:
         self._relay.start()
 
     async def stop(self) -> None:
-        """Finish what was claimed, within the grace period; the rest stays in the table."""
+        """Finish the claimed batch within the grace period. The other events stay in the table."""
         if self._relay is not None:
             await self._relay.stop(grace_seconds=self._grace_seconds)
             self._relay = None
@@ -86,27 +92,27 @@ class Outbox:
             self._producer = None
 
     async def check_alive(self) -> None:
-        """Whether the relay makes progress, be it by failing.
+        """Check that the relay works, also if it fails to send.
 
         Raises:
-            RuntimeError: it has ended, or it hangs.
+            RuntimeError: the relay has ended, or hangs.
         """
         if self._relay is not None:
             self._relay.check_alive()
 
     async def check(self) -> str | None:
-        """Whether events leave.
+        """Check that events are sent; return why not when Kafka takes none.
 
         Raises:
             RuntimeError: the relay does not run.
         """
         if self._relay is None or not self._relay.runs:
             raise RuntimeError("the relay does not run")
-        return "the bus takes no events; they wait in the outbox" if self._relay.bus_is_out else None
+        return "Kafka takes no events; they wait in the outbox" if self._relay.kafka_is_out else None
 
 
 def _row_of(event: Event[Any]) -> dict[str, Any]:
-    """An event as the outbox stores it: its key is among the headers."""
+    """Return the row of an event. The key of its record is a header."""
     record = to_record(event)
     headers = {name: value.decode() for name, value in record.headers}
     if record.key is not None:

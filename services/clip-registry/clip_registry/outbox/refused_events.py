@@ -1,4 +1,4 @@
-"""Events that Kafka refused, which the relay set aside in ``outbox_dlq``: list them, and put them back."""
+"""Events that Kafka refused and the relay moved to ``outbox_dlq``: list them, and put them back."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database.engine import transaction
 from clip_registry.database.tables import outbox, outbox_dlq
+from clip_registry.database.transactions import transaction
 
 _COPIED = ("queue", "payload", "headers")
 
@@ -27,7 +27,7 @@ _taken = delete(outbox_dlq).returning(*(outbox_dlq.c[name] for name in ("id", *_
 
 @dataclass(frozen=True)
 class RefusedByTopic:
-    """The events of one topic that were refused: how many, since when, and one of the reasons."""
+    """The refused events of a topic: their number, the time of the first refusal, and a reason."""
 
     topic: str
     number: int
@@ -36,10 +36,10 @@ class RefusedByTopic:
 
 
 async def find(engine: AsyncEngine) -> list[RefusedByTopic]:
-    """Return what was refused, by topic.
+    """Return the refused events by topic.
 
     Raises:
-        TransientError: the database is away.
+        TransientError: the database cannot be used.
     """
     async with transaction(engine) as connection:
         return [
@@ -52,12 +52,12 @@ async def replay(engine: AsyncEngine, *, limit: int) -> int:
     """Put refused events back into the outbox, the oldest first; the relay sends them again.
 
     Returns:
-        how many, at most ``limit``.
+        the number of events that were put back, at most ``limit``.
 
     Raises:
-        TransientError: the database is away; nothing was moved.
+        TransientError: the database cannot be used; no event was moved.
     """
-    # Two operators at once move each event once.
+    # SKIP LOCKED, so that two operators at the same time move each event once.
     chosen = _oldest.limit(limit).with_for_update(skip_locked=True)
     taken = _taken.where(outbox_dlq.c.id.in_(chosen.scalar_subquery())).cte("taken")
     columns = [taken.c[name] for name in _COPIED]

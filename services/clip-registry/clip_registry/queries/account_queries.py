@@ -1,7 +1,4 @@
-"""What is asked of the registry: lists, counts, VODs. Nothing here changes anything.
-
-Every method raises TransientError when the database is away.
-"""
+"""What an account sees of its clips and VODs. Nothing here changes anything."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +6,8 @@ from typing import Any
 from sqlalchemy import Executable, RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.clips.records import record_of
-from clip_registry.database.engine import for_queries, reading
+from clip_registry.database.rows import clip_record
+from clip_registry.database.transactions import for_queries, reading
 from clip_registry.domain.clips import VISIBLE
 from clip_registry.queries import statements as sql
 from clip_registry.queries.clip_lists import ClipFilter, ListPosition
@@ -33,9 +30,10 @@ NOTHING = StatusUsage(clips=0, bytes=0)
 
 
 class AccountQueries:
-    """Clips in PostgreSQL, to be asked about.
+    """Lists, usage and VODs of accounts, from PostgreSQL.
 
-    ``clip_limit``: most unkept clips of an account; None: no limit.
+    ``clip_limit``: how many ephemeral clips an account may have; None: no limit. Every method raises
+    TransientError when the database cannot be used.
     """
 
     def __init__(self, engine: AsyncEngine, *, clip_limit: int | None = None) -> None:
@@ -51,22 +49,25 @@ class AccountQueries:
         limit: int,
         after: ListPosition | None = None,
     ) -> list[ClipRecord]:
-        """An account's clips in this order, expired ones too, from after a place on."""
+        """Return at most ``limit`` clips of an account in this order, beginning after ``after``.
+
+        Expired clips that are not yet purged are among them.
+        """
         given = {
             "kinds": list(wanted.kinds),
             "vod_id": wanted.vod_id,
             "title": wanted.title,
         }
         filters = {name: value for name, value in given.items() if value}
-        statement = sql.list_clips(order, frozenset(filters), goes_on=after is not None)
-        place = {"value": after.value, "clip_id": after.clip_id} if after else {}
+        statement = sql.list_clips(order, frozenset(filters), continues=after is not None)
+        position = {"value": after.value, "clip_id": after.clip_id} if after else {}
         rows = await self._rows(
-            statement, account=account_id, statuses=list(wanted.statuses), limit=limit, **filters, **place
+            statement, account=account_id, statuses=list(wanted.statuses), limit=limit, **filters, **position
         )
-        return [record_of(row) for row in rows]
+        return [clip_record(row) for row in rows]
 
     async def usage_of(self, account_id: str) -> AccountUsage:
-        """How many clips and bytes an account has by status, and what expires first."""
+        """Return how many clips and bytes an account has by status, and the clips that expire first."""
         async with reading(self._reader) as connection:
             counts = await connection.execute(sql.USAGE, {"account": account_id})
             used = {row.status: StatusUsage(clips=row.clips, bytes=row.bytes) for row in counts}
@@ -76,16 +77,16 @@ class AccountQueries:
             return AccountUsage(
                 by_status={each: used.get(each, NOTHING) for each in (*VISIBLE, ClipStatus.DELETED)},
                 clip_limit=self._clip_limit,
-                next_to_expire=tuple(record_of(row) for row in first.mappings()),
+                next_to_expire=tuple(clip_record(row) for row in first.mappings()),
             )
 
     async def vods_of(self, account_id: str) -> VodPage:
-        """The VODs that an account has highlights of, the latest first."""
+        """Return the VODs that an account has highlights of, the latest first; at most ``MAX_VODS``."""
         rows = await self._rows(sql.VODS, account=account_id, limit=MAX_VODS)
         return VodPage(items=tuple(VodSummary.model_validate(dict(row)) for row in rows))
 
     async def vod_of(self, account_id: str, vod_id: str) -> VodDetail | None:
-        """What became of a VOD's highlights; None: the account has none of it."""
+        """Return what became of a VOD's highlights; None: the account has no highlight of it."""
         of_vod = {"account": account_id, "vod_id": vod_id}
         async with reading(self._reader) as connection:
             found = await connection.execute(sql.VOD, {**of_vod, "limit": 1})

@@ -1,7 +1,7 @@
-"""Which of an account's clips are listed, in which order, and where a list goes on. Pure: no I/O, no SQL.
+"""Which clips of an account are listed, in which order, and where the next page begins. Pure: no I/O, no SQL.
 
-A cursor is the last listed clip's place in its order: what it is sorted by, and its id. The next page begins
-after that place, whatever came and went before it meanwhile.
+A cursor holds the position of the last listed clip: the value that it is sorted by, and its id. The next page
+begins after that position, also when clips before it have come or gone meanwhile.
 """
 
 import math
@@ -21,12 +21,12 @@ NO_VALUE = "-"
 
 
 class BadCursor(ClipsError):
-    """The text is not a cursor of ours, or not one of this order."""
+    """The text is not a cursor that :func:`cursor_after` returned for this order."""
 
 
 @dataclass(frozen=True)
 class ListPosition:
-    """A clip's place in a list: ``value`` is what its order sorts by; None: the clip has no such value."""
+    """A clip's position in a list. ``value``: what it is sorted by; None: the clip has no such value."""
 
     value: SortValue
     clip_id: UUID
@@ -34,7 +34,7 @@ class ListPosition:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFilter:
-    """Which clips are listed. No kinds: all of them. ``title``: a part of it, in upper or lower case."""
+    """Which clips are listed. No kinds: every kind. ``title``: a part of the title, in any case."""
 
     statuses: frozenset[ClipStatus] = frozenset(VISIBLE)
     kinds: frozenset[HighlightKind] = frozenset()
@@ -55,26 +55,26 @@ DESCENDING = frozenset({ClipOrder.NEWEST, ClipOrder.LONGEST, ClipOrder.BEST})
 
 
 def cursor_after(clip: ClipRecord, order: ClipOrder) -> str:
-    """The cursor of the page that begins after a clip."""
+    """Return the cursor of the page that begins after a clip."""
     value = getattr(clip, SORT_FIELDS[order])
     text = value.isoformat() if isinstance(value, datetime) else NO_VALUE if value is None else repr(value)
     return urlsafe_b64encode(f"{order} {text} {clip.clip_id}".encode()).decode()
 
 
 def position_of(cursor: str, order: ClipOrder) -> ListPosition:
-    """The place that a cursor of this order names.
+    """Return the position in a cursor.
 
     Raises:
-        BadCursor: we never made it, or made it for another order.
+        BadCursor: the text is no cursor, or one of another order.
     """
     try:
         made_for, value, clip_id = urlsafe_b64decode(cursor).decode().split(" ")
-        place = ListPosition(_read(value, SORT_FIELDS[order]), UUID(clip_id))
+        position = ListPosition(_read(value, SORT_FIELDS[order]), UUID(clip_id))
     except (ValueError, OverflowError) as error:
-        raise BadCursor("The cursor is not one of ours.") from error
+        raise BadCursor("The cursor is not valid: use next_cursor of a page.") from error
     if made_for != order:
-        raise BadCursor(f"The cursor belongs to another order than {order}.")
-    return place
+        raise BadCursor(f"The cursor is one of order {made_for}, not of {order}.")
+    return position
 
 
 def _read(value: str, field: str) -> SortValue:
@@ -84,15 +84,15 @@ def _read(value: str, field: str) -> SortValue:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("a moment without its zone")
-    # As the database will have it. Near the ends of the calendar that overflows.
+        raise ValueError("a time without a zone")
+    # As the database has it. This overflows near the ends of the calendar.
     return moment.astimezone(UTC)
 
 
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError("not a number that a clip can have")
+        raise ValueError("not a finite number")
     return number
 
 

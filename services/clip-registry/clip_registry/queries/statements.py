@@ -1,7 +1,7 @@
-"""The registry's SQL that changes no clip: lists, counts, feeds and skips.
+"""The SQL of what an account sees: its clips, its usage, its VODs.
 
-Conditions on the status are written out (``AVAILABLE``, ``LIVE``): a prepared statement's generic plan can
-use a partial index only when it sees the constant.
+Conditions on the status are constants (``AVAILABLE``, ``NOT_PURGED``), not parameters: the generic plan of a
+prepared statement can use a partial index only when it sees the constant.
 """
 
 from functools import cache
@@ -13,35 +13,24 @@ from sqlalchemy import (
     DateTime,
     Double,
     Integer,
-    Interval,
     Select,
     Text,
     Uuid,
-    any_,
     bindparam,
-    delete,
     exists,
     false,
     func,
     literal_column,
-    null,
-    or_,
     select,
     true,
     tuple_,
     union_all,
-    update,
 )
-from sqlalchemy.dialects.postgresql import insert
 
-from clip_registry.clips.statements import NOW, clip_columns
+from clip_registry.database.rows import clip_columns
 from clip_registry.database.tables import (
     AVAILABLE,
-    LIVE,
-    PUBLISHED,
-    TO_FORGET,
-    TO_TRIM,
-    feeds,
+    NOT_PURGED,
     skipped_highlights,
 )
 from clip_registry.database.tables import generated_clips as clips
@@ -54,10 +43,10 @@ LIMIT: ColumnElement[int] = bindparam("limit", type_=Integer)
 OF_ACCOUNT = clips.c.twitch_account_id == ACCOUNT
 
 
-# Lists: parameters account, statuses, limit; kinds, vod_id, title where filtered by them; value, clip_id of
-# the place after which a page begins.
+# Lists: parameters account, statuses, limit; kinds, vod_id, title where clips are filtered by them; value,
+# clip_id of the position after which a page begins.
 
-# What a clip without the value is sorted as: always last.
+# A clip without the value is sorted as if it had this one: last.
 _MISSING: dict[str, ColumnElement[Any]] = {
     "expires_at": literal_column("'infinity'::timestamptz", DateTime(timezone=True)),
     "score": literal_column("'-infinity'::float8", Double),
@@ -69,10 +58,11 @@ def _sortable(name: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 @cache
-def list_clips(order: ClipOrder, filters: frozenset[str], *, goes_on: bool) -> Select[Any]:
-    """An account's clips. ``filters``: those of kinds, vod_id and title that are given.
+def list_clips(order: ClipOrder, filters: frozenset[str], *, continues: bool) -> Select[Any]:
+    """Build the list of an account's clips.
 
-    A condition that is not asked for is not in the statement, so that each gets a plan of its own.
+    ``filters``: those of kinds, vod_id and title that are given; ``continues``: after a position. A condition
+    that is not asked for is not in the statement, so that every combination gets a plan of its own.
     """
     name = SORT_FIELDS[order]
     key = _sortable(name, clips.c[name])
@@ -82,12 +72,12 @@ def list_clips(order: ClipOrder, filters: frozenset[str], *, goes_on: bool) -> S
         "title": func.strpos(func.lower(clips.c.title), func.lower(bindparam("title", type_=Text))) > 0,
     }
     listed = select(*clip_columns(clips)).where(
-        LIVE,
+        NOT_PURGED,
         OF_ACCOUNT,
         clips.c.status == func.any(bindparam("statuses", type_=ARRAY(Text))),
         *(conditions[each] for each in sorted(filters)),
     )
-    if goes_on:
+    if continues:
         value = _sortable(name, bindparam("value", type_=clips.c[name].type))
         here, last = tuple_(key, clips.c.clip_id), tuple_(value, bindparam("clip_id", type_=Uuid))
         listed = listed.where(here < last if order in DESCENDING else here > last)
@@ -95,11 +85,11 @@ def list_clips(order: ClipOrder, filters: frozenset[str], *, goes_on: bool) -> S
     return listed.order_by(*sorting).limit(LIMIT)
 
 
-# What an account has: parameter account.
+# Usage: parameter account.
 
 USAGE = (
     select(clips.c.status, func.count().label("clips"), func.sum(clips.c.file_size_bytes).label("bytes"))
-    .where(LIVE, OF_ACCOUNT)
+    .where(NOT_PURGED, OF_ACCOUNT)
     .group_by(clips.c.status)
 )
 NEXT_TO_EXPIRE = (
@@ -110,9 +100,9 @@ NEXT_TO_EXPIRE = (
 )
 
 
-# VODs: parameters account and limit; vod_id for one of them.
+# VODs: parameters account and limit; for a single VOD also vod_id.
 
-# A highlight that has a clip, though it was skipped before or since, is not counted as skipped.
+# A highlight that was skipped once and has a clip is not counted as skipped.
 _SKIPPED = ~exists().where(clips.c.stream_highlight_id == skipped_highlights.c.stream_highlight_id)
 _OF_VOD: ColumnElement[str] = bindparam("vod_id", type_=Text)
 
@@ -163,72 +153,3 @@ SKIPS_OF_VOD = (
     .order_by(skipped_highlights.c.highlight_detected_at.desc(), skipped_highlights.c.stream_highlight_id)
     .limit(LIMIT)
 )
-
-
-# Skips: parameters are the table's columns.
-
-
-def _put_skip() -> Any:
-    new = insert(skipped_highlights).values(
-        skipped_at=func.least(bindparam("skipped_at", type_=DateTime(timezone=True)), NOW)
-    )
-
-    def age(columns: Any) -> ColumnElement[Any]:
-        return tuple_(columns.highlight_detected_at, columns.highlight_event_id, columns.skipped_at)
-
-    return new.on_conflict_do_update(
-        index_elements=[skipped_highlights.c.stream_highlight_id],
-        set_={name: new.excluded[name] for name in skipped_highlights.c.keys()},  # noqa: SIM118 - not a dict
-        where=age(skipped_highlights.c) < age(new.excluded),
-    )
-
-
-PUT_SKIP = _put_skip()
-
-
-# Feeds: parameters account and slug.
-
-# An update that changes nothing, so that the row is returned whether it is new or was there.
-OPEN_FEED = (
-    insert(feeds)
-    .values(twitch_account_id=ACCOUNT, slug=bindparam("slug", type_=Text), created_at=NOW)
-    .on_conflict_do_update(
-        index_elements=[feeds.c.twitch_account_id], set_={"twitch_account_id": feeds.c.twitch_account_id}
-    )
-    .returning(feeds.c.slug, feeds.c.created_at)
-)
-CLOSE_FEED = delete(feeds).where(feeds.c.twitch_account_id == ACCOUNT)
-FEED_OF = select(feeds.c.slug, feeds.c.created_at).where(feeds.c.twitch_account_id == ACCOUNT)
-FEED = select(feeds).where(feeds.c.slug == bindparam("slug", type_=Text))
-PUBLISHED_CLIPS = (
-    select(*clip_columns(clips))
-    .where(PUBLISHED, OF_ACCOUNT, or_(clips.c.published_until.is_(None), clips.c.published_until > NOW))
-    .order_by(clips.c.published_at.desc(), clips.c.clip_id.desc())
-    .limit(LIMIT)
-)
-
-
-# Forgetting: parameters age and limit. What somebody else holds waits for the next round.
-
-OLD = NOW - bindparam("age", type_=Interval)
-
-
-def _old(key: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    # As an array, the rows are found by their key; a join may read the whole table for every batch.
-    old = (
-        select(key.label("key")).where(*conditions).limit(LIMIT).with_for_update(skip_locked=True).cte("old")
-    )
-    return key == any_(func.array(select(old.c.key).scalar_subquery(), type_=ARRAY(key.type)))
-
-
-FORGET_SKIPS = delete(skipped_highlights).where(
-    _old(skipped_highlights.c.stream_highlight_id, skipped_highlights.c.skipped_at < OLD)
-)
-# What people wrote of clips that are gone. Nobody is told: no version, no time of change.
-FORGET_TITLES = (
-    update(clips)
-    .where(_old(clips.c.clip_id, TO_FORGET, clips.c.purged_at < OLD), TO_FORGET)
-    .values(title="", offer=null())
-)
-# The whole row, some time after its title: no event of before the purge can come any more, see decision 0044.
-TRIM = delete(clips).where(_old(clips.c.clip_id, TO_TRIM, clips.c.purged_at < OLD), TO_TRIM)

@@ -1,18 +1,17 @@
-"""After a restore: what the topics know of the time since the backup, brought back into the database.
+"""After a restore: bring the database up to what the topics know of the time since the backup.
 
-``clip-created`` has the videos, ``clip-lifecycle`` what became of each clip: what its owner did, and its
-purge. Changes of a clip are applied in the order of their versions, and each row ends with the version that
-the bus knows. What is there already is left alone: a recovery may begin too early, and may be repeated.
+``clip-created`` has the videos; ``clip-lifecycle`` has what became of each clip: the actions of its owner,
+and its purge. The changes of a clip are applied in the order of their versions, and each row ends with the
+version that Kafka knows. A row that has this version already is left alone: a recovery may begin too early,
+and may be repeated.
 
-No change is announced again. A cut is: under the same event id and version as the first time. Clips that were
-made since the backup get a new, whole retention.
+No change is announced again. A cut is announced again, under the same event id and version as the first time.
+Clips that were created after the backup get a whole retention from now on.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -20,82 +19,35 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.clips.statements import UNDELETED, UNPUBLISHED
 from clip_registry.clips.store import ClipStore
-from clip_registry.database.engine import transaction
 from clip_registry.database.tables import generated_clips as clips
 from clip_registry.database.tables import share_slugs
+from clip_registry.database.transactions import transaction
 from clip_registry.domain.clips import Clip
-from clip_registry.handlers import delivery_of, skip_of
-from clip_shared.bus.envelope import from_record
-from clip_shared.bus.log_reader import LogReader, log_reader
-from clip_shared.bus.settings import KafkaSettings
-from clip_shared.contracts.events import (
-    ClipAvailable,
-    ClipCreated,
-    ClipDeleted,
-    ClipKept,
-    ClipLifecycle,
-    ClipPublished,
-    ClipPurged,
-    ClipRenamed,
-    ClipRestored,
-    ClipSkipped,
-    ClipUnkept,
-    ClipUnpublished,
-    Event,
-    EventData,
-    PurgeReason,
+from clip_registry.recovery.lifecycle_columns import columns_after
+from clip_registry.recovery.topic_history import (
+    ClipHistory,
+    LifecycleEvent,
+    TopicHistory,
+    brings_a_video,
+    opens_to_detector,
 )
-from clip_shared.contracts.registry_api import ClipStatus
-from clip_shared.errors import InvalidEvent, PermanentError
+from clip_registry.reports import reported_cut, reported_skip
+from clip_shared.contracts.events import ClipCreated, ClipPublished, Event
+from clip_shared.errors import PermanentError
 
 log = structlog.get_logger()
 
-LifecycleEvent = Event[ClipLifecycle]
-_CHANGES: tuple[type[ClipLifecycle], ...] = (
-    *(ClipAvailable, ClipKept, ClipUnkept, ClipPublished, ClipUnpublished),
-    *(ClipDeleted, ClipRestored, ClipRenamed, ClipPurged),
-)
-TOPICS = (ClipCreated.TOPIC, ClipSkipped.TOPIC, ClipLifecycle.TOPIC)
-# Cuts have the cutter's time, changes that of the database: a cut may look later than what it brought about.
-CLOCKS_DIFFER = timedelta(minutes=1)
-
-
-@dataclass
-class ClipHistory:
-    """What happened to one clip: its cuts in the order of their events, its changes by version."""
-
-    cuts: list[Event[ClipCreated]] = field(default_factory=list)
-    changes: dict[int, LifecycleEvent] = field(default_factory=dict)
-
-    def refused_before(self, change: LifecycleEvent) -> list[Event[ClipCreated]]:
-        """Take out the cuts that the clip refused for its status, which this change ends.
-
-        They are those of before it, but for as many as later changes still need: a cut that was sent before
-        the change may have been judged after it.
-        """
-        before = [cut for cut in self.cuts if cut.time <= change.time]
-        later = [each for number, each in self.changes.items() if number > change.data.version]
-        needed = sum(map(_brings_a_video, later)) - (len(self.cuts) - len(before))
-        refused = before[: len(before) - max(0, needed)]
-        self.cuts = [cut for cut in self.cuts if cut not in refused]
-        return refused
-
-
-@dataclass
-class TopicHistory:
-    """What the topics know since a moment."""
-
-    clips: defaultdict[UUID, ClipHistory] = field(default_factory=lambda: defaultdict(ClipHistory))
-    skips: list[Event[ClipSkipped]] = field(default_factory=list)
+# Cuts have the cutter's time, lifecycle events the database's: a cut may look later than its change.
+CLOCK_SKEW = timedelta(minutes=1)
 
 
 @dataclass
 class RecoveryReport:
     """What a recovery did, or would do.
 
-    ``changes``: by type. ``gaps``: clips of which a version is missing, with what is known.
+    ``created``: clips that were missing. ``changes``: applied changes by type of event. ``gaps``: the clips
+    that could not be brought up to date, each with what is missing.
     """
 
     created: int = 0
@@ -104,84 +56,58 @@ class RecoveryReport:
     gaps: list[str] = field(default_factory=list)
 
 
-async def read_topics(settings: KafkaSettings, since: datetime) -> TopicHistory:
-    """Read what the topics have since a moment.
-
-    Raises:
-        TransientError: the bus cannot be reached.
-    """
-    past = TopicHistory()
-    async with log_reader(settings, "read what happened", *TOPICS) as reader:
-        async for created in _events(reader, since, ClipCreated):
-            past.clips[created.data.clip_id].cuts.append(created)
-        async for change in _events(reader, since, *_CHANGES):
-            past.clips[change.data.clip_id].changes[change.data.version] = change
-        past.skips = [each async for each in _events(reader, since, ClipSkipped)]
-    return past
-
-
-async def _events(reader: LogReader, since: datetime, *types: type[EventData]) -> AsyncIterator[Event[Any]]:
-    by_name = {each.TYPE: each for each in types}
-    for place in await reader.ranges(types[0].TOPIC, int(since.timestamp() * 1000)):
-        async for record in reader.read(*place):
-            name = dict(record.headers).get("ce_type") or types[0].TYPE.encode()
-            if (data_type := by_name.get(name.decode(errors="replace"))) is None:
-                continue  # a notice of coming expiry
-            try:
-                yield from_record(data_type, record)
-            except InvalidEvent:
-                continue  # it was dead-lettered
-
-
 class Recovery:
-    """Brings rows up to what the topics know. Without ``apply``, only counts what is missing.
+    """Brings rows up to what the topics know; without ``apply``, only counts what is missing.
 
-    ``store`` has no cap: evictions are among the changes, and a cut here must not cause others.
+    ``store`` must have no cap: clips that expired because of the cap are among the changes, and a cut that is
+    recorded here must not make other clips expire.
     """
 
     def __init__(self, engine: AsyncEngine, store: ClipStore, *, bucket: str | None, apply: bool) -> None:
         self._engine, self._store = engine, store
         self._bucket, self._apply = bucket, apply
-        self.tally = RecoveryReport()
+        self.report = RecoveryReport()
 
-    async def recover(self, past: TopicHistory) -> RecoveryReport:
-        """Bring every clip that the past tells of up to date.
+    async def recover(self, history: TopicHistory) -> RecoveryReport:
+        """Bring every clip of the history up to date.
 
         Raises:
-            TransientError: the database is away. What was recovered stays; repeat it.
+            TransientError: the database cannot be used. Recovered clips stay so; repeat the recovery.
         """
-        for clip_id, history in sorted(past.clips.items()):
-            await self._recover_clip(clip_id, history)
-        for skip in past.skips:
-            self.tally.skips += 1
+        for clip_id, of_clip in sorted(history.clips.items()):
+            await self._recover_clip(clip_id, of_clip)
+        for skip in history.skips:
+            self.report.skips += 1
             if self._apply:
-                await self._store.skips.record(skip_of(skip))
-        return self.tally
+                await self._store.skips.record(reported_skip(skip))
+        return self.report
 
     async def _recover_clip(self, clip_id: UUID, history: ClipHistory) -> None:
         clip = await self._store.get(clip_id)
-        self.tally.created += clip is None
+        self.report.created += clip is None
         version = clip.version if clip else 0
-        for number, change in sorted(history.changes.items()):
-            if number <= version:
+        for next_version, change in sorted(history.changes.items()):
+            if next_version <= version:
                 continue
-            if number > version + 1:
-                self.tally.gaps.append(f"{clip_id} is at version {version}, and the next known is {number}")
+            if next_version > version + 1:
+                self.report.gaps.append(
+                    f"{clip_id} is at version {version}, and the next known version is {next_version}"
+                )
                 return
-            self.tally.changes[change.data.TYPE] += 1
-            version = number
+            self.report.changes[change.data.TYPE] += 1
+            version = next_version
             if self._apply and not await self._bring_to(clip_id, history, change):
-                self.tally.gaps.append(f"{clip_id}: the video of version {number} is not in {TOPICS[0]}")
+                self.report.gaps.append(f"{clip_id}: the video of version {version} is not in clip-created")
                 return
         if self._apply:
             await self._record(history.cuts)
 
     async def _bring_to(self, clip_id: UUID, history: ClipHistory, change: LifecycleEvent) -> bool:
-        """Bring a clip to the version of a change. False: there is no clip to be brought there."""
-        if _ends_refusals(change):
-            await self._record(history.refused_before(change))
+        """Bring a clip to the version of a change. False: the clip does not exist, and no cut creates it."""
+        if opens_to_detector(change):
+            await self._record(history.take_refused_before(change))
         clip = await self._store.get(clip_id)
-        if _brings_a_video(change, clip):
+        if brings_a_video(change, clip):
             clip = await self._record_until(clip, history, change)
         if clip is None:
             return False
@@ -192,8 +118,8 @@ class Recovery:
     async def _record_until(
         self, clip: Clip | None, history: ClipHistory, change: LifecycleEvent
     ) -> Clip | None:
-        """Record the cut that brought a change about, and those before it. Returns the clip after it."""
-        while history.cuts and history.cuts[0].time <= change.time + CLOCKS_DIFFER:
+        """Record the cuts up to the one that brought a change about, and return the clip afterwards."""
+        while history.cuts and history.cuts[0].time <= change.time + CLOCK_SKEW:
             await self._record([history.cuts.pop(0)])
             clip = await self._store.get(change.data.clip_id)
             if clip is not None and clip.version >= change.data.version:
@@ -203,9 +129,9 @@ class Recovery:
     async def _record(self, cuts: list[Event[ClipCreated]]) -> None:
         for cut in cuts:
             try:
-                await self._store.record([delivery_of(cut, self._bucket)])
+                await self._store.record([reported_cut(cut, self._bucket)])
             except PermanentError as error:
-                log.warning("a cut was refused, as before", event_id=cut.id, error=str(error))
+                log.warning("a cut was refused, as before the restore", event_id=cut.id, error=str(error))
 
     async def _change(self, clip: Clip, change: LifecycleEvent) -> None:
         values = {**columns_after(clip, change), "version": change.data.version, "updated_at": change.time}
@@ -217,113 +143,5 @@ class Recovery:
                 {"of_clip": clip.clip_id, "of_version": clip.version},
             )
             if isinstance(change.data, ClipPublished):
-                given_out = {"share_slug": change.data.share_slug, "created_at": change.data.published_at}
-                await connection.execute(insert(share_slugs).values(given_out).on_conflict_do_nothing())
-
-
-def _brings_a_video(change: LifecycleEvent, clip: Clip | None = None) -> bool:
-    """Whether a cut brought a change about: the clip became available, or, deleted, it got another video."""
-    if isinstance(change.data, ClipDeleted):
-        return clip is not None and clip.status is ClipStatus.DELETED
-    return isinstance(change.data, ClipAvailable) and not _is_eviction(change.data, change.time)
-
-
-def _is_eviction(change: ClipAvailable, at: datetime) -> bool:
-    return change.expires_at is not None and change.expires_at <= at
-
-
-def _ends_refusals(change: LifecycleEvent) -> bool:
-    """Whether a clip takes cuts of the detector from this change on, which it refused before."""
-    is_restored = isinstance(change.data, ClipRestored) and change.data.status == ClipStatus.AVAILABLE
-    return is_restored or isinstance(change.data, ClipUnkept)
-
-
-def columns_after(clip: Clip, change: LifecycleEvent) -> Mapping[str, Any]:
-    """The columns that a change sets, given the clip before it."""
-    return _AFTER[change.data.TYPE](clip, change.data, change.time)
-
-
-def _available(clip: Clip, change: ClipAvailable, at: datetime) -> Mapping[str, Any]:
-    if clip.status is not ClipStatus.AVAILABLE or change.expires_at is None:
-        return {}
-    evicted = {"purge_reason": PurgeReason.EVICTED} if _is_eviction(change, at) else {}
-    return {"expires_at": change.expires_at, **evicted}
-
-
-def _kept(_clip: Clip, change: ClipKept, _: datetime) -> Mapping[str, Any]:
-    kept = {"kept_at": change.kept_at, "kept_by": change.kept_by}
-    return {"status": ClipStatus.KEPT, **_IMMORTAL, **kept}
-
-
-def _unkept(_clip: Clip, change: ClipUnkept, _: datetime) -> Mapping[str, Any]:
-    return {"status": ClipStatus.AVAILABLE, "expires_at": change.expires_at, **_NOT_KEPT}
-
-
-def _published(clip: Clip, change: ClipPublished, _: datetime) -> Mapping[str, Any]:
-    return {
-        "status": ClipStatus.PUBLISHED,
-        **_IMMORTAL,
-        "kept_at": clip.kept_at or change.published_at,
-        "kept_by": clip.kept_by or clip.twitch_account_id,
-        "published_at": change.published_at,
-        "share_slug": change.share_slug,
-        "published_revision": min(change.revision or clip.revision, clip.revision),
-        "published_until": change.until,
-        "published_embed": bool(change.embed),
-        "published_downloadable": bool(change.downloadable),
-        "published_indexable": bool(change.indexable),
-    }
-
-
-def _unpublished(_clip: Clip, _change: ClipUnpublished, _: datetime) -> Mapping[str, Any]:
-    return {"status": ClipStatus.KEPT, **UNPUBLISHED}
-
-
-def _deleted(clip: Clip, change: ClipDeleted, _: datetime) -> Mapping[str, Any]:
-    moments = {"deleted_at": change.deleted_at, "expires_at": change.expires_at}
-    if clip.status is ClipStatus.DELETED:  # it got another video meanwhile
-        return moments
-    return {
-        "status": ClipStatus.DELETED,
-        "deleted_from": clip.status,
-        **moments,
-        "expires_at_before_delete": clip.expires_at,
-        "purge_reason": PurgeReason.DELETED,
-    }
-
-
-def _restored(_clip: Clip, change: ClipRestored, _: datetime) -> Mapping[str, Any]:
-    return {"status": change.status, "expires_at": change.expires_at, "purge_reason": None, **UNDELETED}
-
-
-def _renamed(_clip: Clip, change: ClipRenamed, at: datetime) -> Mapping[str, Any]:
-    return {"title": change.title, "renamed_at": at}
-
-
-def _purged(clip: Clip, change: ClipPurged, _: datetime) -> Mapping[str, Any]:
-    return {
-        "status": ClipStatus.PURGED,
-        "expires_at": clip.expires_at or change.purged_at,
-        "purged_at": change.purged_at,
-        "purge_reason": change.reason or PurgeReason.EXPIRED,
-        **_NOT_KEPT,
-        "renamed_at": None,
-        "offer": None,
-        **UNPUBLISHED,
-        **UNDELETED,
-    }
-
-
-_IMMORTAL = {"expires_at": None, "purge_reason": None}
-_NOT_KEPT = {"kept_at": None, "kept_by": None}
-_AFTER: Mapping[str, Callable[[Clip, Any, datetime], Mapping[str, Any]]] = {
-    ClipAvailable.TYPE: _available,
-    ClipKept.TYPE: _kept,
-    ClipUnkept.TYPE: _unkept,
-    ClipPublished.TYPE: _published,
-    ClipUnpublished.TYPE: _unpublished,
-    ClipDeleted.TYPE: _deleted,
-    ClipRestored.TYPE: _restored,
-    ClipRenamed.TYPE: _renamed,
-    ClipPurged.TYPE: _purged,
-}
+                slug = {"share_slug": change.data.share_slug, "created_at": change.data.published_at}
+                await connection.execute(insert(share_slugs).values(slug).on_conflict_do_nothing())

@@ -1,11 +1,11 @@
-"""Counts of clips that cost the same however many there are: triggers write each change beside its rows.
+"""Counts of clips whose cost does not grow with the clips: triggers write each change beside its rows.
 
-``clip_counts`` holds what was counted, by status and by the ten minutes in which the clips expire
-(``infinity``: they do not). ``clip_count_changes`` holds what has changed since, in rows of its own for every
-statement: no transaction waits for another one's count, and none can wait in a circle. Now and then one
-registry folds the changes into the counts. The sum of the two is right at any moment.
+``clip_counts`` has the counts, by status and by the period of ten minutes in which the clips expire
+(``infinity``: they do not expire). ``clip_count_changes`` has the changes since then: every statement writes
+rows of its own, so that no transaction waits for the count of another one. At an interval one registry folds
+the changes into the counts. The sum of the two tables is right at any moment.
 
-Every function raises TransientError when the database is away.
+Every function raises TransientError when the database cannot be used.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database.engine import transaction
+from clip_registry.database.transactions import transaction
 
-FOLDED_AT_ONCE = 10_000
-# Any constant: it only has to be ours alone among the advisory locks of this database.
+FOLD_BATCH_ROWS = 10_000
+# An arbitrary constant that no other advisory lock of this database has.
 FOLDING_LOCK = 0x434C4950434F554E
-# As the triggers of migration 0005 have it.
+# The same expression as in the triggers of migration 0005.
 EXPIRES_FROM = (
     "CASE WHEN status IN ('available', 'deleted')"
     " THEN date_bin('10 minutes', expires_at, '2000-01-01 00:00:00+00') ELSE 'infinity' END"
 )
 
 MAY_FOLD = text(f"SELECT pg_try_advisory_xact_lock({FOLDING_LOCK})")
-# A change that is committed later than this statement began is left for the next time, with its counts.
+# A change that is committed after this statement began waits for the next time.
 FOLD = text("""
 WITH folded AS (
     DELETE FROM clip_count_changes
@@ -42,7 +42,7 @@ SELECT count(*) FROM folded
 """)
 DROP_EMPTY = text("DELETE FROM clip_counts WHERE clips = 0 AND bytes = 0")
 
-# By status and day: -1 for what has expired in ten minutes that are over, null for what does not expire.
+# By status and day: -1 for clips that expired in a period that is over, null for clips that do not expire.
 BY_STATUS_AND_DAY = text("""
 SELECT
     status,
@@ -60,8 +60,8 @@ FROM (
 GROUP BY 1, 2
 """)
 
-# One statement sees one moment, so that what others commit meanwhile is no drift; and what is added to the
-# changes is still right after what they commit.
+# A single statement sees the database at one moment, so that changes committed meanwhile are not counted as
+# drift. What it adds to the changes stays right after them.
 _DRIFT = f"""
 SELECT status, expires_from, CAST(sum(clips) AS bigint) AS clips, CAST(sum(bytes) AS bigint) AS bytes
 FROM (
@@ -78,18 +78,18 @@ REPAIR = text(f"INSERT INTO clip_count_changes (status, expires_from, clips, byt
 
 @dataclass(frozen=True)
 class Drift:
-    """How many clips and bytes of a status the counts lack (negative: have too many)."""
+    """How many clips and bytes of a status are missing in the counts; negative: the counts have too many."""
 
     status: str
     clips: int
     bytes: int
 
 
-async def fold(engine: AsyncEngine, *, at_once: int = FOLDED_AT_ONCE) -> int:
-    """Move the changes into the counts, ``at_once`` in a transaction, unless another registry is at it.
+async def fold(engine: AsyncEngine, *, at_once: int = FOLD_BATCH_ROWS) -> int:
+    """Move the changes into the counts, ``at_once`` in a transaction, unless another registry does so now.
 
     Returns:
-        how many changes were moved.
+        the number of changes that were moved.
     """
     moved = 0
     while True:
@@ -105,16 +105,16 @@ async def fold(engine: AsyncEngine, *, at_once: int = FOLDED_AT_ONCE) -> int:
 
 
 async def drift(engine: AsyncEngine) -> list[Drift]:
-    """Count all clips, and return how far the counts are from that. Reads the whole table, locks nothing."""
+    """Count all clips and return where the counts differ. Reads the whole table, locks nothing."""
     async with transaction(engine) as connection:
         return _drifts((await connection.execute(DRIFT)).all())
 
 
 async def repair(engine: AsyncEngine) -> int:
-    """Count all clips, and correct the counts. Reads the whole table, locks nothing.
+    """Count all clips and correct the counts. Reads the whole table, locks nothing.
 
     Returns:
-        how many counts were corrected.
+        the number of counts that were corrected.
     """
     async with transaction(engine) as connection:
         return (await connection.execute(REPAIR)).rowcount

@@ -1,25 +1,30 @@
-"""What the registry's metrics show of the store. Costs the same however many clips there are."""
+"""The state of the clips and of the outbox that the metrics show. Its cost does not grow with the clips."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import Double, Row, cast, extract, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.database.engine import transaction
-from clip_registry.database.tables import MORTAL, outbox, outbox_dlq
+from clip_registry.database.tables import CAN_EXPIRE, outbox, outbox_dlq
 from clip_registry.database.tables import generated_clips as clips
+from clip_registry.database.transactions import transaction
 from clip_registry.domain.clips import VISIBLE
-from clip_registry.timers import clip_counts as counts
+from clip_registry.timers import clip_counts
 from clip_shared.contracts.registry_api import ClipStatus
+from clip_shared.errors import TransientError
+
+log = structlog.get_logger()
 
 DAYS = 7
 COUNTED = (*VISIBLE, ClipStatus.DELETED)
 EXPIRED_BEFORE = -1
 
-# Of the ten minutes that are under way, which the counts hold as a whole.
+# The counts hold whole periods of ten minutes; this counts the expired clips of the present period.
 JUST_EXPIRED = text("""
 SELECT count(*) FROM generated_clips
 WHERE status IN ('available', 'deleted') AND expires_at <= now()
@@ -27,8 +32,8 @@ WHERE status IN ('available', 'deleted') AND expires_at <= now()
 """)
 FIRST_EXPIRY_SECONDS = select(
     cast(func.coalesce(extract("epoch", func.now() - func.min(clips.c.expires_at)), 0), Double)
-).where(MORTAL)
-# What is due: not what is to leave later. Its age counts from when it was.
+).where(CAN_EXPIRE)
+# The events that are due, without those that leave later. An event's age counts from when it was due.
 OUTBOX_BACKLOG = select(
     func.count(),
     cast(
@@ -47,10 +52,11 @@ OUTBOX_DEAD = select(func.count()).select_from(outbox_dlq)
 
 @dataclass(frozen=True)
 class MetricsSnapshot:
-    """The state of the store at one moment. Ages in seconds.
+    """The state of the clips and of the outbox at one moment. Ages are in seconds.
 
-    ``clips`` and ``bytes`` by status, all but purged; ``purged`` clips whose rows are still there.
-    ``leaving`` and ``leaving_bytes``: available clips by the day, from now on, on which they expire.
+    ``clips`` and ``bytes``: by status, without purged clips. ``purged``: purged clips whose row is still
+    there. ``overdue``: clips that have expired and are not purged. ``leaving`` and ``leaving_bytes``:
+    available clips by the day on which they expire, beginning with the next 24 hours.
     """
 
     clips: dict[ClipStatus, int]
@@ -66,13 +72,14 @@ class MetricsSnapshot:
 
 
 async def take_snapshot(engine: AsyncEngine) -> MetricsSnapshot:
-    """Count for the metrics.
+    """Add the recent changes to the counts, and count for the metrics.
 
     Raises:
-        TransientError: the database is away.
+        TransientError: the database cannot be used.
     """
+    await clip_counts.fold(engine)
     async with transaction(engine) as connection:
-        counted = (await connection.execute(counts.BY_STATUS_AND_DAY)).all()
+        counted = (await connection.execute(clip_counts.BY_STATUS_AND_DAY)).all()
         just_expired = (await connection.execute(JUST_EXPIRED)).scalar_one()
         first_expiry = (await connection.execute(FIRST_EXPIRY_SECONDS)).scalar_one()
         depth, age = (await connection.execute(OUTBOX_BACKLOG)).one()
@@ -103,3 +110,15 @@ def _by_status(counted: Sequence[Row[Any]], of: str) -> Counter[str]:
 def _by_day(leaving: Sequence[Row[Any]], of: str) -> tuple[int, ...]:
     days = {row.day: getattr(row, of) for row in leaving}
     return tuple(days.get(day, 0) for day in range(DAYS))
+
+
+async def keep_counting(
+    engine: AsyncEngine, on_counted: Callable[[MetricsSnapshot], None], *, every_seconds: float
+) -> None:
+    """Take a snapshot at an interval until cancelled, so that a scrape needs no query."""
+    while True:
+        try:
+            on_counted(await take_snapshot(engine))
+        except TransientError as error:
+            log.warning("cannot count for the metrics", error=str(error))
+        await asyncio.sleep(every_seconds)

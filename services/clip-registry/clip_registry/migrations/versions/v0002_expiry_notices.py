@@ -1,4 +1,4 @@
-"""Who has been told that clips of theirs are about to expire."""
+"""The expiry notices that accounts were sent."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What owners do: deletion with a way back, titles, options of publishing; and who asked for a cut."""
+"""Actions of owners: delete and restore, rename, options of publishing; and the origin of a cut."""
 
 from typing import Any
 
@@ -6,7 +6,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from clip_registry.migrations.online_ddl import build_index, change_rows, check_rows, demand, replace_index
+from clip_registry.migrations.online_ddl import (
+    add_constraint,
+    build_index,
+    change_rows,
+    check_rows,
+    replace_index,
+)
 
 revision = "0003"
 down_revision = "0002"
@@ -14,7 +20,7 @@ branch_labels = None
 depends_on = None
 
 TABLE = "generated_clips"
-# Those that a status which is new takes part in, and the one that "publication" says as well.
+# The constraints that the status "deleted" changes, and one that generated_clips_publication replaces.
 BEFORE = {
     "generated_clips_status_known": "status IN ('available', 'kept', 'published', 'purged')",
     "generated_clips_expires_at": "(status IN ('available', 'purged')) = (expires_at IS NOT NULL)",
@@ -62,7 +68,7 @@ def new_columns() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("renamed_at", sa.DateTime(timezone=True)),
         sa.Column("source", postgresql.JSONB()),
-        # With defaults: the registry of before this goes on inserting, and rows need no rewriting for it.
+        # With defaults: an older registry goes on inserting rows, and no row has to be rewritten.
         sa.Column("origin", sa.Text(), nullable=False, server_default="detector"),
         sa.Column("revision", sa.Integer(), nullable=False, server_default="1"),
         sa.Column("published_revision", sa.Integer()),
@@ -82,7 +88,7 @@ def new_columns() -> tuple[sa.Column[Any], ...]:
     )
 
 
-# Until now only detectors asked for cuts, and only expiry ended a clip.
+# Before this step only detectors asked for cuts, and a clip was purged only because it had expired.
 VALUES = """
     detector_cut_at = highlight_detected_at, detector_cut_id = highlight_event_id,
     published_revision = CASE WHEN status = 'published' THEN 1 END,
@@ -98,7 +104,7 @@ def upgrade() -> None:
     for name in BEFORE:
         op.drop_constraint(name, TABLE, if_exists=True)
     for name, condition in AFTER.items():
-        demand(TABLE, name, condition)
+        add_constraint(TABLE, name, condition)
     op.create_table(
         "share_slugs",
         sa.Column("share_slug", sa.Text(), nullable=False),
@@ -130,7 +136,7 @@ def downgrade() -> None:
     op.drop_index("generated_clips_due", TABLE)
     for name in AFTER:
         op.drop_constraint(name, TABLE)
-    # What its owner deleted is due now: nothing else says so in the older schema.
+    # A deleted clip is due now: the older schema has no other way to say so.
     op.execute(
         """UPDATE generated_clips SET status = 'available', expires_at = now(), kept_at = NULL,
             kept_by = NULL, published_at = NULL, share_slug = NULL, deleted_from = NULL

@@ -1,4 +1,4 @@
-"""Skipped highlights, feeds, and indexes for what became of a VOD, for feeds and for forgetting."""
+"""Skipped highlights, feeds, and the indexes for VODs, feeds and trimming."""
 
 import sqlalchemy as sa
 from alembic import op

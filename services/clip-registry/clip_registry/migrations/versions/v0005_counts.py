@@ -1,4 +1,4 @@
-"""Counts of clips that are kept as clips change, and when the table is vacuumed."""
+"""Counts of clips that triggers keep, and how often the table is vacuumed."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# When a clip of this row expires, to ten minutes; "infinity": it does not, or is purged.
+# The period of ten minutes in which the clip expires; "infinity": it does not expire, or is purged.
 EXPIRES_FROM = (
     "CASE WHEN status IN ('available', 'deleted')"
     " THEN date_bin('10 minutes', expires_at, '2000-01-01 00:00:00+00') ELSE 'infinity' END"
 )
-# One function for all four, so that it can be read as a whole. Nothing is written for what counts the same
-# before and after: a title, an offer, a judged cut.
+# A single function for all four triggers, so that it can be read as a whole. It writes nothing when the
+# counts stay the same: for a title, an offer, a refused cut.
 FUNCTION = f"""
 CREATE OR REPLACE FUNCTION count_generated_clips() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -50,9 +50,9 @@ TRIGGERS = {
     "DELETE": "REFERENCING OLD TABLE AS rows_before",
     "TRUNCATE": "",
 }
-# What is missing from the counts, or too much in them. One statement sees one moment: what is committed
-# later is in neither of the two, and counts itself.
-COUNT_WHAT_IS_THERE = f"""
+# Adds what the counts lack, or have too much. A single statement sees the database at one moment: the
+# triggers count what is committed later.
+ADD_DRIFT = f"""
 INSERT INTO clip_count_changes (status, expires_from, clips, bytes)
 SELECT status, expires_from, sum(clips), sum(bytes)
 FROM (
@@ -62,13 +62,13 @@ FROM (
     UNION ALL SELECT status, expires_from, -clips, -bytes FROM clip_count_changes
 ) AS found
 GROUP BY 1, 2 HAVING sum(clips) <> 0 OR sum(bytes) <> 0"""  # noqa: S608 - of constants
-# The defaults wait for a fifth of the table: at 100 million rows, for three weeks of purges.
+# PostgreSQL's defaults wait for a fifth of the table: at 100 million rows, for three weeks of purges.
 VACUUM = {
     "autovacuum_vacuum_scale_factor": 0.01,
     "autovacuum_vacuum_insert_scale_factor": 0.01,
     "autovacuum_analyze_scale_factor": 0.01,
 }
-# Every change is an insert and a delete: by churn, as the outbox.
+# Every change is an insert and a delete: vacuum by the number of changes, as for the outbox.
 VACUUM_CHANGES = {
     "autovacuum_vacuum_scale_factor": 0,
     "autovacuum_vacuum_threshold": 1000,
@@ -96,9 +96,9 @@ def upgrade() -> None:
             f"CREATE OR REPLACE TRIGGER count_{event.lower()} AFTER {event} ON generated_clips"
             f" {rows} FOR EACH STATEMENT EXECUTE FUNCTION count_generated_clips()"
         )
-    # With the triggers committed, whatever is written from now on counts itself.
+    # The triggers are committed now, and count every later change.
     with op.get_context().autocommit_block():
-        op.execute(COUNT_WHAT_IS_THERE)
+        op.execute(ADD_DRIFT)
 
 
 def _columns() -> tuple[sa.Column[object], ...]:

@@ -1,4 +1,4 @@
-"""An index of the purged clips whose titles are forgotten: those whose rows are trimmed next."""
+"""An index of the purged clips without a title: their rows are trimmed next."""
 
 from alembic import op
 
