@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from clip_registry.api.parts import RegistryParts
 from clip_registry.api.routes import ApiClient, create_router
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.database.engine import open_engine
 from clip_registry.domain.clips import Clip
 from clip_registry.metrics import RegistryMetrics
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipPage, ClipRecord, ExpirationResult
 from clip_shared.http.api import create_api
@@ -50,7 +52,7 @@ def signed(request: httpx.Request) -> httpx.Request:
 
 def client_of(store: ClipStore, registry: CollectorRegistry, *, guest: bool = False) -> httpx.AsyncClient:
     app = create_api("clip-registry")
-    app.include_router(create_router(store, RegistryMetrics(registry), TOKENS))
+    app.include_router(create_router(RegistryParts(store=store, metrics=RegistryMetrics(registry)), TOKENS))
     transport = httpx.ASGITransport(app=app)
     auth = None if guest else signed
     return httpx.AsyncClient(transport=transport, base_url="http://registry", auth=auth)

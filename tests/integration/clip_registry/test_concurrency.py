@@ -9,11 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.domain.actions import ActionOutcome
 from clip_registry.domain.clips import Cut
 from clip_registry.domain.cuts import CutOutcome
 from clip_registry.queries.clip_lists import ClipFilter
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from tests.integration.clip_registry.conftest import Database
@@ -21,7 +22,7 @@ from tests.unit.clip_registry.cuts import HOUR, NOON, a_cut, an_action
 
 CONNECTIONS = 8
 RACES, KEEPERS, JANITORS = 5_000, 5, 3
-TOLD_KEPT = {ActionOutcome.DONE, ActionOutcome.UNCHANGED}
+KEPT_OUTCOMES = {ActionOutcome.DONE, ActionOutcome.UNCHANGED}
 
 
 def seeded(seed: int) -> random.Random:
@@ -38,8 +39,8 @@ async def test_the_same_event_delivered_many_times_at_once_creates_one_clip(
     for number in range(20):
         cut = a_cut(f"same-{number}")
         results = await asyncio.gather(*(store.record([offer(cut)]) for _ in range(CONNECTIONS)))
-        verdicts = Counter(recorded.verdict for [recorded] in results)
-        assert verdicts == {CutOutcome.CREATED: 1, CutOutcome.REPEATED: CONNECTIONS - 1}
+        outcomes = Counter(recorded.outcome for [recorded] in results)
+        assert outcomes == {CutOutcome.CREATED: 1, CutOutcome.REPEATED: CONNECTIONS - 1}
     assert await database.event_types() == ["clip.available.v1"] * 20
 
 
@@ -113,7 +114,7 @@ async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store
 
     async def purge() -> None:
         nonlocal purged
-        result = await store.expire(KEEPERS, None)
+        result = await store.purge(KEEPERS, None)
         purged += result.expired
 
     for start in range(0, RACES, KEEPERS):
@@ -127,7 +128,7 @@ async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store
         await asyncio.gather(*runners)
     rows = await database.run("SELECT clip_id, status FROM generated_clips")
     now = {row.clip_id: ClipStatus(row.status) for row in rows}
-    assert {clip_id for clip_id, answer in told.items() if answer in TOLD_KEPT} == {
+    assert {clip_id for clip_id, outcome in told.items() if outcome in KEPT_OUTCOMES} == {
         clip_id for clip_id, status in now.items() if status is ClipStatus.KEPT
     }
     assert Counter(now.values()) == {ClipStatus.PURGED: purged, ClipStatus.KEPT: RACES - purged}
@@ -140,22 +141,24 @@ async def test_nobody_who_was_told_kept_loses_the_clip(database: Database, store
 
 
 async def raced(store: ClipStore, action: ClipAction, other: ClipAction, number: int) -> list[ActionOutcome]:
-    """What is said to two wishes about a new clip, at the same time."""
+    """What is said to two requests about a new clip, at the same time."""
     clip_id = clip_id_for(f"hl-{number}")
     await store.record([offer(a_cut(f"hl-{number}"))])
-    wishes = [action, other] if number % 2 else [other, action]
-    answers = await asyncio.gather(*(store.act(an_action(each), clip_id) for each in wishes))
-    told = dict(zip(wishes, (answer for answer, _ in answers), strict=True))
+    requests = [action, other] if number % 2 else [other, action]
+    results = await asyncio.gather(*(store.act(an_action(each), clip_id) for each in requests))
+    told = dict(zip(requests, (outcome for outcome, _ in results), strict=True))
     return [told[action], told[other]]
 
 
-@pytest.mark.parametrize(("wish", "becomes"), [(ClipAction.KEEP, "kept"), (ClipAction.PUBLISH, "published")])
+@pytest.mark.parametrize(
+    ("action", "becomes"), [(ClipAction.KEEP, "kept"), (ClipAction.PUBLISH, "published")]
+)
 async def test_a_clip_that_is_deleted_while_it_is_kept_is_deleted_and_restored_to_what_was_told(
-    store: ClipStore, wish: ClipAction, becomes: str
+    store: ClipStore, action: ClipAction, becomes: str
 ) -> None:
     seen: Counter[ActionOutcome] = Counter()
     for number in range(100):
-        told, deleted = await raced(store, wish, ClipAction.DELETE, number)
+        told, deleted = await raced(store, action, ClipAction.DELETE, number)
         clip = await store.get(clip_id_for(f"hl-{number}"))
         assert clip is not None
         assert (deleted, clip.status) == (ActionOutcome.DONE, ClipStatus.DELETED)
@@ -185,13 +188,13 @@ async def test_nobody_who_was_told_restored_loses_the_clip(database: Database, s
             "UPDATE generated_clips SET expires_at = now() - interval '1 second' WHERE clip_id = ANY(:due)",
             due=due,
         )
-        runners = [*map(restore, due), *(store.expire(at_once, None) for _ in range(JANITORS))]
+        runners = [*map(restore, due), *(store.purge(at_once, None) for _ in range(JANITORS))]
         chance.shuffle(runners)
         await asyncio.gather(*runners)
     rows = await database.run("SELECT clip_id, status FROM generated_clips")
     now = {row.clip_id: ClipStatus(row.status) for row in rows}
     available = {clip_id for clip_id, status in now.items() if status is ClipStatus.AVAILABLE}
-    assert {clip_id for clip_id, answer in told.items() if answer is ActionOutcome.DONE} == available
+    assert {clip_id for clip_id, outcome in told.items() if outcome is ActionOutcome.DONE} == available
     assert {now[clip_id] for clip_id in set(now) - available} == {ClipStatus.PURGED}
     assert number / 10 < len(available) < number * 9 / 10
     types = Counter(await database.event_types())
@@ -221,13 +224,13 @@ async def test_a_detectors_cut_that_meets_a_keep_replaces_or_is_offered_and_lose
         clip = await store.get(old.clip_id)
         assert clip is not None
         assert clip.status is ClipStatus.KEPT
-        replaced = recorded.verdict is CutOutcome.REPLACED
+        replaced = recorded.outcome is CutOutcome.REPLACED
         assert clip.objects == (new if replaced else old).objects
         assert (clip.offer is None) == replaced
         released = {key for key, _ in await database.released()}
         assert released == {each.key for each in (old if replaced else new).objects}
         await database.run("DELETE FROM outbox")
-        seen[recorded.verdict] += 1
+        seen[recorded.outcome] += 1
         # A delivery takes longer than a keep, on each machine by more or less: keep looking for a tie.
         wait *= 0.7 if replaced else 1.4
     assert seen.keys() == {CutOutcome.REPLACED, CutOutcome.OFFERED}
@@ -238,34 +241,34 @@ async def test_a_clip_that_is_published_many_times_at_once_has_one_link(
     database: Database, store: ClipStore
 ) -> None:
     await store.record([offer(a_cut())])
-    wishes = (store.act(an_action(ClipAction.PUBLISH), a_cut().clip_id) for _ in range(CONNECTIONS))
-    answers = await asyncio.gather(*wishes)
-    assert Counter(answer for answer, _ in answers) == {
+    requests = (store.act(an_action(ClipAction.PUBLISH), a_cut().clip_id) for _ in range(CONNECTIONS))
+    results = await asyncio.gather(*requests)
+    assert Counter(outcome for outcome, _ in results) == {
         ActionOutcome.DONE: 1,
         ActionOutcome.UNCHANGED: CONNECTIONS - 1,
     }
-    assert len({clip.share_slug for _, clip in answers if clip}) == 1
+    assert len({clip.share_slug for _, clip in results if clip}) == 1
     assert len(await database.run("SELECT 1 FROM share_slugs")) == 1
 
 
-async def test_wishes_about_many_clips_that_overlap_wait_but_never_in_a_circle(store: ClipStore) -> None:
+async def test_actions_on_many_clips_that_overlap_wait_but_never_in_a_circle(store: ClipStore) -> None:
     chance = seeded(9)
     clips = [clip_id_for(f"hl-{number}") for number in range(30)]
     await store.record([offer(a_cut(f"hl-{number}")) for number in range(30)])
 
-    async def wish(action: ClipAction) -> None:
+    async def act(action: ClipAction) -> None:
         await store.act_on_many(an_action(action), chance.sample(clips, 20))
 
     for _ in range(10):
-        await asyncio.gather(*(wish(chance.choice(list(ClipAction))) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(act(chance.choice(list(ClipAction))) for _ in range(CONNECTIONS)))
 
 
 async def test_purgers_that_overlap_purge_each_clip_once(database: Database, store: ClipStore) -> None:
     await store.record([offer(a_cut(f"due-{number}")) for number in range(200)])
     await database.run("UPDATE generated_clips SET expires_at = now() - interval '1 second'")
-    results = await asyncio.gather(*(store.expire(50, None) for _ in range(CONNECTIONS)))
+    results = await asyncio.gather(*(store.purge(50, None) for _ in range(CONNECTIONS)))
     assert sum(each.expired for each in results) == 200
-    assert (await store.expire(50, None)).more is False
+    assert (await store.purge(50, None)).more is False
     assert {row.version for row in await database.run("SELECT version FROM generated_clips")} == {2}
 
 
@@ -276,7 +279,7 @@ async def test_a_purge_and_a_newer_cut_at_once_lose_no_object(database: Database
         new = a_cut(f"hl-{number}", "event-6", NOON + HOUR)
         await store.record([offer(old)])
         await database.expire(old.clip_id)
-        await asyncio.gather(store.expire(1, None), store.record([offer(new)]))
+        await asyncio.gather(store.purge(1, None), store.record([offer(new)]))
         clip = await store.get(old.clip_id)
         assert clip is not None
         released = Counter(key for key, _ in await database.released())
@@ -314,5 +317,5 @@ async def test_batches_and_evictions_wait_for_each_other_never_in_a_circle(datab
         _, told, refused = await asyncio.gather(
             store.record([offer(news)]), store.act_on_many(rename, ids), store.act_on_many(stranger, ids)
         )
-        assert {answer for answer, _ in told} == {ActionOutcome.DONE}
-        assert {answer for answer, _ in refused} == {ActionOutcome.NOT_OWNER}
+        assert {outcome for outcome, _ in told} == {ActionOutcome.DONE}
+        assert {outcome for outcome, _ in refused} == {ActionOutcome.NOT_OWNER}

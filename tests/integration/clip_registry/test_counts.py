@@ -1,4 +1,4 @@
-"""Counts of clips: the same as counting them, at every moment, whoever changes clips meanwhile."""
+"""The counts of clips equal a count of the rows at any time, also while clips change."""
 
 import asyncio
 import random
@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from clip_registry.__main__ import cli
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.domain.actions import ActionOutcome
 from clip_registry.domain.cuts import CutOutcome
+from clip_registry.reports import ReportedCut
 from clip_registry.timers import clip_counts as counts
 from clip_registry.timers.clip_counts import Drift
+from clip_registry.timers.metrics_snapshot import take_snapshot
 from clip_registry.timers.trimming import trim
 from clip_shared.contracts.events import ClipOrigin, clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
@@ -44,10 +46,10 @@ async def record(store: ClipStore, highlight: str, size: int = 1000, event: str 
 async def test_every_change_counts(database: Database, store: ClipStore) -> None:
     async def counted() -> tuple[dict[ClipStatus, int], dict[ClipStatus, int], int]:
         assert await counts.drift(database.engine) == []
-        figures = await store.figures()
+        snapshot = await take_snapshot(database.engine)
         assert await counts.drift(database.engine) == []
         assert await changes(database) == 0
-        return figures.clips, figures.bytes, figures.purged
+        return snapshot.clips, snapshot.bytes, snapshot.purged
 
     none = dict.fromkeys((AVAILABLE, KEPT, PUBLISHED, DELETED), 0)
     assert await counted() == (none, none, 0)
@@ -67,7 +69,7 @@ async def test_every_change_counts(database: Database, store: ClipStore) -> None
     assert await counted() == ({**none, DELETED: 2}, {**none, DELETED: 310}, 0)
     await store.act(an_action(ClipAction.RESTORE), two)
     await database.expire(one)
-    await store.expire(10, None)
+    await store.purge(10, None)
     assert await counted() == ({**none, PUBLISHED: 1}, {**none, PUBLISHED: 300}, 1)
     await database.run(
         "UPDATE generated_clips SET purged_at = now() - interval '50 days' WHERE purged_at < now()"
@@ -92,7 +94,7 @@ async def test_a_table_that_is_emptied_by_hand_counts_as_empty(database: Databas
     await record(store, "two")
     await database.run("TRUNCATE generated_clips")
     assert await counts.drift(database.engine) == []
-    assert (await store.figures()).clips[AVAILABLE] == 0
+    assert (await take_snapshot(database.engine)).clips[AVAILABLE] == 0
 
 
 async def test_a_transaction_that_is_rolled_back_counts_nothing(database: Database, store: ClipStore) -> None:
@@ -107,7 +109,7 @@ HIGHLIGHTS = [f"hl-{number}" for number in range(40)]
 
 
 async def be_busy(database: Database, store: ClipStore, seed: int) -> None:
-    """Cut, wish, and let time pass, in an order of the seed's own."""
+    """Cut, request, and let time pass, in an order of the seed's own."""
     chance = seeded(seed)
     for step in range(20):
         chosen = chance.sample(HIGHLIGHTS, 8)
@@ -125,7 +127,7 @@ async def be_busy(database: Database, store: ClipStore, seed: int) -> None:
                 " WHERE stream_highlight_id = :chosen AND expires_at IS NOT NULL",
                 chosen=chosen[0],
             )
-            await store.expire(3, None)
+            await store.purge(3, None)
 
 
 async def test_counts_are_right_at_every_moment(database: Database, store: ClipStore) -> None:
@@ -136,7 +138,7 @@ async def test_counts_are_right_at_every_moment(database: Database, store: ClipS
         found = []
         while working:
             found.append(await counts.drift(database.engine))
-            await store.figures()
+            await take_snapshot(database.engine)
         return found
 
     async def correct() -> int:
@@ -157,8 +159,8 @@ async def test_counts_are_right_at_every_moment(database: Database, store: ClipS
     assert await counts.drift(database.engine) == []
     rows = await database.run("SELECT status FROM generated_clips")
     by_status = Counter(row.status for row in rows)
-    figures = await store.figures()
-    assert figures.clips | {PURGED: figures.purged} == {each: by_status[each] for each in ClipStatus}
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.clips | {PURGED: snapshot.purged} == {each: by_status[each] for each in ClipStatus}
 
 
 async def test_a_transaction_that_lasts_keeps_no_other_from_counting(
@@ -171,10 +173,10 @@ async def test_a_transaction_that_lasts_keeps_no_other_from_counting(
             "UPDATE generated_clips SET file_size_bytes = 5 WHERE stream_highlight_id = 'hl-0'"
         )
         await asyncio.wait_for(store.act(an_action(ClipAction.KEEP), clip_id_for("hl-1")), 30)
-        figures = await asyncio.wait_for(store.figures(), 30)
-        assert (figures.clips[AVAILABLE], figures.clips[KEPT], figures.bytes[AVAILABLE]) == (2, 1, 2000)
+        snapshot = await asyncio.wait_for(take_snapshot(database.engine), 30)
+        assert (snapshot.clips[AVAILABLE], snapshot.clips[KEPT], snapshot.bytes[AVAILABLE]) == (2, 1, 2000)
         assert await counts.drift(database.engine) == []
-    assert (await store.figures()).bytes[AVAILABLE] == 1005
+    assert (await take_snapshot(database.engine)).bytes[AVAILABLE] == 1005
     assert await counts.drift(database.engine) == []
 
 
@@ -199,8 +201,8 @@ async def test_counts_that_were_lost_are_found_missing_and_repaired(
     assert found == {"available": Drift("available", -5, 0), "kept": Drift("kept", 1, 20)}
     assert await counts.repair(database.engine) == 2
     assert await counts.drift(database.engine) == []
-    figures = await store.figures()
-    assert (figures.clips[AVAILABLE], figures.clips[KEPT], figures.bytes[KEPT]) == (1, 1, 20)
+    snapshot = await take_snapshot(database.engine)
+    assert (snapshot.clips[AVAILABLE], snapshot.clips[KEPT], snapshot.bytes[KEPT]) == (1, 1, 20)
 
 
 async def command(database: Database, name: str) -> Result:
@@ -233,28 +235,31 @@ async def test_what_leaves_is_told_by_day(database: Database, store: ClipStore) 
     await record(store, "deleted")
     await store.act(an_action(ClipAction.DELETE), clip_id_for("deleted"))
     await expiring_in(store, database, -2 * HOUR)
-    figures = await store.figures()
-    assert figures.leaving == (2, 1, 0, 0, 0, 0, 1)
-    assert figures.leaving_bytes == (3, 4, 0, 0, 0, 0, 8)
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.leaving == (2, 1, 0, 0, 0, 0, 1)
+    assert snapshot.leaving_bytes == (3, 4, 0, 0, 0, 0, 8)
 
 
 @pytest.mark.parametrize("seconds", [1, 30, 700, 86_400])
 async def test_what_is_overdue_and_since_when(database: Database, store: ClipStore, seconds: int) -> None:
     """Within the ten minutes under way, before them, and of deleted clips, too."""
-    assert (await store.figures()).purge_lag_seconds == 0
+    assert (await take_snapshot(database.engine)).purge_lag_seconds == 0
     await expiring_in(store, database, timedelta(seconds=-seconds))
     await expiring_in(store, database, HOUR)
     await record(store, "deleted")
     await store.act(an_action(ClipAction.DELETE), clip_id_for("deleted"))
-    figures = await store.figures()
-    assert figures.overdue == 1
-    assert seconds <= figures.purge_lag_seconds < seconds + 300
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.overdue == 1
+    assert seconds <= snapshot.purge_lag_seconds < seconds + 300
     await database.expire(clip_id_for("deleted"), seconds_ago=100_000)
-    figures = await store.figures()
-    assert figures.overdue == 2
-    assert figures.purge_lag_seconds >= 100_000
-    await store.expire(10, None)
-    assert ((await store.figures()).overdue, (await store.figures()).purge_lag_seconds) == (0, 0)
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.overdue == 2
+    assert snapshot.purge_lag_seconds >= 100_000
+    await store.purge(10, None)
+    assert (
+        (await take_snapshot(database.engine)).overdue,
+        (await take_snapshot(database.engine)).purge_lag_seconds,
+    ) == (0, 0)
 
 
 async def test_a_cut_that_meets_its_rows_trimming_makes_a_clip_again(
@@ -265,18 +270,18 @@ async def test_a_cut_that_meets_its_rows_trimming_makes_a_clip_again(
     highlights = [f"hl-{number}" for number in range(100)]
     await store.record([ReportedCut(a_cut(each), each) for each in highlights])
     await database.run("UPDATE generated_clips SET expires_at = now() - interval '1 second'")
-    await store.expire(1000, None)
+    await store.purge(1000, None)
     await database.run("UPDATE generated_clips SET purged_at = now() - interval '50 days', title = ''")
     [row] = await database.run("SELECT now() AS now")
 
     async def cut(highlight: str) -> None:
-        delivery = ReportedCut(
+        reported = ReportedCut(
             a_cut(highlight, "event-9", row.now, origin=ClipOrigin.OWNER), f"again-{highlight}"
         )
-        [recorded] = await store.record([delivery])
+        [recorded] = await store.record([reported])
         answer, _ = await store.act(an_action(ClipAction.KEEP), clip_id_for(highlight))
         assert answer is ActionOutcome.DONE
-        seen[recorded.verdict] += 1
+        seen[recorded.outcome] += 1
 
     async def trim_all() -> None:
         while await database.run("SELECT 1 FROM generated_clips WHERE status = 'purged' LIMIT 1"):

@@ -12,23 +12,19 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.clips.store import ReportedCut
-from clip_registry.database.engine import (
-    TRIED_AFTER_SECONDS,
-    UnusableDatabase,
-    check_usable,
-    for_queries,
-    open_engine,
-    reading,
-    transaction,
-)
+from clip_registry.database.connector import UnusableDatabase
+from clip_registry.database.engine import TRIED_AFTER_SECONDS, check_usable, open_engine
+from clip_registry.database.transactions import for_queries, reading, transaction
 from clip_registry.domain.actions import ActionOutcome
-from clip_registry.handlers import delivery_of
+from clip_registry.handlers import RegistryHandlers
+from clip_registry.metrics import RegistryMetrics
 from clip_registry.migrations.run import migrate
+from clip_registry.reports import ReportedCut, reported_cut
 from clip_shared.contracts.events import Event
 from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import PermanentError, TransientError
@@ -39,7 +35,6 @@ from local_stack.processes.workspace import Workspace
 from local_stack.servers.postgres import Postgres
 from tests.integration.clip_registry.conftest import Database, free_port
 from tests.unit.clip_registry.cuts import a_created_event, a_cut, an_action
-from tests.unit.clip_registry.test_handlers import Parts
 
 # Data that the database refuses. The contracts stop most of it at the edge.
 REFUSED: list[dict[str, Any]] = [
@@ -57,13 +52,15 @@ async def test_one_event_that_the_database_refuses_is_dead_lettered_alone(
 ) -> None:
     events = [a_created_event(a_cut(f"hl-{number}"), named=f"event-{number}") for number in range(3)]
 
-    def offered(event: Event[Any], bucket: str | None) -> ReportedCut:
-        delivery = delivery_of(event, bucket)
-        cut = a_cut("hl-1", **bad) if event is events[1] else delivery.cut
-        return ReportedCut(cut, delivery.event_id)
+    def spoiled(event: Event[Any], bucket: str | None) -> ReportedCut:
+        reported = reported_cut(event, bucket)
+        cut = a_cut("hl-1", **bad) if event is events[1] else reported.cut
+        return ReportedCut(cut, reported.event_id)
 
-    monkeypatch.setattr("clip_registry.handlers.delivery_of", offered)
-    rejected = await Parts(database.store()).on_cuts(events)
+    monkeypatch.setattr("clip_registry.handlers.reported_cut", spoiled)
+    metrics = RegistryMetrics(CollectorRegistry())
+    handlers = RegistryHandlers(store=database.store(), metrics=metrics, bucket="clips")
+    rejected = await handlers.clip_created(events)
     assert [(each.event.id, type(each.error)) for each in rejected] == [("event-1", PermanentError)]
     rows = await database.run("SELECT stream_highlight_id FROM generated_clips ORDER BY 1")
     assert [row.stream_highlight_id for row in rows] == ["hl-0", "hl-2"]
@@ -249,7 +246,7 @@ def pair() -> Iterator[Pair]:
         serve += ["--unix_socket_directories=", "--dynamic_shared_memory_type=mmap", "--fsync=off"]
         standby = dsn.replace(dsn.rpartition(":")[2].partition("/")[0], str(port))
 
-        def lacks() -> str | None:
+        def readiness_error() -> str | None:
             try:
                 asyncio.run(_run(standby, "SELECT 1"))
             except (OSError, asyncpg.PostgresError) as error:
@@ -262,7 +259,7 @@ def pair() -> Iterator[Pair]:
             log=log,
             environment=environment,
             user=user,
-            lacks=lacks,
+            readiness_error=readiness_error,
             stop_signal=signal.SIGINT,
         )
         with process:
@@ -290,7 +287,7 @@ async def test_after_a_failover_writes_go_to_the_new_primary(pair: Pair) -> None
         # All of the pool's connections are open, and to the first server.
         await asyncio.gather(*(store.record([ReportedCut(a_cut(f"hl-{n}"), "x")]) for n in range(4)))
         await store.check()
-        # Whoever finds the standby alone, waits for it.
+        # A client that finds the standby alone waits for it.
         with pytest.raises(TransientError):
             await Database(pair.standby, astray).store().check()
         await _run(

@@ -4,8 +4,9 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.queries.feeds import MAX_CLIPS
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.registry_api import ClipAction
 from tests.integration.clip_registry.conftest import Database
 from tests.unit.clip_registry.cuts import a_cut, an_action

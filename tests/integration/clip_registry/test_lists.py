@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.domain.clips import VISIBLE
 from clip_registry.queries.clip_lists import ClipFilter, cursor_after, position_of
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipRecord, ClipStatus
 from tests.integration.clip_registry.conftest import Database
@@ -125,7 +126,7 @@ async def test_what_comes_and_goes_between_pages_moves_nothing_else(
     await store.record([ReportedCut(a_cut("longer", duration_seconds=9.0), "x")])
     for clip in (first[-1], first[0]):
         await database.expire(clip.clip_id)
-    await store.expire(10, None)
+    await store.purge(10, None)
     after = position_of(cursor_after(first[-1], ClipOrder.LONGEST), ClipOrder.LONGEST)
     rest = await store.queries.clips_of("ann", ClipFilter(), ClipOrder.LONGEST, limit=9, after=after)
     assert [clip.duration_seconds for clip in rest] == [4, 3, 2, 1]
@@ -139,5 +140,5 @@ async def test_purged_clips_are_never_listed(store: ClipStore, database: Databas
     assert expired.status in VISIBLE
     assert expired.expires_in_seconds is not None
     assert timedelta(seconds=expired.expires_in_seconds) <= timedelta(0)
-    await store.expire(10, None)
+    await store.purge(10, None)
     assert await store.queries.clips_of("ann", wanted, ClipOrder.NEWEST, limit=9) == []

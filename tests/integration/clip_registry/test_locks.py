@@ -19,7 +19,7 @@ STEPS = [
     each.revision for each in reversed(list(ScriptDirectory.from_config(alembic_config()).walk_revisions()))
 ]
 # What may run outside a transaction: it changes rows, builds or checks while others read and write.
-GENTLE = (
+ONLINE = (
     "CREATE INDEX CONCURRENTLY",
     "DROP INDEX CONCURRENTLY",
     "WITH BATCH AS",
@@ -47,7 +47,7 @@ def _is_alone(connection: Connection) -> bool:
     return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
 
 
-class Watch:
+class LockWatch:
     """Collects the statements of a connection that do much while others are locked out."""
 
     def __init__(self, connection: Connection) -> None:
@@ -81,7 +81,7 @@ class Watch:
             self.harsh.append(statement)
 
     def _check_alone(self, statement: str) -> None:
-        is_gentle = statement.startswith(GENTLE)
+        is_gentle = statement.startswith(ONLINE)
         if not is_gentle or (statement.startswith("ALTER TABLE") and VALIDATES not in statement):
             self.harsh.append(statement)
 
@@ -103,7 +103,7 @@ async def upgrade(engine: AsyncEngine, revision: str) -> list[str]:
     """Run the steps up to a revision, and return the statements of theirs that are harsh."""
 
     def run(connection: Connection) -> list[str]:
-        watch = Watch(connection)
+        watch = LockWatch(connection)
         command.upgrade(alembic_config(connection), revision)
         return watch.harsh
 
@@ -167,7 +167,7 @@ async def test_the_watch_tells_harsh_statements_from_mild_ones(engine: AsyncEngi
 
     def run(connection: Connection) -> list[str]:
         connection.exec_driver_sql("UPDATE generated_clips SET score = 1")
-        watch = Watch(connection)
+        watch = LockWatch(connection)
         connection.exec_driver_sql("LOCK generated_clips IN SHARE ROW EXCLUSIVE MODE")
         connection.exec_driver_sql({**HARSH, **MILD}[name])
         return watch.harsh
@@ -181,7 +181,7 @@ async def test_the_watch_knows_what_may_not_run_alone(engine: AsyncEngine, name:
     await upgrade(engine, "0002")
 
     def run(connection: Connection) -> list[str]:
-        watch = Watch(connection)
+        watch = LockWatch(connection)
         connection.exec_driver_sql(HARSH[name])
         return watch.harsh
 

@@ -1,7 +1,7 @@
-"""The registry against a model of it: any sequence of events, wishes, ticks and crashes, on PostgreSQL.
+"""The registry against a model of it: any sequence of events, actions, ticks and crashes, on PostgreSQL.
 
-After every step the store holds what the model holds, and the promises hold: nobody who was told "kept"
-loses the clip, no object is forgotten or taken from under a clip, versions have no gap, nothing is told
+After every step the store holds what the model holds, and the promises hold: nobody who was written "kept"
+loses the clip, no object is forgotten or taken from under a clip, versions have no gap, nothing is written
 twice as two things.
 """
 
@@ -26,11 +26,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.database.engine import open_engine
 from clip_registry.domain.actions import ActionOutcome, ActionRequest
 from clip_registry.domain.clips import Cut, CutPosition, StoredKey
 from clip_registry.domain.cuts import CutOutcome
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import ClipOrigin
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from tests.integration.clip_registry.conftest import Database
@@ -46,7 +47,7 @@ EVERYTHING = 5000
 
 
 @dataclass
-class Life:
+class ModelClip:
     """A clip in the model.
 
     ``over``: it has expired (but is not purged). ``was``: what it was before it was deleted. ``ended``: it
@@ -82,8 +83,8 @@ class Life:
         return self.was or self.status
 
 
-# What an owner is told and what the clip then is, by what it was. Restored, it is what it was before.
-WISHES: dict[ClipAction, dict[ClipStatus, tuple[ActionOutcome, ClipStatus]]] = {
+# What an owner is written and what the clip then is, by what it was. Restored, it is what it was before.
+ACTIONS: dict[ClipAction, dict[ClipStatus, tuple[ActionOutcome, ClipStatus]]] = {
     ClipAction.KEEP: {
         AVAILABLE: (DONE, KEPT),
         KEPT: (UNCHANGED, KEPT),
@@ -128,7 +129,7 @@ WISHES: dict[ClipAction, dict[ClipStatus, tuple[ActionOutcome, ClipStatus]]] = {
 }
 
 
-class Model:
+class RegistryModel:
     """What the registry should do, in the plainest words: no database, no clock.
 
     A highlight is from ``long_ago``, before any purge of this test, or from after all of them.
@@ -138,140 +139,140 @@ class Model:
         self.cap = cap
         self.evicted = 0
         self._long_ago = long_ago
-        self.lives: dict[UUID, Life] = {}
+        self.clips: dict[UUID, ModelClip] = {}
 
-    def offer(self, cuts: list[Cut]) -> list[CutOutcome]:
-        verdicts = [self._offer(cut) for cut in cuts]
-        for cut, verdict in zip(cuts, verdicts, strict=True):
-            if verdict.changes_clip:
-                self._evict(cut.twitch_account_id)
-        return verdicts
+    def consider(self, cuts: list[Cut]) -> list[CutOutcome]:
+        outcomes = [self._consider(cut) for cut in cuts]
+        for cut, outcome in zip(cuts, outcomes, strict=True):
+            if outcome.changes_clip:
+                self._expire_surplus(cut.twitch_account_id)
+        return outcomes
 
-    def _offer(self, cut: Cut) -> CutOutcome:
-        life = self.lives.get(cut.clip_id)
-        if life is None:
-            self.lives[cut.clip_id] = Life.begin(cut)
+    def _consider(self, cut: Cut) -> CutOutcome:
+        clip = self.clips.get(cut.clip_id)
+        if clip is None:
+            self.clips[cut.clip_id] = ModelClip.begin(cut)
             return CutOutcome.CREATED
-        if cut.twitch_account_id != life.cut.twitch_account_id:
+        if cut.twitch_account_id != clip.cut.twitch_account_id:
             return CutOutcome.FOREIGN
-        if cut == life.cut:
+        if cut == clip.cut:
             return CutOutcome.REPEATED
-        if cut.is_owners in life.judged and cut.position <= life.judged[cut.is_owners]:
+        if cut.is_owners in clip.judged and cut.position <= clip.judged[cut.is_owners]:
             return CutOutcome.STALE
-        life.judged[cut.is_owners] = cut.position
-        verdict = self._verdict(life, cut)
-        if verdict is CutOutcome.OFFERED:
-            life.offer = cut.highlight_event_id
-        if verdict.changes_clip:
-            _take(life, cut)
-        return verdict
+        clip.judged[cut.is_owners] = cut.position
+        outcome = self._outcome(clip, cut)
+        if outcome is CutOutcome.OFFERED:
+            clip.offer = cut.highlight_event_id
+        if outcome.changes_clip:
+            _replace_video(clip, cut)
+        return outcome
 
-    def _verdict(self, life: Life, cut: Cut) -> CutOutcome:
-        if life.status is PURGED:
+    def _outcome(self, clip: ModelClip, cut: Cut) -> CutOutcome:
+        if clip.status is PURGED:
             came_after = cut.highlight_detected_at > self._long_ago
             revives = (
-                cut.is_owners and came_after if life.reason == "deleted" else cut.is_owners or came_after
+                cut.is_owners and came_after if clip.reason == "deleted" else cut.is_owners or came_after
             )
             return CutOutcome.RECUT if revives else CutOutcome.STALE
         if cut.is_owners:
             return CutOutcome.REPLACED
-        if life.status is AVAILABLE:
-            return CutOutcome.STALE if life.cut.is_owners else CutOutcome.REPLACED
-        return CutOutcome.OFFERED if cut.position > life.cut.position else CutOutcome.STALE
+        if clip.status is AVAILABLE:
+            return CutOutcome.STALE if clip.cut.is_owners else CutOutcome.REPLACED
+        return CutOutcome.OFFERED if cut.position > clip.cut.position else CutOutcome.STALE
 
-    def wish(self, wish: ActionRequest, clip_id: UUID) -> ActionOutcome:
-        life = self.lives.get(clip_id)
-        if life is None or life.status is PURGED:
+    def act(self, request: ActionRequest, clip_id: UUID) -> ActionOutcome:
+        clip = self.clips.get(clip_id)
+        if clip is None or clip.status is PURGED:
             return ActionOutcome.UNKNOWN
-        if wish.account_id != life.cut.twitch_account_id:
+        if request.account_id != clip.cut.twitch_account_id:
             return ActionOutcome.NOT_OWNER
-        if wish.action is ClipAction.RESTORE and life.was is not None:
-            answer, status = DONE, life.was
+        if request.action is ClipAction.RESTORE and clip.was is not None:
+            outcome, status = DONE, clip.was
         else:
-            answer, status = WISHES[wish.action][life.status]
-        if answer is DONE and _is_so_already(life, wish):
+            outcome, status = ACTIONS[request.action][clip.status]
+        if outcome is DONE and _is_so_already(clip, request):
             return UNCHANGED
-        is_let_go = status is AVAILABLE and life.status is not AVAILABLE
-        if answer is DONE and is_let_go and len(self._ephemeral_of(wish.account_id)) == self.cap:
+        is_let_go = status is AVAILABLE and clip.status is not AVAILABLE
+        if outcome is DONE and is_let_go and len(self._ephemeral_of(request.account_id)) == self.cap:
             return ActionOutcome.FULL
-        if answer is DONE:
-            _fulfil(life, wish, status)
-        return answer
+        if outcome is DONE:
+            _apply(clip, request, status)
+        return outcome
 
     def purge(self, clip_ids: set[UUID]) -> None:
         for clip_id in clip_ids:
-            life = self.lives[clip_id]
-            assert life.status in {AVAILABLE, DELETED}
-            assert life.over
-            life.status, life.was, life.version = PURGED, None, life.version + 1
-            life.reason = life.reason or "expired"
-            life.is_renamed, life.offer, life.ended = False, None, False
+            clip = self.clips[clip_id]
+            assert clip.status in {AVAILABLE, DELETED}
+            assert clip.over
+            clip.status, clip.was, clip.version = PURGED, None, clip.version + 1
+            clip.reason = clip.reason or "expired"
+            clip.is_renamed, clip.offer, clip.ended = False, None, False
 
     def end(self, clip_ids: set[UUID]) -> None:
         for clip_id in clip_ids:
-            life = self.lives[clip_id]
-            assert (life.status, life.ended) == (PUBLISHED, True)
-            life.status, life.ended, life.version = KEPT, False, life.version + 1
+            clip = self.clips[clip_id]
+            assert (clip.status, clip.ended) == (PUBLISHED, True)
+            clip.status, clip.ended, clip.version = KEPT, False, clip.version + 1
 
-    def _evict(self, account: str) -> None:
+    def _expire_surplus(self, account: str) -> None:
         theirs = sorted(self._ephemeral_of(account), key=_worth, reverse=True)
-        for life in theirs[self.cap :] if self.cap is not None else []:
-            life.over, life.reason = True, "evicted"
-            life.version += 1
+        for clip in theirs[self.cap :] if self.cap is not None else []:
+            clip.over, clip.reason = True, "evicted"
+            clip.version += 1
             self.evicted += 1
 
-    def _ephemeral_of(self, account: str) -> list[Life]:
+    def _ephemeral_of(self, account: str) -> list[ModelClip]:
         return [
-            life
-            for life in self.lives.values()
-            if life.is_ephemeral and life.cut.twitch_account_id == account
+            clip
+            for clip in self.clips.values()
+            if clip.is_ephemeral and clip.cut.twitch_account_id == account
         ]
 
 
-def _take(life: Life, cut: Cut) -> None:
+def _replace_video(clip: ModelClip, cut: Cut) -> None:
     """The clip has this video now."""
-    life.title = life.title if life.is_renamed else cut.title
-    life.cut, life.offer = cut, None
-    life.version, life.revision = life.version + 1, life.revision + 1
-    if life.status is not DELETED:
-        life.over, life.reason = False, None
-    if life.status is PURGED:
-        life.status = AVAILABLE
+    clip.title = clip.title if clip.is_renamed else cut.title
+    clip.cut, clip.offer = cut, None
+    clip.version, clip.revision = clip.version + 1, clip.revision + 1
+    if clip.status is not DELETED:
+        clip.over, clip.reason = False, None
+    if clip.status is PURGED:
+        clip.status = AVAILABLE
 
 
-def _is_so_already(life: Life, wish: ActionRequest) -> bool:
-    if wish.action is ClipAction.RENAME:
-        return life.title == wish.title
+def _is_so_already(clip: ModelClip, request: ActionRequest) -> bool:
+    if request.action is ClipAction.RENAME:
+        return clip.title == request.title
     return (
-        wish.action is ClipAction.PUBLISH
-        and life.status is PUBLISHED
-        and not life.ended
-        and wish.options is not None
-        and life.downloadable == wish.options.downloadable
+        request.action is ClipAction.PUBLISH
+        and clip.status is PUBLISHED
+        and not clip.ended
+        and request.options is not None
+        and clip.downloadable == request.options.downloadable
     )
 
 
-def _fulfil(life: Life, wish: ActionRequest, status: ClipStatus) -> None:
-    life.version += 1
-    if wish.action is ClipAction.RENAME:
-        life.title, life.is_renamed = wish.title or "", True
+def _apply(clip: ModelClip, request: ActionRequest, status: ClipStatus) -> None:
+    clip.version += 1
+    if request.action is ClipAction.RENAME:
+        clip.title, clip.is_renamed = request.title or "", True
         return
-    if wish.options is not None:
-        life.downloadable, life.ended = wish.options.downloadable, False
-    if wish.action is ClipAction.UNPUBLISH:
-        life.ended = False
+    if request.options is not None:
+        clip.downloadable, clip.ended = request.options.downloadable, False
+    if request.action is ClipAction.UNPUBLISH:
+        clip.ended = False
     is_deleted = status is DELETED
-    life.was = life.status if is_deleted else None
-    life.status, life.over, life.reason = status, False, "deleted" if is_deleted else None
+    clip.was = clip.status if is_deleted else None
+    clip.status, clip.over, clip.reason = status, False, "deleted" if is_deleted else None
 
 
-def _worth(life: Life) -> tuple[float, datetime, UUID]:
-    score = life.cut.score
-    return (-1 if score is None else score), life.cut.highlight_detected_at, life.cut.clip_id
+def _worth(clip: ModelClip) -> tuple[float, datetime, UUID]:
+    score = clip.cut.score
+    return (-1 if score is None else score), clip.cut.highlight_detected_at, clip.cut.clip_id
 
 
 @dataclass
-class Told:
+class WrittenEvents:
     """What the registry has written to its outbox."""
 
     seen: int = 0
@@ -290,7 +291,7 @@ class Told:
             self.versions[UUID(data["clip_id"])].append(data["version"])
 
 
-class World:
+class ModelDatabase:
     """A database, and a loop of its own to reach it from Hypothesis's synchronous steps."""
 
     def __init__(self, url: str) -> None:
@@ -325,14 +326,14 @@ cuts = st.fixed_dictionaries(
 )
 
 
-class Crash(Exception):
+class CrashBeforeCommit(Exception):
     """The registry died just before it committed."""
 
 
-class Registry(RuleBasedStateMachine):
+class RegistryMachine(RuleBasedStateMachine):
     """The steps, and what must be so after each."""
 
-    world: World
+    postgres: ModelDatabase
     happened: Counter[str]
 
     @initialize(
@@ -340,16 +341,16 @@ class Registry(RuleBasedStateMachine):
         first=st.lists(cuts, min_size=3, max_size=6),
     )
     def begin(self, cap: int | None, first: list[dict[str, Any]]) -> None:
-        self.world.sql(
+        self.postgres.sql(
             "TRUNCATE generated_clips, share_slugs, expiry_notices, outbox, outbox_dlq RESTART IDENTITY"
         )
-        self.store: ClipStore = self.world.database.store(cap=cap, notice_days=NOTICE_DAYS)
+        self.store: ClipStore = self.postgres.database.store(cap=cap, notice_days=NOTICE_DAYS)
         self.now = datetime.now(UTC)
-        self.model = Model(cap, long_ago=self.now)
+        self.model = RegistryModel(cap, long_ago=self.now)
         self.cuts: dict[tuple[str, str], Cut] = {}
         self.history: list[Cut] = []
         self.promised: set[UUID] = set()
-        self.told = Told()
+        self.written = WrittenEvents()
         self.times = 0
         self.cuts_arrive(first)
 
@@ -372,11 +373,11 @@ class Registry(RuleBasedStateMachine):
         return self.cuts.setdefault((highlight, event), cut)
 
     def deliver(self, batch: list[Cut]) -> list[CutOutcome]:
-        recorded = self.world.run(self.store.record([_offer(cut) for cut in batch]))
-        verdicts = self.model.offer(batch)
-        assert [each.verdict for each in recorded] == verdicts
-        self.happened.update(verdicts)
-        return verdicts
+        recorded = self.postgres.run(self.store.record([_report(cut) for cut in batch]))
+        outcomes = self.model.consider(batch)
+        assert [each.outcome for each in recorded] == outcomes
+        self.happened.update(outcomes)
+        return outcomes
 
     @rule(batch=st.lists(cuts, min_size=1, max_size=4))
     def cuts_arrive(self, batch: list[dict[str, Any]]) -> None:
@@ -388,14 +389,14 @@ class Registry(RuleBasedStateMachine):
     def a_newer_cut_arrives(self, data: st.DataObject, drawn: dict[str, Any]) -> None:
         """Newer than every other, of a clip that there is."""
         self.times += 1
-        of = self.model.lives[self._one_of(data)].cut
+        of = self.model.clips[self._one_of(data)].cut
         newest = {"highlight": of.stream_highlight_id, "account": of.twitch_account_id, "is_new": True}
         newer = {"event": f"newer-{self.times}", "hours": 3 + self.times}
         self.cuts_arrive([{**drawn, **newest, **newer}])
 
     def _one_of(self, data: st.DataObject) -> UUID:
         """A clip that there is."""
-        return data.draw(st.sampled_from(list(self.model.lives)))
+        return data.draw(st.sampled_from(list(self.model.clips)))
 
     @rule(data=st.data())
     def some_arrive_again_in_another_order(self, data: st.DataObject) -> None:
@@ -403,43 +404,43 @@ class Registry(RuleBasedStateMachine):
 
     @rule()
     def everything_is_replayed_from_zero(self) -> None:
-        assert not any(verdict.changes_clip for verdict in self.deliver(self.history))
+        assert not any(outcome.changes_clip for outcome in self.deliver(self.history))
 
-    # Wishes of streamers.
+    # Requests of streamers.
 
     @rule(data=st.data(), action=st.sampled_from(ClipAction))
-    def an_owner_wishes(self, data: st.DataObject, action: ClipAction) -> None:
+    def an_owner_acts(self, data: st.DataObject, action: ClipAction) -> None:
         clip_id = self._one_of(data)
-        self._wish(action, clip_id, self.model.lives[clip_id].cut.twitch_account_id)
+        self._act(action, clip_id, self.model.clips[clip_id].cut.twitch_account_id)
 
     @rule(data=st.data(), action=st.sampled_from(ClipAction))
-    def a_stranger_wishes(self, data: st.DataObject, action: ClipAction) -> None:
-        self._wish(action, self._one_of(data), "stranger")
+    def a_stranger_acts(self, data: st.DataObject, action: ClipAction) -> None:
+        self._act(action, self._one_of(data), "stranger")
 
     @rule(action=st.sampled_from(ClipAction))
-    def everybody_wishes(self, action: ClipAction) -> None:
-        for clip_id, life in self.model.lives.items():
-            self._wish(action, clip_id, life.cut.twitch_account_id)
+    def every_owner_acts(self, action: ClipAction) -> None:
+        for clip_id, clip in self.model.clips.items():
+            self._act(action, clip_id, clip.cut.twitch_account_id)
 
     @rule()
-    def everybody_keeps_everything_and_lets_go_of_it(self) -> None:
-        self.everybody_wishes(ClipAction.KEEP)
-        self.everybody_wishes(ClipAction.UNKEEP)
+    def every_owner_keeps_and_unkeeps(self) -> None:
+        self.every_owner_acts(ClipAction.KEEP)
+        self.every_owner_acts(ClipAction.UNKEEP)
 
-    def _wish(self, action: ClipAction, clip_id: UUID, account: str) -> None:
-        wish = self._wish_for(action, account)
-        answer, clip = self.world.run(self.store.act(wish, clip_id))
-        assert answer is self.model.wish(wish, clip_id)
-        self.happened[answer] += 1
-        if answer not in {DONE, UNCHANGED}:
+    def _act(self, action: ClipAction, clip_id: UUID, account: str) -> None:
+        request = self._request_for(action, account)
+        outcome, after = self.postgres.run(self.store.act(request, clip_id))
+        assert outcome is self.model.act(request, clip_id)
+        self.happened[outcome] += 1
+        if outcome not in {DONE, UNCHANGED}:
             return
-        assert clip is not None
-        if clip.status in {KEPT, PUBLISHED}:
+        assert after is not None
+        if after.status in {KEPT, PUBLISHED}:
             self.promised.add(clip_id)
         else:
             self.promised.discard(clip_id)
 
-    def _wish_for(self, action: ClipAction, account: str) -> ActionRequest:
+    def _request_for(self, action: ClipAction, account: str) -> ActionRequest:
         self.times += 1
         if action is ClipAction.PUBLISH:
             return an_action(action, account, options=replace(OPTIONS, downloadable=self.times % 2 == 0))
@@ -449,21 +450,21 @@ class Registry(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def time_runs_out(self, data: st.DataObject) -> None:
-        for clip_id in data.draw(st.sets(st.sampled_from(list(self.model.lives)), min_size=1)):
+        for clip_id in data.draw(st.sets(st.sampled_from(list(self.model.clips)), min_size=1)):
             self.times += 1
             if self._let_expire(clip_id, -timedelta(minutes=self.times)):
-                self.model.lives[clip_id].over = True
+                self.model.clips[clip_id].over = True
 
     @rule(data=st.data(), limit=st.sampled_from([EVERYTHING, 1]))
     def an_end_comes_near_and_a_tick_comes(self, data: st.DataObject, limit: int) -> None:
         clip_id = self._one_of(data)
-        if not self.model.lives[clip_id].over:
+        if not self.model.clips[clip_id].over:
             self._let_expire(clip_id, HOUR)
         self.a_tick_gives_notice(limit)
 
     def _let_expire(self, clip_id: UUID, span: timedelta) -> bool:
         return bool(
-            self.world.sql(
+            self.postgres.sql(
                 "UPDATE generated_clips SET expires_at = now() + CAST(:span AS interval)"
                 " WHERE clip_id = :clip_id AND status IN ('available', 'deleted') RETURNING clip_id",
                 span=span,
@@ -477,21 +478,21 @@ class Registry(RuleBasedStateMachine):
 
     @rule(data=st.data(), limit=st.sampled_from([1, EVERYTHING]))
     def everything_was_public_for_a_while_and_a_tick_comes(self, data: st.DataObject, limit: int) -> None:
-        self.everybody_wishes(ClipAction.PUBLISH)
-        for clip_id in data.draw(st.sets(st.sampled_from(list(self.model.lives)), min_size=1)):
+        self.every_owner_acts(ClipAction.PUBLISH)
+        for clip_id in data.draw(st.sets(st.sampled_from(list(self.model.clips)), min_size=1)):
             self._let_end(clip_id)
         self.a_tick_purges(limit)
 
     def _let_end(self, clip_id: UUID) -> None:
         self.times += 1
-        ended = self.world.sql(
+        ended = self.postgres.sql(
             "UPDATE generated_clips SET published_until = now() - CAST(:span AS interval)"
             " WHERE clip_id = :clip_id AND status = 'published' RETURNING clip_id",
             span=timedelta(minutes=self.times),
             clip_id=clip_id,
         )
         if ended:
-            self.model.lives[clip_id].ended = True
+            self.model.clips[clip_id].ended = True
 
     @rule(data=st.data())
     def time_runs_out_and_a_tick_comes(self, data: st.DataObject) -> None:
@@ -500,20 +501,20 @@ class Registry(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([1, 2, EVERYTHING]))
     def a_tick_purges(self, limit: int) -> None:
-        due = self.world.sql(
+        due = self.postgres.sql(
             "SELECT clip_id FROM generated_clips"
             " WHERE status IN ('available', 'deleted') AND expires_at <= now() ORDER BY expires_at, clip_id"
         )
-        ended = self.world.sql(
+        ended = self.postgres.sql(
             "SELECT clip_id FROM generated_clips WHERE status = 'published' AND published_until <= now()"
             " ORDER BY published_until, clip_id"
         )
         assert {row.clip_id for row in due} == {
             clip_id
-            for clip_id, life in self.model.lives.items()
-            if life.status in {AVAILABLE, DELETED} and life.over
+            for clip_id, clip in self.model.clips.items()
+            if clip.status in {AVAILABLE, DELETED} and clip.over
         }
-        result = self.world.run(self.store.expire(limit, None))
+        result = self.postgres.run(self.store.purge(limit, None))
         more = limit < max(len(due), len(ended))
         assert (result.expired, result.more) == (min(limit, len(due)), more)
         self.happened["purged"] += result.expired
@@ -523,19 +524,19 @@ class Registry(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([1, EVERYTHING]))
     def a_tick_gives_notice(self, limit: int) -> None:
-        soon = self.world.sql(
+        soon = self.postgres.sql(
             "SELECT DISTINCT twitch_account_id AS account, (expires_at AT TIME ZONE 'UTC')::date AS day"
             " FROM generated_clips WHERE status = 'available' AND expires_at > now()"
         )
         last_day = datetime.now(UTC).date() + timedelta(days=NOTICE_DAYS)
-        due = {(row.account, row.day) for row in soon if row.day <= last_day} - self._told_days()
-        result = self.world.run(self.store.notify(limit))
+        due = {(row.account, row.day) for row in soon if row.day <= last_day} - self._noticed_days()
+        result = self.postgres.run(self.store.notices.send(limit))
         assert result.notified == min(limit, len(due))
         self.happened["notified"] += result.notified
-        assert len(due - self._told_days()) == len(due) - result.notified
+        assert len(due - self._noticed_days()) == len(due) - result.notified
 
-    def _told_days(self) -> set[tuple[str, date]]:
-        rows = self.world.sql("SELECT twitch_account_id, cohort FROM expiry_notices")
+    def _noticed_days(self) -> set[tuple[str, date]]:
+        rows = self.postgres.sql("SELECT twitch_account_id, cohort FROM expiry_notices")
         return {(row.twitch_account_id, row.cohort) for row in rows}
 
     # Crashes. One after the commit is an event that arrives again.
@@ -544,29 +545,29 @@ class Registry(RuleBasedStateMachine):
     def the_registry_dies_before_it_commits(
         self, data: st.DataObject, drawn: dict[str, Any], action: ClipAction
     ) -> None:
-        life = self.model.lives[self._one_of(data)]
+        clip = self.model.clips[self._one_of(data)]
         work: Callable[[], Coroutine[Any, Any, Any]] = data.draw(
             st.sampled_from(
                 [
-                    lambda: self.store.record([_offer(self.cut(drawn))]),
-                    lambda: self.store.expire(EVERYTHING, None),
-                    lambda: self.store.notify(EVERYTHING),
+                    lambda: self.store.record([_report(self.cut(drawn))]),
+                    lambda: self.store.purge(EVERYTHING, None),
+                    lambda: self.store.notices.send(EVERYTHING),
                     lambda: self.store.act(
-                        self._wish_for(action, life.cut.twitch_account_id), life.cut.clip_id
+                        self._request_for(action, clip.cut.twitch_account_id), clip.cut.clip_id
                     ),
                 ]
             )
         )
-        outbox = self.world.database.outbox
+        outbox = self.postgres.database.outbox
         write = outbox.write
 
         async def write_and_die(*arguments: Any) -> None:
             await write(*arguments)
-            raise Crash
+            raise CrashBeforeCommit
 
-        with pytest.MonkeyPatch.context() as patch, suppress(Crash):
+        with pytest.MonkeyPatch.context() as patch, suppress(CrashBeforeCommit):
             patch.setattr(outbox, "write", write_and_die)
-            self.world.run(work())
+            self.postgres.run(work())
 
     # What must be so.
 
@@ -581,25 +582,25 @@ class Registry(RuleBasedStateMachine):
         self.the_cap_holds()
 
     def the_store_holds_what_the_model_holds(self) -> None:
-        assert self.rows.keys() == self.model.lives.keys()
-        for clip_id, life in self.model.lives.items():
+        assert self.rows.keys() == self.model.clips.keys()
+        for clip_id, clip in self.model.clips.items():
             row = self.rows[clip_id]
-            assert (row.status, row.version) == (life.status, life.version)
+            assert (row.status, row.version) == (clip.status, clip.version)
             assert (row.highlight_event_id, row.object_key, row.poster_key) == (
-                *(life.cut.highlight_event_id, life.cut.object_key, life.cut.poster_key),
+                *(clip.cut.highlight_event_id, clip.cut.object_key, clip.cut.poster_key),
             )
-            assert (row.kind, row.score, row.origin) == (life.cut.kind, life.cut.score, life.cut.origin)
-            assert (row.title, row.revision, row.purge_reason) == (life.title, life.revision, life.reason)
-            assert (row.offer and row.offer["highlight_event_id"]) == life.offer
-            assert row.deleted_from == life.was
-            is_kept = life.status in {KEPT, PUBLISHED}
+            assert (row.kind, row.score, row.origin) == (clip.cut.kind, clip.cut.score, clip.cut.origin)
+            assert (row.title, row.revision, row.purge_reason) == (clip.title, clip.revision, clip.reason)
+            assert (row.offer and row.offer["highlight_event_id"]) == clip.offer
+            assert row.deleted_from == clip.was
+            is_kept = clip.status in {KEPT, PUBLISHED}
             assert (row.expires_at is None) == is_kept
-            assert (row.kept_by is not None) == (life.decided in {KEPT, PUBLISHED})
-            assert (row.share_slug is not None) == (life.decided is PUBLISHED)
-            if life.decided is PUBLISHED:
-                assert row.published_downloadable == life.downloadable
+            assert (row.kept_by is not None) == (clip.decided in {KEPT, PUBLISHED})
+            assert (row.share_slug is not None) == (clip.decided is PUBLISHED)
+            if clip.decided is PUBLISHED:
+                assert row.published_downloadable == clip.downloadable
             if not is_kept:
-                assert row.over == life.over
+                assert row.over == clip.over
 
     def who_was_told_kept_has_the_clip(self) -> None:
         assert {self.rows[clip_id].status for clip_id in self.promised} <= {KEPT, PUBLISHED}
@@ -607,23 +608,23 @@ class Registry(RuleBasedStateMachine):
     def every_object_is_a_clips_or_released(self) -> None:
         owned = {
             each
-            for life in self.model.lives.values()
-            if life.status is not PURGED
-            for each in life.cut.objects
+            for clip in self.model.clips.values()
+            if clip.status is not PURGED
+            for each in clip.cut.objects
         }
-        assert not self.told.released & owned
-        theirs = {clip_id: life.cut.twitch_account_id for clip_id, life in self.model.lives.items()}
+        assert not self.written.released & owned
+        theirs = {clip_id: clip.cut.twitch_account_id for clip_id, clip in self.model.clips.items()}
         delivered = (cut for cut in self.history if cut.twitch_account_id == theirs.get(cut.clip_id))
-        lost = {each for cut in delivered for each in cut.objects} - owned - self.told.released
+        lost = {each for cut in delivered for each in cut.objects} - owned - self.written.released
         assert not lost
 
     def versions_are_told_one_by_one(self) -> None:
-        assert self.told.versions == {
-            clip_id: list(range(1, life.version + 1)) for clip_id, life in self.model.lives.items()
+        assert self.written.versions == {
+            clip_id: list(range(1, clip.version + 1)) for clip_id, clip in self.model.clips.items()
         }
 
     def an_account_is_told_of_a_day_once(self) -> None:
-        assert len(self.told.notices) == len(set(self.told.notices))
+        assert len(self.written.notices) == len(set(self.written.notices))
 
     def the_cap_holds(self) -> None:
         living = Counter(
@@ -635,31 +636,31 @@ class Registry(RuleBasedStateMachine):
         self.happened["evicted"] += self.model.evicted
 
     def look(self) -> None:
-        rows = self.world.sql("SELECT *, expires_at <= now() AS over FROM generated_clips")
+        rows = self.postgres.sql("SELECT *, expires_at <= now() AS over FROM generated_clips")
         self.rows = {row.clip_id: row for row in rows}
-        told = self.world.sql(
-            "SELECT id, headers, payload FROM outbox WHERE id > :seen ORDER BY id", seen=self.told.seen
+        written = self.postgres.sql(
+            "SELECT id, headers, payload FROM outbox WHERE id > :seen ORDER BY id", seen=self.written.seen
         )
-        for row in told:
-            self.told.seen = row.id
-            self.told.add(row.headers["ce_id"], row.headers["ce_type"], json.loads(row.payload))
+        for row in written:
+            self.written.seen = row.id
+            self.written.add(row.headers["ce_id"], row.headers["ce_type"], json.loads(row.payload))
 
 
-def _offer(cut: Cut) -> ReportedCut:
+def _report(cut: Cut) -> ReportedCut:
     return ReportedCut(cut, f"created-{cut.highlight_event_id}")
 
 
 @pytest.fixture
-def machine(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Registry]]:
-    world = World(migrated_url)
-    monkeypatch.setattr(Registry, "world", world, raising=False)
-    monkeypatch.setattr(Registry, "happened", Counter(), raising=False)
-    yield Registry
-    world.close()
+def machine(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RegistryMachine]]:
+    postgres = ModelDatabase(migrated_url)
+    monkeypatch.setattr(RegistryMachine, "postgres", postgres, raising=False)
+    monkeypatch.setattr(RegistryMachine, "happened", Counter(), raising=False)
+    yield RegistryMachine
+    postgres.close()
 
 
 @pytest.mark.timeout(180)
-def test_whatever_happens_the_promises_hold(machine: type[Registry]) -> None:
+def test_whatever_happens_the_promises_hold(machine: type[RegistryMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

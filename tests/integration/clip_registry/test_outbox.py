@@ -15,12 +15,14 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidTimestampError, KafkaTimeoutError, MessageSizeTooLargeError
 from sqlalchemy import text
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.database.engine import open_engine
 from clip_registry.outbox import outbox as outbox_module
 from clip_registry.outbox import relay
 from clip_registry.outbox.outbox import Outbox
-from clip_shared.bus.envelope import Record
+from clip_registry.reports import ReportedCut
+from clip_registry.timers.metrics_snapshot import take_snapshot
+from clip_shared.bus.envelope import OutgoingRecord
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.registry_api import ClipAction
 from clip_shared.errors import TransientError
@@ -45,11 +47,11 @@ async def eventually(is_so: Callable[[], Awaitable[bool]], seconds: float = 20) 
             await asyncio.sleep(0.05)
 
 
-async def written(database: Database) -> list[Record]:
+async def written(database: Database) -> list[OutgoingRecord]:
     """The outbox's rows as the records that they should become."""
     rows = await database.run("SELECT queue, headers, payload FROM outbox ORDER BY id")
     return [
-        Record(
+        OutgoingRecord(
             topic=row.queue,
             key=row.headers["ce_partitionkey"].encode(),
             value=row.payload,
@@ -71,11 +73,11 @@ class FakeProducer:
     def __init__(self) -> None:
         self.broken = False
         self.refused = 0
-        self.sent: list[Record] = []
+        self.sent: list[OutgoingRecord] = []
         self.silent: set[bytes] = set()
         self.bad: dict[bytes, Exception] = {}
         self.poisonous: set[bytes] = set()
-        self.batch: list[tuple[Record, asyncio.Future[None]]] = []
+        self.batch: list[tuple[OutgoingRecord, asyncio.Future[None]]] = []
 
     async def start(self) -> None:
         await asyncio.sleep(0)
@@ -91,10 +93,12 @@ class FakeProducer:
             self.refused += 1
             confirmation.set_exception(KafkaTimeoutError())
         elif self.poisonous:
-            self.batch.append((Record(topic, record["key"], value, sorted(record["headers"])), confirmation))
+            self.batch.append(
+                (OutgoingRecord(topic, record["key"], value, sorted(record["headers"])), confirmation)
+            )
             asyncio.get_running_loop().call_later(0.02, self._answer_batch)
         elif value not in self.silent:
-            self.sent.append(Record(topic, record["key"], value, sorted(record["headers"])))
+            self.sent.append(OutgoingRecord(topic, record["key"], value, sorted(record["headers"])))
             confirmation.set_result(None)
         return confirmation
 
@@ -118,7 +122,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> FakeProducer:
     return fake
 
 
-def by_content(records: list[Record]) -> list[tuple[str, bytes, Any]]:
+def by_content(records: list[OutgoingRecord]) -> list[tuple[str, bytes, Any]]:
     return sorted((each.topic, each.value, each.headers) for each in records)
 
 
@@ -140,20 +144,22 @@ async def test_what_was_written_arrives_at_kafka_byte_for_byte(
 
 async def _consume(
     settings: KafkaSettings, wanted: set[tuple[bytes | None, bytes]]
-) -> dict[tuple[bytes | None, bytes], Record]:
+) -> dict[tuple[bytes | None, bytes], OutgoingRecord]:
     """Read the lifecycle topic from its beginning until everything wanted has come."""
     consumer = AIOKafkaConsumer(
         "clip-lifecycle", bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
     )
     await consumer.start()
-    received: dict[tuple[bytes | None, bytes], Record] = {}
+    received: dict[tuple[bytes | None, bytes], OutgoingRecord] = {}
     try:
         async with asyncio.timeout(20):
             while wanted - set(received):
                 each = await consumer.getone()
                 identity = (each.key, dict(each.headers)["ce_id"])
                 if identity in wanted:
-                    received[identity] = Record(each.topic, each.key, each.value, sorted(each.headers))
+                    received[identity] = OutgoingRecord(
+                        each.topic, each.key, each.value, sorted(each.headers)
+                    )
     finally:
         await consumer.stop()
     return received
@@ -195,7 +201,7 @@ async def test_while_the_bus_is_out_events_wait_and_none_is_dropped(
             return producer.refused > 12 * len(expected)  # the library's default gives up after ten
 
         await eventually(has_been_refused_often)
-        assert await outbox.check() == "the bus takes no events; they wait in the outbox"
+        assert await outbox.check() == "Kafka takes no events; they wait in the outbox"
         assert len(await database.run("SELECT 1 FROM outbox")) == len(expected)
         assert await database.run("SELECT 1 FROM outbox_dlq") == []
         producer.broken = False
@@ -378,7 +384,7 @@ async def test_an_event_that_goes_on_surprising_us_is_set_aside(
     producer: FakeProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "MAX_SURPRISED_ATTEMPTS", 3)
+    monkeypatch.setattr(relay, "MAX_UNKNOWN_FAILURES", 3)
     await store.record([ReportedCut(a_cut(f"odd-{number}"), "x") for number in range(3)])
     expected = await written(database)
     producer.bad = {expected[0].value: AssertionError("never seen before")}
@@ -398,14 +404,14 @@ async def test_a_replaced_object_is_released_when_its_last_url_has_died(
     await store.record([ReportedCut(new, "created-6")])
     # A redelivery of the cut that was replaced just now: it is stale, and was watchable.
     await store.record([ReportedCut(old, "created-5")])
-    figures = await store.figures()
-    assert (figures.outbox_depth, figures.outbox_age_seconds < 1) == (2, True)
+    snapshot = await take_snapshot(database.engine)
+    assert (snapshot.outbox_depth, snapshot.outbox_age_seconds < 1) == (2, True)
     async with an_outbox(database, kafka_settings) as outbox:
         await outbox.start()
         await asyncio.sleep(1)
         assert [each.topic for each in producer.sent] == ["clip-lifecycle"] * 2
-        figures = await store.figures()
-        assert (figures.outbox_depth, figures.outbox_age_seconds) == (0, 0)
+        snapshot = await take_snapshot(database.engine)
+        assert (snapshot.outbox_depth, snapshot.outbox_age_seconds) == (0, 0)
         await eventually(lambda: empty(database))
     assert [each.topic for each in producer.sent[2:]] == ["clip-objects-released"] * 4
 
@@ -419,9 +425,9 @@ async def test_a_release_that_waited_is_no_old_event(database: Database) -> None
         "UPDATE outbox SET created_at = created_at - interval '1 hour',"
         " next_attempt_at = next_attempt_at - interval '1 hour'"
     )
-    figures = await store.figures()
-    assert figures.outbox_depth == 2
-    assert 0 <= figures.outbox_age_seconds < 5
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.outbox_depth == 2
+    assert 0 <= snapshot.outbox_age_seconds < 5
 
 
 @pytest.mark.parametrize(("expired_ago", "waits"), [(10, True), (3590, True), (3610, False)])
@@ -432,7 +438,7 @@ async def test_a_purged_clips_objects_stay_until_its_last_url_has_died(
     store = database.store(release_delay=HOUR)
     [recorded] = await store.record([ReportedCut(a_cut(), "created-5")])
     await database.expire(recorded.clip, seconds_ago=expired_ago)
-    await store.expire(10, None)
+    await store.purge(10, None)
     rows = await database.run(
         "SELECT next_attempt_at > now() AS waits FROM outbox WHERE queue = 'clip-objects-released'"
     )

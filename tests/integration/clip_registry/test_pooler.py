@@ -14,13 +14,17 @@ import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from clip_registry.clips.store import ClipStore, ReportedCut
-from clip_registry.database.engine import Pooler, UnusableDatabase, check_usable, open_engine, transaction
+from clip_registry.clips.store import ClipStore
+from clip_registry.database.connector import UnusableDatabase
+from clip_registry.database.engine import Pooler, check_usable, open_engine
+from clip_registry.database.transactions import transaction
 from clip_registry.domain.actions import ActionOutcome
 from clip_registry.migrations.run import migrate
 from clip_registry.outbox import outbox as outbox_module
 from clip_registry.outbox.outbox import Outbox
 from clip_registry.queries.clip_lists import ClipFilter
+from clip_registry.reports import ReportedCut
+from clip_registry.timers.metrics_snapshot import take_snapshot
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder, ClipStatus
 from clip_shared.errors import TransientError
@@ -73,7 +77,7 @@ def a_pgbouncer(server: URL, folder: Path, settings: str) -> Iterator[str]:
     )
     assert PROGRAM is not None
 
-    def lacks() -> str | None:
+    def readiness_error() -> str | None:
         with socket.socket() as probe:
             return None if probe.connect_ex(("127.0.0.1", port)) == 0 else "it does not listen"
 
@@ -83,7 +87,7 @@ def a_pgbouncer(server: URL, folder: Path, settings: str) -> Iterator[str]:
         log=folder / "log",
         environment={},
         user=unprivileged_user(),
-        lacks=lacks,
+        readiness_error=readiness_error,
     ):
         yield server.set(port=port).render_as_string(hide_password=False)
 
@@ -107,13 +111,13 @@ async def test_every_keep_of_many_at_once_is_done(pgbouncer: str, database: Data
         unkept = await store.act(an_action(ClipAction.UNKEEP), a_cut("hl-1").clip_id)
         assert unkept[0] is ActionOutcome.DONE
         assert (await store.queries.usage_of("ann")).by_status[ClipStatus.KEPT].clips == 199
-        assert (await store.notify(10)).notified == 1
+        assert (await store.notices.send(10)).notified == 1
         await database.expire(a_cut("hl-1").clip_id)
-        assert (await store.expire(10, None)).expired == 1
+        assert (await store.purge(10, None)).expired == 1
         kept_alone = ClipFilter(statuses=frozenset({ClipStatus.KEPT}))
         assert len(await store.queries.clips_of("ann", kept_alone, ClipOrder.NEWEST, limit=500)) == 199
-        assert (await store.figures()).overdue == 0
-        assert await store.unknown_objects("clips", [a_cut("hl-2").object_key]) == set()
+        assert (await take_snapshot(database.engine)).overdue == 0
+        assert await store.orphans("clips", [a_cut("hl-2").object_key]) == set()
 
 
 async def test_nothing_of_ours_is_left_in_a_session(pgbouncer: str, database: Database) -> None:
@@ -141,8 +145,8 @@ async def test_events_leave(
         store = ClipStore(engine, outbox, retention=RETENTION)
         await outbox.start()
         for batch in range(5):
-            deliveries = [[ReportedCut(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
-            await asyncio.gather(*map(store.record, deliveries))
+            batches = [[ReportedCut(a_cut(f"hl-{batch}-{n}"), "x")] for n in range(40)]
+            await asyncio.gather(*map(store.record, batches))
         await eventually(lambda: empty(database))
         assert await outbox.check() is None
         await outbox.stop()

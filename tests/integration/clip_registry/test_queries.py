@@ -7,25 +7,32 @@ from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from clip_registry.clips import statements as sql
+from clip_registry.clips import (
+    action_statements,
+    cut_statements,
+    expiry_notices,
+    lookup_statements,
+    purge_statements,
+)
+from clip_registry.queries import feeds
 from clip_registry.queries import statements as queries
-from clip_registry.timers import metrics_snapshot as figures
+from clip_registry.timers import metrics_snapshot, trimming
 from clip_shared.contracts.registry_api import ClipAction, ClipOrder
 from tests.integration.clip_registry.conftest import Database
 
 SERVED: dict[str, tuple[ClauseElement, str]] = {
-    "get": (sql.GET, "generated_clips_pkey"),
-    "get shared": (sql.GET_SHARED, "generated_clips_share_slug_key"),
+    "get": (lookup_statements.GET, "generated_clips_pkey"),
+    "get shared": (lookup_statements.GET_SHARED, "generated_clips_share_slug_key"),
     **{
-        f"list {order}{', next page' if goes_on else ''}": (
-            queries.list_clips(order, frozenset(), goes_on=goes_on),
+        f"list {order}{', next page' if continues else ''}": (
+            queries.list_clips(order, frozenset(), continues=continues),
             "generated_clips_of_account",
         )
         for order in ClipOrder
-        for goes_on in (False, True)
+        for continues in (False, True)
     },
     "list by title": (
-        queries.list_clips(ClipOrder.NEWEST, frozenset({"title", "kinds"}), goes_on=True),
+        queries.list_clips(ClipOrder.NEWEST, frozenset({"title", "kinds"}), continues=True),
         "generated_clips_of_account",
     ),
     "usage": (queries.USAGE, "generated_clips_of_account"),
@@ -33,26 +40,26 @@ SERVED: dict[str, tuple[ClauseElement, str]] = {
     "vods": (queries.VODS, "generated_clips_of_vod"),
     "vod": (queries.VOD, "generated_clips_of_vod"),
     "skips of a vod": (queries.SKIPS_OF_VOD, "skipped_highlights_of_vod"),
-    "feed": (queries.FEED, "feeds_slug_key"),
-    "feed of an account": (queries.FEED_OF, "feeds_pkey"),
-    "published clips": (queries.PUBLISHED_CLIPS, "generated_clips_published"),
-    "forget skips": (queries.FORGET_SKIPS, "skipped_highlights_age"),
-    "forget titles": (queries.FORGET_TITLES, "generated_clips_to_forget"),
-    "trim": (queries.TRIM, "generated_clips_to_trim"),
-    "ephemeral": (sql.COUNT_EPHEMERAL, "generated_clips_of_account"),
-    "was given out": (sql.WAS_GIVEN_OUT, "share_slugs_pkey"),
-    "end publications": (sql.END_PUBLICATIONS, "generated_clips_ending"),
-    "unowned objects": (sql.UNOWNED, "generated_clips_object"),
-    "expire": (sql.EXPIRE, "generated_clips_due"),
-    "still due": (sql.STILL_DUE, "generated_clips_due"),
-    "notify": (sql.NOTIFY, "generated_clips_due"),
-    "expiring": (sql.EXPIRING, "generated_clips_of_account"),
-    "forget notices": (sql.FORGET_NOTICES, "expiry_notices_pkey"),
-    "just expired": (figures.JUST_EXPIRED, "generated_clips_due"),
-    "first expiry": (figures.FIRST_EXPIRY_SECONDS, "generated_clips_due"),
-    "evict": (sql.EVICT_SURPLUS, "generated_clips_of_account"),
-    "judge": (sql.JUDGE_CUT, "generated_clips_pkey"),
-    **{action: (sql.ACT[action], "generated_clips_pkey") for action in ClipAction},
+    "feed": (feeds.FEED, "feeds_slug_key"),
+    "feed of an account": (feeds.FEED_OF, "feeds_pkey"),
+    "published clips": (feeds.PUBLISHED_CLIPS, "generated_clips_published"),
+    "trim skips": (trimming.TRIM_SKIPS, "skipped_highlights_age"),
+    "trim titles": (trimming.TRIM_TITLES, "generated_clips_to_forget"),
+    "trim rows": (trimming.TRIM_ROWS, "generated_clips_to_trim"),
+    "ephemeral": (action_statements.COUNT_EPHEMERAL, "generated_clips_of_account"),
+    "was shared": (lookup_statements.WAS_SHARED, "share_slugs_pkey"),
+    "end publications": (purge_statements.END_PUBLICATIONS, "generated_clips_ending"),
+    "orphans": (lookup_statements.ORPHANS, "generated_clips_object"),
+    "purge": (purge_statements.PURGE, "generated_clips_due"),
+    "still due": (purge_statements.STILL_DUE, "generated_clips_due"),
+    "claim notices": (expiry_notices.CLAIM, "generated_clips_due"),
+    "expiring": (expiry_notices.EXPIRING, "generated_clips_of_account"),
+    "delete past notices": (expiry_notices.DELETE_PAST, "expiry_notices_pkey"),
+    "just expired": (metrics_snapshot.JUST_EXPIRED, "generated_clips_due"),
+    "first expiry": (metrics_snapshot.FIRST_EXPIRY_SECONDS, "generated_clips_due"),
+    "expire surplus": (cut_statements.EXPIRE_SURPLUS, "generated_clips_of_account"),
+    "consider cut": (cut_statements.CONSIDER_CUT, "generated_clips_pkey"),
+    **{action: (action_statements.ACT[action], "generated_clips_pkey") for action in ClipAction},
 }
 
 
@@ -120,7 +127,7 @@ async def test_no_query_reads_the_whole_table(database: Database) -> None:
         assert index in plans[name], f"{name}: {plans[name]}"
         assert not re.search(rf"Seq Scan on ({'|'.join(TABLES)})", plans[name]), f"{name}: {plans[name]}"
     # A batch is found by the one index and updated by the other: what else is due is not read for it.
-    assert "generated_clips_pkey" in plans["expire"], plans["expire"]
+    assert "generated_clips_pkey" in plans["purge"], plans["purge"]
 
 
 async def generic_plan(connection: AsyncConnection, statement: ClauseElement) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from clip_registry.domain.clips import Clip, Cut
-from clip_registry.recovery.recovery import ClipHistory, Recovery, TopicHistory
+from clip_registry.recovery.recovery import Recovery
+from clip_registry.recovery.topic_history import ClipHistory, TopicHistory
 from clip_shared.contracts.events import (
     ClipAvailable,
     ClipKept,

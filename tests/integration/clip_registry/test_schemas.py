@@ -18,9 +18,9 @@ import schemathesis
 from hypothesis import given
 
 from clip_registry.app import api_document
-from clip_registry.clips.store import ReportedCut
 from clip_registry.database.engine import open_engine
 from clip_registry.migrations.run import migrate
+from clip_registry.reports import ReportedCut
 from tests.integration.clip_gateway.conftest import JANITOR_TOKEN, TOKEN, registry_app, serving
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.integration.documented import BOUNDED, CHECKS

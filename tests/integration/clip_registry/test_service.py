@@ -14,10 +14,12 @@ from aiokafka import AIOKafkaConsumer
 from clip_registry.app import build
 from clip_registry.settings import RegistrySettings
 from clip_shared.bus.clients import producer
-from clip_shared.bus.envelope import Record, to_record
+from clip_shared.bus.envelope import OutgoingRecord, to_record
 from clip_shared.bus.settings import KafkaSettings
-from clip_shared.contracts.events import ClipSkipped, Event, HighlightKind, SkipReason
+from clip_shared.contracts.events import ClipCreated, ClipSkipped, Event, HighlightKind, SkipReason
+from clip_shared.contracts.service_names import CLIP_REGISTRY
 from tests.integration.clip_registry.conftest import Database
+from tests.integration.clip_shared.bus.buses import skip_to_end
 from tests.unit.clip_registry.cuts import a_created_event, a_cut
 
 GATEWAY_TOKEN, JANITOR_TOKEN = "a-token-of-the-gateway", "a-token-of-the-janitor"
@@ -74,7 +76,7 @@ async def next_of(reader: AIOKafkaConsumer, key: str) -> tuple[str, dict[str, An
                 return dict(record.headers)["ce_type"].decode(), json.loads(record.value)
 
 
-async def publish(kafka: KafkaSettings, *records: Record) -> None:
+async def publish(kafka: KafkaSettings, *records: OutgoingRecord) -> None:
     async with producer(kafka, client_id="test") as sender:
         for record in records:
             await sender.send_and_wait(
@@ -93,10 +95,13 @@ async def test_from_clip_created_to_purged(
     database: Database, kafka_settings: KafkaSettings, topics: None
 ) -> None:
     del topics
+    # The metrics count every event that the service reads: only those of this test.
+    for topic in (ClipCreated.TOPIC, ClipSkipped.TOPIC):
+        await skip_to_end(kafka_settings, CLIP_REGISTRY, topic)
     highlight = f"hl-{uuid4().hex[:8]}"
     cut = a_cut(highlight, at=datetime.now(UTC))
     clip_id = str(cut.clip_id)
-    undecodable = Record("clip-created", highlight.encode(), b"not json", [])
+    undecodable = OutgoingRecord("clip-created", highlight.encode(), b"not json", [])
     async with (
         a_service(database, kafka_settings) as client,
         a_reader(kafka_settings, "clip-lifecycle") as lifecycle,
@@ -123,7 +128,7 @@ async def test_from_clip_created_to_purged(
         await _eventually_counted(client)
 
 
-def _skipped(highlight: str) -> Record:
+def _skipped(highlight: str) -> OutgoingRecord:
     data = ClipSkipped(
         stream_highlight_id=highlight,
         twitch_account_id="ann",
@@ -138,7 +143,7 @@ def _skipped(highlight: str) -> Record:
 
 
 async def _eventually_counted(client: httpx.AsyncClient) -> None:
-    """Wait until the metrics tell the story of this test."""
+    """Wait until the metrics count the events of this test."""
     expected = {
         'clips_transitions_total{kind="cut",outcome="created"}': 1.0,
         'clips_transitions_total{kind="cut",outcome="repeated"}': 1.0,

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from clip_registry.clips.store import ClipStore, RecordedCut, ReportedCut
+from clip_registry.clips.store import ClipStore, RecordedCut
 from clip_registry.domain.actions import ActionOutcome, outcome_of_action
 from clip_registry.domain.clips import VISIBLE, Clip, Cut, PublicationOptions, is_due
 from clip_registry.domain.cuts import CutOutcome, cut_offer, outcome_of_cut
+from clip_registry.reports import ReportedCut
+from clip_registry.timers.metrics_snapshot import take_snapshot
 from clip_shared.contracts.events import ClipOrigin, PurgeReason, clip_id_for
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from clip_shared.errors import PermanentError
@@ -58,14 +60,14 @@ async def a_stored_clip(
 async def purged(database: Database, clip: Clip) -> Clip:
     """A clip whose time is over, after a tick."""
     await database.expire(clip)
-    assert (await database.store().expire(1, None)).expired == 1
+    assert (await database.store().purge(1, None)).expired == 1
     now = await database.store().get(clip.clip_id)
     assert now is not None
     return now
 
 
 async def act(store: ClipStore, action: ClipAction, highlight: str = "hl-1", **changes: Any) -> Clip:
-    """What a wish of Ann's that is fulfilled makes of a clip."""
+    """What a request of Ann's that is fulfilled makes of a clip."""
     decision, clip = await store.act(an_action(action, **changes), clip_id_for(highlight))
     assert decision is DONE
     assert clip is not None
@@ -75,7 +77,7 @@ async def act(store: ClipStore, action: ClipAction, highlight: str = "hl-1", **c
 async def test_a_first_cut_becomes_an_available_clip(database: Database, store: ClipStore) -> None:
     [recorded] = await store.record([ReportedCut(a_cut(), "created-1", TRACE)])
     clip = recorded.clip
-    assert (recorded.verdict, clip.status, clip.version) == (CutOutcome.CREATED, AVAILABLE, 1)
+    assert (recorded.outcome, clip.status, clip.version) == (CutOutcome.CREATED, AVAILABLE, 1)
     assert clip.expires_at == clip.created_at + RETENTION
     assert clip.expires_in_seconds == RETENTION.total_seconds()
     assert {name: getattr(clip, name) for name in vars(a_cut())} == vars(a_cut())
@@ -100,7 +102,7 @@ async def test_a_newer_cut_replaces_the_video_and_nothing_else(
     before = await a_stored_clip(database, status)
     recorded = await record(store, cut)
     after = recorded.clip
-    assert recorded.verdict is CutOutcome.REPLACED
+    assert recorded.outcome is CutOutcome.REPLACED
     assert (after.status, after.version, after.title) == (status, before.version + 1, "Better")
     assert (after.revision, after.origin) == (2, cut.origin)
     assert after.published_revision == (2 if status is PUBLISHED else None)
@@ -144,7 +146,7 @@ async def test_a_detectors_cut_of_what_its_owner_decided_about_is_remembered_onl
     before = await a_stored_clip(database, status)
     recorded = await record(store, BETTER)
     after = recorded.clip
-    assert recorded.verdict is CutOutcome.OFFERED
+    assert recorded.outcome is CutOutcome.OFFERED
     marks = {"detector_cut_at": BETTER.highlight_detected_at, "detector_cut_id": "event-6"}
     same = {**vars(before), "expires_in_seconds": after.expires_in_seconds}
     assert vars(after) == {**same, **marks, "offer": cut_offer(BETTER)}
@@ -157,9 +159,9 @@ async def test_only_the_newest_offer_is_remembered_until_the_video_changes(
 ) -> None:
     await a_stored_clip(database, KEPT)
     newest, older = (a_cut(event=f"event-{n}", at=NOON + n * HOUR) for n in (9, 8))
-    assert (await record(store, BETTER)).verdict is CutOutcome.OFFERED
-    assert (await record(store, newest)).verdict is CutOutcome.OFFERED
-    assert (await record(store, older)).verdict is CutOutcome.STALE
+    assert (await record(store, BETTER)).outcome is CutOutcome.OFFERED
+    assert (await record(store, newest)).outcome is CutOutcome.OFFERED
+    assert (await record(store, older)).outcome is CutOutcome.STALE
     assert (await record(store, newest)).clip.offer == cut_offer(newest)
     assert (await record(store, replace(OWNERS, highlight_event_id="event-7"))).clip.offer is None
 
@@ -172,13 +174,13 @@ async def test_an_offer_that_arrives_again_does_not_become_the_clip_that_was_let
     await record(store, BETTER)
     let_go = await act(store, ClipAction.UNKEEP)
     again = await record(store, BETTER)
-    assert (again.verdict, again.clip.object_key) == (CutOutcome.STALE, let_go.object_key)
+    assert (again.outcome, again.clip.object_key) == (CutOutcome.STALE, let_go.object_key)
 
 
 async def test_no_detector_replaces_an_owners_cut(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, AVAILABLE, replace(a_cut(), origin=ClipOrigin.OWNER))
     recorded = await record(store, BETTER)
-    assert (recorded.verdict, recorded.clip.offer) == (CutOutcome.STALE, None)
+    assert (recorded.outcome, recorded.clip.offer) == (CutOutcome.STALE, None)
 
 
 async def test_an_owners_title_outlives_new_videos_and_ends_with_the_clip(
@@ -191,7 +193,7 @@ async def test_an_owners_title_outlives_new_videos_and_ends_with_the_clip(
     replaced = (await record(store, BETTER)).clip
     assert (replaced.title, replaced.kind) == ("Mine", "refined")
     await database.expire(replaced)
-    await store.expire(1, None)
+    await store.purge(1, None)
     cut = a_cut(event="event-1", at=datetime.now(UTC) + SOON, title="Again")
     assert (await record(store, cut)).clip.title == "Again"
 
@@ -207,14 +209,14 @@ async def test_a_repeated_event_changes_nothing_and_releases_nothing(
 ) -> None:
     before = await a_stored_clip(database, AVAILABLE)
     recorded = await record(store, a_cut())
-    assert (recorded.verdict, recorded.clip.version) == (CutOutcome.REPEATED, before.version)
+    assert (recorded.outcome, recorded.clip.version) == (CutOutcome.REPEATED, before.version)
     assert await database.events() == []
 
 
 async def test_a_stale_cut_loses_its_objects(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, KEPT)
     stale = a_cut(event="event-1", at=NOON - HOUR)
-    assert (await record(store, stale)).verdict is CutOutcome.STALE
+    assert (await record(store, stale)).outcome is CutOutcome.STALE
     assert await database.released() == sorted((each.key, "stale") for each in stale.objects)
 
 
@@ -225,7 +227,7 @@ async def test_a_highlight_newer_than_the_purge_begins_a_new_life(
     cut = a_cut(event="event-1", at=datetime.now(UTC) + SOON)
     recorded = await record(store, cut)
     clip = recorded.clip
-    assert (recorded.verdict, clip.status, clip.purged_at) == (CutOutcome.RECUT, AVAILABLE, None)
+    assert (recorded.outcome, clip.status, clip.purged_at) == (CutOutcome.RECUT, AVAILABLE, None)
     assert clip.version == purged.version + 1
     assert clip.created_at > purged.created_at
     assert await database.event_types() == ["clip.available.v1"]
@@ -234,7 +236,7 @@ async def test_a_highlight_newer_than_the_purge_begins_a_new_life(
 async def test_a_highlight_older_than_the_purge_stays_purged(database: Database, store: ClipStore) -> None:
     await a_stored_clip(database, PURGED)
     late = a_cut(event="event-9", at=NOON + HOUR)
-    assert (await record(store, late)).verdict is CutOutcome.STALE
+    assert (await record(store, late)).outcome is CutOutcome.STALE
     assert await database.event_types() == ["clip.object-released.v1"] * 2
 
 
@@ -242,14 +244,14 @@ async def test_a_purged_clips_own_event_releases_the_objects_that_its_cutter_mad
     database: Database, store: ClipStore
 ) -> None:
     purged = await a_stored_clip(database, PURGED)
-    assert (await record(store, a_cut())).verdict is CutOutcome.REPEATED
+    assert (await record(store, a_cut())).outcome is CutOutcome.REPEATED
     assert await database.released() == sorted((each.key, "stale") for each in purged.objects)
 
 
 async def test_another_accounts_clip_is_left_alone(database: Database, store: ClipStore) -> None:
     before = await a_stored_clip(database, AVAILABLE)
     recorded = await record(store, a_cut(event="event-9", at=NOON + HOUR, account="bob"))
-    assert (recorded.verdict, recorded.clip.object_key) == (CutOutcome.FOREIGN, before.object_key)
+    assert (recorded.outcome, recorded.clip.object_key) == (CutOutcome.FOREIGN, before.object_key)
     assert await database.events() == []
 
 
@@ -263,7 +265,7 @@ async def test_an_object_of_another_clip_is_neither_taken_nor_released(
     await record(store, a_cut(event="event-8", at=NOON + 2 * HOUR))
     await database.run("DELETE FROM outbox")
     stale_thief = a_cut(event="event-7", object_key=theirs.object_key)
-    assert (await record(store, stale_thief)).verdict is CutOutcome.STALE
+    assert (await record(store, stale_thief)).outcome is CutOutcome.STALE
     assert await database.released() == [(stale_thief.poster_key, "stale")]
 
 
@@ -284,14 +286,14 @@ async def test_a_batch_answers_in_the_order_of_its_deliveries(database: Database
     results = await store.record([ReportedCut(cut, f"created-{index}") for index, cut in enumerate(cuts)])
     assert [each.clip.stream_highlight_id for each in results] == [cut.stream_highlight_id for cut in cuts]
     created, stale, repeated = CutOutcome.CREATED, CutOutcome.STALE, CutOutcome.REPEATED
-    assert [each.verdict for each in results] == [created, created, created, stale, repeated, created]
+    assert [each.outcome for each in results] == [created, created, created, stale, repeated, created]
     assert await database.released() == sorted((each.key, "stale") for each in older.objects)
 
 
 async def test_a_batch_may_hold_several_revisions_of_one_clip(database: Database, store: ClipStore) -> None:
     cuts = [a_cut(event=f"event-{number}") for number in (1, 2, 3)]
     results = await store.record([ReportedCut(cut, cut.highlight_event_id) for cut in cuts])
-    assert [each.verdict for each in results] == [
+    assert [each.outcome for each in results] == [
         CutOutcome.CREATED,
         CutOutcome.REPLACED,
         CutOutcome.REPLACED,
@@ -326,8 +328,8 @@ async def test_guard_and_rule_agree_on_cuts(
     if was_deleted:
         before = await purged(database, before)
     recorded = await record(store, OFFERED[offered])
-    assert recorded.verdict is outcome_of_cut(before, OFFERED[offered])
-    assert recorded.clip.version == before.version + recorded.verdict.changes_clip
+    assert recorded.outcome is outcome_of_cut(before, OFFERED[offered])
+    assert recorded.clip.version == before.version + recorded.outcome.changes_clip
     assert not {key for key, _ in await database.released()} & {
         each.key for each in recorded.clip.owned_objects
     }
@@ -495,7 +497,7 @@ async def test_a_share_link_lives_exactly_as_long_as_its_clip_is_public(
     slug = str(clip.share_slug)
 
     async def is_public() -> tuple[bool, bool]:
-        return await store.get_shared(slug) is not None, await store.was_given_out(slug)
+        return await store.get_shared(slug) is not None, await store.was_shared(slug)
 
     assert await is_public() == (True, True)
     await act(store, ClipAction.DELETE)
@@ -507,7 +509,7 @@ async def test_a_share_link_lives_exactly_as_long_as_its_clip_is_public(
     await act(store, ClipAction.DELETE)
     await purged(database, clip)
     assert await is_public() == (False, True)
-    assert not await store.was_given_out("never-given-out")
+    assert not await store.was_shared("never-given-out")
 
 
 async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_the_tick(
@@ -515,7 +517,7 @@ async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_th
 ) -> None:
     clips = [await a_stored_clip(database, PUBLISHED, a_cut(f"p{number}")) for number in range(4)]
     await database.run("UPDATE generated_clips SET published_until = now() + interval '1 hour'")
-    assert (await store.expire(100, None)).more is False
+    assert (await store.purge(100, None)).more is False
     for clip in clips[:3]:
         await database.run(
             "UPDATE generated_clips SET published_until = now() - interval '1 second'"
@@ -524,9 +526,9 @@ async def test_what_was_to_be_public_until_now_is_private_at_once_and_kept_at_th
         )
     assert await store.get_shared(str(clips[0].share_slug)) is None
     assert await store.get_shared(str(clips[3].share_slug)) is not None
-    first = await store.expire(2, None)
+    first = await store.purge(2, None)
     assert (first.expired, first.more) == (0, True)
-    second = await store.expire(2, None)
+    second = await store.purge(2, None)
     assert (second.expired, second.more) == (0, False)
     assert sorted(each or "" for each in await statuses(store, clips)) == [KEPT] * 3 + [PUBLISHED]
     assert await database.event_types() == ["clip.unpublished.v1"] * 3
@@ -537,10 +539,10 @@ async def test_a_restored_clip_whose_publication_is_over_is_ended_by_the_tick(
 ) -> None:
     clip = await a_stored_clip(database, DELETED, was=PUBLISHED)
     await database.run("UPDATE generated_clips SET published_until = now() - interval '1 second'")
-    assert (await store.expire(10, None)).more is False
+    assert (await store.purge(10, None)).more is False
     await act(store, ClipAction.RESTORE)
     assert await store.get_shared(str(clip.share_slug)) is None
-    await store.expire(10, None)
+    await store.purge(10, None)
     assert await statuses(store, [clip]) == [KEPT]
 
 
@@ -577,7 +579,7 @@ async def test_many_are_restored_at_once_up_to_the_cap(database: Database) -> No
     results = await store.act_on_many(an_action(ClipAction.RESTORE), ids)
     assert sorted(decision for decision, _ in results) == [DONE, ActionOutcome.FULL]
     assert await statuses(store, more) == [AVAILABLE]
-    assert (await store.expire(10, None)).expired == 0
+    assert (await store.purge(10, None)).expired == 0
 
 
 async def test_a_batch_that_publishes_leaves_public_clips_as_they_are(
@@ -586,8 +588,8 @@ async def test_a_batch_that_publishes_leaves_public_clips_as_they_are(
     options = PublicationOptions(until=None, embed=False, downloadable=True, indexable=False)
     clip = await a_stored_clip(database, KEPT)
     before = await act(store, ClipAction.PUBLISH, options=options)
-    wish = an_action(ClipAction.PUBLISH, republishes=False)
-    assert await store.act_on_many(wish, [clip.clip_id]) == [(ActionOutcome.UNCHANGED, before)]
+    request = an_action(ClipAction.PUBLISH, republishes=False)
+    assert await store.act_on_many(request, [clip.clip_id]) == [(ActionOutcome.UNCHANGED, before)]
 
 
 @pytest.mark.parametrize("action", ClipAction)
@@ -599,7 +601,7 @@ async def test_an_expired_clip_can_be_kept_until_it_is_purged(database: Database
     clip = await a_stored_clip(database, AVAILABLE)
     await database.expire(clip)
     assert (await store.act(an_action(ClipAction.KEEP), clip.clip_id))[0] is ActionOutcome.DONE
-    assert (await store.expire(10, None)).expired == 0
+    assert (await store.purge(10, None)).expired == 0
 
 
 async def several_due(database: Database, count: int) -> list[Clip]:
@@ -620,12 +622,12 @@ async def test_expiration_purges_the_earliest_first_and_says_whether_more_are_du
     database: Database, store: ClipStore
 ) -> None:
     clips = await several_due(database, 5)
-    first = await store.expire(2, None)
+    first = await store.purge(2, None)
     assert (first.expired, first.more) == (2, True)
     assert await statuses(store, clips) == [PURGED, PURGED, AVAILABLE, AVAILABLE, AVAILABLE]
-    second = await store.expire(3, first.cutoff)
+    second = await store.purge(3, first.cutoff)
     assert (second.expired, second.more, second.cutoff) == (3, False, first.cutoff)
-    third = await store.expire(3, first.cutoff)
+    third = await store.purge(3, first.cutoff)
     assert (third.expired, third.more) == (0, False)
 
 
@@ -633,7 +635,7 @@ async def test_a_purge_is_announced_and_releases_video_and_poster(
     database: Database, store: ClipStore
 ) -> None:
     [clip] = await several_due(database, 1)
-    await store.expire(10, None)
+    await store.purge(10, None)
     assert await database.event_types() == ["clip.purged.v1", *["clip.object-released.v1"] * 2]
     assert await database.released() == sorted((each.key, "purged") for each in clip.objects)
     [(_, data), *_] = await database.events()
@@ -646,7 +648,7 @@ async def test_a_purge_is_announced_and_releases_video_and_poster(
 async def test_only_what_is_due_is_purged(database: Database, store: ClipStore) -> None:
     before = [await a_stored_clip(database, status, a_cut(status)) for status in VISIBLE]
     due = await several_due(database, 1)
-    assert (await store.expire(100, None)).expired == 1
+    assert (await store.purge(100, None)).expired == 1
     assert await statuses(store, [*before, *due]) == [*VISIBLE, PURGED]
 
 
@@ -654,11 +656,11 @@ async def test_the_cutoff_is_frozen_and_never_in_the_future(database: Database, 
     clips = await several_due(database, 3)
     cutoff = (await store.get(clips[1].clip_id) or clips[1]).expires_at
     assert cutoff is not None
-    result = await store.expire(100, cutoff)
+    result = await store.purge(100, cutoff)
     assert (result.expired, result.more, result.cutoff) == (2, False, cutoff)
     fresh = await a_stored_clip(database, AVAILABLE, a_cut("fresh"))
     assert fresh.expires_at is not None
-    result = await store.expire(100, fresh.expires_at + HOUR)
+    result = await store.purge(100, fresh.expires_at + HOUR)
     assert result.expired == 1
     assert result.cutoff < fresh.expires_at
     assert not is_due(fresh, result.cutoff)
@@ -671,9 +673,9 @@ async def test_clips_that_others_hold_are_passed_over_and_counted_as_more(
     async with database.engine.begin() as other:
         held = text("SELECT 1 FROM generated_clips WHERE clip_id = :clip_id FOR UPDATE")
         await other.execute(held, {"clip_id": clips[0].clip_id})
-        result = await store.expire(10, None)
+        result = await store.purge(10, None)
         assert (result.expired, result.more) == (1, True)
-    assert (await store.expire(10, result.cutoff)).more is False
+    assert (await store.purge(10, result.cutoff)).more is False
 
 
 async def scored(store: ClipStore, *scores: float | None, prefix: str = "s") -> list[Clip]:
@@ -693,7 +695,7 @@ def alive(clips: list[Clip]) -> list[float | None]:
 async def test_over_the_cap_the_lowest_score_expires_then_the_oldest(database: Database) -> None:
     store = database.store(cap=3)
     assert alive(await scored(store, 5, None, 4, 1, 3)) == [5, 4, 3]
-    assert (await store.expire(10, None)).expired == 2
+    assert (await store.purge(10, None)).expired == 2
     same = await scored(store, 9, 9, 9, 9, prefix="same-")
     assert [(each.expires_in_seconds or 0) > 0 for each in same] == [False, True, True, True]
 
@@ -704,7 +706,7 @@ async def test_kept_clips_and_other_accounts_do_not_count_for_the_cap(database: 
     await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     await record(store, a_cut("bobs", account="bob"))
     assert alive(await scored(store, 2, prefix="t")) == [2]
-    assert (await store.expire(10, None)).expired == 0
+    assert (await store.purge(10, None)).expired == 0
 
 
 @pytest.mark.parametrize("score", [1, 3])
@@ -717,11 +719,11 @@ async def test_at_a_full_cap_no_clip_is_let_go_of_and_none_is_lost(database: Dat
     decision, clip = await store.act(an_action(ClipAction.UNKEEP), kept.clip_id)
     assert (decision, clip and clip.status) == (ActionOutcome.FULL, KEPT)
     assert await database.event_types() == []
-    assert (await store.expire(10, None)).expired == 0
+    assert (await store.purge(10, None)).expired == 0
     await database.expire(other)
     decision, clip = await store.act(an_action(ClipAction.UNKEEP), kept.clip_id)
     assert (decision, clip and clip.expires_at) == (ActionOutcome.DONE, clip and clip.updated_at + RETENTION)
-    assert (await store.expire(10, None)).expired == 1
+    assert (await store.purge(10, None)).expired == 1
 
 
 async def test_who_is_told_a_date_at_a_full_cap_is_told_a_true_one(database: Database) -> None:
@@ -750,9 +752,9 @@ async def test_unknown_objects_are_those_of_no_living_clip(database: Database, s
     living = await a_stored_clip(database, KEPT, a_cut("living"))
     purged = await a_stored_clip(database, PURGED, a_cut("purged"))
     keys = [living.object_key, living.poster_key or "", purged.object_key, "never/seen.mp4"]
-    assert await store.unknown_objects("clips", keys) == {purged.object_key, "never/seen.mp4"}
-    assert await store.unknown_objects("other-bucket", keys) == set(keys)
-    assert await store.unknown_objects("clips", []) == set()
+    assert await store.orphans("clips", keys) == {purged.object_key, "never/seen.mp4"}
+    assert await store.orphans("other-bucket", keys) == set(keys)
+    assert await store.orphans("clips", []) == set()
 
 
 async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
@@ -761,27 +763,27 @@ async def test_a_replaced_object_is_unknown_when_its_last_url_has_died(database:
     await store.record([ReportedCut(old, "created-5")])
     await store.record([ReportedCut(new, "created-6")])
     keys = [old.object_key, str(old.poster_key), new.object_key, a_cut("hl-2").object_key]
-    assert await store.unknown_objects("clips", keys) == {a_cut("hl-2").object_key}
+    assert await store.orphans("clips", keys) == {a_cut("hl-2").object_key}
     await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
-    assert await store.unknown_objects("clips", keys) == {*keys} - {new.object_key}
+    assert await store.orphans("clips", keys) == {*keys} - {new.object_key}
 
 
 async def test_a_purged_clips_object_is_unknown_when_its_last_url_has_died(database: Database) -> None:
     store = database.store(release_delay=HOUR)
     [recorded] = await store.record([ReportedCut(a_cut(), "created-5")])
     await database.expire(recorded.clip)
-    await store.expire(10, None)
-    assert await store.unknown_objects("clips", [a_cut().object_key]) == set()
+    await store.purge(10, None)
+    assert await store.orphans("clips", [a_cut().object_key]) == set()
     await database.run("UPDATE generated_clips SET updated_at = updated_at - interval '1 hour'")
-    assert await store.unknown_objects("clips", [a_cut().object_key]) == {a_cut().object_key}
+    assert await store.orphans("clips", [a_cut().object_key]) == {a_cut().object_key}
 
 
-async def test_figures(database: Database, store: ClipStore) -> None:
+async def test_the_metrics_snapshot(database: Database, store: ClipStore) -> None:
     for status in ClipStatus:
         await a_stored_clip(database, status, a_cut(status))
     await database.expire(await a_stored_clip(database, AVAILABLE, a_cut("old")))
     await record(store, a_cut("new"))
-    figures = await store.figures()
-    assert figures.clips == {AVAILABLE: 3, KEPT: 1, PUBLISHED: 1, DELETED: 1}
-    assert (figures.overdue, figures.outbox_depth, figures.outbox_dead) == (1, 1, 0)
-    assert 0 <= figures.outbox_age_seconds < 5
+    snapshot = await take_snapshot(database.engine)
+    assert snapshot.clips == {AVAILABLE: 3, KEPT: 1, PUBLISHED: 1, DELETED: 1}
+    assert (snapshot.overdue, snapshot.outbox_depth, snapshot.outbox_dead) == (1, 1, 0)
+    assert 0 <= snapshot.outbox_age_seconds < 5

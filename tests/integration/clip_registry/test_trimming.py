@@ -1,4 +1,4 @@
-"""Skips and titles of purged clips are forgotten after 30 days, the rows of those after 40; nothing else."""
+"""Skips and titles of purged clips are trimmed after 30 days, rows of purged clips after 40; nothing else."""
 
 import asyncio
 from contextlib import suppress
@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from clip_registry.clips.store import ClipStore, ReportedCut
-from clip_registry.database.engine import open_engine, transaction
-from clip_registry.timers import trimming as forgetting
+from clip_registry.clips.store import ClipStore
+from clip_registry.database.engine import open_engine
+from clip_registry.database.transactions import transaction
+from clip_registry.reports import ReportedCut
+from clip_registry.timers import trimming
 from clip_registry.timers.trimming import Trimmed, keep_trimming, trim
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 from clip_shared.errors import TransientError
@@ -30,7 +32,7 @@ async def purged(store: ClipStore, database: Database, highlight: str, age: time
     """A clip that was purged some time ago."""
     [recorded] = await store.record([ReportedCut(a_cut(highlight), highlight)])
     await database.expire(recorded.clip)
-    await store.expire(10, None)
+    await store.purge(10, None)
     await database.run(AGES, age=age, hl=highlight)
 
 
@@ -39,7 +41,7 @@ async def titles(database: Database) -> dict[str, str]:
     return {row.stream_highlight_id: row.title for row in rows}
 
 
-async def test_titles_of_clips_long_purged_are_forgotten(store: ClipStore, database: Database) -> None:
+async def test_titles_of_clips_long_purged_are_trimmed(store: ClipStore, database: Database) -> None:
     await purged(store, database, "old", 30 * DAY)
     await purged(store, database, "recent", 29 * DAY)
     [kept] = await store.record([ReportedCut(a_cut("kept"), "kept")])
@@ -54,18 +56,16 @@ async def test_titles_of_clips_long_purged_are_forgotten(store: ClipStore, datab
     assert await trim(database.engine) == NOTHING
 
 
-async def test_a_clip_whose_title_was_forgotten_can_be_cut_again(
-    store: ClipStore, database: Database
-) -> None:
+async def test_a_clip_whose_title_was_trimmed_can_be_cut_again(store: ClipStore, database: Database) -> None:
     await purged(store, database, "old", 30 * DAY)
     await trim(database.engine)
     [row] = await database.run("SELECT now() + interval '1 second' AS later")
-    [recorded] = await store.record([ReportedCut(a_cut("old", "event-9", row.later, title="Anew"), "again")])
-    assert recorded.verdict == "recut"
-    assert await titles(database) == {"old": "Anew"}
+    [recorded] = await store.record([ReportedCut(a_cut("old", "event-9", row.later, title="Recut"), "again")])
+    assert recorded.outcome == "recut"
+    assert await titles(database) == {"old": "Recut"}
 
 
-async def test_skips_are_forgotten(store: ClipStore, database: Database) -> None:
+async def test_skips_are_trimmed(store: ClipStore, database: Database) -> None:
     [now] = await database.run("SELECT now() AS now")
     for days in (28, 29, 31, 300):
         await store.skips.record(a_skip(f"hl-{days}", skipped_at=now.now - days * DAY))
@@ -80,7 +80,7 @@ async def highlights(database: Database) -> set[str]:
 
 
 async def test_rows_of_clips_long_purged_are_trimmed(store: ClipStore, database: Database) -> None:
-    """In the round in which their title goes, too, if nobody forgot it before."""
+    """In the round in which their title goes, too, if it was not trimmed before."""
     await purged(store, database, "older", 50 * DAY)
     await purged(store, database, "old", 40 * DAY)
     await purged(store, database, "untitled", 40 * DAY)
@@ -91,9 +91,9 @@ async def test_rows_of_clips_long_purged_are_trimmed(store: ClipStore, database:
     assert await highlights(database) == {"recent"}
     assert await database.event_types() == events
     assert await trim(database.engine) == NOTHING
-    # A cut made after that begins the highlight's first clip anew.
+    # A cut made after that creates the highlight's first clip again.
     [again] = await store.record([ReportedCut(a_cut("old", "event-9"), "again")])
-    assert (again.verdict, again.clip.revision, again.clip.title) == ("created", 1, "A fine moment")
+    assert (again.outcome, again.clip.revision, again.clip.title) == ("created", 1, "A fine moment")
 
 
 @pytest.mark.parametrize("status", [each for each in ClipStatus if each is not ClipStatus.PURGED])
@@ -126,7 +126,7 @@ async def test_what_somebody_holds_is_not_trimmed(store: ClipStore, database: Da
     assert await highlights(database) == {"held"}
 
 
-async def test_any_number_is_forgotten_in_batches(store: ClipStore, database: Database) -> None:
+async def test_any_number_is_trimmed_in_batches(store: ClipStore, database: Database) -> None:
     for number in range(7):
         await store.skips.record(a_skip(f"hl-{number}", skipped_at=NOON - 400 * DAY))
     assert await trim(database.engine, at_once=3) == Trimmed(skips=7, titles=0, rows=0)
@@ -148,12 +148,12 @@ async def test_it_goes_on_after_an_outage(
 ) -> None:
     """The database is away at first: a port that nobody listens on."""
     nowhere = open_engine("postgresql://clips@127.0.0.1:1/clips", pool_size=1, statement_timeout_seconds=1)
-    real, engines = forgetting.trim, [nowhere, database.engine]
+    real, engines = trimming.trim, [nowhere, database.engine]
 
-    async def forget_after_an_outage(_engine: object) -> Trimmed:
+    async def trim_after_an_outage(_engine: object) -> Trimmed:
         return await real(engines.pop(0) if len(engines) > 1 else engines[0])
 
-    monkeypatch.setattr(forgetting, "trim", forget_after_an_outage)
+    monkeypatch.setattr(trimming, "trim", trim_after_an_outage)
     await store.skips.record(a_skip(skipped_at=NOON - 400 * DAY))
     seen: list[Trimmed] = []
     running = asyncio.create_task(keep_trimming(database.engine, seen.append, every_seconds=0.01))

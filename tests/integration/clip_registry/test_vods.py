@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.domain.clips import Clip
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import HighlightKind, SkipReason
 from clip_shared.contracts.registry_api import ClipAction, SkippedHighlight, VodSummary
 from tests.integration.clip_registry.conftest import Database
@@ -71,7 +72,7 @@ async def test_every_highlight_of_a_vod_is_counted_once(store: ClipStore, databa
     kept, purged, _, _ = [await a_clip(store, f"hl-{n}") for n in range(4)]
     await store.act(an_action(ClipAction.KEEP), kept.clip_id)
     await database.expire(purged)
-    await store.expire(10, None)
+    await store.purge(10, None)
     for highlight in ("hl-3", "hl-8", "hl-9"):  # the first of them became a clip all the same
         await store.skips.record(a_skip(highlight))
     detail = await store.queries.vod_of("ann", "vod-1")

@@ -35,7 +35,7 @@ async def a_second_of_its_own() -> None:
     await asyncio.sleep(1.1)
 
 
-class Operator:
+class DocumentedCommands:
     """Runs what the page says, where the page's variables are set."""
 
     def __init__(self, database: Database, kafka: KafkaSettings, folder: Path) -> None:
@@ -94,7 +94,7 @@ async def rows(database: Database) -> dict[UUID, Mapping[str, Any]]:
 async def test_what_happened_since_the_backup_comes_back(
     own: Database, kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    operator = Operator(own, kafka_settings, tmp_path)
+    operator = DocumentedCommands(own, kafka_settings, tmp_path)
     account = f"account-{uuid4().hex[:8]}"
     now = datetime.now(UTC)
 

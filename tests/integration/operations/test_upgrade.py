@@ -35,7 +35,7 @@ from tests.unit.clip_registry.cuts import a_created_event, a_cut
 
 pytestmark = pytest.mark.usefixtures("topics")
 
-# The last commit with the schema of before. Whoever adds migrations names the commit before them.
+# The last commit with the schema of before. A change that adds migrations names the commit before them.
 PREVIOUS = "16fad5b"
 PACKAGES = ("shared", "services/clip-registry")
 PUBLICATION = {"until": None, "embed": True, "downloadable": False, "indexable": False}
@@ -61,7 +61,7 @@ async def the_previous_registry(
     with Workspace() as workspace:
         http, operations = workspace.ports.claim("previous"), workspace.ports.claim("previous-operations")
 
-        def lacks() -> str | None:
+        def readiness_error() -> str | None:
             try:
                 answer = httpx.get(f"http://{LOOPBACK}:{operations}/healthz/ready", timeout=5)
             except httpx.TransportError as error:
@@ -85,7 +85,7 @@ async def the_previous_registry(
                 "OPERATIONS_PORT": str(operations),
                 "SHUTDOWN_DELAY_SECONDS": "0",
             },
-            lacks=lacks,
+            readiness_error=readiness_error,
         )
         await asyncio.to_thread(process.start)
         try:
@@ -95,7 +95,7 @@ async def the_previous_registry(
             await asyncio.to_thread(process.stop)
 
 
-class Life:
+class ClipActions:
     """All that a clip may go through, asked of one registry."""
 
     def __init__(self, client: httpx.AsyncClient, database: Database) -> None:
@@ -134,13 +134,13 @@ async def test_the_previous_registry_works_on_the_new_schema(
     first, second = (a_cut(f"{account}-{name}", at=datetime.now(UTC), account=account) for name in ("1", "2"))
 
     async with the_previous_registry(previous, own, kafka_settings) as client:
-        old = Life(client, own)
+        old = ClipActions(client, own)
         await publish(kafka_settings, to_record(a_created_event(first)))
         await old.is_there(first)
         await old.goes_on(first)
 
         async with a_service(own, kafka_settings) as new_client:
-            new = Life(new_client, own)
+            new = ClipActions(new_client, own)
             await publish(kafka_settings, to_record(a_created_event(second)))
             for version in (new, old):
                 await version.is_there(second)

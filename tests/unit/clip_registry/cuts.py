@@ -124,7 +124,7 @@ def a_skip(highlight: str = "hl-1", account: str = "ann", **changes: Any) -> Ski
 
 
 def an_action(action: ClipAction, account: str = "ann", **changes: Any) -> ActionRequest:
-    """A wish with what its action needs; publishing as the contract's defaults say."""
+    """An action with what its action needs; publishing as the contract's defaults say."""
     values: dict[str, Any] = {"action": action, "account_id": account}
     if action is ClipAction.RENAME:
         values["title"] = "A better title"

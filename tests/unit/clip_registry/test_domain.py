@@ -16,7 +16,7 @@ from clip_shared.contracts.events import ClipOrigin, PurgeReason
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus, CutOffer
 from tests.unit.clip_registry.cuts import HOUR, NOON, OPTIONS, a_clip, a_cut, an_action
 
-LIVING = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
+VISIBLE_STATUSES = [ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED]
 DECIDED = [ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus.DELETED]
 
 # The clip's own cut is event-5, detected at noon; a purged clip was purged at noon plus four hours.
@@ -36,11 +36,11 @@ REPEATED, STALE, FOREIGN = CutOutcome.REPEATED, CutOutcome.STALE, CutOutcome.FOR
 
 
 def by_detector(newer: CutOutcome) -> dict[str, CutOutcome]:
-    """The verdicts on a clip that is not purged, given the one on what is newer than its video."""
+    """The outcomes on a clip that is not purged, given the one on what is newer than its video."""
     return dict(zip(OFFERED, [REPEATED, REPEATED, STALE, STALE, *[newer] * 5, FOREIGN], strict=True))
 
 
-VERDICTS_ON_PURGED = dict(
+OUTCOMES_ON_PURGED = dict(
     zip(OFFERED, [REPEATED, REPEATED, *[STALE] * 6, CutOutcome.RECUT, FOREIGN], strict=True)
 )
 
@@ -66,7 +66,9 @@ def owners(cut: Cut) -> Cut:
     return replace(cut, origin=ClipOrigin.OWNER)
 
 
-@pytest.mark.parametrize(("status", "offered"), list(product([*LIVING, ClipStatus.DELETED], OFFERED)))
+@pytest.mark.parametrize(
+    ("status", "offered"), list(product([*VISIBLE_STATUSES, ClipStatus.DELETED], OFFERED))
+)
 def test_an_owners_cut_outranks_a_detectors_whenever_it_was_asked_for(
     status: ClipStatus, offered: str
 ) -> None:
@@ -74,7 +76,7 @@ def test_an_owners_cut_outranks_a_detectors_whenever_it_was_asked_for(
     assert outcome_of_cut(a_clip(status), owners(OFFERED[offered])) is expected[offered]
 
 
-@pytest.mark.parametrize(("status", "offered"), list(product(LIVING, OFFERED)))
+@pytest.mark.parametrize(("status", "offered"), list(product(VISIBLE_STATUSES, OFFERED)))
 def test_among_cuts_of_the_owner_the_newer_one_counts(status: ClipStatus, offered: str) -> None:
     clip = a_clip(status, cut=owners(a_cut()))
     assert outcome_of_cut(clip, owners(OFFERED[offered])) is by_detector(CutOutcome.REPLACED)[offered]
@@ -95,22 +97,22 @@ def test_what_was_refused_once_stays_refused() -> None:
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_only_a_highlight_newer_than_the_purge_revives_a_clip(offered: str) -> None:
-    assert outcome_of_cut(a_clip(ClipStatus.PURGED), OFFERED[offered]) is VERDICTS_ON_PURGED[offered]
+    assert outcome_of_cut(a_clip(ClipStatus.PURGED), OFFERED[offered]) is OUTCOMES_ON_PURGED[offered]
 
 
 @pytest.mark.parametrize("offered", OFFERED)
 def test_an_owners_own_cut_revives_what_nobody_kept(offered: str) -> None:
-    known = {each for each, verdict in VERDICTS_ON_PURGED.items() if verdict in {REPEATED, FOREIGN}}
-    expected = VERDICTS_ON_PURGED[offered] if offered in known else CutOutcome.RECUT
+    known = {each for each, outcome in OUTCOMES_ON_PURGED.items() if outcome in {REPEATED, FOREIGN}}
+    expected = OUTCOMES_ON_PURGED[offered] if offered in known else CutOutcome.RECUT
     assert outcome_of_cut(a_clip(ClipStatus.PURGED), owners(OFFERED[offered])) is expected
 
 
 @pytest.mark.parametrize("offered", OFFERED)
-def test_what_its_owner_deleted_comes_back_only_by_a_later_wish_of_theirs(offered: str) -> None:
+def test_what_its_owner_deleted_comes_back_only_by_a_later_request_of_theirs(offered: str) -> None:
     clip = a_clip(ClipStatus.PURGED, purge_reason=PurgeReason.DELETED)
     by_anybody = outcome_of_cut(clip, OFFERED[offered])
     assert not by_anybody.changes_clip
-    assert outcome_of_cut(clip, owners(OFFERED[offered])) is VERDICTS_ON_PURGED[offered]
+    assert outcome_of_cut(clip, owners(OFFERED[offered])) is OUTCOMES_ON_PURGED[offered]
 
 
 def test_an_offer_is_what_the_wire_says() -> None:
@@ -220,15 +222,15 @@ def _decide(clip: Clip | None, status: ClipStatus) -> Clip | None:
 
 
 def _offer(clip: Clip | None, cut: Cut) -> Clip:
-    verdict = outcome_of_cut(clip, cut)
+    outcome = outcome_of_cut(clip, cut)
     marks = _marks_of(clip) if clip else {}
-    if clip is None or not clip.has_judged(cut):
+    if clip is None or not clip.has_considered(cut):
         by = "owner" if cut.is_owners else "detector"
         marks |= {f"{by}_cut_at": cut.highlight_detected_at, f"{by}_cut_id": cut.highlight_event_id}
-    if not verdict.changes_clip:
+    if not outcome.changes_clip:
         assert clip is not None
         return replace(clip, **marks)
-    status = clip.status if clip and verdict is CutOutcome.REPLACED else ClipStatus.AVAILABLE
+    status = clip.status if clip and outcome is CutOutcome.REPLACED else ClipStatus.AVAILABLE
     earliest = clip.updated_at if clip else NOON
     return replace(
         a_clip(status, cut=cut), **{**marks, "updated_at": max(earliest, cut.highlight_detected_at)}
@@ -271,7 +273,9 @@ def test_an_owners_action(action: ClipAction) -> None:
     assert tuple(outcome_of_action(an_action(action), clip) for clip in CLIPS) == ANSWERS[action]
 
 
-@pytest.mark.parametrize(("action", "status"), list(product(ClipAction, [*LIVING, ClipStatus.DELETED])))
+@pytest.mark.parametrize(
+    ("action", "status"), list(product(ClipAction, [*VISIBLE_STATUSES, ClipStatus.DELETED]))
+)
 def test_nobody_else_may_act(action: ClipAction, status: ClipStatus) -> None:
     assert outcome_of_action(an_action(action, "bob"), a_clip(status)) is ActionOutcome.NOT_OWNER
 
@@ -291,13 +295,15 @@ def test_an_expired_clip_can_still_be_kept_or_deleted(action: ClipAction) -> Non
     "change", [{"until": NOON}, {"embed": False}, {"downloadable": True}, {"indexable": True}]
 )
 def test_a_published_clip_changes_how_it_is_public(change: dict[str, Any]) -> None:
-    wish = an_action(ClipAction.PUBLISH, options=replace(OPTIONS, **change))
-    assert outcome_of_action(wish, a_clip(ClipStatus.PUBLISHED)) is ActionOutcome.DONE
+    request = an_action(ClipAction.PUBLISH, options=replace(OPTIONS, **change))
+    assert outcome_of_action(request, a_clip(ClipStatus.PUBLISHED)) is ActionOutcome.DONE
     assert (
-        outcome_of_action(replace(wish, republishes=False), a_clip(ClipStatus.PUBLISHED))
+        outcome_of_action(replace(request, republishes=False), a_clip(ClipStatus.PUBLISHED))
         is ActionOutcome.UNCHANGED
     )
-    assert outcome_of_action(replace(wish, republishes=False), a_clip(ClipStatus.KEPT)) is ActionOutcome.DONE
+    assert (
+        outcome_of_action(replace(request, republishes=False), a_clip(ClipStatus.KEPT)) is ActionOutcome.DONE
+    )
 
 
 def test_a_clip_is_not_renamed_to_its_own_title() -> None:
@@ -307,7 +313,7 @@ def test_a_clip_is_not_renamed_to_its_own_title() -> None:
     )
 
 
-@pytest.mark.parametrize("was", LIVING)
+@pytest.mark.parametrize("was", VISIBLE_STATUSES)
 def test_at_the_cap_only_what_would_be_ephemeral_stays_deleted(was: ClipStatus) -> None:
     expected = ActionOutcome.FULL if was is ClipStatus.AVAILABLE else ActionOutcome.DONE
     deleted = a_clip(ClipStatus.DELETED, deleted_from=was)
