@@ -28,7 +28,6 @@ def openapi() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
     cli()
 
 

@@ -18,9 +18,10 @@ from clip_gateway.metrics import GatewayMetrics
 from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.registry_client import Call, HttpRegistry, open_http
+from clip_gateway.registry import CALLS, HttpGatewayRegistry
 from clip_gateway.settings import GatewaySettings
-from clip_shared.contracts.registry_calls import RegistryCalls
+from clip_shared.contracts.registry_client import RegistryClient
+from clip_shared.contracts.registry_metrics import RegistryCallMetrics
 from clip_shared.contracts.service_names import CLIP_GATEWAY
 from clip_shared.http.operations import create_app, metrics_registry
 from clip_shared.refused_connections import OnRefused, RefusedConnections, System
@@ -36,11 +37,14 @@ def build(settings: GatewaySettings) -> FastAPI:
     """
     prometheus = metrics_registry()
     metrics = GatewayMetrics(prometheus)
-    registry_http = open_http(str(settings.registry_url), settings.registry_token.get_secret_value())
     sign_in_http = httpx.AsyncClient()
     refusals = RefusedConnections(prometheus, [System.REGISTRY, System.JWKS])
-    calls = RegistryCalls(prometheus, Call, refusals.of(System.REGISTRY))
-    registry = HttpRegistry(registry_http, calls)
+    registry_client = RegistryClient(
+        str(settings.registry_url),
+        settings.registry_token.get_secret_value(),
+        RegistryCallMetrics(prometheus, CALLS, refusals.of(System.REGISTRY)),
+    )
+    registry = HttpGatewayRegistry(registry_client)
     jwks = _jwks(settings, sign_in_http, metrics, refusals.of(System.JWKS))
     free_storage = FreeStorage(settings)
     free_storage.show_configured(prometheus)
@@ -49,7 +53,7 @@ def build(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        async with registry_http, sign_in_http, _kept_fresh(jwks):
+        async with registry_client, sign_in_http, _kept_fresh(jwks):
             yield
 
     parts = GatewayParts(

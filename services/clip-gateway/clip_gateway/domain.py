@@ -173,20 +173,20 @@ class Presentation:
     content_disposition: str
 
 
-def present(view: Rendition, clip: ClipRecord) -> Presentation:
+def present(rendition: Rendition, clip: ClipRecord) -> Presentation:
     """Return the object of a clip's rendition, and its response headers.
 
     Raises:
         Refused: the clip has no poster (NO_POSTER), or its object key is not under its account's prefix
             (MISPLACED).
     """
-    if view is Rendition.POSTER:
+    if rendition is Rendition.POSTER:
         if clip.poster_key is None:
             raise Refused(Refusal.NO_POSTER)
         return Presentation(clip.bucket, _own_key(clip.poster_key, clip), "image/jpeg", "inline")
     # Only media types: an HTML page or a script in the bucket must not run in the storage's origin.
     media_type = clip.content_type if clip.content_type.startswith("video/") else "application/octet-stream"
-    disposition = attachment(file_name(clip.title)) if view is Rendition.DOWNLOAD else "inline"
+    disposition = attachment(file_name(clip.title)) if rendition is Rendition.DOWNLOAD else "inline"
     return Presentation(clip.bucket, _own_key(clip.object_key, clip), media_type, disposition)
 
 

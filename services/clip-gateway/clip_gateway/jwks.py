@@ -12,7 +12,7 @@ from jwt import PyJWK, PyJWKSet
 
 from clip_gateway.domain import Refusal, Refused
 from clip_shared.errors import TransientError
-from clip_shared.refused_connections import Cause, OnRefused, certificate_trouble, uncounted
+from clip_shared.refused_connections import Cause, OnRefused, certificate_cause, uncounted
 
 log = structlog.get_logger()
 
@@ -114,9 +114,7 @@ class Jwks:
             except Exception as error:  # noqa: BLE001 - any failure means that the old keys stay
                 self._outage = error
                 self._count(error)
-                log.warning(
-                    "the keys of the sign-in service cannot be fetched", url=self._url, error=repr(error)
-                )
+                log.warning("the keys of the sign-in service cannot be fetched", error=repr(error))
             else:
                 self._fetched_at = self._clock()
                 self._outage = None
@@ -132,11 +130,11 @@ class Jwks:
         response = (await self._http.get(self._url)).raise_for_status()
         body = response.json()
         if not isinstance(body, dict):
-            raise TypeError(f"JWT_JWKS_URL: the answer is a JSON {type(body).__name__}, not an object")
+            raise TypeError(f"JWT_JWKS_URL: the key set is a JSON {type(body).__name__}, not an object")
         keys = {key.key_id: key for key in PyJWKSet.from_dict(body).keys if key.key_id and self._signs(key)}
         if not keys:
             # Without this error every token would be refused, and no one would look at the settings.
-            raise LookupError(f"JWT_JWKS_URL: no key has a `kid` and the algorithm {self._algorithm}")
+            raise LookupError(f"JWT_JWKS_URL: the key set has no key with an id for {self._algorithm}")
         return keys
 
     def _signs(self, key: PyJWK) -> bool:
@@ -145,4 +143,4 @@ class Jwks:
 
 def _refusal_cause(error: Exception) -> Cause | None:
     is_refusal = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _REFUSING_STATUSES
-    return Cause.CREDENTIALS if is_refusal else certificate_trouble(error)
+    return Cause.CREDENTIALS if is_refusal else certificate_cause(error)

@@ -60,16 +60,16 @@ class GatewayMetrics:
             registry=registry,
         )
         # Every label value exists from the start, so that rate() sees the first increase.
-        for view in Rendition:
-            self._presigns.labels(view)
+        for rendition in Rendition:
+            self._presigns.labels(rendition)
         for refusal in Refusal:
             self._refusals.labels(refusal)
         for action in ClipAction:
             self._actions.labels(action)
 
-    def presigned(self, view: Rendition) -> None:
+    def presigned(self, rendition: Rendition) -> None:
         """Count a presigned URL that was handed out."""
-        self._presigns.labels(view).inc()
+        self._presigns.labels(rendition).inc()
 
     def refused(self, reason: Refusal) -> None:
         """Count a request that was refused."""

@@ -7,7 +7,7 @@ from clip_gateway.auth import SignIn, TokenIssuer
 from clip_gateway.metrics import GatewayMetrics
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.registry_client import Registry
+from clip_gateway.registry import GatewayRegistry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class GatewayParts:
         token_issuer: signs the tokens of the development sign-in page; None: the page is not served.
     """
 
-    registry: Registry
+    registry: GatewayRegistry
     presigner: Presigner
     sign_in: SignIn
     limits: RateLimits

@@ -1,4 +1,4 @@
-"""Every knob of the gateway, from the environment."""
+"""The settings of the gateway, from environment variables."""
 
 from ipaddress import ip_network
 from typing import Annotated, Literal, Self
@@ -18,11 +18,11 @@ from pydantic_settings import NoDecode
 from clip_shared.http.settings import ApiSettings
 from clip_shared.storage import FreeStorageSettings
 
-# RFC 7518 §3.2: an HS256 key must be at least as long as the hash.
+# RFC 7518 §3.2: a key for HS256 must be at least as long as its hash.
 SHORTEST_SECRET_BYTES = 32
-# The longest that signature version 4 allows.
+# The longest life that AWS Signature Version 4 allows.
 LONGEST_PRESIGN_SECONDS = 7 * 24 * 60 * 60
-# Browsers take a cookie with this prefix only over TLS, for one host alone, and for all of its paths.
+# Browsers accept a cookie with this prefix only over TLS, for one host, and for all of its paths.
 HOST_COOKIE_PREFIX = "__Host-"
 
 # An absolute URL, or a path on this host.
@@ -49,35 +49,40 @@ def _path(url: AnyHttpUrl | None) -> str:
 
 
 class GatewaySettings(ApiSettings, FreeStorageSettings):
-    """What the service needs. Without the free storage there is nothing to watch: it is required here."""
+    """The gateway's settings. The free storage is required: the gateway signs URLs of its objects."""
 
-    free_storage_bucket: str = Field(min_length=3, max_length=63, description="The clips' bucket.")
+    free_storage_bucket: str = Field(min_length=3, max_length=63, description="Bucket of the clips.")
     presigned_url_seconds: int = Field(
         default=900,
         ge=1,
         le=LONGEST_PRESIGN_SECONDS,
-        description="Most seconds that a presigned URL lives; never longer than its clip.",
+        description="Longest life of a presigned URL in seconds; a URL never outlives its clip.",
     )
 
     public_url: AnyHttpUrl = Field(
-        description="Where browsers reach this gateway: every link that we give away begins with it."
+        description="Address of this gateway in browsers; every link that it hands out begins with it."
         " Scheme and host, no path. With https, cookies are bound to this host and to TLS."
     )
     environment: Literal["production", "development"] = Field(
-        default="production", description="development allows what production must not have."
+        default="production",
+        description="`development` serves the API's documentation at /docs, and allows DEVELOPMENT_SIGN_IN.",
     )
     login_url: LinkUrl | None = Field(
-        default=None, description="Where a guest signs in; gets ?next= with the path to come back to."
+        default=None, description="Where a guest signs in; gets `?next=` with the path to return to."
     )
-    logout_url: LinkUrl | None = Field(default=None, description="Where someone goes who has signed out.")
+    logout_url: LinkUrl | None = Field(
+        default=None, description="Where a browser goes after sign-out; unset: to the first page."
+    )
     development_sign_in: bool = Field(
-        default=False, description="Serve a page that signs anybody in. Needs ENVIRONMENT=development."
+        default=False,
+        description="Serve a page that signs in to any account without a password."
+        " Needs ENVIRONMENT=development.",
     )
     embed_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(), description="Sites that may embed published clips: origins, comma-separated."
     )
     presigns_per_minute: int = Field(
-        default=120, ge=1, le=100_000, description="Most presigned URLs for one account in a minute."
+        default=120, ge=1, le=100_000, description="Most presigned URLs of one account in a minute."
     )
     visits_per_minute: int = Field(
         default=300,
@@ -87,8 +92,9 @@ class GatewaySettings(ApiSettings, FreeStorageSettings):
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
-        description="Proxies whose X-Forwarded-For says who asks: addresses or networks, comma-separated."
-        " Unset: nobody's, and the limit for one address counts the connection's.",
+        description="Proxies whose X-Forwarded-For header names the client:"
+        " addresses or networks, comma-separated."
+        " Unset: the header is ignored, and VISITS_PER_MINUTE counts the address of the connection.",
     )
 
     registry_url: AnyHttpUrl = Field(description="Base URL of the registry's internal API.")
@@ -97,13 +103,13 @@ class GatewaySettings(ApiSettings, FreeStorageSettings):
     )
 
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA", "HS256"] = Field(
-        default="RS256", description="The one algorithm that sign-in tokens are signed with."
+        default="RS256", description="Algorithm of sign-in tokens; tokens with another algorithm are refused."
     )
     jwt_secret: SecretStr | None = Field(
         default=None, description=f"Key of HS256 tokens, at least {SHORTEST_SECRET_BYTES} bytes."
     )
     jwt_jwks_url: AnyHttpUrl | None = Field(
-        default=None, description="Where the public keys of RS256, ES256 or EdDSA tokens are."
+        default=None, description="URL of the public keys (JWKS) of RS256, ES256 or EdDSA tokens."
     )
     jwt_issuer: str = Field(min_length=1, description="Required `iss` of sign-in tokens.")
     jwt_audience: str = Field(min_length=1, description="Required `aud` of sign-in tokens.")
@@ -111,31 +117,31 @@ class GatewaySettings(ApiSettings, FreeStorageSettings):
         default="sub",
         min_length=1,
         max_length=200,
-        description="The claim of sign-in tokens that holds the account's id.",
+        description="Claim of sign-in tokens that holds the account's id.",
     )
     session_cookie_name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
         description="Cookie that may carry the sign-in token in place of a bearer header;"
-        " unset: `__Host-clips_session` where PUBLIC_URL is https, else `clips_session`.",
+        " unset: `__Host-clips_session` if PUBLIC_URL is https, else `clips_session`.",
     )
 
     @property
     def speaks_tls(self) -> bool:
-        """Whether browsers reach us over TLS."""
+        """Whether browsers use TLS to reach the gateway."""
         return self.public_url.scheme == "https"
 
     @property
     def cookie_name(self) -> str:
-        """The cookie that may carry the sign-in token."""
+        """Name of the cookie that may carry the sign-in token."""
         return self.session_cookie_name or f"{HOST_COOKIE_PREFIX if self.speaks_tls else ''}clips_session"
 
     @field_validator("public_url")
     @classmethod
     def _is_an_origin(cls, url: AnyHttpUrl) -> AnyHttpUrl:
-        # Pages name each other by their paths on the host, and browsers keep cookies for all of it.
+        # Pages link to each other by absolute paths, and the cookie is for the whole host.
         if (url.path or "/") != "/" or url.query or url.fragment or url.username or url.password:
-            raise ValueError("must be a scheme and a host, with a port or without, and nothing else")
+            raise ValueError("must be a scheme and a host, optionally with a port, and nothing more")
         return url
 
     @model_validator(mode="after")
@@ -156,18 +162,18 @@ class GatewaySettings(ApiSettings, FreeStorageSettings):
         return self
 
     @model_validator(mode="after")
-    def _signs_in_strangers_only_in_development(self) -> Self:
+    def _development_sign_in_is_only_for_development(self) -> Self:
         if not self.development_sign_in:
             return self
         if self.environment != "development":
-            raise ValueError("DEVELOPMENT_SIGN_IN needs ENVIRONMENT=development: it signs anybody in")
+            raise ValueError("DEVELOPMENT_SIGN_IN needs ENVIRONMENT=development: it needs no password")
         if self.jwt_algorithm != "HS256":
             raise ValueError("DEVELOPMENT_SIGN_IN needs JWT_ALGORITHM=HS256: it signs with JWT_SECRET")
         return self
 
     @model_validator(mode="after")
     def _public_path_is_the_servers_own(self) -> Self:
-        # The path is signed too. A proxy that takes a prefix off makes every URL 403.
+        # The signature covers the path: behind a proxy that removes a prefix, every URL answers 403.
         public = self.free_storage_public_endpoint
         if public is not None and _path(public) != _path(self.free_storage_endpoint):
             raise ValueError(

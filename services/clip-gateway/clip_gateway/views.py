@@ -1,7 +1,7 @@
-"""A clip as its owner sees it: what the JSON API answers, and what pages are made of.
+"""A clip as its owner sees it, for the JSON API and for the pages. It does not show where objects are stored.
 
-``ClipView.of(record, site)`` makes it. Where a clip's objects lie stays inside. Templates ask what can be
-done now with ``"keep" in clip.actions``, and show a link only where it is not None: ``clip.links.watch``.
+Templates show a button if the action is possible (``"keep" in clip.actions``), and a link if it is not None
+(``clip.links.watch``).
 """
 
 from typing import Literal, Self
@@ -15,7 +15,7 @@ from clip_shared.contracts.events import ClipOrigin, CutReceipt, HighlightKind
 from clip_shared.contracts.registry_api import ClipAction, ClipRecord, ClipStatus, CutOffer, Publication
 
 Method = Literal["POST", "PATCH", "DELETE"]
-_CALLS: dict[ClipAction, tuple[Method, str]] = {
+_REQUESTS: dict[ClipAction, tuple[Method, str]] = {
     ClipAction.KEEP: ("POST", "/keep"),
     ClipAction.UNKEEP: ("DELETE", "/keep"),
     ClipAction.PUBLISH: ("POST", "/publish"),
@@ -27,17 +27,19 @@ _CALLS: dict[ClipAction, tuple[Method, str]] = {
 
 
 class ClipLinks(BaseModel):
-    """What can be fetched now, relative to this host; null: not now."""
+    """Paths on this host that can be fetched now; null: not possible now."""
 
-    self_: str = Field(serialization_alias="self", description="This clip.")
-    watch: str | None = Field(description="Redirects to the video; null once expired or deleted.")
-    download: str | None = Field(description="Redirects to the video as a file; null as for watch.")
-    poster: str | None = Field(description="Redirects to a picture; null as for watch, or without one.")
-    vod: str = Field(description="What became of the highlights of the clip's VOD.")
+    self_: str = Field(serialization_alias="self", description="The clip itself.")
+    watch: str | None = Field(description="Redirects to the video; null if the clip is expired or deleted.")
+    download: str | None = Field(description="Redirects to the video as a file; null like `watch`.")
+    poster: str | None = Field(
+        description="Redirects to the poster; null like `watch`, or if the clip has no poster."
+    )
+    vod: str = Field(description="The clip's VOD, with the outcome of its highlights.")
 
     @classmethod
     def of(cls, clip: ClipRecord) -> Self:
-        """The links of a clip."""
+        """Return the links of a clip."""
         path = path_of(clip.clip_id)
         watchable = is_watchable(clip)
         return cls(
@@ -50,28 +52,28 @@ class ClipLinks(BaseModel):
 
 
 class ActionLink(BaseModel):
-    """A request that does something."""
+    """A request that applies an action to the clip."""
 
-    method: Method = Field(description="How it is asked for.")
-    href: str = Field(description="Relative to this host.")
+    method: Method = Field(description="The HTTP method.")
+    href: str = Field(description="The path on this host.")
 
     @classmethod
     def of(cls, action: ClipAction, clip_id: UUID) -> Self:
-        """The request that does it to a clip."""
-        method, rest = _CALLS[action]
-        return cls(method=method, href=path_of(clip_id) + rest)
+        """Return the request that applies an action to a clip."""
+        method, suffix = _REQUESTS[action]
+        return cls(method=method, href=path_of(clip_id) + suffix)
 
 
 class VodWindow(BaseModel):
-    """The part of a VOD that a clip shows."""
+    """The part of a VOD that a clip contains."""
 
-    id: str = Field(description="The VOD.")
-    start_seconds: float = Field(description="From the start of the VOD.")
-    end_seconds: float = Field(description="From the start of the VOD.")
+    id: str = Field(description="Id of the VOD.")
+    start_seconds: float = Field(description="Seconds from the start of the VOD.")
+    end_seconds: float = Field(description="Seconds from the start of the VOD.")
 
     @classmethod
     def of(cls, clip: ClipRecord) -> Self:
-        """The part that a clip shows."""
+        """Return the window of a clip, as it was cut."""
         receipt = clip.cut_receipt
         return cls(
             id=clip.source_vod_id,
@@ -83,16 +85,16 @@ class VodWindow(BaseModel):
 class OfferView(BaseModel):
     """A newer cut of the same highlight, which did not replace a clip that its owner kept."""
 
-    title: str = Field(description="Its title.")
-    kind: HighlightKind = Field(description="How the detector came to it.")
-    score: float | None = Field(description="How good the detector thinks it is.")
-    start_seconds: float = Field(description="From the start of the VOD.")
-    end_seconds: float = Field(description="From the start of the VOD.")
-    detected_at: AwareDatetime = Field(description="When it was detected.")
+    title: str = Field(description="Title of the newer cut.")
+    kind: HighlightKind = Field(description="How the detector found the highlight.")
+    score: float | None = Field(description="The detector's score, higher is better; null: it gave none.")
+    start_seconds: float = Field(description="Seconds from the start of the VOD.")
+    end_seconds: float = Field(description="Seconds from the start of the VOD.")
+    detected_at: AwareDatetime = Field(description="When the detector found it.")
 
     @classmethod
     def of(cls, offer: CutOffer) -> Self:
-        """The view of an offer."""
+        """Return the view of an offer."""
         return cls(
             title=offer.title,
             kind=offer.kind,
@@ -104,13 +106,15 @@ class OfferView(BaseModel):
 
 
 class PublicationView(Publication):
-    """How a published clip is public, and where others may embed it."""
+    """The options of a published clip, and the address of its embedded player."""
 
-    embed_url: str | None = Field(description="The player for other sites; null where they may not embed it.")
+    embed_url: str | None = Field(
+        description="The player for other sites; null if embedding is switched off."
+    )
 
     @classmethod
     def of(cls, publication: Publication, slug: str, addresses: PublicAddresses) -> Self:
-        """The view of how a clip is public under its slug."""
+        """Return the view of a publication under its slug."""
         embed_url = addresses.embed_url(slug) if publication.embed else None
         return cls(**publication.model_dump(), embed_url=embed_url)
 
@@ -118,36 +122,48 @@ class PublicationView(Publication):
 class ClipView(BaseModel):
     """A clip, as its owner sees it."""
 
-    id: UUID = Field(description="The clip. It follows from the highlight, and never changes.")
-    title: str = Field(description="The detector's title, or the owner's.")
-    kind: HighlightKind = Field(description="How the detector came to the highlight.")
-    origin: ClipOrigin = Field(description="Who asked for the cut.")
-    status: ClipStatus = Field(description="Where it is in its life.")
-    expired: bool = Field(description="Its time is up: it can be kept until it is purged, not watched.")
-    score: float | None = Field(description="How good the detector thinks it is; higher is better.")
-    duration_seconds: float = Field(description="Length of the video.")
-    size_bytes: int = Field(description="Size of the video.")
-    revision: int = Field(description="Counts the videos that the clip has had.")
-    vod: VodWindow = Field(description="The part of the VOD that it shows.")
-    cut: CutReceipt = Field(description="What was asked of the cutter, and what it did.")
-    created_at: AwareDatetime = Field(description="When it became available.")
-    expires_at: AwareDatetime | None = Field(
-        description="When it expires, or if deleted, when it is due to be purged; null: it stays."
+    id: UUID = Field(description="Id of the clip. It is derived from the highlight's id and never changes.")
+    title: str = Field(description="Title from the detector, or from the owner after a rename.")
+    kind: HighlightKind = Field(description="How the detector found the highlight.")
+    origin: ClipOrigin = Field(description="Who requested the cut.")
+    status: ClipStatus = Field(description="Status of the clip.")
+    expired: bool = Field(
+        description="The clip is past its time: not watchable, and it can be kept until it is purged."
     )
-    expires_in_days: int | None = Field(description="Days left until then, rounded up; null: it stays.")
-    kept_at: AwareDatetime | None = Field(description="When it was kept; null: it is not kept.")
-    kept_by: str | None = Field(description="The account that kept it.")
-    published_at: AwareDatetime | None = Field(description="When it was published; null: it is not public.")
-    share_url: str | None = Field(description="The public page; null unless published.")
-    publication: PublicationView | None = Field(description="How it is public; null unless published.")
-    deleted_at: AwareDatetime | None = Field(description="When it was deleted; null: it is not.")
-    offer: OfferView | None = Field(description="A newer cut of the same highlight; null: there is none.")
+    score: float | None = Field(description="The detector's score, higher is better; null: it gave none.")
+    duration_seconds: float = Field(description="Length of the video in seconds.")
+    size_bytes: int = Field(description="Size of the video in bytes.")
+    revision: int = Field(description="Number of the clip's video: 1, and one more for every new cut.")
+    vod: VodWindow = Field(description="The part of the VOD that the clip contains.")
+    cut: CutReceipt = Field(description="What was requested of the cutter, and what it did.")
+    created_at: AwareDatetime = Field(description="When the clip became available.")
+    expires_at: AwareDatetime | None = Field(
+        description="When the clip expires, or a deleted clip is due to be purged; null: it does not expire."
+    )
+    expires_in_days: int | None = Field(
+        description="Days until `expires_at`, rounded up; null: the clip does not expire."
+    )
+    kept_at: AwareDatetime | None = Field(description="When the clip was kept; null: it is not kept.")
+    kept_by: str | None = Field(description="The account that kept the clip; null: it is not kept.")
+    published_at: AwareDatetime | None = Field(
+        description="When the clip was published; null: it is not published."
+    )
+    share_url: str | None = Field(description="The public page; null: the clip is not published.")
+    publication: PublicationView | None = Field(
+        description="The options of the publication; null: the clip is not published."
+    )
+    deleted_at: AwareDatetime | None = Field(
+        description="When the clip was deleted; null: it is not deleted."
+    )
+    offer: OfferView | None = Field(
+        description="A newer cut of the same highlight; null: no newer cut is waiting."
+    )
     links: ClipLinks = Field(description="What can be fetched now.")
-    actions: dict[ClipAction, ActionLink] = Field(description="What can be done now.")
+    actions: dict[ClipAction, ActionLink] = Field(description="The actions that are possible now.")
 
     @classmethod
     def of(cls, clip: ClipRecord, addresses: PublicAddresses) -> Self:
-        """The view of a clip that has not been purged."""
+        """Return the view of a clip that is not purged."""
         slug = clip.share_slug if clip.status is ClipStatus.PUBLISHED else None
         public = clip.publication if slug else None
         return cls(
@@ -179,5 +195,5 @@ class ClipView(BaseModel):
 
 
 def path_of(clip_id: UUID) -> str:
-    """Where the JSON API answers about a clip."""
+    """Return the path of a clip in the JSON API."""
     return f"/v1/clips/{clip_id}"

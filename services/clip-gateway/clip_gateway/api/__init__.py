@@ -1,4 +1,4 @@
-"""The JSON API: a streamer's clips, by the streamer alone. Its errors are problems (RFC 9457)."""
+"""The JSON API for streamers and their programs. Its errors are problems (RFC 9457)."""
 
 from http import HTTPStatus
 
@@ -12,7 +12,7 @@ from clip_shared.http.openapi import errors
 
 
 def create(parts: GatewayParts) -> FastAPI:
-    """The application of everything under /v1. Every route needs a caller who has signed in."""
+    """Create the application of every path under ``/v1``. All its routes need a sign-in."""
     app = create_api(CLIP_GATEWAY, errors(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE))
     app.include_router(clips.create_router(parts))
     app.include_router(actions.create_router(parts))

@@ -22,7 +22,7 @@ def create_usage_router(parts: GatewayParts) -> APIRouter:
 
     @router.get("/v1/usage")
     async def usage(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> UsageView:
-        """How many clips the caller has and how large they are, the limit, and what expires next."""
+        """Return the number and size of the caller's clips, the limit, and the clips that expire next."""
         return UsageView.of(await parts.registry.usage_of(caller.account_id), parts.addresses)
 
     return router
@@ -34,13 +34,13 @@ def create_vods_router(parts: GatewayParts) -> APIRouter:
 
     @router.get("/v1/vods")
     async def list_vods(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> VodList:
-        """The caller's VODs that have highlights, the latest first."""
+        """List the caller's VODs that have highlights, the latest first."""
         page = await parts.registry.vods_of(caller.account_id)
         return VodList(items=[VodView.of(each) for each in page.items])
 
     @router.get("/v1/vods/{vod_id}", responses=errors(HTTPStatus.NOT_FOUND))
     async def get_vod(vod_id: str, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> VodDetailView:
-        """What became of the highlights of one of the caller's VODs."""
+        """Return what happened to the highlights of one of the caller's VODs."""
         if not _VOD_ID.fullmatch(vod_id):
             raise Refused(Refusal.UNKNOWN)
         return VodDetailView.of_detail(await parts.registry.vod_of(caller.account_id, vod_id))
@@ -54,7 +54,7 @@ def create_feed_router(parts: GatewayParts) -> APIRouter:
 
     @router.get("/v1/feed", responses=errors(HTTPStatus.NOT_FOUND))
     async def get_feed(caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> FeedView:
-        """The addresses of the feed of the caller's published clips; 404 while the feed is off."""
+        """Return the addresses of the feed of the caller's published clips; 404 while the feed is off."""
         feed = await parts.registry.feed_of(caller.account_id)
         if feed is None:
             raise Refused(Refusal.UNKNOWN)

@@ -42,12 +42,12 @@ async def _change(parts: GatewayParts, action: ClipAction, clip_id: UUID, reques
 def _add_retention(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/v1/clips/{clip_id:uuid}/keep", responses=_REFUSALS)
     async def keep(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
-        """Keep a clip: it no longer expires. Works until it is purged, also after it has expired."""
+        """Keep a clip: it does not expire any more. An expired clip can be kept until it is purged."""
         return await _change(parts, ClipAction.KEEP, clip_id, Actor(account_id=caller.account_id))
 
     @router.delete("/v1/clips/{clip_id:uuid}/keep", responses=_REFUSALS)
     async def unkeep(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
-        """Let a kept clip go: it expires after a full new retention time."""
+        """Stop keeping a clip: it expires after a full retention time, counted from now."""
         return await _change(parts, ClipAction.UNKEEP, clip_id, Actor(account_id=caller.account_id))
 
 
@@ -58,14 +58,14 @@ def _add_publishing(router: APIRouter, parts: GatewayParts) -> None:
         caller: Annotated[Caller, Depends(parts.sign_in.writer)],
         options: PublishOptions | None = None,
     ) -> ClipView:
-        """Make a clip public under `share_url`, or change how it is public. Its video stays the same."""
+        """Publish a clip under `share_url`, or change the options of a published clip."""
         asked = (options or PublishOptions()).model_dump()
         request = PublishRequest(account_id=caller.account_id, **asked)
         return await _change(parts, ClipAction.PUBLISH, clip_id, request)
 
     @router.delete("/v1/clips/{clip_id:uuid}/publish", responses=_REFUSALS)
     async def unpublish(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
-        """Take a clip's public page away, for good; the clip is kept."""
+        """Unpublish a clip: its `share_url` never works again. The clip stays kept."""
         return await _change(parts, ClipAction.UNPUBLISH, clip_id, Actor(account_id=caller.account_id))
 
 
@@ -74,18 +74,18 @@ def _add_changes(router: APIRouter, parts: GatewayParts) -> None:
     async def rename(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)], changes: ClipChanges
     ) -> ClipView:
-        """Give a clip another title."""
+        """Change the title of a clip."""
         request = RenameRequest(account_id=caller.account_id, title=changes.title)
         return await _change(parts, ClipAction.RENAME, clip_id, request)
 
     @router.delete("/v1/clips/{clip_id:uuid}", responses=_REFUSALS)
     async def delete(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
-        """Delete a clip: nobody sees it any more. It can be restored until it is purged, minutes later."""
+        """Delete a clip. It can be restored until it is purged, some minutes later."""
         return await _change(parts, ClipAction.DELETE, clip_id, Actor(account_id=caller.account_id))
 
     @router.post("/v1/clips/{clip_id:uuid}/restore", responses=_REFUSALS)
     async def restore(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]) -> ClipView:
-        """Take a deletion back: the clip is what it was, with its share link."""
+        """Restore a deleted clip with its former status and share link."""
         return await _change(parts, ClipAction.RESTORE, clip_id, Actor(account_id=caller.account_id))
 
 
@@ -94,7 +94,7 @@ def _add_batches(router: APIRouter, parts: GatewayParts) -> None:
     async def change_many(
         batch: Batch, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> BatchAnswer:
-        """Do the same to up to 100 clips, each for itself. To publish takes the default options."""
+        """Apply one action to up to 100 clips, with a result for every clip. Publishing uses the defaults."""
         request = BatchRequest(account_id=caller.account_id, action=batch.action, clip_ids=tuple(batch.ids))
         results = await change_clips(parts, request)
         return BatchAnswer(

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 _MEDIA: Responses = {
     HTTPStatus.FOUND.value: {
-        "description": "A presigned URL. It works for the method it was asked with, for some minutes.",
+        "description": "Redirect to a presigned URL. It works for some minutes, for this request's method.",
         "headers": {"Location": {"description": "The URL.", "schema": {"type": "string", "format": "uri"}}},
     },
     **errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
@@ -42,18 +42,21 @@ def _add_queries(router: APIRouter, parts: GatewayParts) -> None:
         caller: Annotated[Caller, Depends(parts.sign_in.reader)],
         parameters: Annotated[ClipListParameters, Query()],
     ) -> ClipList:
-        """The caller's clips, in pages. Expired ones are among them until they are purged."""
+        """List the caller's clips, in pages. Expired clips are listed until they are purged."""
         page = await parts.registry.clips_of(caller.account_id, parameters.to_query())
         mine, foreign = split_owned(page.items, caller.account_id)
         if foreign:
-            log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
+            log.error(
+                "the registry listed clips of other accounts",
+                clip_ids=[str(each.clip_id) for each in foreign],
+            )
         items = [ClipView.of(clip, parts.addresses) for clip in mine]
         return ClipList(items=items, next_cursor=page.next_cursor)
 
     # An id that is not a UUID belongs to no clip: 404, like any other unknown id.
     @router.get("/v1/clips/{clip_id:uuid}", responses=errors(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND))
     async def get_clip(clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> ClipView:
-        """One of the caller's clips, also an expired or deleted one until it is purged."""
+        """Return one of the caller's clips. An expired or deleted clip is returned until it is purged."""
         return ClipView.of(owned(await parts.registry.get(clip_id), caller.account_id), parts.addresses)
 
 
@@ -76,7 +79,7 @@ def _add_media(router: APIRouter, parts: GatewayParts) -> None:
     async def watch(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
-        """The video, to be played."""
+        """Redirect to the video, for playing."""
         return await redirect(Rendition.WATCH, clip_id, caller, request)
 
     @router.get(
@@ -88,7 +91,7 @@ def _add_media(router: APIRouter, parts: GatewayParts) -> None:
     async def download(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
-        """The video, to be saved under a readable name."""
+        """Redirect to the video, for saving under a readable file name."""
         return await redirect(Rendition.DOWNLOAD, clip_id, caller, request)
 
     @router.get(
@@ -100,5 +103,5 @@ def _add_media(router: APIRouter, parts: GatewayParts) -> None:
     async def poster(
         clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)], request: Request
     ) -> Response:
-        """A picture of the clip."""
+        """Redirect to the poster of the clip, a JPEG."""
         return await redirect(Rendition.POSTER, clip_id, caller, request)

@@ -1,4 +1,4 @@
-"""In development only: the API's OpenAPI document, and a page that shows it."""
+"""Routes of development only: the API's OpenAPI document, and a page that shows it."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from clip_gateway.parts import GatewayParts
 
 
 def create_router(app: FastAPI, parts: GatewayParts) -> APIRouter:
-    """The document as JSON, and as a page of our own: one of a CDN would be a third party."""
+    """Create the routes of the document: as JSON, and as our own page, which loads nothing from a CDN."""
     router = APIRouter(include_in_schema=False)
     renderer = Renderer(parts.addresses)
 
@@ -29,7 +29,7 @@ def create_router(app: FastAPI, parts: GatewayParts) -> APIRouter:
 
 
 def _calls(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a page shows of each call: its address, its parameters, and what is sent and answered."""
+    """Return what the page shows of every operation: path, parameters, request body and answers."""
     return [
         {
             "method": method.upper(),
@@ -66,16 +66,16 @@ def _answer(document: dict[str, Any], status: str, answer: dict[str, Any]) -> di
 
 
 def _example(document: dict[str, Any], sent: dict[str, Any]) -> str | None:
-    """An example of a body, indented; None where there is no body."""
+    """Return an example of a JSON body, indented; None: there is no JSON body."""
     schema = sent.get("content", {}).get("application/json", {}).get("schema")
     if schema is None:
         return None
-    # What may be left out is a model or null.
+    # The schema of an optional body is `anyOf` of a model and null.
     model = document["components"]["schemas"][_name(schema) or _name(schema["anyOf"][0])]
     return json.dumps(model["examples"][0], indent=2, ensure_ascii=False)
 
 
 def _name(reference: dict[str, Any]) -> str:
-    """The name of what a reference points to; empty where the schema is none."""
+    """Return the name in a ``$ref``; empty if the schema is not a reference."""
     pointer: str = reference.get("$ref", "")
     return pointer.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""An example of each model of the JSON API, for its documentation."""
+"""Examples of the models of the JSON API, for its OpenAPI document."""
 
 from typing import Any
 
@@ -119,4 +119,4 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
-"""By the name of the model. What stands only inside others has its example there."""
+"""By the name of the model. A model that is only part of others has its example inside theirs."""

@@ -1,4 +1,4 @@
-"""The public wire models of the JSON API, besides :mod:`clip_gateway.views`."""
+"""Request and response models of the JSON API; a clip itself is in :mod:`clip_gateway.views`."""
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -39,7 +39,7 @@ BatchAction = Literal[
 
 
 class StatusFilter(StrEnum):
-    """The statuses that can be asked for."""
+    """The statuses that a list can be filtered by."""
 
     AVAILABLE = ClipStatus.AVAILABLE
     KEPT = ClipStatus.KEPT
@@ -48,26 +48,29 @@ class StatusFilter(StrEnum):
 
 
 class ClipListParameters(BaseModel):
-    """Which clips, and in which order: the query of the list."""
+    """Query parameters of the list of clips."""
 
     status: list[StatusFilter] = Field(
-        default=[], description="Any of these statuses; without it all but `deleted`."
+        default=[], description="Clips with one of these statuses; without it all but `deleted`."
     )
-    kind: list[HighlightKind] = Field(default=[], description="Any of these kinds.")
-    vod: Identifier | None = Field(default=None, description="Cut from this VOD.")
-    title: Title | None = Field(default=None, description="With this in the title, in any case.")
+    kind: list[HighlightKind] = Field(default=[], description="Clips of one of these kinds.")
+    vod: Identifier | None = Field(default=None, description="Clips of this VOD.")
+    title: Title | None = Field(
+        default=None, description="Clips with this text in the title; case does not matter."
+    )
     order: ClipOrder = Field(
-        default=ClipOrder.NEWEST, description="What does not expire, or has no score, comes last."
+        default=ClipOrder.NEWEST,
+        description="Order of the list. Clips that do not expire, or have no score, come last.",
     )
-    limit: int = Field(default=DEFAULT_PAGE, ge=1, le=MAX_PAGE, description="Most clips of a page.")
+    limit: int = Field(default=DEFAULT_PAGE, ge=1, le=MAX_PAGE, description="Most clips in one page.")
     cursor: str | None = Field(
         default=None,
         max_length=200,
-        description="`next_cursor` of the page before, with the same filters and order.",
+        description="`next_cursor` of the previous page, with the same filters and order.",
     )
 
     def to_query(self) -> ClipQuery:
-        """What the registry is asked."""
+        """Return the same filters as a query to the registry."""
         return ClipQuery(
             statuses=tuple(ClipStatus(each) for each in self.status),
             kinds=tuple(self.kind),
@@ -80,49 +83,50 @@ class ClipListParameters(BaseModel):
 
 
 class ClipList(BaseModel):
-    """A page of clips; ``next_cursor`` asks for the next in the same order, and is null on the last."""
+    """A page of clips; ``next_cursor`` is the cursor of the next page, and null on the last page."""
 
     items: list[ClipView]
     next_cursor: str | None
 
 
 class ClipChanges(BaseModel):
-    """What of a clip its owner can change."""
+    """A new title for a clip."""
 
     title: NewTitle = Field(description="The new title.")
 
 
 class PublishOptions(BaseModel):
-    """How a clip becomes public. What is not said is as the defaults say, also when it is public already."""
+    """Options of a publication. An option that is left out has its default, also on a published clip."""
 
     until: Time | None = Field(
         default=None,
-        description="When it stops being public; null: never by itself.",
+        description="When the publication ends; null: it does not end by itself.",
     )
-    embed: bool = Field(default=True, description="Whether sites that the platform allows may embed it.")
-    downloadable: bool = Field(default=False, description="Whether visitors may download it.")
-    indexable: bool = Field(default=False, description="Whether search engines may list it.")
+    embed: bool = Field(default=True, description="Whether the sites in EMBED_ORIGINS may embed the clip.")
+    downloadable: bool = Field(default=False, description="Whether visitors may download the clip.")
+    indexable: bool = Field(default=False, description="Whether search engines may list the clip's page.")
 
 
 class Batch(BaseModel):
-    """The same for many clips."""
+    """One action for many clips."""
 
-    action: BatchAction = Field(description="What is done to each of them.")
+    action: BatchAction = Field(description="The action.")
     ids: list[UUID] = Field(min_length=1, max_length=MAX_BATCH, description="The clips.")
 
 
 class BatchItem(BaseModel):
-    """What became of one clip of a batch."""
+    """The result for one clip of a batch."""
 
     id: UUID
     outcome: BatchOutcome = Field(
-        description="`unchanged`: it already was so. `full`: the limit of unkept clips is reached."
+        description="`unchanged`: the clip already had the wanted status."
+        " `full`: the limit of unkept clips is reached."
     )
-    clip: ClipView | None = Field(description="The clip as it is now; null where the caller may not see it.")
+    clip: ClipView | None = Field(description="The clip as it is now; null: the caller does not own it.")
 
     @classmethod
     def of(cls, result: BatchResult, account_id: str, addresses: PublicAddresses) -> Self:
-        """What became of a clip, for its owner."""
+        """Return the result, with the clip only if the account owns it."""
         clip = owned_or_none(result.clip, account_id)
         return cls(
             id=result.clip_id, outcome=result.outcome, clip=ClipView.of(clip, addresses) if clip else None
@@ -130,32 +134,33 @@ class BatchItem(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """A result for each clip, in the order asked."""
+    """A result for every clip, in the order of `ids`."""
 
     results: list[BatchItem]
 
 
 class StatusUsageView(BaseModel):
-    """How many clips there are of a status, and how large they are together."""
+    """Number and total size in bytes of the clips with one status."""
 
     clips: int
     bytes: int
 
 
 class UsageView(BaseModel):
-    """What an account has. Nothing of it counts against the quota of its own recordings."""
+    """Clips of an account. They do not count against the account's quota for VODs."""
 
     by_status: dict[ClipStatus, StatusUsageView] = Field(
-        description="Expired clips that are not yet purged count as available."
+        description="Number and size by status. Expired clips that are not purged count as `available`."
     )
     clip_limit: int | None = Field(
-        description="Most unkept clips; null: no limit. With one more, one of them expires at once."
+        description="Most unkept clips; null: no limit."
+        " A clip above the limit makes another unkept clip expire at once."
     )
-    next_to_expire: list[ClipView] = Field(description="What expires first, at most three clips.")
+    next_to_expire: list[ClipView] = Field(description="The clips that expire first, at most three.")
 
     @classmethod
     def of(cls, usage: AccountUsage, addresses: PublicAddresses) -> Self:
-        """The view of an account's usage."""
+        """Return the view of an account's usage."""
         return cls(
             by_status={
                 status: StatusUsageView(clips=each.clips, bytes=each.bytes)
@@ -167,17 +172,19 @@ class UsageView(BaseModel):
 
 
 class VodView(BaseModel):
-    """What became of a VOD's highlights."""
+    """What happened to the highlights of a VOD."""
 
     id: str
-    highlights: int = Field(description="All of them: clips, skips, and clips that are gone.")
+    highlights: int = Field(
+        description="All highlights: clips, skipped highlights, and clips that are purged."
+    )
     clips: int
     skipped: int
-    latest_at: AwareDatetime = Field(description="When the newest of its highlights was detected.")
+    latest_at: AwareDatetime = Field(description="When its newest highlight was detected.")
 
     @classmethod
     def of(cls, vod: VodSummary) -> Self:
-        """The view of a VOD."""
+        """Return the view of a VOD."""
         return cls(
             id=vod.source_vod_id,
             highlights=vod.highlights,
@@ -194,33 +201,33 @@ class VodList(BaseModel):
 
 
 class SkipView(BaseModel):
-    """A highlight that became no clip."""
+    """A skipped highlight: it did not become a clip."""
 
     kind: HighlightKind
     reason: SkipReason
-    message: str = Field(description="Why, in a sentence.")
+    message: str = Field(description="The reason, in a sentence.")
     skipped_at: AwareDatetime
 
     @classmethod
     def of(cls, skip: SkippedHighlight) -> Self:
-        """The view of a skip."""
+        """Return the view of a skipped highlight."""
         return cls(kind=skip.kind, reason=skip.reason, message=skip.message, skipped_at=skip.skipped_at)
 
 
 class VodDetailView(VodView):
-    """What became of a VOD's highlights, and why some of them are no clips (at most 200 reasons)."""
+    """What happened to the highlights of a VOD, with the skipped ones (at most 200)."""
 
-    skips: list[SkipView] = Field(description="Highlights that became no clip in the last 30 days.")
+    skips: list[SkipView] = Field(description="Highlights that were skipped in the last 30 days.")
 
     @classmethod
     def of_detail(cls, vod: VodDetail) -> Self:
-        """The view of a VOD with its skips."""
+        """Return the view of a VOD with its skipped highlights."""
         summary = VodView.of(vod.summary)
         return cls(**summary.model_dump(), skips=[SkipView.of(each) for each in vod.skips])
 
 
 class FeedView(BaseModel):
-    """Where an account's published clips can be followed. Whoever knows an address can read it."""
+    """Addresses of the feed of an account's published clips. Every client that knows one can read it."""
 
     atom_url: str
     json_url: str
@@ -228,7 +235,7 @@ class FeedView(BaseModel):
 
     @classmethod
     def of(cls, feed: Feed, addresses: PublicAddresses) -> Self:
-        """The addresses of a feed."""
+        """Return the addresses of a feed."""
         return cls(
             atom_url=addresses.feed_url(feed.slug, "atom"),
             json_url=addresses.feed_url(feed.slug, "json"),

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the JSON API: for client authors, checked in, and shown at /docs in development."""
+"""The OpenAPI document of the JSON API. It is checked in, and shown at ``/docs`` in development."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ TITLE = "Clips"
 ABOUT = """\
 A streamer's clips: watch, download, keep, publish, rename and delete them.
 
-Sign in with a JWT as a bearer token, or with the session cookie. Requests that change something and carry
-the cookie must come from a page of this site. Links are relative to this host.
+Sign in with a JWT as a bearer token, or with the session cookie. A request that changes something with the
+cookie must come from a page of this site. Links are relative to this host.
 
-`HEAD` is answered wherever `GET` is. Errors are problems (RFC 9457).
+Every `GET` route answers `HEAD` too. Errors are problems (RFC 9457).
 """
 TAGS = [
-    {"name": "clips", "description": "The caller's clips, and what can be done to them."},
-    {"name": "usage", "description": "What the caller has."},
-    {"name": "vods", "description": "What became of the highlights of the caller's VODs."},
-    {"name": "feed", "description": "A public feed of what the caller has published, off by default."},
+    {"name": "clips", "description": "The caller's clips, and the actions on them."},
+    {"name": "usage", "description": "Number and size of the caller's clips."},
+    {"name": "vods", "description": "What happened to the highlights of the caller's VODs."},
+    {"name": "feed", "description": "A public feed of the caller's published clips, off by default."},
 ]
 _ETAG = {
     "ETag": {
-        "description": "Changes with the answer; send it as If-None-Match.",
+        "description": "Changes whenever the answer changes; send it as If-None-Match.",
         "schema": {"type": "string"},
     }
 }
@@ -35,11 +35,14 @@ _IF_NONE_MATCH = {
     "description": "The ETag of the answer that the caller has.",
     "schema": {"type": "string"},
 }
-_NOT_MODIFIED = {"description": "What the caller has is still right.", "headers": _ETAG}
+_NOT_MODIFIED = {
+    "description": "The answer has not changed since the ETag that the caller sent.",
+    "headers": _ETAG,
+}
 
 
 def describe(app: FastAPI, cookie_name: str) -> dict[str, Any]:
-    """The OpenAPI document of the API's application."""
+    """Return the OpenAPI document of the API's application."""
     found = document(app)
     found["info"] = {"title": TITLE, "version": "1", "description": ABOUT}
     found["tags"] = TAGS

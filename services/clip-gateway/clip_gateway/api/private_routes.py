@@ -1,4 +1,4 @@
-"""Answers that are one caller's alone, and are sent again only when they have changed."""
+"""Routes whose answers belong to one caller: shared caches must not store them. GET answers have an ETag."""
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
@@ -9,9 +9,9 @@ from fastapi.routing import APIRoute
 
 from clip_gateway.etags import is_among, strong_etag
 
-# A browser may keep the answer, and must ask before each use whether it still holds.
+# A browser may store the answer, and must ask before every use whether it has changed.
 REVALIDATED = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
-# Presigned URLs, and what a change answered, must rest in no cache.
+# No cache may store presigned URLs or the answers to changes.
 NOT_KEPT = "no-store"
 
 
@@ -25,10 +25,10 @@ def private_router(tag: str) -> APIRouter:
 
 
 class PrivateRoute(APIRoute):
-    """A route whose JSON carries an ETag when it is read, and which answers 304 to whoever has it already."""
+    """A route whose GET answers carry an ETag, and are 304 if the request names that ETag."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, and what follows it."""
+        """Return the route's handler, with caching headers added to its responses."""
         handle = super().get_route_handler()
 
         async def handle_privately(request: Request) -> Response:

@@ -1,1 +1,1 @@
-"""Templates, styles, scripts and messages, and what makes a page of them in the reader's language."""
+"""Templates, styles, scripts and translations, and the code that renders pages from them."""

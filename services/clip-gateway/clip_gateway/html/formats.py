@@ -1,4 +1,4 @@
-"""Filters of the templates: times, numbers and sizes, as a language writes them."""
+"""Template filters for times, numbers and sizes in the reader's language."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ _SIZES = (("gigabyte", 10**9), ("megabyte", 10**6), ("kilobyte", 10**3))
 
 
 def filters(locale: Locale) -> Mapping[str, Callable[..., str]]:
-    """The filters of one language.
+    """Return the filters of one language.
 
-    - ``moment``: a date and a time, in UTC, which is said
+    - ``moment``: a date and a time, marked as UTC
     - ``day``: a date, in UTC
-    - ``number``: digits grouped, at most three decimals
-    - ``size``: bytes in the largest unit that leaves a whole number in front
+    - ``number``: grouped digits, at most three decimals
+    - ``size``: bytes in the largest unit in which the value is at least 1
     """
 
     def moment(at: datetime) -> str:

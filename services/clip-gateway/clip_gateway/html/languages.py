@@ -1,6 +1,6 @@
-"""The reader's language: messages from the catalogues in ``locales``, dates and numbers from CLDR.
+"""The languages of the pages: messages from the catalogues in ``locales``, dates and numbers from CLDR.
 
-A further language is one file, ``locales/<language>.po``.
+To add a language, add the file ``locales/<language>.po``.
 """
 
 import io
@@ -17,7 +17,7 @@ LOCALES = Path(__file__).parent / "locales"
 
 
 class Languages:
-    """The languages that we have messages in."""
+    """The languages that have messages: English, and one for every catalogue."""
 
     def __init__(self, folder: Path = LOCALES) -> None:
         self._translations: Mapping[str, NullTranslations] = {
@@ -27,17 +27,17 @@ class Languages:
 
     @property
     def locales(self) -> tuple[Locale, ...]:
-        """All of them, English among them."""
+        """The locales of all languages, English first."""
         return tuple(Locale.parse(language, sep="-") for language in self._translations)
 
     def choose(self, accept_language: str | None) -> Locale:
-        """The first language of an Accept-Language header that we have, else English."""
+        """Return the best language for an Accept-Language header; English if it names no language of ours."""
         wanted = _in_order(accept_language or "")
         found = negotiate_locale(wanted, list(self._translations), sep="-")
         return Locale.parse(found or SOURCE_LANGUAGE, sep="-")
 
     def translations(self, locale: Locale) -> NullTranslations:
-        """The messages of a language."""
+        """Return the messages of a language."""
         return self._translations[locale.language]
 
 

@@ -1,7 +1,7 @@
-"""The messages of the templates, and the catalogues that translate them.
+"""Updates the catalogues in ``locales`` from the messages in the templates.
 
-``python -m clip_gateway.html.messages`` brings every catalogue up to date: new messages come in empty, stale
-ones go, and all are sorted. A further language begins as a file that holds nothing but the head of ``de.po``.
+Run ``make messages``. New messages are added without a translation, stale messages are removed, and all are
+sorted. A new language begins as a file with only the head of ``de.po``.
 """
 
 import io
@@ -19,7 +19,7 @@ _OPTIONS = {"templates/**.html": {"trimmed": "false", "newstyle_gettext": "true"
 
 
 def messages() -> Catalog:
-    """Every message of the templates."""
+    """Return every message of the templates."""
     found = Catalog()
     for _file, _line, message, comments, context in extract_from_dir(
         HTML, _METHODS, _OPTIONS, DEFAULT_KEYWORDS
@@ -29,13 +29,13 @@ def messages() -> Catalog:
 
 
 def read(path: Path) -> Catalog:
-    """A catalogue of ``locales``."""
+    """Read a catalogue."""
     with path.open("rb") as file:
         return read_po(file, locale=path.stem)
 
 
 def updated(path: Path) -> str:
-    """What a catalogue should say: its own head and translations, for the messages that there are."""
+    """Return the text of an updated catalogue: its head and translations, for the templates' messages."""
     head = path.read_text("utf-8").partition("\n\n")[0]
     catalog = read(path)
     catalog.update(messages(), no_fuzzy_matching=True)

@@ -1,4 +1,4 @@
-"""Templates into pages, in the reader's language."""
+"""Renders templates as pages in the reader's language, and serves the static files."""
 
 import hashlib
 from collections.abc import Collection
@@ -25,7 +25,7 @@ NOINDEX = {"X-Robots-Tag": "noindex"}
 
 
 class Renderer:
-    """Renders the templates of this package. ``asset('name')`` in a template is a file's lasting address."""
+    """Renders the templates of this package. ``asset('name')`` is a static file's versioned address."""
 
     def __init__(self, addresses: PublicAddresses) -> None:
         self._languages = Languages()
@@ -36,7 +36,7 @@ class Renderer:
         }
 
     def _environment_of(self, locale: Locale, shared: dict[str, Any]) -> Environment:
-        """The templates in one language: compiled macros hold on to the filters that they were made with."""
+        """Return the templates in one language. Compiled macros keep their filters: so one per language."""
         environment = Environment(
             loader=PackageLoader("clip_gateway.html"),
             autoescape=True,
@@ -54,31 +54,31 @@ class Renderer:
         return environment
 
     def asset(self, name: str) -> str:
-        """The address of a file of ours, which changes with what is in it."""
+        """Return the address of a static file. It changes with the file's contents."""
         return self._assets[name]
 
     def page(
         self, request: Request, template: str, *, status: HTTPStatus = HTTPStatus.OK, **context: Any
     ) -> HTMLResponse:
-        """A template as an answer that no cache keeps."""
+        """Render a template as a response that no cache may store."""
         return HTMLResponse(self.text(request, template, **context), status, headers=NO_STORE)
 
     def text(self, request: Request, template: str, **context: Any) -> str:
-        """A template as text, in the language that the request asks for."""
+        """Render a template as text, in the language that the request prefers."""
         locale = self._languages.choose(request.headers.get("accept-language"))
         environment = self._environments[locale.language]
         return environment.get_template(template).render(request=request, **context)
 
     def static_files(self) -> StaticFiles:
-        """Scripts, styles and pictures."""
-        return _Assets(self._assets.values())
+        """Return the application that serves scripts, styles and pictures."""
+        return _VersionedFiles(self._assets.values())
 
 
-class _Assets(StaticFiles):
-    """Our files. An address of ``asset`` names what is in the file, so that browsers need not ask again.
+class _VersionedFiles(StaticFiles):
+    """Serves the static files. Browsers may keep a file for a year if its address has this file's version.
 
-    One that names something else is of another version of ours, which runs beside this one while it is
-    replaced: what it would get from us must not last.
+    During a deployment two versions of the gateway run. A page of the other version asks for a file by that
+    version: the file that this one returns may differ, and must not be kept.
     """
 
     def __init__(self, assets: Collection[str]) -> None:

@@ -1,6 +1,6 @@
-"""The style of every page. It stands in the page: a browser that has to fetch it shows nothing till then.
+"""The style of every page. It is inline: a browser that must fetch a style shows an empty page until then.
 
-The content security policy allows this one text, by its hash, and no other.
+The content security policy allows exactly this text, by its hash.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The pages that people look at: HTML rendered here, which works without JavaScript and better with it."""
+"""The pages for streamers: HTML from templates. Everything works without JavaScript."""
 
 from http import HTTPStatus
 
@@ -14,7 +14,7 @@ from clip_shared import tracing
 
 
 def create(parts: GatewayParts) -> FastAPI:
-    """The application of everything for people that needs a sign-in. Its errors are pages."""
+    """Create the application of the pages that need a sign-in, and of the static files."""
     app = FastAPI(
         title="clip-gateway pages",
         openapi_url=None,

@@ -1,4 +1,4 @@
-"""Clips as the gallery's cards show them."""
+"""The cards of the gallery: a clip with its poster."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,17 @@ from clip_shared.contracts.registry_api import ClipRecord
 
 @dataclass(frozen=True)
 class Card:
-    """A clip, and the URL of its poster; None: it has none to show now."""
+    """A clip, and the presigned URL of its poster; None: the clip has no poster to show."""
 
     clip: ClipView
     poster: str | None
 
 
 def card_of(clip: ClipRecord, parts: GatewayParts) -> Card:
-    """A clip's card. Its poster's URL is signed here: to redirect to each would ask the registry once a card.
+    """Return the card of a clip.
 
-    Where such a URL has run out before anybody saw the poster, the page's script asks for the redirect.
+    The poster's URL is signed here: a redirect per poster would ask the registry once for every card. If the
+    URL has expired before the poster comes into view, the page's script loads the redirect instead.
     """
     view = ClipView.of(clip, parts.addresses)
     return Card(view, _poster_url(clip, parts) if view.links.poster else None)

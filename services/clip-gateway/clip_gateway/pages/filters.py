@@ -1,6 +1,6 @@
-"""What the gallery shows, as its address says it. Pure.
+"""The filters of the gallery, as its address holds them. Pure.
 
-An address is typed, shared and bookmarked: what is wrong in it is left out, and never an error.
+People type, share and bookmark addresses: a parameter that is not valid is ignored, and is never an error.
 """
 
 import re
@@ -13,7 +13,7 @@ from clip_gateway.domain import ClipQuery
 from clip_shared.contracts.events import HighlightKind
 from clip_shared.contracts.registry_api import ClipOrder, ClipStatus
 
-PAGE_SIZE = 24  # full rows of two, three and four
+PAGE_SIZE = 24  # divides into full rows of two, three and four cards
 LONGEST_TITLE = 200
 LONGEST_CURSOR = 500
 
@@ -24,7 +24,7 @@ _Choice = TypeVar("_Choice", ClipStatus, HighlightKind, ClipOrder)
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryFilters:
-    """What a streamer chose. Nothing: all clips that are not deleted, the newest first."""
+    """The filters that a streamer chose. The default: all clips that are not deleted, the newest first."""
 
     status: ClipStatus | None = None
     kind: HighlightKind | None = None
@@ -35,7 +35,7 @@ class GalleryFilters:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Self:
-        """Return what the parameters of an address say."""
+        """Read the query parameters of an address."""
         status = _choice(ClipStatus, parameters.get("status"))
         vod = parameters.get("vod", "")
         cursor = parameters.get("cursor", "")
@@ -50,11 +50,11 @@ class GalleryFilters:
 
     @property
     def narrow(self) -> bool:
-        """Whether some clips may be left out, and not only because they are on another page."""
+        """Whether a filter may leave out some clips; a later page alone does not."""
         return any((self.status, self.kind, self.vod, self.title))
 
     def query(self) -> ClipQuery:
-        """Return the same as a question to the registry."""
+        """Return the same filters as a query to the registry."""
         return ClipQuery(
             statuses=(self.status,) if self.status else (),
             kinds=(self.kind,) if self.kind else (),
@@ -66,7 +66,7 @@ class GalleryFilters:
         )
 
     def link(self, **changes: Any) -> str:
-        """Return the address of the gallery with other choices. Another choice begins at its first page."""
+        """Return the address of the gallery with changed filters, at its first page."""
         chosen = replace(self, **{"cursor": None, **changes})
         said = {name: value for name, value in vars(chosen).items() if value}
         if chosen.order is ClipOrder.NEWEST:

@@ -62,6 +62,7 @@ def _add_actions(router: APIRouter, parts: GatewayParts, forms: "_ClipForms") ->
         async def change(
             request: Request, clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
         ) -> Response:
+            """Form: apply the action to the clip."""
             return await forms.change(request, caller, clip_id, action)
 
         return change
@@ -80,6 +81,7 @@ def _add_batch(router: APIRouter, parts: GatewayParts, forms: "_ClipForms") -> N
     async def change_many(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> Response:
+        """Form: apply field ``action`` to the clips in the fields ``ids``."""
         return await forms.change_many(request, caller)
 
 
@@ -88,7 +90,7 @@ def _add_feed(router: APIRouter, parts: GatewayParts) -> None:
     async def switch_feed(
         request: Request, caller: Annotated[Caller, Depends(parts.sign_in.writer)]
     ) -> Response:
-        """Switch the feed of the caller's published clips: field ``feed`` is ``on`` or ``off``."""
+        """Form: switch the feed of the caller's published clips; field ``feed`` is ``on`` or ``off``."""
         form = await _form(request)
         if form.get("feed") == "on":
             await parts.registry.open_feed(caller.account_id)

@@ -1,4 +1,4 @@
-"""The first page: a streamer's clips, and what became of each VOD's highlights."""
+"""The first page: a streamer's clips, and what happened to the highlights of a VOD."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ from clip_gateway.pages.filters import GalleryFilters
 from clip_gateway.pages.notices import ActionNotice, CompletedAction
 from clip_gateway.pages.usage_bar import UsageBar
 from clip_gateway.parts import GatewayParts
-from clip_gateway.registry_client import Registry
+from clip_gateway.registry import GatewayRegistry
 from clip_shared.contracts.events import SkipReason
 from clip_shared.contracts.registry_api import (
     MAX_BATCH,
@@ -38,12 +38,12 @@ _TABS = (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.PUBLISHED, ClipStatus
 
 
 def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    """The gallery."""
+    """Create the route of the gallery."""
     router = APIRouter()
 
     @router.get("/")
     async def show(request: Request, caller: Annotated[Caller, Depends(parts.sign_in.reader)]) -> Response:
-        """The gallery of the caller's clips."""
+        """Show the caller's clips."""
         filters = GalleryFilters.of(request.query_params)
         done = CompletedAction.of(request.query_params.multi_items())
         try:
@@ -52,10 +52,13 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
             if refused.reason is not Refusal.BAD_CURSOR:
                 raise
             return RedirectResponse(filters.link(), HTTPStatus.SEE_OTHER, headers=NO_STORE)
-        # The registry asks for the account already: this is the second lock.
+        # The registry filters by account already: a defect in it does not show another account's clip.
         mine, foreign = split_owned(shown.page.items, caller.account_id)
         if foreign:
-            log.error("the registry listed clips of others", clip_ids=[str(each.clip_id) for each in foreign])
+            log.error(
+                "the registry listed clips of other accounts",
+                clip_ids=[str(each.clip_id) for each in foreign],
+            )
         return renderer.page(
             request,
             "gallery.html",
@@ -77,7 +80,7 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
 
 @dataclass(frozen=True)
 class StatusTab:
-    """A status to choose, None: all; and how many clips have it."""
+    """A status that can be chosen (None: all statuses), and the number of its clips."""
 
     status: ClipStatus | None
     clips: int
@@ -85,7 +88,7 @@ class StatusTab:
 
 @dataclass(frozen=True)
 class _GalleryData:
-    """What the registry says of an account."""
+    """What the registry returns for one page of the gallery."""
 
     page: ClipPage
     usage: AccountUsage
@@ -96,24 +99,24 @@ class _GalleryData:
 
     @property
     def vod(self) -> VodSummary | None:
-        """The VOD that was chosen, or else the latest."""
+        """The chosen VOD; without a choice, the latest."""
         if self.detail is not None:
             return self.detail.summary
         return self.vods.items[0] if self.vods.items else None
 
     @property
     def skips(self) -> list[tuple[SkipReason, int]]:
-        """Why highlights of the chosen VOD became no clips, and how many each; the most frequent first."""
+        """The reasons of the chosen VOD's skipped highlights, with counts, the most frequent first."""
         return Counter(skip.reason for skip in self.detail.skips).most_common() if self.detail else []
 
 
 async def _ask(
-    registry: Registry, account_id: str, filters: GalleryFilters, done: CompletedAction | None
+    registry: GatewayRegistry, account_id: str, filters: GalleryFilters, done: CompletedAction | None
 ) -> _GalleryData:
-    """All that the page shows, asked at once.
+    """Ask the registry for everything that the page shows, in parallel.
 
     Raises:
-        Refused: the cursor is not one of the registry's.
+        Refused: BAD_CURSOR: the cursor in the address is not valid.
     """
     return _GalleryData(
         *await asyncio.gather(
@@ -127,7 +130,7 @@ async def _ask(
     )
 
 
-async def _vod(registry: Registry, account_id: str, vod_id: str | None) -> VodDetail | None:
+async def _vod(registry: GatewayRegistry, account_id: str, vod_id: str | None) -> VodDetail | None:
     if vod_id is None:
         return None
     try:
@@ -136,13 +139,15 @@ async def _vod(registry: Registry, account_id: str, vod_id: str | None) -> VodDe
         return None
 
 
-async def _feed(registry: Registry, account_id: str, status: ClipStatus | None) -> Feed | None:
-    """The feed, where the page shows it: beside the published clips."""
+async def _feed(registry: GatewayRegistry, account_id: str, status: ClipStatus | None) -> Feed | None:
+    """Return the feed if the page shows it: only beside the published clips."""
     return await registry.feed_of(account_id) if status is ClipStatus.PUBLISHED else None
 
 
-async def _notice(registry: Registry, account_id: str, done: CompletedAction | None) -> ActionNotice | None:
-    """What the address says was done; of a delete only what is deleted indeed, so that it can be undone."""
+async def _notice(
+    registry: GatewayRegistry, account_id: str, done: CompletedAction | None
+) -> ActionNotice | None:
+    """Return the notice for an action; after a delete, only with clips that can still be restored."""
     if done is None:
         return None
     if done.action is not ClipAction.DELETE:

@@ -1,4 +1,4 @@
-"""The page of one clip: watching it, and everything that its owner can do to it."""
+"""The page of one clip: the player, and every action that its owner can take."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,7 +14,7 @@ from clip_gateway.parts import GatewayParts
 from clip_gateway.views import ClipView
 from clip_shared.contracts.registry_api import ClipAction, ClipStatus
 
-# What a clip is after an action: a page that is loaded again later must not say what no longer holds.
+# Statuses after an action. A page that is loaded again later shows no notice that is no longer true.
 _RESULTS = {
     ClipAction.KEEP: {ClipStatus.KEPT, ClipStatus.PUBLISHED},
     ClipAction.UNKEEP: {ClipStatus.AVAILABLE},
@@ -27,14 +27,14 @@ _RESULTS = {
 
 
 def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    """The player. An expired or deleted clip has the page too: there it can be kept, or restored."""
+    """Create the route of a clip's page. An expired or deleted clip has it too: to keep or restore it."""
     router = APIRouter()
 
     @router.get("/clips/{clip_id:uuid}")
     async def show(
         request: Request, clip_id: UUID, caller: Annotated[Caller, Depends(parts.sign_in.reader)]
     ) -> Response:
-        """The page of one clip, with its player."""
+        """Show one clip with its player."""
         record = owned(await parts.registry.get(clip_id), caller.account_id)
         clip = ClipView.of(record, parts.addresses)
         return renderer.page(
@@ -51,6 +51,6 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
 
 
 def _done(request: Request, clip: ClipView) -> ClipAction | None:
-    """What the address says was done to the clip, if that is how the clip is."""
+    """Return the action that the address names, if the clip's status agrees with it."""
     done = CompletedAction.of(request.query_params.multi_items())
     return done.action if done and not done.failed and clip.status in _RESULTS[done.action] else None

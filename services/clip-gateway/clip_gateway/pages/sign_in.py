@@ -1,4 +1,4 @@
-"""Signing in, for development alone, and signing out."""
+"""Routes of sign-out, and of the sign-in page, which exists only in development."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -13,7 +13,7 @@ from clip_gateway.parts import GatewayParts
 
 
 def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    """The routes. The sign-in page is there only in development: elsewhere LOGIN_URL has one."""
+    """Create the routes. In production the sign-in page is at LOGIN_URL, outside this gateway."""
     router = APIRouter()
     _add_sign_out(router, parts)
     if parts.token_issuer is not None:
@@ -24,8 +24,8 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
 def _add_sign_out(router: APIRouter, parts: GatewayParts) -> None:
     @router.post("/sign-out", dependencies=[Depends(parts.sign_in.own_page)])
     async def sign_out() -> Response:
-        """Sign out: the cookie is removed."""
-        response = _see(parts.addresses.logout_url or FIRST_PAGE)
+        """Remove the cookie, and redirect to LOGOUT_URL or the first page."""
+        response = _redirect(parts.addresses.logout_url or FIRST_PAGE)
         parts.sign_in.cookie.forget(response)
         return response
 
@@ -35,7 +35,7 @@ def _add_sign_in(router: APIRouter, parts: GatewayParts, renderer: Renderer, iss
     async def show(request: Request, next: str | None = None) -> Response:  # noqa: A002 - its name in the URL
         return renderer.page(request, "sign_in.html", next=own_path(next), wanted="", refused=False)
 
-    # Without the proof, another site could sign somebody in as an account that it watches.
+    # Without `own_page` another site could sign a user in to an account that it controls.
     @router.post("/sign-in", dependencies=[Depends(parts.sign_in.own_page)])
     async def sign_in(
         request: Request,
@@ -49,10 +49,10 @@ def _add_sign_in(router: APIRouter, parts: GatewayParts, renderer: Renderer, iss
             status = HTTPStatus.UNPROCESSABLE_ENTITY
             shown = {"next": own_path(next), "wanted": account[:100], "refused": True}
             return renderer.page(request, "sign_in.html", status=status, **shown)
-        response = _see(own_path(next))
+        response = _redirect(own_path(next))
         parts.sign_in.cookie.set(response, token, issuer.lifetime)
         return response
 
 
-def _see(address: str) -> Response:
+def _redirect(address: str) -> Response:
     return RedirectResponse(address, HTTPStatus.SEE_OTHER, headers=NO_STORE)

@@ -1,4 +1,4 @@
-"""How much an account has, as a bar of parts. Pure."""
+"""The usage of an account, as a bar with one part for every status. Pure."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +12,7 @@ _NONE = StatusUsage(clips=0, bytes=0)
 
 @dataclass(frozen=True)
 class UsagePart:
-    """The clips of one status, and where their part of the bar starts and how long it is, in percent."""
+    """The clips of one status, with the start and the length of their part of the bar in percent."""
 
     status: ClipStatus
     clips: int
@@ -22,9 +22,9 @@ class UsagePart:
 
 @dataclass(frozen=True)
 class UsageBar:
-    """An account's clips that are not deleted, and their parts by status; the bar measures bytes.
+    """An account's clips that are not deleted, by status. The lengths in the bar are by bytes.
 
-    ``next_title`` is the clip that expires first, in ``next_days``; None: no clip expires.
+    ``next_title`` is the title of the clip that expires first, in ``next_days``; None: no clip expires.
     """
 
     clips: int
@@ -36,7 +36,7 @@ class UsageBar:
 
     @classmethod
     def of(cls, usage: AccountUsage) -> Self:
-        """Return the bar of an account."""
+        """Return the bar for an account's usage."""
         counted = [(status, usage.by_status.get(status, _NONE)) for status in _ORDER]
         total = sum(each.bytes for _, each in counted)
         parts, start = [], 0.0

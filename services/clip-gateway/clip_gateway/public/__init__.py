@@ -1,6 +1,6 @@
-"""What everybody may see: published clips as pages, players, media, oEmbed and feeds, without sign-in.
+"""Published clips for visitors, without sign-in: pages, embedded players, media, oEmbed and feeds.
 
-Nothing here reads a cookie or a token: everybody gets the same answer.
+These routes read neither cookies nor tokens: a signed-in owner gets the same answer as every visitor.
 """
 
 from http import HTTPStatus
@@ -16,12 +16,12 @@ from clip_gateway.public import feeds, media, oembed, shares
 from clip_gateway.public.dependencies import PublicDependencies
 from clip_shared import tracing
 
-# Whatever begins with one of these is answered by this application.
+# Paths that begin with one of these go to this application.
 PATHS = ("/s/", "/e/", "/m/", "/f/", "/oembed")
 
 
 def create(parts: GatewayParts) -> FastAPI:
-    """The application of everything that needs no sign-in. Its errors are pages of its own."""
+    """Create the application of the public pages."""
     app = FastAPI(
         title="clip-gateway public pages",
         openapi_url=None,

@@ -15,14 +15,14 @@ from clip_gateway.public.responses import revalidated
 
 ATOM = "application/atom+xml"
 JSON_FEED = "application/feed+json"
-# Titles have no control characters, but may have these: with one of them a document is no XML (XML 1.0 §2.2).
+# XML 1.0 §2.2 forbids these characters, and titles may have them. Titles never have control characters.
 _NOT_IN_XML = re.compile("[\ufffe\uffff]")
-# Pages of other sites may read a feed with scripts: whoever knows its address may.
+# Scripts of other sites may read a feed: every client that knows the address may.
 _HEADERS = {**NOINDEX, "Access-Control-Allow-Origin": "*"}
 
 
 def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
-    """The feeds."""
+    """Create the routes of the feeds."""
     router = APIRouter()
 
     async def feed_of(slug: str) -> PublicFeed:
@@ -31,15 +31,15 @@ def create_router(parts: GatewayParts, renderer: Renderer) -> APIRouter:
 
     @router.get("/f/{slug}.atom")
     async def atom(request: Request, slug: str) -> Response:
-        """A feed of an account's published clips (Atom)."""
+        """Show the feed of an account's published clips as Atom."""
         body = renderer.text(request, "feed.xml", feed=await feed_of(slug), video_type=VIDEO_TYPE)
         return revalidated(request, _NOT_IN_XML.sub("", body), ATOM, _HEADERS)
 
     @router.get("/f/{slug}.json")
     async def json_feed(request: Request, slug: str) -> Response:
-        """A feed of an account's published clips (JSON Feed 1.1)."""
+        """Show the feed of an account's published clips as JSON Feed 1.1."""
         feed = await feed_of(slug)
-        # The same title and contents as in the other format, in the reader's language.
+        # The same title and contents as in the Atom feed, in the reader's language.
         title = renderer.text(request, "feed-title.txt")
         items = [_item(clip, renderer.text(request, "feed-item.html", clip=clip)) for clip in feed.clips]
         body = json.dumps(

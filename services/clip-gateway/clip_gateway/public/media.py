@@ -1,4 +1,4 @@
-"""The stable addresses of a published clip's video and poster. They lead to URLs that die within a minute."""
+"""Stable addresses of a published clip's video and poster. They redirect to URLs that live for a minute."""
 
 import re
 from datetime import UTC, datetime
@@ -17,37 +17,37 @@ from clip_gateway.public.responses import indexing_headers
 from clip_shared.contracts.registry_api import ClipRecord
 from clip_shared.http.head import is_head
 
-# What was handed out before a clip is unpublished works this much longer.
+# A URL that was handed out before a clip is unpublished works for this long.
 LONGEST_SECONDS = 60.0
 _REVISION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIRouter:
-    """The media of a published clip."""
+    """Create the routes of a published clip's media."""
     router = APIRouter()
-    media = _Media(parts)
+    media = _MediaRedirects(parts)
 
     @router.get("/m/{slug}/{revision}.mp4")
     async def video(
         request: Request, revision: str, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
         """Redirect to a URL of the video that works for at most a minute."""
-        _require(revision, clip)
+        _require_published(revision, clip)
         return media.redirect(request, clip, Rendition.WATCH)
 
     @router.get("/m/{slug}/{revision}.jpg")
     async def poster(
         request: Request, revision: str, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
-        """Redirect to a URL of the still picture that works for at most a minute."""
-        _require(revision, clip)
+        """Redirect to a URL of the poster that works for at most a minute."""
+        _require_published(revision, clip)
         return media.redirect(request, clip, Rendition.POSTER)
 
     @router.get("/s/{slug}/download")
     async def download(
         request: Request, clip: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
-        """Redirect to the video as a file, where visitors may download it."""
+        """Redirect to the video as a file, if its owner allows downloads."""
         if not publication_of(clip, datetime.now(UTC)).downloadable:
             raise Refused(Refusal.UNKNOWN)
         return media.redirect(request, clip, Rendition.DOWNLOAD)
@@ -55,11 +55,11 @@ def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIR
     return router
 
 
-def _require(revision: str, clip: ClipRecord) -> None:
-    """Let the public revision of a clip pass, and no other.
+def _require_published(revision: str, clip: ClipRecord) -> None:
+    """Require that ``revision`` is the published revision of the clip.
 
     Raises:
-        Refused: an earlier one was public once (UNPUBLISHED); any other never was (UNKNOWN).
+        Refused: it is an earlier revision (UNPUBLISHED), or was never published (UNKNOWN).
     """
     public = publication_of(clip, datetime.now(UTC)).revision
     asked = int(revision) if _REVISION.fullmatch(revision) else None
@@ -69,21 +69,21 @@ def _require(revision: str, clip: ClipRecord) -> None:
         raise Refused(Refusal.UNPUBLISHED)
 
 
-class _Media:
+class _MediaRedirects:
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
 
-    def redirect(self, request: Request, clip: ClipRecord, view: Rendition) -> Response:
-        """The way to an object, for a player or a chat client that follows at once."""
+    def redirect(self, request: Request, clip: ClipRecord, rendition: Rendition) -> Response:
+        """Return a redirect to a presigned URL of a rendition."""
         now = datetime.now(UTC)
         public = publication_of(clip, now)
         seconds = LONGEST_SECONDS
         if public.until is not None:
             seconds = min(seconds, (public.until - now).total_seconds())
-        # A URL is signed for one method, and whoever asks with HEAD follows with HEAD.
-        url = self._parts.presigner.url(present(view, clip), seconds_left=seconds, head=is_head(request))
-        self._parts.metrics.presigned(view)
+        # A URL is signed for one method: a client that asks with HEAD also follows the redirect with HEAD.
+        url = self._parts.presigner.url(present(rendition, clip), seconds_left=seconds, head=is_head(request))
+        self._parts.metrics.presigned(rendition)
         headers = {"Cache-Control": "no-store", **indexing_headers(is_indexable=public.indexable)}
-        if view is Rendition.DOWNLOAD:
+        if rendition is Rendition.DOWNLOAD:
             headers |= NOINDEX
         return RedirectResponse(url, HTTPStatus.FOUND, headers=headers)

@@ -1,4 +1,4 @@
-"""oEmbed 1.0 (https://oembed.com): how a site that is given a share link shows the clip."""
+"""oEmbed 1.0 (https://oembed.com): tells a site how to show the clip behind a share link."""
 
 import json
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from clip_gateway.public.dependencies import PublicDependencies
 from clip_gateway.public.published_clips import PublicClip
 from clip_gateway.public.responses import revalidated
 
-# Pages of other sites may read it with scripts: it says nothing that the share page does not.
+# Scripts of other sites may read the answer: it holds only what the share page shows.
 _FOR_EVERY_SITE = {"Access-Control-Allow-Origin": "*"}
 
 
 @dataclass(frozen=True)
 class PlayerSize:
-    """The size in which a player is offered."""
+    """Width and height of an embedded player, in CSS pixels."""
 
     width: int
     height: int
 
     def within(self, max_width: int | None, max_height: int | None) -> "PlayerSize":
-        """The largest frame of the same shape that fits."""
+        """Return the largest size of the same shape within the limits; None: no limit."""
         width = min(self.width, max_width or self.width)
         if max_height is not None:
             width = min(width, max_height * self.width // self.height)
@@ -41,12 +41,12 @@ PLAYER_SIZE = PlayerSize(1280, 720)
 
 
 def discovery_url(addresses: PublicAddresses, clip: PublicClip) -> str:
-    """Where a reader of the share page finds its oEmbed."""
+    """Return the address of a clip's oEmbed answer, for the head of its share page."""
     return f"{addresses.public_url}/oembed?{urlencode({'url': clip.share_url, 'format': 'json'})}"
 
 
 def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIRouter:
-    """The oEmbed endpoint."""
+    """Create the route of oEmbed."""
     router = APIRouter()
     addresses = parts.addresses
 
@@ -58,7 +58,7 @@ def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIR
         maxheight: Annotated[int | None, Query(ge=1)] = None,
         format: str = "json",  # noqa: A002 - the standard's name
     ) -> Response:
-        """What a site needs to embed a published clip (oEmbed 1.0, JSON)."""
+        """Describe a published clip for a site that embeds it (oEmbed 1.0, JSON)."""
         if format != "json":
             raise HTTPException(HTTPStatus.NOT_IMPLEMENTED)
         record = await dependencies.published_clip(_slug_of(url, addresses))
@@ -70,10 +70,10 @@ def create_router(parts: GatewayParts, dependencies: PublicDependencies) -> APIR
 
 
 def _slug_of(url: str, addresses: PublicAddresses) -> str:
-    """The slug of a share link or of an embedded player's address.
+    """Return the slug in a share link or in the address of an embedded player.
 
     Raises:
-        Refused: UNKNOWN; the URL is not one of ours.
+        Refused: UNKNOWN: the URL is not an address of this gateway.
     """
     try:
         asked = urlsplit(url)
@@ -109,7 +109,7 @@ def _description(clip: PublicClip, addresses: PublicAddresses, size: PlayerSize)
 
 def _iframe(clip: PublicClip, embed_url: str, size: PlayerSize) -> str:
     shown = f'width="{size.width}" height="{size.height}"'
-    # Narrower pages get a narrower player of the same shape.
+    # On a narrower page the player shrinks and keeps its shape.
     shape = f"{PLAYER_SIZE.width}/{PLAYER_SIZE.height}"
     style = f'style="border:0;max-width:100%;height:auto;aspect-ratio:{shape}"'
     allowed = 'allow="picture-in-picture" allowfullscreen'

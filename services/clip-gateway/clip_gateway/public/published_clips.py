@@ -1,7 +1,7 @@
-"""What the world may know of a published clip. Pure: no I/O, no clock.
+"""The public data of a published clip and of a feed. Pure: no I/O, no clock.
 
-These models are all that public pages, previews and feeds are made of: they hold no account id, no
-highlight id and no object key, so that no template can show one.
+Public pages, previews and feeds get only these models. They hold no account id, no highlight id and no
+object key: so no template can show one.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,18 @@ from clip_gateway.domain import Refusal, Refused
 from clip_shared.contracts.registry_api import ClipRecord, ClipStatus, FeedPage, Publication
 
 VIDEO_TYPE = "video/mp4"
-# Chat clients show no preview of a larger video, or a broken one.
+# For a larger video chat clients show a broken preview, or do not show one.
 LARGEST_PREVIEW_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicClip:
-    """A published clip, and the addresses that its publication allows.
+    """A published clip, with the addresses that the options of its publication allow.
 
     Attributes:
         poster_url: None: the clip has no poster.
-        embed_url: the player for other sites; None: the owner does not want it.
-        download_url: None: the owner does not want it.
+        embed_url: the player for other sites; None: the owner does not allow embedding.
+        download_url: None: the owner does not allow downloads.
     """
 
     title: str
@@ -43,15 +43,15 @@ class PublicClip:
 
     @property
     def fits_a_preview(self) -> bool:
-        """Whether chat clients can play the video inside a conversation."""
+        """Whether chat clients can play the video in a preview."""
         return self.size_bytes <= LARGEST_PREVIEW_BYTES
 
     @classmethod
     def of(cls, clip: ClipRecord, addresses: PublicAddresses, now: datetime) -> Self:
-        """The public side of a clip.
+        """Return the public data of a clip.
 
         Raises:
-            Refused: the clip is not public now (UNPUBLISHED).
+            Refused: UNPUBLISHED: the clip is not published at ``now``.
         """
         publication, slug, published_at = publication_of(clip, now), clip.share_slug, clip.published_at
         if slug is None or published_at is None:
@@ -74,10 +74,10 @@ class PublicClip:
 
 
 def publication_of(clip: ClipRecord, now: datetime) -> Publication:
-    """How a clip is public. The registry asks the same: this is the second lock.
+    """Return the publication of a clip. The registry checks the same: a defect in one check shows no clip.
 
     Raises:
-        Refused: the clip is not published, or no longer (UNPUBLISHED).
+        Refused: UNPUBLISHED: the clip is not published at ``now``, or its publication has ended.
     """
     publication = clip.publication
     if publication is None or clip.status is not ClipStatus.PUBLISHED:
@@ -89,7 +89,7 @@ def publication_of(clip: ClipRecord, now: datetime) -> Publication:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicFeed:
-    """The published clips of one streamer, the latest first, at an address that says nothing of them."""
+    """The published clips of one streamer, the latest first. Its addresses do not reveal the account."""
 
     clips: tuple[PublicClip, ...]
     updated_at: datetime
@@ -98,7 +98,7 @@ class PublicFeed:
 
     @classmethod
     def of(cls, slug: str, page: FeedPage, addresses: PublicAddresses, now: datetime) -> Self:
-        """The feed at a slug, with the clips that are public now."""
+        """Return the feed at a slug, with the clips that are published at ``now``."""
         return cls(
             clips=tuple(_public(page.items, addresses, now)),
             updated_at=page.updated_at,
@@ -111,5 +111,5 @@ def _public(clips: Iterable[ClipRecord], addresses: PublicAddresses, now: dateti
     for clip in clips:
         try:
             yield PublicClip.of(clip, addresses, now)
-        except Refused:  # its time ran out after the registry looked
+        except Refused:  # its publication ended after the registry's query
             continue

@@ -20,7 +20,7 @@ HTML = "text/html"
 
 
 def create_router(parts: GatewayParts, renderer: Renderer, dependencies: PublicDependencies) -> APIRouter:
-    """The pages of a published clip."""
+    """Create the routes of a published clip's page and of its embedded player."""
     router = APIRouter()
     addresses = parts.addresses
 
@@ -28,7 +28,7 @@ def create_router(parts: GatewayParts, renderer: Renderer, dependencies: PublicD
     async def show(
         request: Request, record: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
-        """The page of a published clip, with what chats need for a preview."""
+        """Show the page of a published clip, with the metadata that chat clients need for a preview."""
         clip = PublicClip.of(record, addresses, datetime.now(UTC))
         oembed_url = discovery_url(addresses, clip)
         shown = {"player_size": PLAYER_SIZE, "oembed_url": oembed_url, "url_seconds": media.LONGEST_SECONDS}
@@ -39,7 +39,7 @@ def create_router(parts: GatewayParts, renderer: Renderer, dependencies: PublicD
     async def embed(
         request: Request, record: Annotated[ClipRecord, Depends(dependencies.published_clip)]
     ) -> Response:
-        """The player that other sites may embed."""
+        """Show the player that other sites may embed."""
         clip = PublicClip.of(record, addresses, datetime.now(UTC))
         if clip.embed_url is None:
             raise Refused(Refusal.UNKNOWN)

@@ -1,3 +1,3 @@
-// What every page does where scripts run: times become local.
+// The script of every page: shows times in the reader's time zone.
 
 import "./times.js";

@@ -1,8 +1,8 @@
-// Buttons that copy a text, and say so in their own place.
+// Buttons that copy a text, and confirm it in their own label.
 
 const SAID_MS = 2500;
 
-/** Put a text on the clipboard; false where the browser does not let us. */
+/** Put a text on the clipboard; false: the browser does not allow it. */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -24,7 +24,7 @@ function copyBySelecting(text) {
   return done;
 }
 
-/** Copy a text for a button, which says for a moment that it is done. Its width stays. */
+/** Copy a text and show a confirmation in the button for a moment. The button keeps its width. */
 export async function copyFor(button, text) {
   if (!(await copy(text))) return;
   const label = button.querySelector("span");
@@ -48,7 +48,7 @@ document.addEventListener("click", (event) => {
   copyFor(button, field.value);
 });
 
-// A click into such a field means all of it.
+// A click into a field with text to copy selects the whole text.
 document.addEventListener("focusin", (event) => {
   if (event.target.matches(".copied :read-only")) event.target.select();
 });

@@ -1,7 +1,8 @@
-// Steps of one frame, for videos whose frame rate the page is not told.
+// Steps of one frame, for videos whose frame rate the page does not know.
 //
-// The browser names the time of each frame that it shows (requestVideoFrameCallback). While playing, the distance
-// of two is learned; a step seeks into the middle of the neighbour, and on where the picture did not change.
+// The browser reports the time of every frame that it shows (requestVideoFrameCallback). While the video plays,
+// the distance of two frames is measured. A step seeks to the middle of the neighbour frame, and further if the
+// browser still shows the same frame.
 
 const GUESS_SECONDS = 1 / 60;
 const MOST_TRIES = 8;
@@ -17,7 +18,7 @@ export function frameSteps(video) {
 
   function onFrame(_now, { mediaTime }) {
     const passed = mediaTime - (shown ?? mediaTime);
-    // At higher speeds, and on slow machines, frames are left out: the shortest distance is the true one.
+    // At higher speeds, and on slow machines, the browser skips frames: the shortest distance is the right one.
     if (!video.paused && passed > 0.003 && passed < 0.2) distance = learned(passed);
     shown = mediaTime;
     waiting?.();

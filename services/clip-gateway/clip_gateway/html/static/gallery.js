@@ -1,4 +1,4 @@
-// What the gallery does where scripts run: counts the selection, plays previews, and says when a request failed.
+// The script of the gallery: counts the selection, plays previews, and reports failed requests.
 
 import { showLocalTimes } from "./times.js";
 
@@ -6,14 +6,14 @@ const PREVIEW_AFTER_MS = 350;
 const TOAST_MS = 8000;
 const messages = () => document.getElementById("messages");
 
-// --- What htmx swapped in ---
+// --- After htmx has replaced a part of the page ---
 
 document.addEventListener("htmx:after:swap", () => {
   showLocalTimes(document.getElementById("gallery"));
   countSelected();
 });
 
-// A button that was pressed may be gone: the focus goes on to what took its place.
+// If the pressed button is gone, the focus moves to the element that replaced it.
 const pressed = new WeakMap();
 document.addEventListener("htmx:before:request", ({ detail }) => {
   pressed.set(detail.ctx, detail.ctx.sourceElement.closest(".card")?.id);
@@ -23,7 +23,7 @@ document.addEventListener("htmx:finally:request", ({ detail }) => {
   if (card && document.activeElement === document.body) card.querySelector("button, a")?.focus();
 });
 
-// What was not chosen needs no place in the address.
+// Empty filters are left out of the address.
 document.addEventListener("htmx:config:request", ({ detail }) => {
   if (detail.ctx.sourceElement.id !== "filters") return;
   const chosen = detail.ctx.request.body;
@@ -32,12 +32,12 @@ document.addEventListener("htmx:config:request", ({ detail }) => {
 
 document.addEventListener("htmx:response:error", ({ detail }) => {
   const { response, text } = detail.ctx;
-  if (response.status === 401) location.reload(); // the sign-in has run out: the page leads to it
+  if (response.status === 401) location.reload(); // the sign-in has expired: a reload leads to the sign-in page
   else if (!text?.includes("<hx-partial")) showFailure();
 });
 document.addEventListener("htmx:error", showFailure);
 
-// What was done is seen on the card as well; what can be undone stays until it is closed.
+// A notice disappears by itself, because the card shows the result too; one with Undo stays until closed.
 new MutationObserver(() => {
   const toast = messages()?.querySelector(".toast.done");
   if (toast && !toast.querySelector("form")) setTimeout(() => toast.remove(), TOAST_MS);
@@ -54,7 +54,7 @@ document.addEventListener("click", (event) => {
   dismiss.closest(".notice").remove();
 });
 
-// The address of a poster is good for some minutes: who scrolls down later gets another one.
+// A poster's URL works for some minutes: if it has expired, load the redirect to a new one.
 document.addEventListener("error", ({ target }) => {
   const again = target.dataset?.again;
   if (!again) return;
@@ -119,7 +119,7 @@ function play(card, address) {
   video.addEventListener("ended", () => video.remove(), { once: true });
   preview.video = video;
   card.querySelector(".poster").append(video);
-  video.play().catch(() => {}); // stopped before it began, or gone: the poster stays
+  video.play().catch(() => {}); // stopped before it began, or not available: the poster stays
 }
 
 function stop() {

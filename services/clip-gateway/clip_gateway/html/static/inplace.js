@@ -1,7 +1,7 @@
-// Forms of class "inplace" are sent without leaving the page, so that the video plays on.
+// Sends forms of class "inplace" without leaving the page, so that the video keeps playing.
 //
-// They go to the same routes as without scripts. The page that the redirect leads to is read, and the parts of
-// it that a form can change take the place of ours: elements whose ids begin with "part-", and the messages.
+// The forms go to the same routes as without scripts. The script reads the page that the redirect leads to, and
+// replaces the parts that a form can change: elements whose ids begin with "part-", and the messages.
 
 import { showLocalTimes } from "./times.js";
 
@@ -29,7 +29,7 @@ async function send(form, changed) {
   form.ariaBusy = "true";
   try {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-    if (answer.status === 401) location.reload(); // the sign-in has run out: the page leads to it
+    if (answer.status === 401) location.reload(); // the sign-in has expired: a reload leads to the sign-in page
     else if (answer.status >= 500) showFailure();
     else {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -52,7 +52,7 @@ function take(page, changed) {
   }
   messages().replaceChildren(...page.getElementById("messages").childNodes);
   document.title = page.title;
-  // The button that was pressed may be gone: the focus goes on to what took its place.
+  // If the pressed button is gone, the focus moves to the element that replaced it.
   if (focused && document.activeElement === document.body) {
     focused.querySelector("[tabindex], button, summary, a")?.focus({ preventScroll: true });
   }
@@ -66,7 +66,7 @@ function showFailure(sentence) {
   messages().replaceChildren(failure);
 }
 
-/** What was done is seen on the page as well. */
+/** Remove the confirmation after a while: the page shows the result too. */
 function dropToastLater() {
   const toast = messages().querySelector(".toast.done");
   if (toast) setTimeout(() => toast.remove(), TOAST_MS);

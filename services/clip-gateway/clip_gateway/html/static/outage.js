@@ -1,4 +1,4 @@
-// The page of an outage: asks for the page that was wanted until it answers, then opens it.
+// The script of the outage page: requests the wanted page until it answers, then opens it.
 
 const FIRST_MS = 2000;
 const LONGEST_MS = 15_000;
@@ -10,11 +10,11 @@ async function isBack() {
     const answer = await fetch(page, { method: "HEAD", redirect: "manual", cache: "no-store" });
     return answer.type === "opaqueredirect" || answer.status < 500;
   } catch {
-    return false; // not even the gateway answers
+    return false; // the gateway itself does not answer
   }
 }
 
-/** Wait longer each time, and not in step with everybody else's pages. */
+/** Wait longer after every attempt, with jitter, so that browsers do not all ask at once. */
 async function tryAgain(wait) {
   await new Promise((done) => setTimeout(done, wait * (0.75 + Math.random() / 2)));
   if (await isBack()) location.replace(page);

@@ -1,22 +1,22 @@
-// What the page of a clip does where scripts run. The video's own controls are the browser's; beside them are steps
-// of a frame, repetition, speed, and links to a moment. All of it has keys.
+// The script of a clip's page. The video has the browser's own controls. The script adds steps of one frame,
+// repetition, speed, links to a moment, and keyboard shortcuts for all of these.
 
 import { copyFor } from "./copying.js";
 import { frameSteps } from "./frames.js";
 import { sendFormsInPlace } from "./inplace.js";
 import { keepPlaying } from "./renewal.js";
 
-const SWITCH = "clips-shortcuts"; // in localStorage: "off" for whoever's other tools need the letters
+const SWITCH = "clips-shortcuts"; // in localStorage: "off" if the reader switched the shortcuts off
 
 const video = document.getElementById("video");
 
-// --- The way back to the gallery as it was ---
+// --- The link back to the gallery, with its filters ---
 
 const back = document.querySelector("[data-back]");
 const cameFrom = document.referrer && new URL(document.referrer);
 if (cameFrom && cameFrom.origin === location.origin && cameFrom.pathname === "/") back.href = cameFrom.href;
 
-// --- "Public until" is a time of the reader's own clock; the server is told the moment ---
+// --- "Public until" is in the reader's time zone; the form sends it with its offset ---
 
 const twoDigits = (number) => String(number).padStart(2, "0");
 
@@ -120,7 +120,7 @@ function startPlayer() {
   });
 }
 
-/** Whether a key means something where it was pressed, or belongs to the browser. */
+/** Return whether a key press is a shortcut, and not input for the focused element or for the browser. */
 function isTakenElsewhere(event, help) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return true;
   if (help.open && event.key !== "?") return true;
@@ -129,7 +129,7 @@ function isTakenElsewhere(event, help) {
   return Boolean(isOnControl) && (event.key === " " || event.key === "Enter" || event.key.startsWith("Arrow"));
 }
 
-/** A link to what is shown: for everybody where the clip is public, else for its owner. */
+/** Return a link to the current time: the public page of a published clip, else the owner's page. */
 function linkToMoment() {
   const address = document.getElementById("share-link")?.value ?? location.origin + location.pathname;
   return `${address}#t=${Math.round(video.currentTime * 10) / 10}`;
@@ -149,7 +149,7 @@ function clock(seconds) {
   return (hours ? `${hours}:${twoDigits(minutes)}` : minutes) + `:${twoDigits(whole % 60)}`;
 }
 
-// Storage may be forbidden: then the switch lasts for the page.
+// The browser may forbid storage: then the switch lasts until the page is closed.
 function stored(name) {
   try { return localStorage.getItem(name); } catch { return null; }
 }

@@ -1,21 +1,21 @@
-// Keeps a video playing whose address leads to URLs that run out.
+// Keeps a video playing when its presigned URL expires.
 //
-// `src` is an address of ours, which redirects to a presigned URL. A browser follows it once and reads on from
-// that URL. What it does when the URL has run out differs: Chromium takes the storage's refusal, which is no video,
-// for a fault of the network (Opaque Response Blocking) and asks again and again before it says so. So a video
-// that has nothing to play and is older than its URL lives is renewed as well as one that has failed: the address is
-// asked whether it still leads somewhere, and loaded again, and the video goes on at the same moment, at its speed.
+// `src` is a path of the gateway that redirects to a presigned URL. The browser follows the redirect once and then
+// reads from that URL. Browsers behave differently when the URL has expired: Chromium takes the storage's refusal,
+// which is not a video, for a network error (Opaque Response Blocking) and retries for a long time before it reports
+// it. So a video is renewed in two cases: it has failed, or it has no data to play and its URL has expired. Then the
+// script asks whether the path still redirects, loads it again, and continues at the same time and speed.
 
-const PATIENCE_MS = 700; // browsers say twice in that time that something arrives
+const STALLED_MS = 700; // browsers report progress twice in this time
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 15_000;
-const MOST_IN_VAIN = 3; // reloads after which nothing played: then the file is at fault
+const MOST_RELOADS = 3; // after so many reloads without playback, the file is broken
 
 /**
- * Watch over a video, each of whose URLs lives for `data-seconds`.
+ * Keep a video playing whose URLs live for `data-seconds`.
  *
- * `tell(note)` is called with what keeps it from playing, and with null once it plays: "waiting" (no answer; asked
- * again), "busy" (asked too often; asked again), "signed-out", "gone", "broken".
+ * `tell(note)` is called with the reason why it does not play, and with null when it plays: "waiting" (no answer;
+ * retrying), "busy" (too many requests; retrying), "signed-out", "gone", "broken".
  */
 export function keepPlaying(video, tell) {
   const address = video.getAttribute("src");
@@ -25,7 +25,7 @@ export function keepPlaying(video, tell) {
   let loadedAt = Date.now();
   const hasRunOut = () => Date.now() - loadedAt > video.dataset.seconds * 1000;
 
-  // A failed element says where it wanted to be only until it is loaded again.
+  // A failed element loses its current time when it is loaded again: read it before.
   const remember = () => { if (!isRenewing && !video.error) at = video.currentTime; };
   video.addEventListener("seeking", remember);
   video.addEventListener("timeupdate", remember);
@@ -36,7 +36,7 @@ export function keepPlaying(video, tell) {
   async function renew() {
     if (isRenewing) return;
     isRenewing = true;
-    const note = inVain < MOST_IN_VAIN ? await untilItLeadsSomewhere(address, tell) : "broken";
+    const note = inVain < MOST_RELOADS ? await untilItLeadsSomewhere(address, tell) : "broken";
     if (note) {
       tell(note);
       isRenewing = false;
@@ -48,10 +48,10 @@ export function keepPlaying(video, tell) {
       isRenewing = false;
       tell(null);
     }, { once: true });
-    // The file may be at fault rather than its address: then the next error counts.
+    // The file may be broken, not its URL: then the next error counts.
     video.addEventListener("error", () => { isRenewing = false; }, { once: true, capture: true });
     const isPlaying = !video.paused;
-    video.defaultPlaybackRate = video.playbackRate; // to which loading sets it
+    video.defaultPlaybackRate = video.playbackRate; // load() resets the speed to this
     loadedAt = Date.now();
     video.src = address;
     if (isPlaying) video.play().catch(() => {});
@@ -66,8 +66,8 @@ export function keepPlaying(video, tell) {
     if (isWatched) return;
     isWatched = true;
     while (isStuck() && !isRenewing && !video.error) {
-      await pause(PATIENCE_MS);
-      if (isStuck() && hasRunOut() && Date.now() - arrivedAt > PATIENCE_MS) renew();
+      await pause(STALLED_MS);
+      if (isStuck() && hasRunOut() && Date.now() - arrivedAt > STALLED_MS) renew();
     }
     isWatched = false;
   }
@@ -79,7 +79,7 @@ export function keepPlaying(video, tell) {
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Ask an address until it redirects. What else ends the asking is returned as a note, else null. */
+/** Request a path until it redirects, and return null; return a note if it never will. */
 async function untilItLeadsSomewhere(address, tell) {
   for (let wait = FIRST_WAIT_MS; ; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
     const { note, seconds } = await ask(address);

@@ -1,4 +1,4 @@
-// A published clip's video: goes on when its URL has run out, and starts where the link says.
+// The video of a published clip: continues when its URL expires, and starts at the link's time.
 
 import { keepPlaying } from "./renewal.js";
 
@@ -10,7 +10,7 @@ keepPlaying(video, (note) => {
   for (const each of notes) each.hidden = each !== shown;
 });
 
-/** Start at the second that the link's `#t=83.5` asks for. */
+/** Start at the second in the link's `#t=83.5`. */
 function start() {
   const found = /^#t=(\d{1,6}(?:\.\d{1,3})?)$/.exec(location.hash);
   if (!found) return;

@@ -1,4 +1,4 @@
-// The server writes times in UTC, because it does not know where the reader is. The browser does.
+// The server writes times in UTC, because it does not know the reader's time zone. The browser does.
 
 const STYLES = {
   moment: { dateStyle: "medium", timeStyle: "short" },
