@@ -1,4 +1,4 @@
-"""The registry as the gateway meets it: for real (its API and database, without the bus), and in memory."""
+"""The registry in two forms: the real one (API and database, without Kafka), and one in memory."""
 
 import asyncio
 import socket
@@ -16,16 +16,19 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from clip_gateway.registry_client import HttpRegistry, Registry, open_http
+from clip_gateway.registry import GatewayRegistry, HttpGatewayRegistry
 from clip_gateway.settings import GatewaySettings
 from clip_registry.api import routes as api
+from clip_registry.api.parts import RegistryParts
 from clip_registry.api.routes import ApiClient
-from clip_registry.clips.store import ClipStore, ReportedCut
+from clip_registry.clips.store import ClipStore
 from clip_registry.database.engine import open_engine
 from clip_registry.metrics import RegistryMetrics
 from clip_registry.migrations.run import migrate
+from clip_registry.reports import ReportedCut
 from clip_shared.contracts.events import HighlightKind, PurgeReason, SkipReason
 from clip_shared.contracts.registry_api import ClipStatus, SkippedHighlight
+from clip_shared.contracts.registry_client import RegistryClient
 from clip_shared.http.api import create_api
 from tests.integration.clip_registry.conftest import Database, fresh_database
 from tests.support.browser import running_browser
@@ -33,27 +36,27 @@ from tests.unit.clip_gateway.fakes import NOON, InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 from tests.unit.clip_registry.cuts import a_cut, a_skip
 
-# Of a registry that lives for one test run.
+# Tokens of a registry that exists for one test run.
 TOKEN, JANITOR_TOKEN = "a service token for tests", "the other service token for tests"
 TOKENS = {ApiClient.GATEWAY: SecretStr(TOKEN), ApiClient.JANITOR: SecretStr(JANITOR_TOKEN)}
 
 
 class RegistrySetup(Protocol):
-    """A registry, and the hands that put things into it."""
+    """A registry, and methods that put clips into it."""
 
-    registry: Registry
+    registry: GatewayRegistry
 
     async def add(self, account: str, **changes: Any) -> UUID:
-        """A new clip of an account; ``changes`` are fields that a cut and a clip share."""
+        """Add a clip; ``changes`` are fields that a cut and a clip share."""
 
     async def skip(self, account: str, vod_id: str, highlight: str) -> None:
-        """A highlight of a VOD that became no clip."""
+        """Add a skipped highlight."""
 
     async def expire(self, clip_id: UUID) -> None:
-        """Let its time be up."""
+        """Let a clip expire."""
 
     async def purge(self, clip_id: UUID) -> None:
-        """Let it expire, and purge it."""
+        """Let a clip expire, and purge it."""
 
 
 class InMemoryRegistrySetup:
@@ -61,7 +64,7 @@ class InMemoryRegistrySetup:
 
     def __init__(self) -> None:
         self.fake = InMemoryRegistry()
-        self.registry: Registry = self.fake
+        self.registry: GatewayRegistry = self.fake
 
     async def add(self, account: str, **changes: Any) -> UUID:
         created_at = NOON + timedelta(seconds=len(self.fake.clips))
@@ -76,7 +79,7 @@ class InMemoryRegistrySetup:
             message="It is too short.",
             skipped_at=NOON,
         )
-        del account  # the fake's skips are of the VOD's account, whoever that is
+        del account  # the fake stores skips by VOD only
         self.fake.skips.setdefault(vod_id, []).append(skip)
 
     async def expire(self, clip_id: UUID) -> None:
@@ -89,7 +92,7 @@ class InMemoryRegistrySetup:
 
 
 def gateway_settings(**changes: object) -> GatewaySettings:
-    """Settings of a gateway; nothing listens where they lead, unless changed by keyword."""
+    """Return settings of a gateway; nothing listens at their addresses, unless changed by keyword."""
     return GatewaySettings.model_validate(
         {
             "free_storage_endpoint": "http://127.0.0.1:1",
@@ -111,7 +114,9 @@ def gateway_settings(**changes: object) -> GatewaySettings:
 def registry_app(store: ClipStore) -> FastAPI:
     """The registry's API."""
     app = create_api("clip-registry")
-    app.include_router(api.create_router(store, RegistryMetrics(CollectorRegistry()), TOKENS))
+    app.include_router(
+        api.create_router(RegistryParts(store=store, metrics=RegistryMetrics(CollectorRegistry())), TOKENS)
+    )
     return app
 
 
@@ -122,8 +127,8 @@ class RealRegistrySetup:
         self.database = database
         self.url = url
         self.store = database.store(retention=timedelta(days=7), notice_days=1)
-        self.http = open_http(url, TOKEN)
-        self.registry: Registry = HttpRegistry(self.http)
+        self.client = RegistryClient(url, TOKEN)
+        self.registry: GatewayRegistry = HttpGatewayRegistry(self.client)
 
     def app(self) -> FastAPI:
         return registry_app(self.store)
@@ -145,7 +150,7 @@ class RealRegistrySetup:
 
     async def purge(self, clip_id: UUID) -> None:
         await self.expire(clip_id)
-        await self.store.expire(1000, None)
+        await self.store.purge(1000, None)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +161,7 @@ def registry_database_url(database_url: str) -> Iterator[str]:
 
 
 class InLoopServer(uvicorn.Server):
-    """A server inside the tests' own loop, which leaves their signals alone."""
+    """A server in the tests' event loop that installs no signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -178,19 +183,19 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-async def real_world(registry_database_url: str) -> AsyncIterator[RealRegistrySetup]:
+async def real_registry(registry_database_url: str) -> AsyncIterator[RealRegistrySetup]:
     engine = open_engine(registry_database_url, pool_size=4, statement_timeout_seconds=10)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        world = RealRegistrySetup(Database(registry_database_url, engine), url)
-        async with world.http, serving(world.app(), listener):
-            yield world
+        setup = RealRegistrySetup(Database(registry_database_url, engine), url)
+        async with setup.client, serving(setup.app(), listener):
+            yield setup
     await engine.dispose()
 
 
 @pytest.fixture(params=["fake", "real"])
-def world(request: pytest.FixtureRequest) -> RegistrySetup:
-    return InMemoryRegistrySetup() if request.param == "fake" else request.getfixturevalue("real_world")
+def setup(request: pytest.FixtureRequest) -> RegistrySetup:
+    return InMemoryRegistrySetup() if request.param == "fake" else request.getfixturevalue("real_registry")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What a browser gets from a real S3 server with the gateway's URLs."""
+"""The gateway's presigned URLs on a real S3 server."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from clip_gateway.app import build
 from clip_gateway.domain import Presentation
 from clip_gateway.presign import Presigner
-from clip_registry.clips.store import ReportedCut
+from clip_registry.reports import ReportedCut
 from clip_shared.storage import s3_client
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_gateway.conftest import RealRegistrySetup, gateway_settings, serving
@@ -32,11 +32,11 @@ POSTER = b"\xff\xd8 a poster"
 
 
 @pytest.fixture(scope="module")
-async def gateway(addresses: Addresses, real_world: RealRegistrySetup) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(addresses: Addresses, real_registry: RealRegistrySetup) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway, signed in as ann; the gateway is as it is deployed."""
     app = build(
         gateway_settings(
-            registry_url=real_world.url,
+            registry_url=real_registry.url,
             free_storage_endpoint="http://only-inside:8333",
             free_storage_public_endpoint=addresses.s3_endpoint_url.replace("127.0.0.1", "localhost"),
             free_storage_access_key=addresses.s3_access_key,
@@ -57,13 +57,13 @@ async def gateway(addresses: Addresses, real_world: RealRegistrySetup) -> AsyncI
 
 @pytest.fixture
 async def browser() -> AsyncIterator[httpx.AsyncClient]:
-    """A client that knows nothing but URLs."""
+    """A client without any credentials."""
     async with httpx.AsyncClient() as client:
         yield client
 
 
 @pytest.fixture
-async def clip_id(real_world: RealRegistrySetup, s3: "S3Client") -> UUID:
+async def clip_id(real_registry: RealRegistrySetup, s3: "S3Client") -> UUID:
     """A clip of ann's whose objects are in the bucket."""
     name = f"hl-{uuid4().hex}"
     cut = a_cut(name, title=TITLE, file_size_bytes=len(VIDEO))
@@ -71,7 +71,7 @@ async def clip_id(real_world: RealRegistrySetup, s3: "S3Client") -> UUID:
     # Stored without a content type: what the browser is told comes with the URL.
     await asyncio.to_thread(s3.put_object, Bucket="clips", Key=cut.object_key, Body=VIDEO)
     await asyncio.to_thread(s3.put_object, Bucket="clips", Key=cut.poster_key, Body=POSTER)
-    await real_world.store.record([ReportedCut(cut, event_id=name)])
+    await real_registry.store.record([ReportedCut(cut, event_id=name)])
     return cut.clip_id
 
 
@@ -149,10 +149,10 @@ async def test_urls_open_what_they_were_signed_for_and_nothing_else(
     assert (await browser.put(url, content=b"x")).status_code == 403
 
 
-async def test_a_proxy_may_not_take_a_prefix_off(
+async def test_a_url_with_another_path_is_refused_by_the_storage(
     addresses: Addresses, browser: httpx.AsyncClient, s3: "S3Client"
 ) -> None:
-    """Why the settings refuse a path that the S3 server does not have: the path is signed."""
+    """The signature covers the path: so the settings refuse a path that the S3 server does not have."""
     await asyncio.to_thread(s3.put_object, Bucket="clips", Key="clips/plain", Body=VIDEO)
 
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,10 +182,10 @@ def _presigned(addresses: Addresses, endpoint: str) -> str:
     return Presigner(client, "clips", longest_seconds=60).url(what, seconds_left=None)
 
 
-async def test_a_url_dies_with_its_clip(
-    gateway: httpx.AsyncClient, browser: httpx.AsyncClient, real_world: RealRegistrySetup, clip_id: UUID
+async def test_a_url_expires_with_its_clip(
+    gateway: httpx.AsyncClient, browser: httpx.AsyncClient, real_registry: RealRegistrySetup, clip_id: UUID
 ) -> None:
-    await real_world.database.expire(clip_id, seconds_ago=-3)
+    await real_registry.database.expire(clip_id, seconds_ago=-3)
     url = await url_of(gateway, clip_id, "watch")
     assert "X-Amz-Expires=2&" in url
     assert (await browser.get(url)).status_code == 200

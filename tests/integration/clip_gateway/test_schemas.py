@@ -1,4 +1,4 @@
-"""What the API's OpenAPI document allows, or forbids, is answered: as documented, and never with 5xx."""
+"""Requests generated from the OpenAPI document are answered as documented, and never with 5xx."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ Document = dict[str, Any]
 
 
 class Urls(NamedTuple):
-    """Where the API is, and clips that exist: two of the caller's, one expired, and somebody else's."""
+    """Address of the API, and of clips: two of the caller's, an expired one, and another account's."""
 
     gateway: str
     clips: tuple[UUID, ...]
@@ -46,13 +46,13 @@ async def _serve(database_url: str, urls: Future[Urls], stop: asyncio.Event) -> 
     ):
         listeners = (for_registry, for_gateway)
         registry_url, gateway_url = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in listeners)
-        world = RealRegistrySetup(Database(database_url, engine), registry_url)
-        clips = [await world.add(account) for account in ("ann", "ann", "bob")]
-        await world.expire(clips[1])
+        setup = RealRegistrySetup(Database(database_url, engine), registry_url)
+        clips = [await setup.add(account) for account in ("ann", "ann", "bob")]
+        await setup.expire(clips[1])
         gateway = gateway_app.build(gateway_settings(registry_url=registry_url, presigns_per_minute=100_000))
         async with (
-            world.http,
-            serving(world.app(), for_registry),
+            setup.client,
+            serving(setup.app(), for_registry),
             gateway.router.lifespan_context(gateway),
             serving(gateway.state.api, for_gateway),
         ):
@@ -63,7 +63,7 @@ async def _serve(database_url: str, urls: Future[Urls], stop: asyncio.Event) -> 
 
 @pytest.fixture(scope="module")
 def urls(registry_database_url: str) -> Iterator[Urls]:
-    """Gateway and registry in a thread and loop of their own: who asks here blocks."""
+    """Gateway and registry in their own thread and event loop: the tests' requests block."""
     with served(partial(_serve, registry_database_url)) as found:
         yield found
 
@@ -103,7 +103,7 @@ TO_GATEWAY = {"Authorization": f"Bearer {hs256()}"}
 
 
 def operations(document: Document) -> list[Any]:
-    """What the API can be asked, each with a name of its own."""
+    """The operations of the API, by name."""
     schema: Any = schemathesis.openapi.from_dict(document)
     schema.config.generation.update(with_security_parameters=False)
     found = [each.ok() for each in schema.get_all_operations()]
@@ -115,7 +115,7 @@ _LAST = {"DELETE /v1/clips/{clip_id}", "POST /v1/clips/{clip_id}/restore"}
 
 
 def check(operation: Any, url: str, headers: dict[str, str], clips: tuple[UUID, ...]) -> None:
-    """Ask with generated parameters and bodies, also of clips that exist; answers are as documented."""
+    """Send generated parameters and bodies, also for existing clips; answers are as documented."""
 
     @BOUNDED
     @given(case=operation.as_strategy(), clip_id=st.sampled_from([None, *clips]))

@@ -1,4 +1,4 @@
-"""Sign-in with keys from a server over HTTP, as a service of its own would have them."""
+"""Sign-in with keys from a key server over HTTP."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def keys() -> AsyncIterator[tuple[HangingKeyServer, str]]:
         yield keys, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
 
 
-async def test_nobody_waits_for_a_server_that_hangs(
+async def test_requests_do_not_wait_for_a_key_server_that_hangs(
     keys: tuple[HangingKeyServer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, url = keys
@@ -72,7 +72,7 @@ async def test_nobody_waits_for_a_server_that_hangs(
     api = httpx.AsyncClient(transport=httpx.ASGITransport(app.state.api), base_url="http://clips.example")
 
     async def ask(kid: str) -> tuple[int, float]:
-        """The status (422: signed in, and asked for nonsense), and how long it took."""
+        """Return the status (422: signed in, with an invalid query) and the seconds it took."""
         began = time.monotonic()
         headers = {"Authorization": f"Bearer {rs256(kid=kid)}"}
         answer = await api.get("/v1/clips?limit=0", headers=headers)

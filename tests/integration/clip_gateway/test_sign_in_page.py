@@ -1,4 +1,4 @@
-"""Signing in and out, and what other sites can make a browser do, in Chromium."""
+"""Sign-in, sign-out and forged requests, in Chromium."""
 
 import random
 import socket
@@ -81,7 +81,7 @@ async def one_browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 @pytest.fixture
 async def browser(one_browser: Browser) -> AsyncIterator[Browser]:
-    """A browser that knows nobody: each test opens contexts of its own, and none outlives it."""
+    """A browser without contexts: every test opens its own, and they are closed after it."""
     yield one_browser
     for context in one_browser.contexts:
         await context.close()
@@ -97,7 +97,7 @@ async def sign_in(page: Page, gateway: Gateway, path: str = "/") -> None:
 @pytest.mark.parametrize("scripts", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", PLAIN_HOST])
 async def test_in_and_out(browser: Browser, host: str, *, scripts: bool) -> None:
-    """On a host that browsers do not trust they send no Sec-Fetch-Site: Origin proves whose form it is."""
+    """To a host without TLS browsers send no Sec-Fetch-Site: the header Origin decides."""
     async with a_gateway(host) as gateway:
         context = await browser.new_context(java_script_enabled=scripts)
         page = await context.new_page()
@@ -131,9 +131,7 @@ async def test_a_name_that_no_account_has(browser: Browser, gateway: Gateway) ->
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_the_page_is_usable_by_everybody(
-    browser: Browser, gateway: Gateway, width: int, scheme: Any
-) -> None:
+async def test_the_page_is_accessible(browser: Browser, gateway: Gateway, width: int, scheme: Any) -> None:
     context = await browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = await context.new_page()
     said: list[str] = []
@@ -221,7 +219,7 @@ async def test_no_other_site_frames_a_page(browser: Browser, gateway: Gateway) -
 
 
 async def test_signing_out_leads_to_the_sign_in_service(browser: Browser) -> None:
-    """Browsers hold the redirect that answers a form to form-action as well."""
+    """Browsers also check the redirect that answers a form against form-action."""
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(a_site("<h1>Goodbye</h1>", "localhost"))
         gateway = await stack.enter_async_context(a_gateway(logout_url=f"{service}bye?from=clips"))
@@ -234,10 +232,8 @@ async def test_signing_out_leads_to_the_sign_in_service(browser: Browser) -> Non
         assert await context.cookies(gateway.url) == []
 
 
-async def test_what_counts_as_a_path_of_ours_stays_here_in_a_browser(
-    browser: Browser, gateway: Gateway
-) -> None:
-    """The browser's own parser judges: it is the one that would be fooled."""
+async def test_an_own_path_stays_on_this_host_in_a_browser(browser: Browser, gateway: Gateway) -> None:
+    """The browser's own URL parser decides."""
     page = await browser.new_page()
     await page.goto(f"{gateway.url}/sign-in")
     chance = random.Random(11)  # noqa: S311 - texts to try, the same in each run

@@ -1,4 +1,4 @@
-"""The gateway as a whole, on a registry in memory."""
+"""The whole gateway, on a registry in memory."""
 
 from collections.abc import AsyncIterator
 

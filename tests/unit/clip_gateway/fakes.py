@@ -1,4 +1,4 @@
-"""A registry in memory that passes the real one's contract test, and clips to put into it."""
+"""A registry in memory that passes the contract test of the real one, and clips for it."""
 
 import uuid
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def a_clip(
     seconds_left: float = 7 * DAY,
     **changes: Any,
 ) -> ClipRecord:
-    """A clip whose fields are what its status implies."""
+    """Return a clip whose fields agree with its status."""
     clip_id = changes.pop("clip_id", uuid.uuid4())
     ephemeral = status in {ClipStatus.AVAILABLE, ClipStatus.DELETED, ClipStatus.PURGED}
     published = status is ClipStatus.PUBLISHED

@@ -10,14 +10,14 @@ from clip_gateway.metrics import GatewayMetrics
 from clip_gateway.parts import GatewayParts
 from clip_gateway.presign import Presigner
 from clip_gateway.rate_limits import RateLimits
-from clip_gateway.registry_client import Registry
+from clip_gateway.registry import GatewayRegistry
 from tests.unit.clip_gateway.tokens import AUDIENCE, ISSUER, SECRET
 
 COOKIE = "clips_session"
 
 
 def gateway_parts(
-    registry: Registry, presigner: Presigner, addresses: PublicAddresses, **changes: Any
+    registry: GatewayRegistry, presigner: Presigner, addresses: PublicAddresses, **changes: Any
 ) -> GatewayParts:
     """Return parts with limits that no test reaches; ``changes`` replace fields of GatewayParts."""
 

@@ -1,4 +1,4 @@
-"""Who gets what: every route of the gateway against everybody who may ask.
+"""Access: every route of the gateway, asked by its owner, by another account and by guests.
 
 The routes are those of the applications themselves: a new one is in here by being there. One that everybody
 may use has to be named below; all others must ask for a sign-in.
@@ -128,7 +128,7 @@ WRITES = [each for each in PRIVATE if each.changes]
 
 @dataclass
 class Ann:
-    """What the owner has."""
+    """The owner's clip and registry."""
 
     registry: InMemoryRegistry
     clip: ClipRecord
@@ -165,7 +165,7 @@ async def ann(shared_registry: InMemoryRegistry) -> AsyncIterator[Ann]:
 
 
 def prepare(ann: Ann, endpoint: Endpoint) -> None:
-    """Bring Ann's clip into the status in which the endpoint has something to do."""
+    """Bring Ann's clip into a status that the endpoint's action needs."""
     status = BEFORE.get((endpoint.method, endpoint.path.rpartition("/")[2]), ClipStatus.KEPT)
     clip = a_clip("ann", status=status, title=TITLE, source_vod_id=VOD, clip_id=ann.clip.clip_id)
     ann.clip = ann.registry.put(clip)
@@ -174,7 +174,7 @@ def prepare(ann: Ann, endpoint: Endpoint) -> None:
 async def send(
     client: httpx.AsyncClient, ann: Ann, endpoint: Endpoint, headers: dict[str, str]
 ) -> httpx.Response:
-    """Ask for Ann's things, in the way that the endpoint wants to be asked."""
+    """Send a request for Ann's clip, with the body that the endpoint needs."""
     values = {"clip_id": str(ann.clip.clip_id), "vod_id": VOD}
 
     def filled(text: str) -> str:
@@ -192,7 +192,7 @@ async def send(
 
 
 def tampered() -> str:
-    """A good token of somebody else, made out to Ann."""
+    """A token of another account, changed to name Ann."""
     header, _, signature = hs256(sub="bob").split(".")
     return ".".join([header, hs256(sub="ann").split(".")[1], signature])
 
@@ -221,7 +221,7 @@ def cookie(token: str) -> dict[str, str]:
 
 
 def tells_nothing(answer: httpx.Response) -> bool:
-    """Whether nothing of Ann's stands in an answer, beyond what was asked with."""
+    """Whether an answer reveals nothing of Ann's, except what the request contained."""
     told = answer.text + repr(answer.headers.multi_items())
     return not any(secret in told for secret in (TITLE, "secret", "anns-vod/", "hl-", "clips/ann/", "feed-"))
 
@@ -237,7 +237,7 @@ def test_all_routes_are_found() -> None:
 
 
 @pytest.mark.parametrize("endpoint", PRIVATE, ids=str)
-async def test_who_is_not_signed_in_gets_nothing(
+async def test_guests_and_bad_tokens_are_refused(
     client: httpx.AsyncClient, ann: Ann, endpoint: Endpoint
 ) -> None:
     prepare(ann, endpoint)
@@ -266,7 +266,7 @@ async def test_who_is_not_signed_in_gets_nothing(
 
 @pytest.mark.parametrize("carry", [bearer, cookie])
 @pytest.mark.parametrize("endpoint", PRIVATE, ids=str)
-async def test_its_owner_gets_it(
+async def test_the_owner_gets_an_answer(
     client: httpx.AsyncClient, ann: Ann, endpoint: Endpoint, carry: Callable[[str], dict[str, str]]
 ) -> None:
     prepare(ann, endpoint)
@@ -281,7 +281,7 @@ async def test_its_owner_gets_it(
 
 @pytest.mark.parametrize("carry", [bearer, cookie])
 @pytest.mark.parametrize("endpoint", PRIVATE, ids=str)
-async def test_another_account_gets_nothing_of_it(
+async def test_another_account_is_refused(
     client: httpx.AsyncClient, ann: Ann, endpoint: Endpoint, carry: Callable[[str], dict[str, str]]
 ) -> None:
     prepare(ann, endpoint)
@@ -323,10 +323,10 @@ async def test_another_site_cannot_have_a_browser_do_it(
 
 
 @pytest.mark.parametrize("endpoint", [each for each in ENDPOINTS if each.app == "public"], ids=str)
-async def test_what_is_public_does_not_look_at_who_asks(
+async def test_public_answers_do_not_depend_on_the_sign_in(
     client: httpx.AsyncClient, ann: Ann, endpoint: Endpoint
 ) -> None:
-    """Not even at the owner: a page that changes with the sign-in would tell one visitor about another."""
+    """The owner gets the same page: caches may give it to other visitors."""
     ann.clip = ann.registry.put(
         a_clip("ann", status=ClipStatus.PUBLISHED, title=TITLE, clip_id=ann.clip.clip_id)
     )

@@ -1,4 +1,4 @@
-"""Our addresses, and the paths that people come back to."""
+"""The gateway's addresses, and paths to return to."""
 
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
@@ -34,7 +34,7 @@ LURES = [
 
 
 @pytest.mark.parametrize("lure", LURES)
-def test_what_leads_elsewhere_becomes_the_first_page(lure: str) -> None:
+def test_a_path_to_another_host_becomes_the_first_page(lure: str) -> None:
     assert own_path(lure) == FIRST_PAGE
 
 
@@ -50,17 +50,17 @@ def test_what_leads_elsewhere_becomes_the_first_page(lure: str) -> None:
         "/@x",
     ],
 )
-def test_a_path_of_ours_stays_as_it_is(path: str) -> None:
+def test_an_own_path_is_unchanged(path: str) -> None:
     assert own_path(path) == path
 
 
-def test_nothing_given_is_the_first_page() -> None:
+def test_none_becomes_the_first_page() -> None:
     assert own_path(None) == FIRST_PAGE
 
 
 @given(st.text(st.characters(max_codepoint=0x250)) | st.text("/\\\t\n\r .:@?#%aé", max_size=12))
 @example("/\u2028/evil.example")
-def test_what_is_passed_on_is_a_path_of_one_line(text: str) -> None:
+def test_own_path_is_a_path_of_one_line(text: str) -> None:
     path = own_path(text)
     assert path[:1] == "/"
     assert path[1:2] not in {"/", "\\"}
@@ -86,7 +86,7 @@ def test_the_path_is_one_parameter_of_the_login_address(login_url: str, begins: 
     assert parse_qs(urlsplit(address).query)["next"] == [own_path(path)]
 
 
-def test_without_a_login_address_there_is_nowhere_to_send_people() -> None:
+def test_without_a_login_url_there_is_no_login_address() -> None:
     assert replace(ADDRESSES, login_url=None).login_address("/") is None
 
 

@@ -1,4 +1,4 @@
-"""The public API: status codes, what is shown, and what never is."""
+"""The JSON API: status codes, and what it shows of clips."""
 
 import logging
 from datetime import timedelta
@@ -67,14 +67,16 @@ async def test_guests_are_asked_to_sign_in(guest: httpx.AsyncClient, registry: I
     assert 'error="invalid_token"' in expired.headers["www-authenticate"]
 
 
-async def test_somebody_elses_clip_is_forbidden(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
+async def test_a_clip_of_another_account_is_forbidden(
+    guest: httpx.AsyncClient, registry: InMemoryRegistry
+) -> None:
     clip = registry.put(a_clip("bob"))
     assert await statuses(guest, clip.clip_id, bearer()) == {403}
     assert registry.clips[clip.clip_id] == clip
 
 
 @pytest.mark.parametrize("clip_id", [uuid4(), "not-a-uuid", "00000000"])
-async def test_what_nobody_knows_is_not_found(guest: httpx.AsyncClient, clip_id: object) -> None:
+async def test_an_unknown_clip_is_not_found(guest: httpx.AsyncClient, clip_id: object) -> None:
     assert await statuses(guest, clip_id, bearer()) == {404}
 
 
@@ -129,7 +131,7 @@ async def test_an_outage_of_the_registry_is_a_503(
     assert (await guest.get("/v1/clips")).status_code == 401
 
 
-async def test_the_way_of_a_clip(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
+async def test_a_clip_through_all_its_statuses(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}"
     steps = [
         ("POST", "keep", 200, "kept"),
@@ -146,10 +148,8 @@ async def test_the_way_of_a_clip(guest: httpx.AsyncClient, registry: InMemoryReg
 
 
 @pytest.mark.parametrize("space", [b"\xa0", b"\x85"])
-async def test_a_cookie_whose_name_is_not_quite_ours_signs_nobody_in(
-    guest: httpx.AsyncClient, space: bytes
-) -> None:
-    """Any host beside ours may set it for us too, although ours has the prefix that forbids just this."""
+async def test_a_cookie_with_a_similar_name_is_ignored(guest: httpx.AsyncClient, space: bytes) -> None:
+    """Other hosts of our domain can set such a cookie: the prefix protects only the exact name."""
     token = f"{COOKIE}={hs256()}".encode()
     assert (await guest.get("/v1/clips", headers=[(b"Cookie", space + token)])).status_code == 401
     among_others = [(b"Cookie", b"a=b; " + token + b"; c=d")]
@@ -238,13 +238,13 @@ async def test_the_list_is_searched_and_ordered(guest: httpx.AsyncClient, regist
 @pytest.mark.parametrize(
     "query", ["status=purged", "status=x", "limit=0", "limit=101", "cursor=x", "kind=x", "vod=..", "order=x"]
 )
-async def test_questions_that_make_no_sense(guest: httpx.AsyncClient, query: str) -> None:
+async def test_invalid_queries_are_refused(guest: httpx.AsyncClient, query: str) -> None:
     answer = await guest.get(f"/v1/clips?{query}", headers=bearer())
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_registry_that_lists_too_much_is_not_believed(
+async def test_listed_clips_of_other_accounts_are_not_shown(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = registry.put(a_clip("bob"))
@@ -257,7 +257,7 @@ async def test_a_registry_that_lists_too_much_is_not_believed(
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_views_redirect_to_a_url_that_rests_nowhere(
+async def test_renditions_redirect_to_a_url_that_is_not_stored(
     guest: httpx.AsyncClient,
     registry: InMemoryRegistry,
     prometheus: CollectorRegistry,

@@ -1,4 +1,4 @@
-"""What an account has, through the API: usage, VODs, the feed."""
+"""Usage, VODs and the feed of an account through the API."""
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ SKIP = SkippedHighlight(
 )
 
 
-async def test_usage_by_status_and_what_goes_next(
+async def test_usage_by_status_and_the_clips_that_expire_next(
     guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     later, sooner = (registry.put(a_clip(seconds_left=days * DAY)) for days in (5, 1))
@@ -57,7 +57,7 @@ async def test_vods_say_what_became_of_their_highlights(
 
 
 @pytest.mark.parametrize("vod", ["vod-1", "vod-2", "x" * 65, "..%2Fusage", "%00", "ü"])
-async def test_a_vod_of_which_the_account_has_nothing_is_not_found(
+async def test_a_vod_of_another_account_is_not_found(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, vod: str
 ) -> None:
     registry.put(a_clip("bob", source_vod_id="vod-1"))

@@ -1,4 +1,4 @@
-"""What owners do through the API: publish with options, rename, delete, and many at once."""
+"""Changes through the API: publish with options, rename, delete, and batches."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from tests.unit.clip_gateway.fakes import InMemoryRegistry, a_clip
 from tests.unit.clip_gateway.test_api import bearer
 
 
-async def test_publishing_without_a_word_takes_the_defaults(
+async def test_publishing_takes_the_default_options(
     guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}/publish"
@@ -24,7 +24,7 @@ async def test_publishing_without_a_word_takes_the_defaults(
     assert (await guest.post(path, headers=bearer(), json={})).json() == view
 
 
-async def test_publishing_again_changes_how_and_not_where(
+async def test_publishing_again_changes_options_not_the_link(
     guest: httpx.AsyncClient, registry: InMemoryRegistry
 ) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}/publish"
@@ -52,7 +52,7 @@ async def test_publishing_again_changes_how_and_not_where(
         "embed",
     ],
 )
-async def test_options_that_make_no_sense(
+async def test_invalid_options_are_refused(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, options: Any
 ) -> None:
     clip = registry.put(a_clip())
@@ -74,7 +74,7 @@ async def test_a_clip_is_renamed_whatever_the_script(
 @pytest.mark.parametrize(
     "body", [{}, {"title": ""}, {"title": " \n\x00"}, {"title": "x" * 201}, {"title": None}]
 )
-async def test_a_title_says_something_and_not_too_much(
+async def test_invalid_titles_are_refused(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, body: dict[str, Any]
 ) -> None:
     clip = registry.put(a_clip())
@@ -101,8 +101,8 @@ async def test_many_at_once_each_with_a_result_of_its_own(
         registry.put(a_clip(status=status))
         for status in (ClipStatus.AVAILABLE, ClipStatus.KEPT, ClipStatus.DELETED, ClipStatus.PURGED)
     )
-    theirs, nobodys = registry.put(a_clip("bob")), uuid4()
-    ids = [mine.clip_id, kept.clip_id, deleted.clip_id, purged.clip_id, theirs.clip_id, nobodys]
+    theirs, unknown = registry.put(a_clip("bob")), uuid4()
+    ids = [mine.clip_id, kept.clip_id, deleted.clip_id, purged.clip_id, theirs.clip_id, unknown]
     batch = {"action": "keep", "ids": [str(each) for each in ids]}
     results = (await guest.post("/v1/clips/batch", headers=bearer(), json=batch)).json()["results"]
     assert [each["id"] for each in results] == batch["ids"]
@@ -126,7 +126,7 @@ async def test_many_at_once_each_with_a_result_of_its_own(
         {"action": "keep"},
     ],
 )
-async def test_batches_that_make_no_sense(guest: httpx.AsyncClient, body: dict[str, Any]) -> None:
+async def test_invalid_batches_are_refused(guest: httpx.AsyncClient, body: dict[str, Any]) -> None:
     assert (await guest.post("/v1/clips/batch", headers=bearer(), json=body)).status_code == 422
 
 

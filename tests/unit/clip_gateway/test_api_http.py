@@ -22,7 +22,7 @@ JSON_READS = ["/v1/clips", "/v1/clips/{}", "/v1/usage", "/v1/vods", "/v1/vods/vo
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", JSON_READS)
-async def test_what_the_caller_has_is_not_sent_again(
+async def test_an_unchanged_answer_is_304(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, path: str, method: str
 ) -> None:
     await registry.open_feed("ann")
@@ -36,11 +36,11 @@ async def test_what_the_caller_has_is_not_sent_again(
     assert again.headers["cache-control"] == "private, no-cache"
     other = await guest.request(method, path, headers={**bearer(), "If-None-Match": '"another"'})
     assert (other.status_code, other.headers["etag"]) == (200, etag)
-    # Whoever may not see it is not told either that it is the same.
+    # A caller that may not see a clip does not learn either that it is unchanged.
     assert (await guest.get(path, headers={"If-None-Match": etag})).status_code == 401
 
 
-async def test_what_has_changed_is_sent(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
+async def test_a_changed_answer_is_sent(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     path = f"/v1/clips/{registry.put(a_clip()).clip_id}"
     etag = (await guest.get(path, headers=bearer())).headers["etag"]
     kept = await guest.post(f"{path}/keep", headers={**bearer(), "If-None-Match": etag})
@@ -60,7 +60,7 @@ async def test_what_has_changed_is_sent(guest: httpx.AsyncClient, registry: InMe
         *((header, False) for header in ('"b"', "a", "", ",", '"a', 'w/"a"')),
     ],
 )
-def test_which_tags_a_header_names(header: str, *, named: bool) -> None:
+def test_if_none_match_headers(header: str, *, named: bool) -> None:
     assert is_among('"a"', header) is named
 
 
@@ -98,7 +98,7 @@ class TestPresigning:
         limits = RateLimits(presigns_per_minute=3, visits_per_minute=1)
         return GatewayParts(**{**vars(parts), "limits": limits})
 
-    async def test_it_is_limited_for_each_account(
+    async def test_presigns_are_limited_by_account(
         self, guest: httpx.AsyncClient, registry: InMemoryRegistry
     ) -> None:
         mine, theirs = registry.put(a_clip()), registry.put(a_clip("bob"))

@@ -1,4 +1,4 @@
-"""The gateway as it is put together from settings."""
+"""The gateway, built from settings."""
 
 import httpx
 import pytest
@@ -66,7 +66,7 @@ async def test_a_slash_too_many_is_no_redirect(monkeypatch: pytest.MonkeyPatch) 
         assert (await client.get("/v1/clips/")).status_code == 404
 
 
-async def test_without_keys_it_cannot_tell_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_keys_a_token_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> None:
     app = build(settings(monkeypatch, JWT_ALGORITHM="RS256", JWT_JWKS_URL=f"{NOWHERE}/keys"))
     async with client_of(app) as client:
         # A token of another algorithm is refused without asking for keys; one of ours waits for them.

@@ -1,4 +1,4 @@
-"""What holds for every request at the public port, whatever answers it."""
+"""The middleware of every request at the public port."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -28,7 +28,7 @@ def client_of(app: ASGIApp, address: str = "192.0.2.1") -> httpx.AsyncClient:
 
 class TestHeaders:
     @pytest.mark.parametrize("path", ["/", "/v1/clips", "/static/clips.css", "/s/unknown", "/nowhere"])
-    async def test_every_answer_has_them(self, guest: httpx.AsyncClient, path: str) -> None:
+    async def test_every_answer_has_the_headers(self, guest: httpx.AsyncClient, path: str) -> None:
         headers = (await guest.get(path)).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -52,7 +52,7 @@ class TestHeaders:
         async with client_of(asgi.create(replace(parts, addresses=public_addresses))) as client:
             assert (await client.get("/v1/clips")).headers["strict-transport-security"] == "max-age=31536000"
 
-    async def test_a_route_may_say_who_frames_it(self) -> None:
+    async def test_a_route_may_set_its_own_framing(self) -> None:
         async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
             headers = [(b"content-security-policy", b"frame-ancestors https://friends.example")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -113,9 +113,7 @@ class TestBodies:
         assert await status(LARGEST_BODY_BYTES + 1) == 413
 
     @pytest.mark.parametrize("path", ["/bytes", "/json"])
-    async def test_one_that_does_not_say_its_length_is_counted(
-        self, echo: httpx.AsyncClient, path: str
-    ) -> None:
+    async def test_a_chunked_body_is_counted(self, echo: httpx.AsyncClient, path: str) -> None:
         async def chunks() -> AsyncIterator[bytes]:
             for _ in range(100):
                 yield b" " * 1024
@@ -123,13 +121,13 @@ class TestBodies:
         assert (await echo.post(path, content=chunks(), headers=JSON)).status_code == 413
 
     @pytest.mark.parametrize("length", ["99999999999999999999", "-1", "ten", "²"])
-    async def test_a_length_that_is_a_lie_changes_nothing(self, echo: httpx.AsyncClient, length: str) -> None:
+    async def test_a_wrong_content_length_changes_nothing(self, echo: httpx.AsyncClient, length: str) -> None:
         answer = await echo.post(
             "/bytes", content=b"x" * 10, headers={b"content-length": length.encode("latin-1")}
         )
         assert answer.status_code == (413 if length.startswith("9") else 200)
 
-    async def test_one_that_nobody_reads_is_nobodys_trouble(self, echo: httpx.AsyncClient) -> None:
+    async def test_a_body_that_is_not_read_is_not_limited(self, echo: httpx.AsyncClient) -> None:
         assert (await echo.post("/unread", content=b"x" * 2**20)).status_code == 200
 
     async def test_the_application_answers_in_its_own_way(self, parts: GatewayParts) -> None:
@@ -144,7 +142,7 @@ class TestBodies:
 
 
 class TestAddresses:
-    """Whose X-Forwarded-For is believed: that of the proxies we know, up to the first that we do not."""
+    """X-Forwarded-For is believed from trusted proxies, up to the first address that is not trusted."""
 
     async def counted_as_one(
         self, parts: GatewayParts, proxies: tuple[str, ...], *visitors: tuple[str, str | None]
@@ -163,7 +161,9 @@ class TestAddresses:
         return statuses[-1] == 429
 
     @pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.1", "::1"])
-    async def test_nobodys_unless_told(self, parts: GatewayParts, peer: str) -> None:
+    async def test_without_trusted_proxies_the_header_is_ignored(
+        self, parts: GatewayParts, peer: str
+    ) -> None:
         assert await self.counted_as_one(parts, (), (peer, "203.0.113.1"), (peer, "203.0.113.2"))
 
     @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ class TestAddresses:
             (("10.1.2.3", ""), ("10.1.2.3", None), True),
         ],
     )
-    async def test_that_of_trusted_proxies(
+    async def test_the_header_of_trusted_proxies_is_believed(
         self,
         parts: GatewayParts,
         visitor: tuple[str, str | None],

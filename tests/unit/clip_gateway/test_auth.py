@@ -1,4 +1,4 @@
-"""Whose token it is, and whether a browser's request was meant."""
+"""Sign-in tokens, the session cookie, and requests that other sites forge."""
 
 import base64
 from collections.abc import Callable
@@ -151,7 +151,7 @@ async def test_no_key_is_looked_up_for_a_token_of_another_algorithm() -> None:
 
 
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[\w=-]{0,30}\.[\w=-]{0,30}\.[\w=-]{0,30}")))
-async def test_rubbish_is_refused_and_nothing_else(token: str) -> None:
+async def test_text_that_is_not_a_token_is_refused(token: str) -> None:
     assert await refusal(HS, token) is Refusal.INVALID_TOKEN
 
 
@@ -167,7 +167,7 @@ async def test_the_account_may_stand_in_another_claim() -> None:
 
 
 @pytest.mark.parametrize("claim", ["sub", "twitch_id"])
-async def test_a_token_for_development_is_one_of_ours(claim: str) -> None:
+async def test_a_development_token_is_accepted(claim: str) -> None:
     verifier = TokenVerifier(
         algorithm="HS256", issuer=ISSUER, audience=AUDIENCE, key_for=the_secret, account_claim=claim
     )
@@ -195,7 +195,7 @@ OURS = "https://clips.example"
         (
             {"origin": "http://clips.example"},
             False,
-        ),  # of the same host, read and changed by whoever is between
+        ),  # over plain HTTP another party can read and change the page
         ({"origin": "https://clips.example:8443"}, False),
         ({"origin": "https://clips.example.evil.example"}, False),
         ({"origin": "https://evil.example", "host": "clips.example"}, False),

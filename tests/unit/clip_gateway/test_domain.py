@@ -1,4 +1,4 @@
-"""Who may see what, for how long, and under which name."""
+"""The rules of the gateway."""
 
 from email.message import EmailMessage
 from urllib.parse import unquote
@@ -61,7 +61,7 @@ def test_owners_see_and_watch_their_living_clips(status: ClipStatus) -> None:
         (a_clip("bob", status=ClipStatus.DELETED), Refusal.NOT_OWNER),
     ],
 )
-def test_what_is_not_the_accounts_own_is_neither_seen_nor_watched(
+def test_clips_of_other_accounts_are_neither_seen_nor_watched(
     clip: ClipRecord | None, reason: Refusal
 ) -> None:
     for rule in (owned, watchable):
@@ -89,20 +89,20 @@ def test_an_expired_or_deleted_clip_is_seen_and_not_watched(clip: ClipRecord, re
     assert refused.value.reason is reason
 
 
-def test_only_what_waits_for_its_owner_expires() -> None:
+def test_only_available_clips_expire() -> None:
     assert is_expired(a_clip(seconds_left=0))
     assert not is_expired(a_clip(seconds_left=0.1))
     assert not is_expired(a_clip(status=ClipStatus.DELETED, seconds_left=-1))
 
 
-def test_what_a_list_should_not_have_shown_is_told_apart() -> None:
+def test_clips_of_other_accounts_are_split_from_a_list() -> None:
     mine = a_clip(seconds_left=-1)
     assert split_owned([mine, THEIRS], "ann") == ([mine], [THEIRS])
 
 
 @pytest.mark.parametrize("status", ClipStatus)
 async def test_what_can_be_done_is_what_the_registry_does(status: ClipStatus) -> None:
-    """Every action: what is offered is done, and changes something but the publication's options."""
+    """Every action that is offered is allowed, and changes more than the publication's options."""
     clip = a_clip(status=status)
     for action in ClipAction:
         registry = InMemoryRegistry(clip)
@@ -127,7 +127,7 @@ _REQUESTS = {
         *((0.0, 0), (-1, 0), (-2.5 * DAY, 0)),
     ],
 )
-def test_days_are_rounded_up_and_never_less_than_none(seconds: float | None, days: int | None) -> None:
+def test_days_are_rounded_up_and_never_negative(seconds: float | None, days: int | None) -> None:
     assert days_left(seconds) == days
 
 
@@ -138,7 +138,7 @@ def test_a_url_lives_no_longer_than_its_clip(left: float | None, lives: int) -> 
     assert presign_seconds(900, left) == lives
 
 
-def test_views_say_how_the_browser_should_take_them() -> None:
+def test_renditions_have_their_response_headers() -> None:
     clip = a_clip(title="Größte Momente")
     assert present(Rendition.WATCH, clip).content_disposition == "inline"
     assert present(Rendition.WATCH, clip).content_type == "video/mp4"
@@ -148,7 +148,7 @@ def test_views_say_how_the_browser_should_take_them() -> None:
     assert present(Rendition.POSTER, clip).key == clip.poster_key
 
 
-def test_nothing_but_media_is_ever_shown() -> None:
+def test_only_media_types_are_shown() -> None:
     assert (
         present(Rendition.WATCH, a_clip(content_type="text/html")).content_type == "application/octet-stream"
     )

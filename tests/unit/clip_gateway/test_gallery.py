@@ -169,7 +169,7 @@ async def test_a_vod_says_what_became_of_its_highlights(
     text = " ".join((await page(ann, "/?vod=vod-7")).split())
     assert "4 highlights, 1 clip, 3 skipped" in text
     assert "2 \N{MULTIPLICATION SIGN}</span> too short for a clip" in text
-    assert "file is not there" in text
+    assert "file is missing" in text
     latest = " ".join((await page(ann)).split())
     assert "4 highlights, 1 clip, 3 skipped" in latest
 
@@ -254,7 +254,7 @@ async def test_a_batch_says_how_many_it_changed_and_how_many_not(
 
 
 @pytest.mark.parametrize("path", ["/clips/{id}/keep", "/clips/batch"])
-async def test_a_registry_that_changes_too_much_is_not_believed(
+async def test_changed_clips_of_other_accounts_are_not_shown(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     mine, theirs = registry.put(a_clip("ann")), a_clip("bob", title="Not hers to see")
@@ -316,7 +316,7 @@ async def test_a_form_without_options_publishes_with_the_defaults(
         ("publish", {"options": "1", "until": "tomorrow"}),
     ],
 )
-async def test_fields_that_say_nothing_are_refused(
+async def test_forms_with_invalid_fields_are_refused(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, action: str, data: dict[str, str]
 ) -> None:
     clip = registry.put(a_clip())
@@ -326,7 +326,7 @@ async def test_fields_that_say_nothing_are_refused(
 
 
 @pytest.mark.parametrize("action", list(ClipAction))
-async def test_nobody_elses_clip_is_changed(
+async def test_a_clip_of_another_account_is_not_changed(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, action: ClipAction
 ) -> None:
     clip = registry.put(a_clip("bob"))
@@ -382,7 +382,7 @@ async def test_the_script_gets_a_refusal_as_a_message(
     assert (await ann.post(f"/clips/{uuid4()}/keep", headers=BY_SCRIPT)).status_code == 404
 
 
-async def test_what_is_done_is_done_though_the_usage_cannot_be_had(
+async def test_a_change_is_confirmed_during_an_outage_of_the_usage(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(_account_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The rules behind the pages: filters in an address, confirmations in an address, the usage bar."""
+"""Rules of the pages: filters and completed actions in an address, the usage bar."""
 
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
@@ -32,17 +32,17 @@ def parameters_of(address: str) -> dict[str, str]:
 
 
 @given(FILTERS)
-def test_an_address_says_all_that_was_chosen(filters: GalleryFilters) -> None:
+def test_an_address_holds_all_filters(filters: GalleryFilters) -> None:
     assert GalleryFilters.of(parameters_of(filters.link(cursor=filters.cursor))) == filters
 
 
 @given(FILTERS)
-def test_another_choice_begins_at_its_first_page(filters: GalleryFilters) -> None:
+def test_a_changed_filter_begins_at_the_first_page(filters: GalleryFilters) -> None:
     assert "cursor" not in parameters_of(filters.link(kind=HighlightKind.REFINED))
 
 
 @given(st.dictionaries(st.sampled_from(["status", "kind", "vod", "title", "order", "cursor"]), st.text()))
-def test_what_is_wrong_in_an_address_is_left_out(parameters: dict[str, str]) -> None:
+def test_invalid_parameters_are_ignored(parameters: dict[str, str]) -> None:
     query = GalleryFilters.of(parameters).query()
     assert query.limit == PAGE_SIZE
     assert query.vod_id is None or query.vod_id.isascii()
@@ -54,7 +54,7 @@ def test_purged_clips_cannot_be_asked_for() -> None:
 
 
 @given(ACTIONS, COUNTS, COUNTS, IDS)
-def test_a_page_reads_what_was_done_from_its_address(
+def test_a_page_reads_the_completed_action_from_its_address(
     action: ClipAction, count: int, failed: int, ids: tuple[UUID, ...]
 ) -> None:
     done = CompletedAction(action, count, failed, ids)
@@ -69,7 +69,7 @@ def test_a_page_reads_what_was_done_from_its_address(
 @pytest.mark.parametrize(
     "query", ["", "done=explode", "done=keep&count=-1", "done=keep&count=101", "done=keep&clip=1"]
 )
-def test_what_cannot_have_been_done_is_not_said(query: str) -> None:
+def test_an_invalid_action_in_an_address_is_ignored(query: str) -> None:
     assert CompletedAction.of(parse_qsl(query)) is None
 
 
@@ -97,7 +97,7 @@ def test_an_account_without_clips_has_an_empty_bar() -> None:
     assert all(part.share == 0 for part in bar.parts)
 
 
-def test_ids_of_a_confirmation_are_bounded() -> None:
+def test_ids_in_an_address_are_bounded() -> None:
     pairs = [("done", "delete"), *(("clip", str(uuid4())) for _ in range(150))]
     done = CompletedAction.of(pairs)
     assert done is not None

@@ -1,4 +1,4 @@
-"""What pages are made of: languages, formats, and the files that browsers fetch."""
+"""Languages, formats, and static files of the pages."""
 
 import hashlib
 from base64 import b64encode
@@ -64,7 +64,7 @@ def test_a_moment_says_that_it_is_utc() -> None:
     assert shown == "01.03.2026, 23:30:00 UTC"
 
 
-def test_what_is_vendored_is_what_was_published() -> None:
+def test_the_vendored_script_is_the_published_one() -> None:
     folder = STATIC / "vendor" / "htmx"
     assert hashlib.sha256((folder / "htmx.min.js").read_bytes()).hexdigest() == HTMX
     assert "Zero-Clause BSD" in (folder / "LICENSE").read_text("utf-8")
@@ -96,7 +96,7 @@ async def test_a_versioned_file_lasts_and_another_is_asked_for_again(
 
 
 async def test_a_file_of_another_version_of_ours_is_not_remembered_as_it(guest: httpx.AsyncClient) -> None:
-    """While one version replaces the other, the page of one may ask the other for its files."""
+    """During a deployment a page of one version may ask the other version for its files."""
     answer = await guest.get("/static/gallery.js?v=0123456789ab")
     assert answer.headers["cache-control"] == "no-cache"
 
@@ -108,5 +108,5 @@ async def test_a_file_that_is_not_there_is_not_remembered(guest: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("path", ["/static/../rendering.py", "/static/%2e%2e/rendering.py", "/static/vendor"])
-async def test_only_files_of_ours_are_served(guest: httpx.AsyncClient, path: str) -> None:
+async def test_only_static_files_are_served(guest: httpx.AsyncClient, path: str) -> None:
     assert (await guest.get(path)).status_code == 404

@@ -1,4 +1,4 @@
-"""Keys are fetched rarely, and outages of their server are survived."""
+"""The cache of sign-in keys: when it fetches, and how it behaves during an outage."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.unit.clip_gateway.tokens import EC_KEY, ED_KEY, KEY, OTHER_KEY, Priva
 
 
 class KeyServer:
-    """A server of keys that counts its requests, and a clock that moves when told."""
+    """A server of keys that counts its requests, and a clock that the test sets."""
 
     def __init__(self) -> None:
         self.answer: Any = tokens.jwks(key_1=KEY)
@@ -116,7 +116,7 @@ async def test_keys_are_fetched_again_and_a_withdrawn_one_is_forgotten(
     assert (await server.jwks.key_for("key-2")).key_id == "key-2"
 
 
-async def test_readiness_knows_whether_anybody_can_sign_in(server: KeyServer) -> None:
+async def test_readiness_reports_missing_keys(server: KeyServer) -> None:
     server.answer, good = httpx.ConnectError("refused"), server.answer
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")
@@ -143,7 +143,7 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_nobody_is_signed_out_by_an_outage(server: KeyServer, outage: Any) -> None:
+async def test_an_outage_of_the_key_server_signs_no_user_out(server: KeyServer, outage: Any) -> None:
     await server.jwks.key_for("key-1")
     server.answer = outage
     server.now += LONGEST_SECONDS - COOLDOWN_SECONDS
@@ -196,7 +196,7 @@ async def test_only_signing_keys_of_the_algorithm_count(
     assert {kid for kid in known if not await server.refuses(kid)} == {good["kty"]}
 
 
-async def test_a_key_set_of_another_algorithm_is_told_to_readiness(server: KeyServer) -> None:
+async def test_a_key_set_of_another_algorithm_fails_readiness(server: KeyServer) -> None:
     server.answer = tokens.jwks(key_1=EC_KEY)
     with pytest.raises(TransientError):
         await server.jwks.key_for("key-1")

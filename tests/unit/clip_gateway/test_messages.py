@@ -1,4 +1,4 @@
-"""Every catalogue says what the templates need, and no more."""
+"""Every catalogue has exactly the messages of the templates."""
 
 from pathlib import Path
 

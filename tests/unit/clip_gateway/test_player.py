@@ -1,4 +1,4 @@
-"""The page of a clip, and the pages of errors."""
+"""The page of a clip, and the error pages."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -88,7 +88,9 @@ async def test_the_page_offers_what_can_be_done(
         assert f'action="{page}/{action}"' not in text
 
 
-async def test_what_is_over_shows_no_video(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
+async def test_an_expired_or_deleted_clip_shows_no_video(
+    ann: httpx.AsyncClient, put: Callable[..., str]
+) -> None:
     for page in (put(seconds_left=-1), put(status=ClipStatus.DELETED)):
         text = await read(ann, page)
         assert "<video" not in text
@@ -122,7 +124,7 @@ async def test_the_receipt_is_in_plain_words(ann: httpx.AsyncClient, put: Callab
         "1:00:10\u20131:01:40",
         "1:00:00\u20131:01:40",
         "the video is HEVC",
-        "120 ms before the picture, encoded again",
+        "120 ms before the video, encoded again",
         "The VOD breaks off.",
         "a second, closer look at the stream, score 0.5",
         "12 MB",
@@ -134,7 +136,7 @@ async def test_the_receipt_is_in_plain_words(ann: httpx.AsyncClient, put: Callab
     assert 'left out: <span lang="en">Opus in MPEG-TS</span>' in await read(ann, put(cut_receipt=left_out))
 
 
-async def test_a_newer_cut_is_told_of(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
+async def test_a_newer_cut_is_shown(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
     offer = CutOffer(
         kind=HighlightKind.REFINED,
         title="Newer",
@@ -150,7 +152,7 @@ async def test_a_newer_cut_is_told_of(ann: httpx.AsyncClient, put: Callable[...,
     assert "A newer cut exists" not in await read(ann, put(status=ClipStatus.KEPT))
 
 
-async def test_a_page_says_what_was_done_while_it_holds(
+async def test_a_page_shows_a_notice_while_it_is_true(
     ann: httpx.AsyncClient, put: Callable[..., str]
 ) -> None:
     page = put()
@@ -189,12 +191,12 @@ async def test_a_guests_form_leads_to_sign_in_and_back_to_its_page(
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        (f"/clips/{UUID(int=7)}", HTTPStatus.NOT_FOUND, "There is nothing here"),
-        ("/clips/not-a-clip", HTTPStatus.NOT_FOUND, "There is nothing here"),
-        ("/nowhere", HTTPStatus.NOT_FOUND, "There is nothing here"),
+        (f"/clips/{UUID(int=7)}", HTTPStatus.NOT_FOUND, "Page not found"),
+        ("/clips/not-a-clip", HTTPStatus.NOT_FOUND, "Page not found"),
+        ("/nowhere", HTTPStatus.NOT_FOUND, "Page not found"),
     ],
 )
-async def test_what_is_not_there_has_a_page(
+async def test_an_unknown_address_has_an_error_page(
     ann: httpx.AsyncClient, path: str, status: HTTPStatus, sentence: str
 ) -> None:
     answer = await ann.get(path)
@@ -203,7 +205,9 @@ async def test_what_is_not_there_has_a_page(
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_somebody_elses_clip_tells_nothing(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
+async def test_a_clip_of_another_account_reveals_nothing(
+    ann: httpx.AsyncClient, put: Callable[..., str]
+) -> None:
     answer = await ann.get(put("bob", title="A secret"))
     assert answer.status_code == HTTPStatus.FORBIDDEN
     assert "<h1>This is not yours</h1>" in answer.text
@@ -224,11 +228,11 @@ async def test_a_request_of_another_site_changes_nothing(
     async with browser(app, **{"Sec-Fetch-Site": "cross-site"}) as ann:
         answer = await ann.post(f"{page}/keep")
     assert answer.status_code == HTTPStatus.FORBIDDEN
-    assert "<h1>This request was not ours</h1>" in answer.text
+    assert "<h1>This request came from another site</h1>" in answer.text
     assert {clip.status for clip in registry.clips.values()} == {ClipStatus.AVAILABLE}
 
 
-async def test_what_cannot_be_done_leads_back(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
+async def test_a_refused_action_leads_back(ann: httpx.AsyncClient, put: Callable[..., str]) -> None:
     page = put(status=ClipStatus.PUBLISHED)
     answer = await ann.post(f"{page}/unkeep", headers={"Referer": f"{HOST}{page}?done=publish"})
     assert answer.status_code == HTTPStatus.CONFLICT
@@ -243,7 +247,7 @@ async def test_a_wrong_method_is_told_the_right_ones(ann: httpx.AsyncClient, put
     assert "<h1>This does not work</h1>" in answer.text
 
 
-async def test_the_registry_away_is_said_with_a_time_to_come_again(
+async def test_an_outage_of_the_registry_has_a_retry_after(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
@@ -253,7 +257,7 @@ async def test_the_registry_away_is_said_with_a_time_to_come_again(
     assert answer.headers["retry-after"] == "5"
     assert f'<meta http-equiv="refresh" content="5; url={page}?done=keep">' in answer.text
     assert f'data-retry="{page}?done=keep"' in answer.text
-    assert "not certain" not in answer.text
+    assert "may or may not be saved" not in answer.text
 
 
 async def test_a_change_that_met_an_outage_is_not_repeated_by_the_page(
@@ -264,10 +268,10 @@ async def test_a_change_that_met_an_outage_is_not_repeated_by_the_page(
     answer = await ann.post(f"{page}/keep", headers={"Referer": f"{HOST}{page}"})
     assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     assert f'data-retry="{page}"' in answer.text
-    assert "Whether your change was made is not certain" in answer.text
+    assert "Your change may or may not be saved" in answer.text
 
 
-async def test_too_much_is_told_when_to_come_again(
+async def test_too_many_requests_have_a_retry_after(
     ann: httpx.AsyncClient, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()
@@ -275,10 +279,10 @@ async def test_too_much_is_told_when_to_come_again(
     answer = await ann.get(page)
     assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert answer.headers["retry-after"] == "17"
-    assert "<h1>That was a lot in a short time</h1>" in answer.text
+    assert "<h1>Too many requests</h1>" in answer.text
 
 
-async def test_a_defect_of_ours_has_a_page_and_no_details(
+async def test_a_defect_has_a_page_without_details(
     parts: GatewayParts, registry: InMemoryRegistry, put: Callable[..., str]
 ) -> None:
     page = put()

@@ -1,4 +1,4 @@
-"""Presigned URLs are what boto3 itself would sign."""
+"""Presigned URLs are the same as boto3's."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal

@@ -1,4 +1,4 @@
-"""What everybody may see of a published clip, and what nobody may."""
+"""Published clips for visitors, and what visitors must not see."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ SHARED = ("/s/abc", "/e/abc", "/m/abc/1.mp4", "/m/abc/1.jpg", f"/oembed?url={HOM
 
 
 def publish(registry: InMemoryRegistry, slug: str = "abc", **changes: Any) -> ClipRecord:
-    """Put a published clip into the registry; what its publication says can be changed by name too."""
+    """Put a published clip into the registry; ``changes`` may also be options of its publication."""
     said = {name: changes.pop(name) for name in list(changes) if name in type(PUBLICATION).model_fields}
     published = {"share_slug": slug, "publication": PUBLICATION.model_copy(update=said), "title": TITLE}
     return registry.put(a_clip(ACCOUNT, status=ClipStatus.PUBLISHED, **{**published, **changes}))
@@ -224,7 +224,7 @@ async def test_no_url_outlives_the_publication(guest: httpx.AsyncClient, registr
         ("3.jpg", 302),
         ("2.mp4", 410),  # public once
         ("1.jpg", 410),
-        ("4.mp4", 404),  # nobody's yet
+        ("4.mp4", 404),  # not published yet
         ("0.mp4", 404),
         ("03.mp4", 404),
         ("-1.mp4", 404),
@@ -279,7 +279,7 @@ async def end_by_time(registry: InMemoryRegistry, clip: ClipRecord) -> None:
 
 
 @pytest.mark.parametrize("end", [end_by_unpublishing, end_by_deleting, end_by_time])
-async def test_what_is_no_longer_public_is_gone_at_once_in_neutral_words(
+async def test_an_unpublished_clip_is_gone_at_once(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, clip: ClipRecord, end: Any
 ) -> None:
     paths = (*SHARED, "/s/abc/download")
@@ -294,7 +294,7 @@ async def test_what_is_no_longer_public_is_gone_at_once_in_neutral_words(
 
 
 @pytest.mark.parametrize("slug", ["never-was", "a b", "ü", "x" * 65, "%2e%2e", "%00", "a%2Fb"])
-async def test_what_never_was_is_not_found(guest: httpx.AsyncClient, slug: str) -> None:
+async def test_an_unknown_slug_is_not_found(guest: httpx.AsyncClient, slug: str) -> None:
     for path in (f"/s/{slug}", f"/e/{slug}", f"/m/{slug}/1.mp4", f"/f/{slug}.atom", f"/f/{slug}.json"):
         assert (path, (await guest.get(path)).status_code) == (path, 404)
 
@@ -308,9 +308,7 @@ async def test_the_registry_is_not_asked_for_what_cannot_be_a_slug(
 
 
 @pytest.mark.usefixtures("clip")
-async def test_an_outage_says_so_and_comes_again(
-    guest: httpx.AsyncClient, registry: InMemoryRegistry
-) -> None:
+async def test_an_outage_page_reloads_by_itself(guest: httpx.AsyncClient, registry: InMemoryRegistry) -> None:
     registry.outage = TransientError("away")
     answer = await guest.get("/s/abc")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
@@ -319,11 +317,11 @@ async def test_an_outage_says_so_and_comes_again(
     assert (await guest.get("/s/abc")).status_code == 200
 
 
-# What nobody may see.
+# What visitors must not see.
 
 
 async def everything(guest: httpx.AsyncClient, feed: str) -> dict[str, str]:
-    """Every public answer, headers and all. Where media lie is only in redirects, which are left out."""
+    """Every public answer with its headers, except redirects: only these name objects."""
     paths = [path for path in SHARED if not path.startswith("/m/")] + [f"{feed}.atom", f"{feed}.json"]
     answers = {path: await guest.get(path) for path in paths}
     assert {answer.status_code for answer in answers.values()} == {200}
@@ -348,7 +346,7 @@ async def test_no_public_answer_names_the_account_the_highlight_or_an_object(
 
 
 @pytest.mark.usefixtures("clip")
-async def test_public_pages_know_no_one(guest: httpx.AsyncClient, feed: str) -> None:
+async def test_public_pages_ignore_the_sign_in(guest: httpx.AsyncClient, feed: str) -> None:
     before = await everything(guest, feed)
     guest.cookies.set("clips_session", "a token")
     guest.headers["authorization"] = "Bearer a token"
@@ -359,7 +357,7 @@ async def test_public_pages_know_no_one(guest: httpx.AsyncClient, feed: str) -> 
 
 
 @pytest.mark.parametrize("is_indexable", [False, True])
-async def test_search_engines_are_kept_away_unless_invited(
+async def test_search_engines_are_kept_away_unless_allowed(
     guest: httpx.AsyncClient, registry: InMemoryRegistry, is_indexable: bool
 ) -> None:
     publish(registry, indexable=is_indexable, downloadable=True)
@@ -394,7 +392,7 @@ async def test_only_the_allowed_sites_may_frame_and_only_the_player(guest: httpx
 
 
 @pytest.mark.usefixtures("clip")
-async def test_with_no_site_allowed_nobody_may_frame(parts: GatewayParts) -> None:
+async def test_without_allowed_sites_no_site_may_frame(parts: GatewayParts) -> None:
     app = asgi.create(replace(parts, addresses=replace(ADDRESSES, embed_origins=())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
         policy = (await client.get("/e/abc")).headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""Who asks too often is told when to come again."""
+"""Rate limits, and the time after which to ask again."""
 
 import threading
 import time
@@ -55,7 +55,7 @@ def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
         limits.count_presign("ann")
 
 
-def test_counters_of_accounts_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_counters_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SettableClock(monkeypatch)
     limits = RateLimits(presigns_per_minute=1, visits_per_minute=1)
     storage = limits._limiter.storage
@@ -96,5 +96,5 @@ def test_an_address_of_ipv6_counts_with_its_neighbours(neighbour: str) -> None:
         ("x" * 5000, "x" * 100),
     ],
 )
-def test_households(address: str, who: str) -> None:
+def test_rate_limit_keys(address: str, who: str) -> None:
     assert rate_limit_key(address) == who

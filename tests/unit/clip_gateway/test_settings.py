@@ -1,4 +1,4 @@
-"""What the environment may say."""
+"""The settings, and values that are refused."""
 
 import pytest
 from pydantic import ValidationError
@@ -24,12 +24,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_what_is_required_is_enough() -> None:
+def test_required_settings_are_enough() -> None:
     settings = GatewaySettings()
     assert settings.jwt_algorithm == "RS256"
 
 
-def test_a_proxy_that_takes_a_prefix_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_public_path_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREE_STORAGE_PUBLIC_ENDPOINT", "https://clips.example/media")
     with pytest.raises(ValidationError, match="must have the path of FREE_STORAGE_ENDPOINT"):
         GatewaySettings()
@@ -42,7 +42,7 @@ def test_an_s3_server_may_have_a_path_of_its_own(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_each_is_needed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_every_required_setting_is_required(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ValidationError, match=name if name == "JWT_JWKS_URL" else name.lower()):
         GatewaySettings()
@@ -94,7 +94,7 @@ def test_a_long_secret_is_enough_for_hs256(monkeypatch: pytest.MonkeyPatch, secr
         ("REGISTRY_URL", "registry"),
     ],
 )
-def test_values_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.lower()):
         GatewaySettings()
@@ -128,7 +128,7 @@ def test_the_cookie_is_bound_to_the_host_where_tls_is_on(
 
 
 @pytest.mark.parametrize("name", ["__Host-platform", "__Secure-platform"])
-def test_a_cookie_that_no_browser_would_take_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_host_cookie_needs_https(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("PUBLIC_URL", "http://clips.example")
     monkeypatch.setenv("SESSION_COOKIE_NAME", name)
     with pytest.raises(ValidationError, match="needs a PUBLIC_URL with https"):
@@ -143,7 +143,7 @@ DEVELOPMENT = {
 }
 
 
-def test_anybody_signs_in_as_anybody_in_development_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sign_in_without_a_password_only_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in DEVELOPMENT.items():
         monkeypatch.setenv(name, value)
     assert GatewaySettings().development_sign_in

@@ -93,7 +93,7 @@ async def test_over_tls_it_is_a_host_cookie(development: GatewayParts) -> None:
 
 
 @pytest.mark.parametrize("account", ["", "two words", "a" * 65, "ann/../bob", "<script>", "é"])
-async def test_no_account_has_such_a_name(browser: httpx.AsyncClient, account: str) -> None:
+async def test_an_invalid_account_name_is_refused(browser: httpx.AsyncClient, account: str) -> None:
     answer = await browser.post("/sign-in", data={"account": account, "next": "/x"}, headers=OWN_PAGE)
     assert answer.status_code == 422
     assert "set-cookie" not in answer.headers
@@ -105,7 +105,7 @@ async def test_no_account_has_such_a_name(browser: httpx.AsyncClient, account: s
 @pytest.mark.parametrize(
     "lure", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:1"]
 )
-async def test_nobody_is_sent_elsewhere(browser: httpx.AsyncClient, lure: str) -> None:
+async def test_sign_in_redirects_only_to_own_paths(browser: httpx.AsyncClient, lure: str) -> None:
     page = await browser.get("/sign-in", params={"next": lure})
     assert 'name="next" value="/"' in page.text
     signed_in = await browser.post("/sign-in", data={"account": "ann", "next": lure}, headers=OWN_PAGE)
@@ -136,7 +136,7 @@ async def test_a_form_without_fetch_metadata_names_our_origin(browser: httpx.Asy
     assert answer.status_code == 303
 
 
-async def test_signing_out_forgets_the_cookie(browser: httpx.AsyncClient) -> None:
+async def test_signing_out_removes_the_cookie(browser: httpx.AsyncClient) -> None:
     await browser.post("/sign-in", data={"account": "ann"}, headers=OWN_PAGE)
     assert (await browser.get("/")).status_code == 200
     signed_out = await browser.post("/sign-out", headers=OWN_PAGE)
@@ -144,7 +144,7 @@ async def test_signing_out_forgets_the_cookie(browser: httpx.AsyncClient) -> Non
     assert (await browser.get("/")).status_code == 303
 
 
-async def test_after_signing_out_one_goes_where_the_settings_say(parts: GatewayParts) -> None:
+async def test_sign_out_redirects_to_the_logout_url(parts: GatewayParts) -> None:
     public_addresses = replace(ADDRESSES, logout_url="https://sign-in.example/bye")
     transport = httpx.ASGITransport(asgi.create(replace(parts, addresses=public_addresses)))
     async with httpx.AsyncClient(transport=transport, base_url=ADDRESSES.public_url) as client:
@@ -154,7 +154,7 @@ async def test_after_signing_out_one_goes_where_the_settings_say(parts: GatewayP
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_outside_development_there_is_no_such_page(guest: httpx.AsyncClient, method: str) -> None:
+async def test_in_production_there_is_no_sign_in_page(guest: httpx.AsyncClient, method: str) -> None:
     answer = await guest.request(method, "/sign-in", headers=OWN_PAGE)
     assert answer.status_code == 404
 

@@ -82,7 +82,7 @@ def test_a_published_clip_says_where_and_how() -> None:
     assert list(view["actions"]) == ["publish", "unpublish", "rename", "delete"]
 
 
-def test_what_nobody_may_embed_has_no_address_to_embed() -> None:
+def test_without_embedding_there_is_no_embed_url() -> None:
     hidden = PUBLICATION.model_copy(update={"embed": False})
     assert shown(a_clip(status=ClipStatus.PUBLISHED, publication=hidden))["publication"]["embed_url"] is None
 
@@ -91,7 +91,7 @@ def test_what_nobody_may_embed_has_no_address_to_embed() -> None:
     "clip",
     [a_clip(seconds_left=-1), a_clip(status=ClipStatus.DELETED, share_slug="s", publication=PUBLICATION)],
 )
-def test_what_cannot_be_watched_has_no_links_to_watch(clip: ClipRecord) -> None:
+def test_an_expired_or_deleted_clip_has_no_media_links(clip: ClipRecord) -> None:
     view = shown(clip)
     assert {name for name, link in view["links"].items() if link is None} == {"watch", "download", "poster"}
     assert (view["share_url"], view["publication"]) == (None, None)
@@ -125,7 +125,7 @@ def test_a_newer_cut_on_offer_is_shown_without_what_is_internal() -> None:
 
 
 @pytest.mark.parametrize("status", [each for each in ClipStatus if each is not ClipStatus.PURGED])
-def test_where_objects_lie_stays_inside(status: ClipStatus) -> None:
+def test_a_view_does_not_show_where_objects_are(status: ClipStatus) -> None:
     clip = a_clip(
         status=status, bucket="our-bucket", stream_highlight_id="hl-inside", highlight_event_id="ev-inside"
     )

@@ -1,4 +1,4 @@
-"""Sign-in tokens, good unless changed by keyword."""
+"""Sign-in tokens, valid unless changed by keyword."""
 
 import base64
 import hashlib
@@ -53,7 +53,7 @@ def eddsa(key: Ed25519PrivateKey = ED_KEY, kid: str | None = "key-1", **changes:
 
 
 def hmac_with_public_key(key: RSAPrivateKey = KEY) -> str:
-    """The classic forgery: an HS256 token whose secret is the RSA public key, which everybody has."""
+    """The classic forgery: an HS256 token whose secret is the RSA public key, which is public."""
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     signed = f"{_part({'alg': 'HS256', 'typ': 'JWT', 'kid': 'key-1'})}.{_part(claims())}"
     signature = hmac.new(public, signed.encode(), hashlib.sha256).digest()
@@ -65,7 +65,7 @@ def unsigned() -> str:
 
 
 def jwk(key: PrivateKey) -> dict[str, Any]:
-    """The public half of a key, as a key set has it."""
+    """The public half of a key, as a key set contains it."""
     public = key.public_key()
     if isinstance(public, RSAPublicKey):
         return jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)

@@ -1,4 +1,4 @@
-"""The gallery on the registry itself: its API, its database, and the client between."""
+"""The gallery on the real registry, its API and its database."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -21,9 +21,9 @@ def account() -> str:
 
 
 @pytest.fixture
-async def window(real_world: RealRegistrySetup, account: str) -> AsyncIterator[httpx.AsyncClient]:
+async def window(real_registry: RealRegistrySetup, account: str) -> AsyncIterator[httpx.AsyncClient]:
     """The account's browser."""
-    app = build(gateway_settings(registry_url=real_world.url, public_url=ADDRESS))
+    app = build(gateway_settings(registry_url=real_registry.url, public_url=ADDRESS))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
@@ -37,10 +37,10 @@ async def window(real_world: RealRegistrySetup, account: str) -> AsyncIterator[h
 
 
 async def test_a_clip_is_kept_deleted_and_brought_back(
-    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
+    window: httpx.AsyncClient, real_registry: RealRegistrySetup, account: str
 ) -> None:
     assert "Your clips will appear here" in (await window.get("/")).text
-    clip_id = await real_world.add(account)
+    clip_id = await real_registry.add(account)
     assert f'id="clip-{clip_id}"' in (await window.get("/?order=expiring")).text
 
     for action, status in (
@@ -51,7 +51,7 @@ async def test_a_clip_is_kept_deleted_and_brought_back(
     ):
         answer = await window.post(f"/clips/{clip_id}/{action}", data={"back": "/"})
         assert answer.status_code == 303
-        clip = await real_world.registry.get(clip_id)
+        clip = await real_registry.registry.get(clip_id)
         assert clip is not None
         assert clip.status is status
         if status is ClipStatus.DELETED:
@@ -61,9 +61,9 @@ async def test_a_clip_is_kept_deleted_and_brought_back(
 
 
 async def test_many_are_kept_and_counted(
-    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
+    window: httpx.AsyncClient, real_registry: RealRegistrySetup, account: str
 ) -> None:
-    ids = [str(await real_world.add(account)) for _ in range(30)]
+    ids = [str(await real_registry.add(account)) for _ in range(30)]
     first = (await window.get("/")).text
     assert first.count('<li class="card') == 24
     following = first.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0]
@@ -77,14 +77,14 @@ async def test_many_are_kept_and_counted(
 
 
 async def test_the_feed_is_switched(
-    window: httpx.AsyncClient, real_world: RealRegistrySetup, account: str
+    window: httpx.AsyncClient, real_registry: RealRegistrySetup, account: str
 ) -> None:
     await window.post("/feed", data={"feed": "on"})
-    feed = await real_world.registry.feed_of(account)
+    feed = await real_registry.registry.feed_of(account)
     assert feed is not None
     assert f"{ADDRESS}/f/{feed.slug}.atom" in (await window.get("/?status=published")).text
     await window.post("/feed", data={"feed": "off"})
-    assert await real_world.registry.feed_of(account) is None
+    assert await real_registry.registry.feed_of(account) is None
 
 
 async def test_a_cursor_of_another_order_leads_to_the_first_page(window: httpx.AsyncClient) -> None:

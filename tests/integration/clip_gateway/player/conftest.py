@@ -22,13 +22,13 @@ WAIT_MS = 20_000
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
-    """A video every frame of which is another picture, and its poster."""
+    """A video in which every frame differs from the others, and its poster."""
     return _recorded(tmp_path_factory.mktemp("media"), "size=640x360", "-crf", "30")
 
 
 @pytest.fixture(scope="session")
 def large_media(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
-    """A video too large to be read ahead to its end, and its poster."""
+    """A video too large for browsers to load ahead, and its poster."""
     return _recorded(tmp_path_factory.mktemp("large-media"), "size=640x360", "-crf", "8", noise=60)
 
 

@@ -1,4 +1,4 @@
-"""A clip's page in a browser: watching without end, and every control."""
+"""A clip's page in a browser: playback beyond the life of a URL, and every control."""
 
 import asyncio
 from typing import Any
@@ -43,7 +43,7 @@ async def of_video(page: Page, expression: str) -> Any:
 
 
 async def with_aged_url(page: Page, gateway: ServedGateway, large_media: ClipFiles) -> ClipRecord:
-    """The page of a clip whose beginning was read, from a URL that has run out since."""
+    """Open the page of a clip, and wait until the URL of its video has expired."""
     clip = await gateway.put(a_clip(**LONG), large_media)
     await opened(page, gateway, clip)
     await of_video(page, "(video.playbackRate = 1.5, 0)")
@@ -87,7 +87,7 @@ async def test_the_page_says_that_nothing_answers_and_goes_on_when_it_does(
     await with_aged_url(page, gateway, large_media)
     gateway.registry.outage = TransientError("away")
     await of_video(page, f"(video.currentTime = {SECONDS - 6}, video.play(), 0)")
-    await expect(page.locator("#stage-note")).to_contain_text("We try again", timeout=WAIT_MS)
+    await expect(page.locator("#stage-note")).to_contain_text("Trying again", timeout=WAIT_MS)
     gateway.registry.outage = None
     await until(page, f"video.currentTime > {SECONDS - 5.5}")
     await expect(page.locator("#stage-note")).to_be_empty()
@@ -113,7 +113,7 @@ async def test_the_page_says_that_the_clip_is_gone(page: Page, gateway: ServedGa
     await expect(page.locator("#stage-note")).to_contain_text("cannot be watched any more", timeout=WAIT_MS)
 
 
-async def test_a_file_that_no_browser_plays_is_not_tried_for_ever(page: Page, gateway: ServedGateway) -> None:
+async def test_a_file_that_does_not_play_is_not_retried_forever(page: Page, gateway: ServedGateway) -> None:
     clip = await gateway.put(a_clip(**LONG), ClipFiles(b"no video at all", b"no poster"))
     await page.goto(f"{gateway.url}/clips/{clip.clip_id}")
     await expect(page.locator("#stage-note")).to_contain_text("cannot play this video", timeout=WAIT_MS)
@@ -233,7 +233,7 @@ async def test_keeping_and_publishing_do_not_stop_the_video(
     assert published.publication.until is not None
     # The reader is in Berlin, an hour ahead of UTC.
     assert published.publication.until.isoformat() == "2030-01-02T02:04:00+00:00"
-    await page.get_by_text("How it is public").click()
+    await page.get_by_text("Sharing options").click()
     await expect(page.get_by_label("Public until")).to_have_value("2030-01-02T03:04")
     await page.get_by_role("button", name="Copy", exact=True).first.click()
     share_url = f"{gateway.url}/s/{published.share_slug}"
@@ -256,12 +256,12 @@ async def test_a_new_title_is_everywhere_at_once(page: Page, gateway: ServedGate
     assert gateway.registry.clips[clip.clip_id].title == 'Größter <b>"Moment"</b>'
 
 
-async def test_what_cannot_be_done_is_said_and_the_video_stays(page: Page, gateway: ServedGateway) -> None:
+async def test_a_refused_action_is_reported_and_the_video_stays(page: Page, gateway: ServedGateway) -> None:
     clip = await gateway.put(a_clip(**LONG))
     await opened(page, gateway, clip)
     await gateway.registry.act(ClipAction.DELETE, clip.clip_id, Actor(account_id="ann"))
     await page.get_by_role("button", name="Keep").click()
-    await expect(page.get_by_role("alert")).to_contain_text("cannot be done with it any more")
+    await expect(page.get_by_role("alert")).to_contain_text("not possible with the clip any more")
     gateway.registry.outage = TransientError("away")
     await page.get_by_role("button", name="Keep").click()
     await expect(page.get_by_role("alert")).to_contain_text("does not answer right now")
@@ -278,7 +278,7 @@ async def test_a_deleted_clip_leads_back_and_can_be_restored_on_its_page(
     await expect(page.get_by_role("button", name="Undo").first).to_be_visible()
     await page.goto(f"{gateway.url}/clips/{clip.clip_id}")
     await expect(page.locator("video")).to_have_count(0)
-    await page.get_by_role("button", name="Bring it back").click()
+    await page.get_by_role("button", name="Restore").click()
     await until(page, "video?.readyState >= 2")
     assert gateway.registry.clips[clip.clip_id].status is ClipStatus.KEPT
 

@@ -1,4 +1,4 @@
-"""A published clip with real media, the gateway that shows it, and sites that would like to embed it."""
+"""A published clip with real media, the gateway that shows it, and two other sites that embed it."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ TITLE = "Der größte Moment: 1v4 on the last round"
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
-    """A video that no browser loads to its end before it is asked to, and its poster."""
+    """A video too large for browsers to load ahead, and its poster."""
     folder = tmp_path_factory.mktemp("media")
     video, poster = folder / "clip.mp4", folder / "clip.jpg"
     picture = f"testsrc2=size=640x360:rate=30:duration={SECONDS},noise=alls=40:allf=t"
@@ -67,7 +67,7 @@ async def clip(registry: InMemoryRegistry, s3: "S3Client", media: ClipFiles) -> 
 
 @dataclass(frozen=True)
 class EmbeddingSites:
-    """Where the gateway and the two other sites are."""
+    """Addresses of the gateway, of an allowed site (friend) and of another one (stranger)."""
 
     gateway: str
     friend: str
@@ -78,7 +78,7 @@ class EmbeddingSites:
 async def sites(
     registry: InMemoryRegistry, clip: ClipRecord, s3: "S3Client"
 ) -> AsyncIterator[EmbeddingSites]:
-    """The gateway and two sites that show the clip's player in a frame, of which one may."""
+    """The gateway, and two sites with the clip's player in a frame; only one of them is allowed."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     gateway, friend, stranger = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in listeners)
     presigner = Presigner(s3, "clips", longest_seconds=900)
@@ -100,9 +100,9 @@ async def _listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[Non
 
 
 def _framing(url: str) -> ASGIApp:
-    """A site of somebody's, with a player of ours."""
+    """Another site, with the embedded player."""
     return HTMLResponse(
         '<!doctype html><html lang="en"><title>A site</title>'
-        f'<h1>A site of somebody</h1><iframe src="{url}" title="The clip" width="640" height="360"'
+        f'<h1>Another site</h1><iframe src="{url}" title="The clip" width="640" height="360"'
         ' style="border:0" allowfullscreen></iframe></html>'
     )

@@ -19,7 +19,7 @@ WAIT_MS = 20_000
 PLAY = """second => {
     const video = document.querySelector("video")
     video.currentTime = second
-    // Loading the video anew ends what waits for it to play.
+    // Loading the video again ends a pending play().
     video.play().catch(() => {})
 }"""
 # Load another address into a page's frame, and wait for it.
@@ -48,7 +48,7 @@ def share(sites: EmbeddingSites, clip: ClipRecord) -> str:
 
 
 async def plays_from(where: Page | Frame, second: float) -> None:
-    """Wait until the video has played on for a second from where it should be."""
+    """Wait until the video has played for a second from the expected time."""
     await where.wait_for_function(
         "from => { const v = document.querySelector('video'); return !v.paused && v.currentTime > from + 1 }",
         arg=second,
@@ -199,9 +199,7 @@ async def test_another_site_cannot_embed_it(sites: EmbeddingSites, page: Page) -
     assert any("frame-ancestors" in each for each in said)
 
 
-async def test_the_share_page_cannot_be_framed_by_anybody(
-    sites: EmbeddingSites, clip: ClipRecord, page: Page
-) -> None:
+async def test_the_share_page_cannot_be_framed(sites: EmbeddingSites, clip: ClipRecord, page: Page) -> None:
     await page.goto(sites.friend)
     await page.evaluate(FRAME, share(sites, clip))
     assert page.frames[1].url.startswith("chrome-error:")
@@ -228,7 +226,7 @@ async def test_without_javascript_the_page_plays_and_downloads(
         await expect(page.get_by_role("link", name="Download")).to_be_visible()
 
 
-async def test_an_outage_ends_by_itself(
+async def test_the_page_recovers_from_an_outage(
     sites: EmbeddingSites, clip: ClipRecord, page: Page, registry: InMemoryRegistry
 ) -> None:
     registry.outage = TransientError("away")
@@ -239,7 +237,7 @@ async def test_an_outage_ends_by_itself(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_everybody_can_use_the_pages(
+async def test_the_pages_are_accessible(
     sites: EmbeddingSites, clip: ClipRecord, browser: Browser, scheme: str
 ) -> None:
     async with await browser.new_context(
