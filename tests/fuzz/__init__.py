@@ -1,5 +1,7 @@
-"""Every reader of the cutter against mutated and truncated files: a clip, or a refusal with a reason.
+"""Fuzz tests: every reader of the cutter reads mutated and truncated files.
 
-Never a hang, another exception, much memory, a file left behind, or another moment. Each input follows from a
-seed and a number, so that any of them can be had again: ``make fuzz SEED=n``.
+Each file must become a clip of the right window, or be refused with a reason. A hang, another exception, too
+much memory, or a file left on disk is a failure. Each input is computed from a seed and a number, so that it
+can be
+repeated: ``make fuzz SEED=n``.
 """

@@ -1,4 +1,4 @@
-"""Run it: ``make fuzz [SECONDS=600] [SEED=n] [ARGS="--only flv --number 17"]``."""
+"""Run the fuzz tests: ``make fuzz [SECONDS=600] [SEED=n] [ARGS="--only flv --number 17"]``."""
 
 import argparse
 import logging
@@ -22,23 +22,23 @@ from tests.fuzz.seeds import Seed, Seeds, make_seeds
 from tests.fuzz.watch import Hang, ResourceWatch, deadline
 
 FAILURES = Path(".local/fuzz")
-MAX_FAILURES = 5  # of one target
+MAX_FAILURES = 5  # of a target
 MAX_REASON = 80
-UNCHANGED = 0.02  # of all inputs: they show that the harness itself cuts clips
+UNCHANGED = 0.02  # share of inputs without a mutation: they show that the harness cuts clips
 
 Run = Callable[[Random, Seed, MutatedFile], None]
 
 
 @dataclass(frozen=True)
 class FuzzTarget:
-    """What is tried.
+    """A reader, or the whole cutter, and the files to mutate for it.
 
     Args:
-        name: by which ``--only`` chooses it.
-        run: tries one input; raises one of ``REFUSALS`` where it is refused.
-        seeds: what is mutated.
-        share: of the time.
-        seconds, mebibytes: what one input may take.
+        name: chooses the target with ``--only``.
+        run: reads an input; raises one of ``REFUSALS`` if the input is refused.
+        seeds: the files to mutate.
+        share: share of the time, relative to the other targets.
+        seconds, mebibytes: limits for an input.
     """
 
     name: str
@@ -51,7 +51,7 @@ class FuzzTarget:
 
 @dataclass
 class FuzzResult:
-    """What came of a target's inputs."""
+    """Counts of a target's inputs."""
 
     inputs: int = 0
     slowest: tuple[float, int] = 0.0, 0
@@ -60,12 +60,17 @@ class FuzzResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try all targets; return 1 if one has failed."""
+    """Run all targets; return 1 if any target failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6), help="repeats a run")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=SystemRandom().randrange(10**6),
+        help="seed of the run; repeats an earlier run",
+    )
     parser.add_argument("--only", default="", help="targets, separated by commas")
-    parser.add_argument("--number", type=int, help="of one input")
+    parser.add_argument("--number", type=int, help="run only the input with this number")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, opened_cutter_rig(Path(folder)) as rig:
@@ -105,7 +110,7 @@ def _alone(reader: Reader) -> Run:
 
 
 def try_target(target: FuzzTarget, seed: int, seconds: float, number: int | None = None) -> FuzzResult:
-    """Try inputs for some seconds, or the one with a number."""
+    """Run inputs for some seconds, or only the input with a number."""
     result, watch, until = FuzzResult(), ResourceWatch(target.mebibytes), time.monotonic() + seconds
     for place in _numbers(number, until):
         if result.failures == MAX_FAILURES:
@@ -121,7 +126,7 @@ def try_target(target: FuzzTarget, seed: int, seconds: float, number: int | None
 
 
 def _numbers(number: int | None, until: float) -> Iterator[int]:
-    """Yield the numbers of inputs: one, or as many as there is time for."""
+    """Yield the numbers of the inputs: the given number, or all numbers until the time is over."""
     place = 0 if number is None else number
     while number is None or place == number:
         yield place
@@ -131,7 +136,7 @@ def _numbers(number: int | None, until: float) -> Iterator[int]:
 
 
 def _try_input(target: FuzzTarget, seed: int, number: int, watch: ResourceWatch, result: FuzzResult) -> None:
-    """Make an input from the seed and its number, and try it."""
+    """Make an input from the seed and its number, and run it."""
     random = Random(f"{seed} {target.name} {number}")  # noqa: S311 - to be repeated
     chosen = random.choice(target.seeds)
     others = [each.data for each in target.seeds]
@@ -147,7 +152,7 @@ def _try_input(target: FuzzTarget, seed: int, number: int, watch: ResourceWatch,
         result.refusals["read"] += 1
     except REFUSALS as refusal:
         result.refusals[f"{type(refusal).__name__}: {refusal}"[:MAX_REASON]] += 1
-    except (Exception, Hang):  # noqa: BLE001 - that is what is looked for
+    except (Exception, Hang):  # noqa: BLE001 - the failures that the fuzz tests look for
         result.failures += 1
         _tell(target, seed, number, chosen, made)
     try:
@@ -160,7 +165,7 @@ def _try_input(target: FuzzTarget, seed: int, number: int, watch: ResourceWatch,
 
 
 def _tell(target: FuzzTarget, seed: int, number: int, chosen: Seed, made: MutatedFile) -> None:
-    """Say what failed and how to have it again; keep the file."""
+    """Print what failed and the command that repeats it; keep the file."""
     FAILURES.mkdir(parents=True, exist_ok=True)
     path = FAILURES / f"{target.name}-{seed}-{number}{chosen.suffix}"
     path.write_bytes(made.data)

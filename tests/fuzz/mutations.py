@@ -1,4 +1,4 @@
-"""Changes to a file: some know nothing of its container, others keep its outer shape to get further in."""
+"""Mutations of a file: some ignore its container, others keep its structure to reach more code."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ NUMBERS = (*BYTES, 0xFFFF, 0x7FFF, 0x8000, 0xFFFFFF, 0x7FFFFFFF, 0x80000000, 0xF
 FEW = (1, 1, 1, 2, 3, 6)  # changes to one input
 LARGEST_CHUNK = 4096
 
-# Boxes that consist of boxes.
+# Boxes that contain boxes.
 PARENTS = frozenset(
     {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"mvex", b"moof", b"traf", b"mfra"}
 )
@@ -27,15 +27,15 @@ Mutation = Callable[[Random, bytes], bytes]
 
 @dataclass(frozen=True)
 class MutatedFile:
-    """A file to be read: how it was made, and whether what is left of it still stands at its own time."""
+    """A mutated file, its changes, and whether its samples still have their own times."""
 
     data: bytes
     changes: tuple[str, ...] = ()
-    keeps_moments: bool = True
+    keeps_times: bool = True
 
 
 def mutate(random: Random, data: bytes, suffix: str, others: Sequence[bytes]) -> MutatedFile:
-    """Change a file a few times. ``others``: files of which pieces may be put into it."""
+    """Change a file a few times; ``others`` are files whose parts may be inserted."""
     changes = []
     for _ in range(random.choice(FEW)):
         if others and random.random() < 0.03:
@@ -66,7 +66,7 @@ def flip_a_bit(random: Random, data: bytes) -> bytes:
 
 
 def change_head(random: Random, data: bytes) -> bytes:
-    """Change a byte near the start, where everything is said about the rest."""
+    """Change bytes near the start, which describe the rest of the file."""
     size = min(len(data), 1024)
     return change_bytes(random, data[:size]) + data[size:]
 
@@ -117,7 +117,7 @@ def _number_changed(random: Random, data: bytes, at: int) -> bytes:
 
 @dataclass(frozen=True)
 class _Box:
-    """``parents``: where the boxes begin that it lies in, from the outermost on."""
+    """A box; ``parents`` are the offsets of the boxes around it, from the outermost on."""
 
     kind: bytes
     start: int
@@ -146,7 +146,7 @@ def _any_box(random: Random, data: bytes, *, leaf: bool) -> _Box | None:
 
 
 def change_in_box(random: Random, data: bytes) -> bytes:
-    """Change a number of a box that is no parent: mostly one of its first, which say the most."""
+    """Change a number in a box without children: usually among its first numbers, which have most effect."""
     if (box := _any_box(random, data, leaf=True)) is None or box.end - box.start < 2 * BOX_HEAD:
         return data
     last = min(box.end, box.start + random.choice((24, 64, 2**20))) - 4
@@ -182,7 +182,7 @@ def resize_table(random: Random, data: bytes) -> bytes:
 
 
 def _replaced(data: bytes, box: _Box, new: bytes) -> bytes:
-    """Put bytes in the place of a box, and set the sizes of those that it lies in."""
+    """Replace a box with other bytes, and correct the sizes of the boxes around it."""
     grown = len(new) - (box.end - box.start)
     changed = bytearray(data[: box.start] + new + data[box.end :])
     for start in box.parents:
@@ -264,7 +264,7 @@ def _crc(section: bytes) -> int:
 
 
 def _tags(data: bytes) -> list[bytes]:
-    """Return what an FLV consists of: its head, and its tags with the size behind each."""
+    """Split an FLV into its head, and its tags with the size after each tag."""
     parts, at = [data[:FLV_HEAD]], FLV_HEAD
     while at < len(data):
         end = at + TAG_HEAD + int.from_bytes(data[at + 1 : at + 4]) + SIZE_BEHIND
@@ -293,7 +293,7 @@ def swap_tags(random: Random, data: bytes) -> bytes:
 
 
 def change_tag_head(random: Random, data: bytes) -> bytes:
-    """Change a tag's type, size, time, or what it says of its content."""
+    """Change a tag's type, size or time, or the first bytes of its body."""
     tags = _tags(data)
     at = random.randrange(len(tags))
     tags[at] = _number_changed(random, tags[at], random.randrange(TAG_HEAD + 8))
@@ -301,7 +301,7 @@ def change_tag_head(random: Random, data: bytes) -> bytes:
 
 
 def move_tags(random: Random, data: bytes) -> bytes:
-    """Move the times of all tags from one on, as a publisher does who comes back."""
+    """Shift the times of all tags after some tag, as a publisher does that reconnects."""
     tags = _tags(data)
     first, shift = random.randrange(len(tags)), random.choice((-(2**31), -5000, -100, 100, 20_000, 2**31))
     for at in range(first, len(tags)):
@@ -335,5 +335,5 @@ STRUCTURED: Mapping[str, Sequence[Mutation]] = {
     ".ts": (lose_packets, repeat_packets, swap_packets, change_packet_head, change_table, change_stamps),
     ".flv": (lose_tags, repeat_tags, swap_tags, change_tag_head, move_tags),
 }
-# After these what is left still says its own time.
+# Mutations after which the remaining samples still have their own times.
 KEEPING = frozenset({truncate.__name__, lose_packets.__name__, lose_tags.__name__})

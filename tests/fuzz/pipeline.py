@@ -1,4 +1,4 @@
-"""The cutter as a whole against one file: open, place a window, read an excerpt, plan, write, verify."""
+"""The target that runs the whole cutter: open a VOD, place a window, read, plan, write, verify."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,26 +30,26 @@ from tests.integration.clip_cutter.media import DecodedFile
 POLICY = Policy(min_seconds=1, max_seconds=180, max_clips_per_vod=None)
 PATIENCE_SECONDS = 5.0
 DEADLINE_SECONDS = 60.0
-MAX_SKEW_SECONDS = 0.35  # of a picture from its time: three pictures, for those that were lost on the way
-FIRST_PICTURES = 5
+MAX_SKEW_SECONDS = 0.35  # of a frame from its time: three frames, because a mutation may lose some
+FIRST_FRAMES = 5
 
 
 class FfmpegNeeded(Exception):
-    """A window that our own readers and the writer cannot make a clip of by themselves."""
+    """Our own readers and writer cannot make a clip of this window without ffmpeg."""
 
 
 REFUSALS = (UnsupportedMedia, Skipped, FfmpegNeeded)
 
 
 class WrongWindow(AssertionError):
-    """A clip shows another moment than it says."""
+    """A clip shows another part of the VOD than its receipt says."""
 
 
 class NoFfmpeg(Ffmpeg):
-    """Stands for ffmpeg where only our own code is tried."""
+    """Takes the place of ffmpeg where only our own code is tested."""
 
     def __init__(self) -> None:
-        """Know no program."""
+        """Have no programs."""
 
     def __getattribute__(self, name: str) -> object:
         raise FfmpegNeeded(name)
@@ -57,7 +57,7 @@ class NoFfmpeg(Ffmpeg):
 
 @dataclass
 class CutterRig:
-    """A cutter with a scratch disk of its own."""
+    """A cutter with its own scratch disk, with ffmpeg and without (``bare``)."""
 
     folder: Path
     scratch: Scratch
@@ -88,8 +88,8 @@ class CutterRig:
                 excerpt = await vod.excerpt(source, window, job)
                 check_excerpt(excerpt)
                 clip = await _finish(cutter, excerpt, window, job)
-                if clip and made.keeps_moments and seed.rate and clip.fallback_reason is None:
-                    check_moment(clip, seed.rate)
+                if clip and made.keeps_times and seed.rate and clip.fallback_reason is None:
+                    check_window(clip, seed.rate)
         finally:
             path.unlink()
             vods._kept.clear()
@@ -101,7 +101,7 @@ class CutterRig:
 
 
 async def _finish(cutter: Cutter, excerpt: Excerpt, window: Window, job: Job) -> FinishedClip | None:
-    """Make the clip; only write what is copied where there is no ffmpeg."""
+    """Make the clip; without ffmpeg, write and verify a copy only."""
     if not isinstance(cutter._ffmpeg, NoFfmpeg):
         return await cutter.make(excerpt, window, job)
     fitted, plan = await cutter.plan(excerpt, window)
@@ -116,27 +116,27 @@ async def _finish(cutter: Cutter, excerpt: Excerpt, window: Window, job: Job) ->
 
 
 def check_excerpt(excerpt: Excerpt) -> None:
-    """Check what every way of reading promises."""
+    """Check what every way of reading guarantees."""
     tracks = [track for track in (excerpt.video, excerpt.audio) if track is not None and track.samples]
     if tracks:
         check_tracks(tracks, max(track.media.stat().st_size for track in tracks))
 
 
-def check_moment(clip: FinishedClip, rate: int) -> None:
-    """Check that the first pictures of a clip are those of the time that it says it begins at.
+def check_window(clip: FinishedClip, rate: int) -> None:
+    """Check that a clip begins with the frames of its start time.
 
     Raises:
         AnotherMoment: they are not.
     """
-    numbers = DecodedFile(clip.video).numbers()[:FIRST_PICTURES]
+    numbers = DecodedFile(clip.video).numbers()[:FIRST_FRAMES]
     late = [abs(number / rate - (clip.start + at / rate)) for at, number in enumerate(numbers)]
     if not numbers or median(late) > MAX_SKEW_SECONDS:
-        raise WrongWindow(f"it begins with pictures {numbers}, and says {clip.start} s")
+        raise WrongWindow(f"the clip begins with frames {numbers}, its start is {clip.start} s")
 
 
 @contextmanager
 def opened_cutter_rig(folder: Path) -> Iterator[CutterRig]:
-    """Set one up in a folder."""
+    """Set up a rig in a folder."""
     tools = find_tools()
     settings = CuttingSettings()
     metrics = CutterMetrics(metrics_registry())

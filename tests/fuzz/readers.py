@@ -1,4 +1,4 @@
-"""The readers of containers, each by itself: what they may make of any bytes."""
+"""Targets that call one reader of a container, and check what it returns for any bytes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -63,17 +63,17 @@ def read_transport_stream(random: Random, data: bytes) -> None:
 
 
 def _read_stream(stream: Stream, random: Random, data: bytes) -> None:
-    """Look around in a stream, and read it from one of the places on."""
+    """Find samples in a part of a stream, and read the stream from a sample on."""
     begin = random.randint(0, len(data))
-    marks = stream.sample_starts(data[begin : begin + random.choice((1000, HEAD_BYTES))], begin)
-    assert all(begin <= mark.offset < len(data) for mark in marks)
-    assert all(before.offset <= after.offset for before, after in pairwise(marks))
-    first = random.choice([None, *marks])
+    samples = stream.sample_starts(data[begin : begin + random.choice((1000, HEAD_BYTES))], begin)
+    assert all(begin <= sample.offset < len(data) for sample in samples)
+    assert all(before.offset <= after.offset for before, after in pairwise(samples))
+    first = random.choice([None, *samples])
     offset, clock = (first.offset, first.decoded) if first else (0, random.choice((0, 126_000)))
     output = BytesIO()
-    line = Timeline(stream.timescale, stream.wrap, [TimelineSegment(0, clock, 0)])
+    timeline = Timeline(stream.timescale, stream.wrap, [TimelineSegment(0, clock, 0)])
     demuxer = stream.demuxer(
-        output, offset, line, [data[:HEAD_BYTES], data[max(offset - HEAD_BYTES, 0) : offset]]
+        output, offset, timeline, [data[:HEAD_BYTES], data[max(offset - HEAD_BYTES, 0) : offset]]
     )
     step = random.choice((100, 4096, len(data) or 1))
     for at in range(offset, len(data), step):
@@ -119,7 +119,7 @@ def read_fragments(_: Random, data: bytes) -> None:
 
 
 def check_tracks(tracks: Sequence[Track], media_bytes: int) -> None:
-    """Check what every reader promises."""
+    """Check what every reader guarantees."""
     kinds = [track.kind for track in tracks]
     assert kinds in ([TrackKind.VIDEO], [TrackKind.AUDIO], [TrackKind.VIDEO, TrackKind.AUDIO])
     for track in tracks:

@@ -1,4 +1,4 @@
-"""Small files that mutations begin with: what ffmpeg makes, and recordings that real people met."""
+"""Small files to mutate: files that ffmpeg makes, and damaged VODs from bug reports."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SECONDS, RATE = 5, 10
 
 @dataclass(frozen=True)
 class Seed:
-    """A file. ``rate``: how many numbered pictures a second it has; None where they are not numbered so."""
+    """A file; ``rate`` is its number of numbered frames per second, None if its frames have no numbers."""
 
     name: str
     data: bytes
@@ -22,13 +22,13 @@ class Seed:
 
     @property
     def suffix(self) -> str:
-        """Return by what its container is known."""
+        """Return the suffix, which tells its container."""
         return Path(self.name).suffix
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Whole files; and pieces of them, which their readers take apart from the rest."""
+    """Whole files, and parts of files that have readers of their own."""
 
     files: tuple[Seed, ...]
     records: tuple[Seed, ...]
@@ -37,12 +37,12 @@ class Seeds:
     adts: tuple[Seed, ...]
 
     def having(self, *suffixes: str) -> list[Seed]:
-        """Return the files of some containers."""
+        """Return the files with some suffixes."""
         return [seed for seed in self.files if seed.suffix in suffixes]
 
 
 def make_seeds(folder: Path) -> Seeds:
-    """Make them all."""
+    """Make all files in a folder."""
     made = [Seed(path.name, path.read_bytes(), RATE) for path in _make(folder)]
     cases = [Seed(path.name, path.read_bytes()) for path in sorted(CASES.glob("*.*")) if path.suffix != ".md"]
     plain = str(folder / "plain.mp4")

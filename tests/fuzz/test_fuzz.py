@@ -1,4 +1,4 @@
-"""The harness itself: it repeats its inputs, and sees what a reader must not do."""
+"""The fuzz harness: it repeats its inputs, and finds what a reader must not do."""
 
 import gc
 import subprocess
@@ -16,7 +16,7 @@ from clip_cutter.cutter import FinishedClip
 from clip_shared.contracts.events import CutMode
 from tests.fuzz.__main__ import FuzzTarget, try_target
 from tests.fuzz.mutations import GENERAL, STRUCTURED, MutatedFile, mutate
-from tests.fuzz.pipeline import WrongWindow, check_moment
+from tests.fuzz.pipeline import WrongWindow, check_window
 from tests.fuzz.seeds import CASES, Seed
 from tests.fuzz.watch import Hang, Leak, ResourceWatch, deadline
 from tests.integration.clip_cutter.media import h264, record
@@ -26,7 +26,7 @@ FILES += [Seed(name, (CASES / name).read_bytes()) for name in ("two-edits.mp4", 
 
 
 @pytest.mark.parametrize("seed", FILES, ids=lambda seed: seed.name)
-def test_an_input_follows_from_its_seed(seed: Seed) -> None:
+def test_an_input_is_computed_from_its_seed(seed: Seed) -> None:
     def made(number: int) -> MutatedFile:
         return mutate(Random(f"1 {number}"), seed.data, seed.suffix, [each.data for each in FILES])  # noqa: S311
 
@@ -35,7 +35,7 @@ def test_an_input_follows_from_its_seed(seed: Seed) -> None:
 
 
 @pytest.mark.parametrize("seed", FILES, ids=lambda seed: seed.name)
-def test_mutations_take_any_bytes(seed: Seed) -> None:
+def test_mutations_accept_any_bytes(seed: Seed) -> None:
     for number, data in enumerate((b"", b"\0", seed.data[:100], seed.data)):
         for mutation in (*GENERAL, *STRUCTURED[seed.suffix]):
             assert isinstance(mutation(Random(number), data), bytes)  # noqa: S311
@@ -47,7 +47,7 @@ def fails_on_truncation(_: Random, seed: Seed, made: MutatedFile) -> None:
     raise UnsupportedMedia("nothing that is read")
 
 
-def test_a_failure_is_found_told_and_kept(
+def test_a_failure_is_found_printed_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_a_failure_is_found_told_and_kept(
     assert kept[0].read_bytes() == data
 
 
-def test_what_does_not_end_is_interrupted() -> None:
+def test_an_endless_input_is_interrupted() -> None:
     with pytest.raises(Hang):
         wait(0.05)
 
@@ -76,7 +76,7 @@ def wait(seconds: float) -> None:
         time.sleep(10)
 
 
-def test_files_that_stay_open_are_seen(tmp_path: Path) -> None:
+def test_open_files_are_found(tmp_path: Path) -> None:
     gc.collect()  # what tests before have left open would be closed meanwhile
     watch = ResourceWatch(max_mebibytes=1024)
     watch.check()
@@ -87,7 +87,7 @@ def test_files_that_stay_open_are_seen(tmp_path: Path) -> None:
             watch.check()
 
 
-def test_memory_that_is_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     # The most that this process ever had, which other tests have raised before.
     taken = iter([100, 110, 200])
     monkeypatch.setattr("tests.fuzz.watch.peak_bytes", lambda: next(taken) * 1024 * 1024)
@@ -97,7 +97,7 @@ def test_memory_that_is_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         watch.check()
 
 
-def test_the_most_memory_of_a_process_is_measured() -> None:
+def test_peak_memory_is_measured() -> None:
     script = (
         "from tests.fuzz.watch import peak_bytes; before = peak_bytes(); much = bytearray([1]) * 2**28;"
         "print(peak_bytes() - before)"
@@ -106,9 +106,9 @@ def test_the_most_memory_of_a_process_is_measured() -> None:
     assert int(grown.stdout) > 2**27
 
 
-def test_a_clip_of_another_moment_is_seen(tmp_path: Path) -> None:
+def test_a_clip_of_another_window_is_found(tmp_path: Path) -> None:
     plain = record(tmp_path / "clip.mp4", *h264(), rate="10", seconds=3)
     clip = FinishedClip(plain, plain, CutMode.COPY, 0.0, 3.0, size_bytes=1, skew_ms=None)
-    check_moment(clip, 10)
+    check_window(clip, 10)
     with pytest.raises(WrongWindow):
-        check_moment(replace(clip, start=1.0), 10)
+        check_window(replace(clip, start=1.0), 10)

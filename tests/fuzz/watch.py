@@ -1,4 +1,4 @@
-"""What one input may take: time, memory, open files."""
+"""Limits for an input: time, memory, open files."""
 
 import faulthandler
 import gc
@@ -15,19 +15,19 @@ STDERR = 2
 
 
 class Hang(BaseException):
-    """An input took longer than it may. No reader may take it for one of its own exceptions."""
+    """An input took too long. A BaseException: no reader may catch it as one of its own errors."""
 
 
 class Leak(AssertionError):
-    """An input took more memory than it may, or left a file open."""
+    """An input took too much memory, or left a file open."""
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer; end the process where a thread does not let itself be interrupted.
+    """Interrupt the block after some seconds; end the process if a thread cannot be interrupted.
 
     Raises:
-        Hang: it took longer.
+        Hang: the block took longer.
     """
     faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=STDERR)
 
@@ -42,11 +42,11 @@ def deadline(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, rest)  # somebody else's
+        signal.setitimer(signal.ITIMER_REAL, rest)  # the timer of a caller
 
 
 class ResourceWatch:
-    """Looks after memory and open files, input by input."""
+    """Checks memory and open files after each input."""
 
     def __init__(self, max_mebibytes: int) -> None:
         self._max = max_mebibytes * MEBIBYTE
@@ -54,27 +54,27 @@ class ResourceWatch:
         self._open = open_files()
 
     def check(self) -> None:
-        """Look what the last input did.
+        """Check memory and open files.
 
         Raises:
-            Leak: memory has grown by more than it may since the start, or a file stayed open.
+            Leak: memory has grown by more than the limit since the start, or a file is still open.
         """
         if (grown := peak_bytes() - self._first) > self._max:
-            self._first += grown  # the next ones may go on
+            self._first += grown  # the next inputs are measured from here
             raise Leak(f"memory has grown by {grown // MEBIBYTE} MiB")
         if open_files() > self._open:
-            gc.collect()  # what a traceback refers to is closed late
+            gc.collect()  # files that a traceback refers to are closed late
         if (now := open_files()) > self._open:
             before, self._open = self._open, now
             raise Leak(f"{now} open files, and {before} before")
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process ever had; getrusage would tell its parent's."""
+    """Return the peak memory of this process; getrusage would include that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def open_files() -> int:
-    """Return how many files this process has open."""
+    """Return the number of open files of this process."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - of names only, and often

@@ -1,4 +1,4 @@
-"""AAC (ISO/IEC 14496-3), and how MP4 describes it (ISO/IEC 14496-14 §5.6)."""
+"""AAC (ISO/IEC 14496-3), and its sample entry in MP4 (ISO/IEC 14496-14 §5.6)."""
 
 import struct
 from collections.abc import Iterator
@@ -11,26 +11,16 @@ from clip_cutter.containers.model import Format, Sample, UnsupportedMedia
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 EXPLICIT_RATE = 15
-CHANNELS = {
-    1: 1,
-    2: 2,
-    3: 3,
-    4: 4,
-    5: 5,
-    6: 6,
-    7: 8,
-    11: 7,
-    12: 8,
-    14: 8,
-}  # by channel configuration (table 1.19)
-FRAME_SAMPLES = 1024  # that a frame holds, at the rate of its configuration
+# Number of channels, by channel configuration (table 1.19).
+CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 8, 11: 7, 12: 8, 14: 8}
+FRAME_SAMPLES = 1024  # in a frame, at the rate of its configuration
 
 # Audio object types (table 1.17).
 MAIN, LOW_COMPLEXITY, SCALABLE_RATE, LONG_TERM, SBR, PS = 1, 2, 3, 4, 5, 29
 GENERAL = frozenset({MAIN, LOW_COMPLEXITY, SCALABLE_RATE, LONG_TERM})
 ESCAPE = 31
 SBR_SYNC, PS_SYNC = 0x2B7, 0x548
-SBR_BITS, PS_BITS = 11 + 5 + 1, 11 + 1  # that an extension has at least
+SBR_BITS, PS_BITS = 11 + 5 + 1, 11 + 1  # minimum length of an extension
 MAX_WEB_CHANNELS = 6
 MAX_CONFIG = 64
 MAX_RATE = 192_000
@@ -51,10 +41,10 @@ class AudioSpecificConfig:
     """An AudioSpecificConfig (§1.6.2.1).
 
     Args:
-        object_type: 2 is AAC-LC; 5 is HE-AAC (with SBR), 29 is HE-AAC v2 (with PS too).
-        rate: samples a second of the core: a frame holds 1024 of them, whatever SBR makes of it.
-        output_rate: samples a second that a decoder gives, as far as the configuration says it.
-        channels: that a decoder gives.
+        object_type: 2 is AAC-LC, 5 is HE-AAC (with SBR), 29 is HE-AAC v2 (with SBR and PS).
+        rate: samples per second of the core codec; a frame holds 1024 of these samples, also with SBR.
+        output_rate: samples per second after decoding, if the configuration signals SBR; else ``rate``.
+        channels: number of channels after decoding.
     """
 
     object_type: int
@@ -64,13 +54,14 @@ class AudioSpecificConfig:
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Read one.
+        """Parse an AudioSpecificConfig.
 
         Raises:
-            UnsupportedMedia: the data is not valid, or of a kind that is not AAC as broadcast.
+            UnsupportedMedia: the data is not valid, or the object type is not AAC Main, LC, SSR, LTP or
+                HE-AAC.
         """
         if len(data) > MAX_CONFIG:
-            raise UnsupportedMedia(f"an AAC configuration of {len(data)} bytes")
+            raise UnsupportedMedia(f"AudioSpecificConfig: {len(data)} bytes, the limit is {MAX_CONFIG}")
         bits = BitReader(data)
         kind, rate = _read_object_type(bits), _read_rate(bits)
         channels, core, output_rate = bits.read(4), kind, rate
@@ -80,17 +71,17 @@ class AudioSpecificConfig:
         if kind == core:
             kind, output_rate = _read_extension(bits, kind, rate)
         if channels not in CHANNELS:
-            raise UnsupportedMedia(f"AAC with channel configuration {channels}")
+            raise UnsupportedMedia(f"AudioSpecificConfig: channel configuration {channels} is not supported")
         return cls(kind, rate, output_rate, 2 if kind == PS else CHANNELS[channels])
 
     @property
     def is_web(self) -> bool:
-        """Return whether every browser plays it."""
+        """Return whether every browser plays this configuration."""
         return self.object_type in (LOW_COMPLEXITY, SBR, PS) and self.channels <= MAX_WEB_CHANNELS
 
 
 class AdtsFrame(NamedTuple):
-    """A frame of ADTS: its AudioSpecificConfig, and where its payload (without the header) lies."""
+    """An ADTS frame: its AudioSpecificConfig, and start and end of its payload, without the header."""
 
     config: bytes
     start: int
@@ -118,12 +109,12 @@ class AacFrame(NamedTuple):
 
 
 def format_of(config: bytes) -> Format:
-    """Return the format that an AudioSpecificConfig describes, with an ``mp4a`` entry.
+    """Return the format of an AudioSpecificConfig, with an ``mp4a`` sample entry.
 
-    Its rate is the core's: a sample of the track lasts 1024 ticks of it.
+    The format's rate is that of the core codec: a sample of the track lasts 1024 ticks at this rate.
 
     Raises:
-        UnsupportedMedia: the configuration is not valid, or of a kind that is not AAC as broadcast.
+        UnsupportedMedia: as :meth:`AudioSpecificConfig.read`.
     """
     audio = AudioSpecificConfig.read(config)
     return Format(
@@ -136,12 +127,12 @@ def format_of(config: bytes) -> Format:
 
 
 def adts_frames(data: bytes) -> Iterator[AdtsFrame]:
-    """Yield the frames that ``data`` consists of (§1.A.3.2), each behind the one before it.
+    """Yield the consecutive frames at the start of ``data`` (§1.A.3.2).
 
-    Stops before the first byte that begins no whole frame: the last frame's ``end`` (or 0) tells where.
+    Stop where no whole frame follows: at the ``end`` of the last frame, or at 0.
 
     Raises:
-        UnsupportedMedia: a frame holds several blocks of samples, or does not say its channels.
+        UnsupportedMedia: a frame holds several raw data blocks, or its channel configuration is 0.
     """
     at = 0
     while at + ADTS_HEAD <= len(data):
@@ -150,20 +141,22 @@ def adts_frames(data: bytes) -> Iterator[AdtsFrame]:
         if not _is_adts(head) or start >= at + size or at + size > len(data):
             return
         if head & 3:
-            raise UnsupportedMedia("AAC of which a frame has several blocks")
+            raise UnsupportedMedia(
+                f"ADTS header: {(head & 3) + 1} raw data blocks in a frame, 1 is supported"
+            )
         at += size
         yield AdtsFrame(_adts_config(head >> 38 & 3, head >> 34 & 15, head >> 30 & 7), start, at)
 
 
 def _is_adts(head: int) -> bool:
-    """Whether 7 bytes begin with the sync word, layer 0, and name a rate that exists."""
+    """Return whether 7 bytes are an ADTS header: sync word, layer 0, and a valid rate index."""
     return head >> 44 == ADTS_SYNC and not head >> 41 & 3 and head >> 34 & 15 < len(RATES)
 
 
 @lru_cache(maxsize=64)
 def _adts_config(profile: int, rate: int, channels: int) -> bytes:
     if not channels:
-        raise UnsupportedMedia("AAC that does not say its channels")
+        raise UnsupportedMedia("ADTS header: channel configuration 0 is not supported")
     return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2)
 
 
@@ -179,25 +172,25 @@ def _read_rate(bits: BitReader) -> int:
     elif index < len(RATES):
         rate = RATES[index]
     else:
-        raise UnsupportedMedia(f"AAC with rate index {index}")
+        raise UnsupportedMedia(f"AudioSpecificConfig: rate index {index} is reserved")
     if not 0 < rate <= MAX_RATE:
-        raise UnsupportedMedia(f"AAC with {rate} samples a second")
+        raise UnsupportedMedia(f"AudioSpecificConfig: {rate} samples per second, the limit is {MAX_RATE}")
     return rate
 
 
 def _read_general(bits: BitReader, kind: int) -> None:
-    """Read a GASpecificConfig (§4.4.1) of frames with 1024 samples."""
+    """Read a GASpecificConfig (§4.4.1); frames must have 1024 samples."""
     if kind not in GENERAL:
-        raise UnsupportedMedia(f"MPEG-4 audio of type {kind}")
+        raise UnsupportedMedia(f"AudioSpecificConfig: audio object type {kind} is not supported")
     if bits.flag():
-        raise UnsupportedMedia("AAC with 960 samples a frame")
+        raise UnsupportedMedia(f"AudioSpecificConfig: 960 samples in a frame, {FRAME_SAMPLES} are supported")
     if bits.flag():
-        bits.read(14)  # delay of the core coder
+        bits.read(14)  # coreCoderDelay
     bits.flag()
 
 
 def _read_extension(bits: BitReader, kind: int, rate: int) -> tuple[int, int]:
-    """Return the type and the rate that stand behind the core's for decoders that know SBR (§1.6.5)."""
+    """Return object type and rate of the SBR extension after the core's configuration, if any (§1.6.5)."""
     if bits.left < SBR_BITS or bits.read(11) != SBR_SYNC:
         return kind, rate
     if _read_object_type(bits) != SBR or not bits.flag():
@@ -215,7 +208,7 @@ def _entry(config: bytes, audio: AudioSpecificConfig) -> bytes:
 
 
 def _stream_descriptor(config: bytes) -> bytes:
-    """Return an ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5) that leaves sizes and bit rates open."""
+    """Return an ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5); its buffer size and bit rates are 0 (unknown)."""
     about = struct.pack(">BB11x", MPEG4_AUDIO, AUDIO_STREAM)
     decoder = _descriptor(DECODER, about + _descriptor(SPECIFIC, config))
     return _descriptor(ES, bytes(3) + decoder + _descriptor(SYNC_LAYER, MP4_SYNC_LAYER))

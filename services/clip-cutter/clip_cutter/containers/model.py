@@ -1,7 +1,8 @@
-"""What a VOD consists of, whatever container it lies in: tracks of samples on one time line.
+"""What every reader returns, whichever container a VOD has: tracks of samples on one time line.
 
-Times are integers, in ticks of their track; :meth:`Track.seconds` puts them on the VOD's line, which begins
-at 0 with the first sample that a viewer of the file sees or hears, and runs through every jump of its clock.
+Times are integers, in ticks of their track. :meth:`Track.seconds` converts them to seconds of the VOD. The
+VOD's time line begins at 0 with the first sample that a player shows or plays, and has no gaps where the
+container's clock jumps.
 """
 
 from collections.abc import Sequence
@@ -15,38 +16,42 @@ ROUNDING_SECONDS = 0.001
 
 
 class TrackKind(StrEnum):
-    """The kinds of track that a clip may have."""
+    """The two kinds of track that a clip has."""
 
     VIDEO = "video"
     AUDIO = "audio"
 
 
 class UnsupportedMedia(Exception):
-    """A file, or a stretch of it, that our readers leave to ffmpeg. ``str()`` of it says what it has."""
+    """A reader cannot read a file, or the wanted part of it; another reader or ffmpeg has to.
+
+    The reader does not know the container or the codec, or the file is damaged. The message names the box,
+    packet or tag, and what is wrong with it.
+    """
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Bytes of an object, from ``start`` up to ``end``."""
+    """Bytes of an object, from offset ``start`` up to and without offset ``end``."""
 
     start: int
     end: int
 
     @property
     def size(self) -> int:
-        """Return how many they are."""
+        """Return the number of bytes."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Format:
-    """How the samples of a stretch of a track are coded: what a decoder is set up with.
+    """How samples are coded: the configuration that a decoder needs.
 
     Args:
-        codec: ffmpeg's name of it: ``h264``, ``aac``, …
-        entry: the sample entry of MP4 that describes it (ISO/IEC 14496-12 §8.5.2.2), as a whole box.
+        codec: ffmpeg's name of the codec: ``h264``, ``aac``, …
+        entry: MP4's sample entry for the codec (ISO/IEC 14496-12 §8.5.2.2), as a whole box.
         width, height: of video, in coded pixels; 0 for audio.
-        rate, channels: of audio: samples a second; 0 for video.
+        rate, channels: of audio, samples per second and channels; 0 for video.
         is_web: whether every browser plays it: H.264 with 8 bits and 4:2:0, or AAC-LC/HE-AAC.
     """
 
@@ -60,12 +65,15 @@ class Format:
 
 
 class Sample(NamedTuple):
-    """A coded picture, or a stretch of audio. ``offset`` and ``size`` say where it lies in ``Track.media``.
+    """A coded picture, or a frame of audio.
 
-    ``decoded`` and ``shown`` are times in ticks; it is shown (heard) for ``length`` ticks; for 0,
-    it is there for the decoder alone. ``is_keyframe``:
-    decoding can begin with it (in H.264 an IDR picture, or a picture that its container calls a sync sample).
-    ``format`` is a place in ``Track.formats``.
+    Args:
+        decoded: decode time (DTS), in ticks of the track.
+        shown: presentation time (PTS), in ticks of the track.
+        length: duration in ticks; 0 for a sample that only the decoder needs and no player shows.
+        offset, size: the bytes of the sample in ``Track.media``.
+        is_keyframe: whether decoding can begin here: an IDR picture of H.264, or a sync sample of MP4.
+        format: index into ``Track.formats``.
     """
 
     decoded: int
@@ -79,7 +87,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Damage:
-    """A sign that samples are missing or broken: when, in seconds of the VOD, and what it is."""
+    """Evidence that samples are missing or broken, at a time in seconds of the VOD; ``why`` is for people."""
 
     seconds: float
     why: str
@@ -87,18 +95,18 @@ class Damage:
 
 @dataclass(frozen=True)
 class Track:
-    """Samples of one kind, in decoding order.
+    """The samples of a video or audio track.
 
     Args:
         kind: video or audio.
-        timescale: ticks a second.
-        formats: how they are coded; more than one where that changes on the way.
+        timescale: ticks per second.
+        formats: how the samples are coded; several where the codec configuration changes.
         samples: in decoding order.
-        media: the file in which they lie.
-        origin: where tick 0 lies on the VOD's line, in seconds.
-        damages: signs that something is missing, in order.
-        display: of video, the matrix and the size of MP4's track header (ISO/IEC 14496-12 §8.3.2; the last 44
-            bytes of ``tkhd``), which may turn it; empty where it is shown as it is coded.
+        media: the file that holds the bytes of the samples.
+        origin: time of tick 0, in seconds of the VOD.
+        damages: what is missing or broken, in order of time.
+        display: of video, matrix and size from MP4's track header (ISO/IEC 14496-12 §8.3.2; the last 44 bytes
+            of ``tkhd``), which may rotate the video; empty where the video is shown as it is coded.
     """
 
     kind: TrackKind
@@ -111,27 +119,29 @@ class Track:
     display: bytes = b""
 
     def seconds(self, ticks: float) -> float:
-        """Return where a time of this track lies on the VOD's line."""
+        """Convert a time of this track to seconds of the VOD."""
         return self.origin + ticks / self.timescale
 
     def ticks(self, seconds: float) -> int:
-        """Return the nearest tick to a time on the VOD's line."""
+        """Convert seconds of the VOD to the nearest tick of this track."""
         return round((seconds - self.origin) * self.timescale)
 
 
-# Audio of which nothing lies in a window.
+# The audio of a VOD that has audio, but none in the window.
 EMPTY_AUDIO = Track(TrackKind.AUDIO, 1, (), (), Path())
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What a window needs of a VOD, on this machine.
+    """The samples of a VOD that a clip of a window needs, copied to this machine.
 
-    Video runs from the keyframe that the picture at the window's start hangs from to the last picture before
-    its end (and what that one refers to); audio from a little before the start to a little after the end.
-    ``audio`` is None where the VOD has no audio, and has no samples where none of it lies in the window.
-    ``remark``: what the receipt has to say of the VOD, if anything. ``end``: where the VOD ends on its line,
-    if nobody knew that before and the window reaches beyond it.
+    Args:
+        video: from the keyframe that the first frame of the window depends on, to the last frame before the
+            window's end and the pictures that it refers to.
+        audio: from a little before the window's start to a little after its end. None if the VOD has no
+            audio; a track without samples if the VOD has audio, but none in the window.
+        remark: a note on the VOD for the cut receipt.
+        end: the end of the VOD in seconds, if the window reaches beyond it and the duration was not known.
     """
 
     video: Track | None

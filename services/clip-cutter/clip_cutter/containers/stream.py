@@ -1,4 +1,4 @@
-"""Streams: containers without an index (MPEG-TS, FLV), and what such a container has to offer to be cut.
+"""Streams: containers without an index (MPEG-TS, FLV), and the interface that they have in common.
 
 :mod:`clip_cutter.containers.window_search` finds a window by reading a few places of the file. It asks
 :meth:`Stream.sample_starts` what starts at a place, and needs no knowledge of the bytes before it. A
@@ -18,25 +18,28 @@ from typing import IO, NamedTuple, Protocol
 from clip_cutter.containers.model import Sample, Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.timeline import Timeline
 
-MAX_SAMPLES = 250_000  # of a track, around a window: small ones would fill the memory
+MAX_SAMPLES = 250_000  # of a track, around a window: without a limit, tiny samples fill the memory
 
 
 def check_sample_count(samples: Sequence[object]) -> None:
-    """Refuse a track of too many samples.
+    """Check that one more sample may be added to a track.
 
     Raises:
-        UnsupportedMedia: it has 250,000.
+        UnsupportedMedia: the track has 250,000 samples already.
     """
     if len(samples) >= MAX_SAMPLES:
-        raise UnsupportedMedia(f"a stream of {MAX_SAMPLES} samples around a window")
+        raise UnsupportedMedia(f"stream: more than {MAX_SAMPLES} samples around a window")
 
 
 class SampleStart(NamedTuple):
-    """A picture, or a piece of audio, that begins at an offset of the file.
+    """Where in the file a picture, or a packet of audio, starts, and its time stamps.
 
-    ``decoded`` and ``shown`` are what its own time stamps say, in ticks of the stream's clock. ``track``
-    tells tracks of one kind apart (a PID of MPEG-TS; 0 in FLV). ``is_keyframe``: decoding can probably
-    begin with it.
+    Args:
+        offset: of the packet or tag in the file.
+        kind: video or audio.
+        track: tells tracks of the same kind apart: the PID in MPEG-TS, 0 in FLV.
+        decoded, shown: decode time and presentation time, in ticks of the stream's clock.
+        is_keyframe: whether decoding can probably begin here.
     """
 
     offset: int
@@ -48,98 +51,108 @@ class SampleStart(NamedTuple):
 
 
 class Demuxer(Protocol):
-    """Reads a stretch of a stream."""
+    """Reads a part of a stream from front to end, and writes its samples to a file."""
 
     @property
     def reached(self) -> Mapping[TrackKind, float]:
-        """Return how far the samples of each kind have come, in seconds of the VOD's line."""
+        """Return the latest time of each kind of track, in seconds of the VOD; negative before any sample."""
         ...
 
     def feed(self, data: bytes) -> None:
-        """Read on: ``data`` follows what was fed before. It may end anywhere.
+        """Read the next bytes of the file. ``data`` may end anywhere, also within a packet.
 
         Raises:
-            UnsupportedMedia: what it holds is left to ffmpeg.
+            UnsupportedMedia: the codec is not H.264 or AAC, or the data is too damaged to be read.
         """
         ...
 
     def finish(self) -> None:
-        """Write what is still held back: the stretch, or the file, ends here. Raises as :meth:`feed`."""
+        """Write the samples that wait for more data: none follows. Raises as :meth:`feed`."""
         ...
 
     def tracks(self, media: Path) -> list[Track]:
-        """Return what was read, video first; ``media`` is the file it was written to.
+        """Return the tracks that were read, video first.
 
-        A track's ``origin`` is 0: its ticks count from the start of the VOD. Samples are in decoding order,
-        each with the length for which it is shown: a picture until the next one, across a hole too. What was
-        lost or broken is among ``damages``.
+        A track's ``origin`` is 0: tick 0 is the start of the VOD. Samples are in decoding order. The length
+        of a picture lasts until the next picture is shown, also across a gap. Lost or broken data is in
+        ``damages``.
+
+        Args:
+            media: path of the file that the samples were written to.
 
         Raises:
-            UnsupportedMedia: there is no video or audio in it that we read.
+            UnsupportedMedia: the part of the stream has neither H.264 nor AAC.
         """
         ...
 
 
 class ConfigurationHistory(Protocol):
-    """Learns set-up that is said only once, and may hold for hours: it reads a file from its start on."""
+    """Collects decoder configurations that a stream sends only once; it reads the file from its start."""
 
     @property
     def reached(self) -> int:
-        """Return how many bytes of the file it has read."""
+        """Return the number of bytes of the file that were read."""
         ...
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises UnsupportedMedia where the set-up changes too often."""
+        """Read the next bytes of the file.
+
+        Raises:
+            UnsupportedMedia: the configuration changes too often.
+        """
         ...
 
     def heads(self, offset: int) -> Sequence[bytes]:
-        """Return the set-up that holds at an offset, as pieces of a file."""
+        """Return the configurations that are valid at an offset, as pieces of the file."""
         ...
 
 
 class Stream(Protocol):
-    """A recognized container. It keeps nothing of what it reads, so that every place is read alike."""
+    """A container that was recognized. It has no state: results depend on the arguments alone."""
 
     @property
     def timescale(self) -> int:
-        """Return the ticks a second of its clock."""
+        """Return the ticks per second of the stream's clock."""
         ...
 
     @property
     def wrap(self) -> int:
-        """Return how many ticks its clock counts before it begins again with 0."""
+        """Return the number of ticks after which the clock begins again with 0."""
         ...
 
     def sample_starts(self, data: bytes, offset: int) -> list[SampleStart]:
-        """Return what begins in ``data``, in the order of the file.
+        """Return the samples that start in ``data``, in the order of the file. Never raises.
 
-        ``data`` lies at ``offset`` of the file, which may be in the middle of anything: what cannot be made
-        sense of is passed over. It never raises.
+        Args:
+            data: any part of the file; bytes that are not understood are skipped.
+            offset: of ``data`` in the file.
         """
         ...
 
     def history(self) -> ConfigurationHistory | None:
-        """Return what learns set-up from the file's start on; None where set-up is repeated all along."""
+        """Return a new history of the configurations; None if the stream repeats them all the time."""
         ...
 
-    def demuxer(self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes]) -> Demuxer:
-        """Return a reader of the stretch that begins at ``offset`` of the file.
+    def demuxer(self, output: IO[bytes], offset: int, timeline: Timeline, heads: Sequence[bytes]) -> Demuxer:
+        """Return a demuxer that reads the file from ``offset`` on.
 
         Args:
-            output: where it writes the samples, one after the other, from its offset 0 on.
-            offset: where a mark begins.
-            line: puts the stream's times on the VOD's line, by the offset where a sample begins.
-            heads: what was said before ``offset``, the later prevails: the first bytes of the file or of the
-                clock's segment, and then what lies right before ``offset``. Each may begin and end anywhere.
-                Only set-up (tables, configurations) is taken from them, never samples.
+            output: file that the samples are written to, from its offset 0 on.
+            offset: where a sample starts in the file.
+            timeline: converts the stream's times to times of the VOD.
+            heads: parts of the file before ``offset``, in order: the first bytes of the file or of the time
+                line's segment, and the bytes right before ``offset``. They may begin and end anywhere. Only
+                configurations and tables are read from them, never samples; the latest one is valid.
         """
         ...
 
 
 def with_lengths(samples: Sequence[Sample], last: int) -> list[Sample]:
-    """Return samples with the lengths for which they are shown, in ticks: each until the next one is.
+    """Return the samples with lengths: each sample lasts until the next sample is shown.
 
-    ``last``: how long the last one is.
+    Args:
+        samples: in decoding order.
+        last: length of the sample that is shown last, in ticks.
     """
     order = sorted(range(len(samples)), key=lambda place: samples[place].shown)
     lengths = [last] * len(samples)

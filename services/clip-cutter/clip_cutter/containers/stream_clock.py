@@ -1,4 +1,4 @@
-"""A stream's clock: where it jumps, and the line through its jumps."""
+"""The clock of a stream: finds where it jumps, and makes the time line without the jumps."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,59 +9,65 @@ from clip_cutter.containers.stream import SampleStart
 from clip_cutter.containers.timeline import Timeline, TimelineSegment
 
 MAX_GAP_SECONDS = 10  # ffmpeg's own threshold
-# A kind that steps back by less overlaps with itself: where recordings were joined, audio of the first may
-# reach into the second. And so far may audio lie behind the video that it belongs to.
+# A smaller step back is no jump but an overlap: where streams were joined, audio of the first may reach into
+# the second.
 BACK_SECONDS = {TrackKind.VIDEO: 0.05, TrackKind.AUDIO: 1.0}
-BESIDE_SECONDS = 5.0
-UNEVEN_SECONDS = 0.5  # that tracks may begin or end apart, for video to go on without a gap
-USUAL_STEPS = 16  # of which the median is how long a picture is shown
+MAX_INTERLEAVE_SECONDS = 5.0  # audio may be earlier by this than the video beside it in the file
+# Where streams were joined, tracks may begin or end apart by this, and video still continues without a gap.
+UNEVEN_SECONDS = 0.5
+DURATION_SAMPLES = 16  # their median distance is taken for the length of the last picture
 
 
 class StreamClock(NamedTuple):
-    """A stream's clock: its ticks a second, and how many it counts before it begins again with 0."""
+    """A stream's clock: ticks per second, and the number of ticks after which it begins again with 0."""
 
     timescale: int
     wrap: int
 
     def since(self, ticks: int, start: int) -> int:
-        """Return how many ticks it takes from ``start`` to ``ticks``; below 0 where that lies before."""
+        """Return the ticks from ``start`` to ``ticks``, also across a wrap; negative if they go back."""
         return (ticks - start + self.wrap // 2) % self.wrap - self.wrap // 2
 
-    def runs(self, marks: Sequence[SampleStart]) -> list[Sequence[SampleStart]]:
-        """Split marks that lie in a row in the file where the clock jumps between them."""
+    def runs(self, samples: Sequence[SampleStart]) -> list[Sequence[SampleStart]]:
+        """Split samples, which are in the order of the file, where the clock jumps between them."""
         runs, begin, latest = [], 0, _TrackProgress(self)
-        for place, mark in enumerate(marks):
-            if latest.is_jump(mark):
-                runs.append(marks[begin:place])
+        for place, sample in enumerate(samples):
+            if latest.is_jump(sample):
+                runs.append(samples[begin:place])
                 begin, latest = place, _TrackProgress(self)
-            latest.take(mark)
-        return [*runs, marks[begin:]] if marks else []
+            latest.take(sample)
+        return [*runs, samples[begin:]] if samples else []
 
-    def jumps(self, marks: Sequence[SampleStart]) -> list["ClockJump"]:
-        """Return where the clock jumps between marks that lie in a row in the file."""
-        return [self._jump(before, after) for before, after in pairwise(self.runs(marks))]
+    def jumps(self, samples: Sequence[SampleStart]) -> list["ClockJump"]:
+        """Return the clock jumps between samples, which are in the order of the file."""
+        return [self._jump(before, after) for before, after in pairwise(self.runs(samples))]
 
     def start(self, run: Sequence[SampleStart]) -> int:
-        """Return when the first track begins, among marks through which the clock runs evenly."""
+        """Return the clock's time, in ticks, at which the first track of a run without a jump begins."""
         first: dict[tuple[TrackKind, int], SampleStart] = {}
-        for mark in run:
-            first.setdefault((mark.kind, mark.track), mark)
+        for sample in run:
+            first.setdefault((sample.kind, sample.track), sample)
         base = run[0].shown
-        return base + min(self.since(mark.shown, base) for mark in first.values())
+        return base + min(self.since(sample.shown, base) for sample in first.values())
 
     def end(self, run: Sequence[SampleStart]) -> int:
-        """Return when the last track ends, among marks through which the clock runs evenly."""
+        """Return the clock's time, in ticks, at which the last track of a run without a jump ends."""
         base = run[0].shown
         tracks: dict[tuple[TrackKind, int], list[SampleStart]] = {}
-        for mark in run:
-            tracks.setdefault((mark.kind, mark.track), []).append(mark)
+        for sample in run:
+            tracks.setdefault((sample.kind, sample.track), []).append(sample)
         return base + max(
-            max(self.since(mark.shown, base) for mark in marks) + self._step(marks)
-            for marks in tracks.values()
+            max(self.since(sample.shown, base) for sample in samples) + self._median_length(samples)
+            for samples in tracks.values()
         )
 
-    def line(self, start: int, jumps: Sequence["ClockJump"]) -> Timeline:
-        """Draw the line from the clock's first time through its jumps, which are in the order of the file."""
+    def timeline(self, start: int, jumps: Sequence["ClockJump"]) -> Timeline:
+        """Return the time line.
+
+        Args:
+            start: the clock's time, in ticks, that becomes 0.
+            jumps: in the order of the file.
+        """
         segments = [TimelineSegment(0, start, 0)]
         for jump in jumps:
             last = segments[-1]
@@ -70,9 +76,12 @@ class StreamClock(NamedTuple):
         return Timeline(self.timescale, self.wrap, segments)
 
     def _jump(self, before: Sequence[SampleStart], after: Sequence[SampleStart]) -> "ClockJump":
-        """Return a jump between marks. Video goes on without a gap, unless audio reaches much farther."""
+        """Return the jump between two runs.
+
+        Video continues without a gap, unless audio ends much later or begins much earlier than video.
+        """
         end, start = self.end(before), self.start(after)
-        video = [[mark for mark in run if mark.kind == TrackKind.VIDEO] for run in (before, after)]
+        video = [[sample for sample in run if sample.kind == TrackKind.VIDEO] for run in (before, after)]
         if all(video):
             video_end, video_start = self.end(video[0]), self.start(video[1])
             uneven = max(self.since(end, video_end), self.since(video_start, start))
@@ -80,15 +89,18 @@ class StreamClock(NamedTuple):
                 end, start = video_end, video_start
         return ClockJump(after[0].offset, end, start)
 
-    def _step(self, marks: Sequence[SampleStart]) -> int:
-        """Return how long one of a track's last marks usually lasts; 0 if there is just one."""
-        last = marks[-USUAL_STEPS:]
+    def _median_length(self, samples: Sequence[SampleStart]) -> int:
+        """Return the median length of a track's last samples, in ticks; 0 if the track has one sample."""
+        last = samples[-DURATION_SAMPLES:]
         steps = sorted(self.since(after.decoded, before.decoded) for before, after in pairwise(last))
         return steps[len(steps) // 2] if steps else 0
 
 
 class ClockJump(NamedTuple):
-    """Where a clock jumps: to ``clock``, when what came before has reached until ``end``."""
+    """A jump of the clock: samples before ``offset`` of the file end at ``end``, the next begin at ``clock``.
+
+    Both times are the clock's, in ticks.
+    """
 
     offset: int
     end: int
@@ -96,41 +108,43 @@ class ClockJump(NamedTuple):
 
 
 class _TrackProgress:
-    """How far each kind of track has come."""
+    """The latest times of the samples since the last jump, by kind of track."""
 
     def __init__(self, clock: StreamClock) -> None:
         self._clock = clock
-        self._kinds: dict[TrackKind, int] = {}
+        self._decoded: dict[TrackKind, int] = {}
         self._shown: int | None = None  # of video
-        self._all: int | None = None
+        self._latest: int | None = None
 
-    def is_jump(self, mark: SampleStart) -> bool:
-        """Whether the clock has jumped before a mark."""
-        if self._all is None:
+    def is_jump(self, sample: SampleStart) -> bool:
+        """Return whether the clock jumps before a sample."""
+        if self._latest is None:
             return False
-        if self._behind(mark.decoded, self._all) > MAX_GAP_SECONDS:
+        if self._seconds_after(sample.decoded, self._latest) > MAX_GAP_SECONDS:
             return True
-        if self._is_late_keyframe(mark):
+        if self._is_late_keyframe(sample):
             return True
-        own = self._kinds.get(mark.kind)
+        own = self._decoded.get(sample.kind)
         if own is not None:
-            return self._behind(mark.decoded, own) < -BACK_SECONDS[mark.kind]
-        return self._behind(mark.decoded, self._all) < -BESIDE_SECONDS
+            return self._seconds_after(sample.decoded, own) < -BACK_SECONDS[sample.kind]
+        return self._seconds_after(sample.decoded, self._latest) < -MAX_INTERLEAVE_SECONDS
 
-    def take(self, mark: SampleStart) -> None:
-        """Note how far a mark's kind has come."""
-        self._kinds[mark.kind] = self._later(self._kinds.get(mark.kind), mark.decoded)
-        self._all = self._later(self._all, mark.decoded)
-        if mark.kind == TrackKind.VIDEO:
-            self._shown = self._later(self._shown, mark.shown)
+    def take(self, sample: SampleStart) -> None:
+        """Update the latest times with a sample."""
+        self._decoded[sample.kind] = self._later(self._decoded.get(sample.kind), sample.decoded)
+        self._latest = self._later(self._latest, sample.decoded)
+        if sample.kind == TrackKind.VIDEO:
+            self._shown = self._later(self._shown, sample.shown)
 
-    def _is_late_keyframe(self, mark: SampleStart) -> bool:
-        """Whether pictures before a keyframe are shown after it, which no encoder allows."""
-        is_keyframe = mark.kind == TrackKind.VIDEO and mark.is_keyframe
+    def _is_late_keyframe(self, sample: SampleStart) -> bool:
+        """Return whether pictures before a keyframe are shown after it, which no encoder produces."""
+        is_keyframe = sample.kind == TrackKind.VIDEO and sample.is_keyframe
         back = BACK_SECONDS[TrackKind.VIDEO]
-        return is_keyframe and self._shown is not None and self._behind(mark.shown, self._shown) < -back
+        return (
+            is_keyframe and self._shown is not None and self._seconds_after(sample.shown, self._shown) < -back
+        )
 
-    def _behind(self, ticks: int, latest: int) -> float:
+    def _seconds_after(self, ticks: int, latest: int) -> float:
         return self._clock.since(ticks, latest) / self._clock.timescale
 
     def _later(self, known: int | None, ticks: int) -> int:

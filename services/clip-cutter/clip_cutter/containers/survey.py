@@ -1,12 +1,12 @@
-"""A look at a whole stream that reads little of it: where its clock jumps, and how far its video reaches.
+"""Finds where the clock of a stream jumps, and where its video ends, by reading a small part of the file.
 
-A small file is read whole. Of a larger one, blocks at a few places are read side by side. Between two of them
-time and bytes have to fit each other: an interval in which time runs back, or in which far more or far less
-of it lies than usual, is halved until the jump is found or the halves are alike.
+A small file is read whole. Of a larger file, blocks at a few offsets are read concurrently. The time between
+two blocks must fit the bytes between them. An interval in which time goes back, or which is far longer or
+shorter than its bytes predict, is halved until the jump is found or both halves have the same bit rate.
 
-What cannot be seen: a jump between two places by less than about a third of the time between them (and by
-less than 10 s in any case), unless time runs back from one to the other. A window across it is left to ffmpeg
-if time runs back in it; and seconds behind the jump count as the clock says.
+A jump is missed if it is smaller than about a third of the time between two blocks (or smaller than 10 s),
+and time does not go back between the blocks. ffmpeg reads a window across a missed jump if time goes back in
+it; the seconds after the jump are those of the clock.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,35 +17,41 @@ from typing import NamedTuple
 
 from clip_cutter.containers.model import ByteRange, TrackKind, UnsupportedMedia
 from clip_cutter.containers.stream import SampleStart, Stream
-from clip_cutter.containers.stream_clock import BESIDE_SECONDS, MAX_GAP_SECONDS, ClockJump, StreamClock
+from clip_cutter.containers.stream_clock import (
+    MAX_GAP_SECONDS,
+    MAX_INTERLEAVE_SECONDS,
+    ClockJump,
+    StreamClock,
+)
 from clip_cutter.containers.timeline import Timeline
 
-# Reads several places of a file side by side.
+# Reads several ranges of a file concurrently; returns their bytes in the same order.
 ReadRanges = Callable[[Sequence[ByteRange]], Awaitable[Sequence[bytes]]]
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
-WHOLE_BYTES = 4 * MEBIBYTE  # a file up to this size is read whole
+WHOLE_FILE_BYTES = 4 * MEBIBYTE  # a file up to this size is read whole
 HEAD_BYTES = 256 * KIBIBYTE
 SEGMENT_HEAD_BYTES = 64 * KIBIBYTE
 BLOCK_BYTES = 64 * KIBIBYTE
-LARGE_BYTES = MEBIBYTE  # where a block has nothing that begins in it
-AROUND_BYTES = 512 * KIBIBYTE  # of a jump, which is read to say where exactly it is
-MAX_AROUND_BYTES = 32 * MEBIBYTE
-TAILS = (256 * KIBIBYTE, MEBIBYTE, 4 * MEBIBYTE, 16 * MEBIBYTE)  # until video is found at the end
-APART_BYTES = 32 * MEBIBYTE  # between places, unless they would be too few or too many
-MIN_PLACES, MAX_PLACES = 8, 24
-FIRST_PLACES = 8  # each half as far from the start: behind a restart at any time, the next one runs back
+LARGE_BLOCK_BYTES = MEBIBYTE  # instead of a block in which no sample starts
+JUMP_BYTES = 512 * KIBIBYTE  # read before and after a jump, to find its exact offset
+MAX_JUMP_BYTES = 32 * MEBIBYTE
+# Sizes of the tail: they are tried in order until video starts in it.
+TAIL_BYTES = (256 * KIBIBYTE, MEBIBYTE, 4 * MEBIBYTE, 16 * MEBIBYTE)
+SPACING_BYTES = 32 * MEBIBYTE  # between blocks, unless their number is out of bounds
+MIN_BLOCKS, MAX_BLOCKS = 8, 24
+HALVED_BLOCKS = 8  # at 1/2, 1/4, 1/8 … of the spacing: they find a restart soon after the start
 MAX_READS = 200
 MAX_SEGMENTS = 64
-# By what factor the time in an interval may differ from what is usual in the file, and in its other half. It
-# may well do so without a jump: only so many doubtful intervals are looked into, the most doubtful ones.
-UNUSUAL, UNLIKE = 1.6, 1.25
-MAX_DOUBTS = 48
+# The time in an interval may differ by these factors from the median of the file, and from the other half. A
+# variable bit rate exceeds them without a jump: only the most doubtful intervals are read, up to a limit.
+FILE_FACTOR, HALF_FACTOR = 1.6, 1.25
+MAX_DOUBTED = 48
 
 
 class SurveyPoint(NamedTuple):
-    """A place of the file, and the line's time there in seconds."""
+    """An offset of the file, and its time in seconds of the VOD."""
 
     offset: int
     seconds: float
@@ -53,35 +59,39 @@ class SurveyPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamSurvey:
-    """What is known of a stream.
+    """The result of a survey.
 
     Args:
-        line: puts its times on the VOD's line.
-        heads: the first bytes of each of the line's segments.
-        points: places in order, the first and the last one at the ends of the file.
-        seconds: how far its video reaches; None where it ends long before the file does.
+        timeline: converts the stream's times to times of the VOD.
+        heads: the first bytes of each segment of the time line.
+        points: known points in the order of the file; the first and the last point are its start and its end.
+        seconds: end of the video, in seconds of the VOD; None if the video ends long before the file does.
     """
 
-    line: Timeline
+    timeline: Timeline
     heads: Sequence[bytes]
     points: Sequence[SurveyPoint]
     seconds: float | None
 
     def head(self, offset: int) -> bytes:
-        """Return the first bytes of the segment in which an offset lies."""
-        return self.heads[self.line.segments.index(self.line.segment(offset))]
+        """Return the first bytes of the segment that contains an offset of the file."""
+        return self.heads[self.timeline.segments.index(self.timeline.segment(offset))]
 
 
 class _Interval(NamedTuple):
-    """What lies between two marks.
+    """The part of the file between two samples.
 
-    ``ticks`` is how long it takes by the clock, ``usual`` by its bytes; they may differ by a ``factor``.
+    Args:
+        first, last: the two samples.
+        ticks: the time between them by the clock.
+        expected: the time between them by the number of bytes, in ticks.
+        factor: by which ``ticks`` and ``expected`` may differ.
     """
 
     first: SampleStart
     last: SampleStart
     ticks: int
-    usual: float
+    expected: float
     factor: float
 
     @property
@@ -99,195 +109,212 @@ class _Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class _LoadedBlock:
-    """A part of the file that was read, and what begins in it."""
+    """A part of the file that was read, and the samples that start in it."""
 
     offset: int
     data: bytes
-    marks: Sequence[SampleStart]
+    samples: Sequence[SampleStart]
 
     def head(self, offset: int) -> bytes:
-        """Return the first bytes from an offset of the file on."""
+        """Return the bytes from an offset of the file on, up to the size of a segment's head."""
         return self.data[offset - self.offset :][:SEGMENT_HEAD_BYTES]
 
 
 class StreamSurveyor:
-    """Looks at a stream of ``size`` bytes that begins with ``head``; up to ``WHOLE_BYTES`` are all there."""
+    """Surveys one stream.
 
-    def __init__(self, stream: Stream, peeks: ReadRanges, size: int, head: bytes) -> None:
+    Args:
+        stream: the container, as recognized by its first bytes.
+        read_ranges: reads ranges of the file.
+        size: of the file, in bytes.
+        head: the first bytes of the file; the whole file if it has up to ``WHOLE_FILE_BYTES``.
+    """
+
+    def __init__(self, stream: Stream, read_ranges: ReadRanges, size: int, head: bytes) -> None:
         self._stream = stream
-        self._peeks = peeks
+        self._read_ranges = read_ranges
         self._size = size
         self._head = _LoadedBlock(0, head, stream.sample_starts(head, 0))
         self._clock = StreamClock(stream.timescale, stream.wrap)
         self._reads = 0
 
     async def survey(self) -> StreamSurvey:
-        """Look.
+        """Survey the stream.
 
         Raises:
-            UnsupportedMedia: there is no video, or no order in the times.
+            UnsupportedMedia: the stream has no video, or its times are in no order.
         """
-        regions = [self._head]
-        if self._size > WHOLE_BYTES:
-            *places, tail = await self._regions(self._places())
-            regions += [*await self._enlarge(places), await self._enlarge_tail(tail)]
-        if not regions[0].marks or not regions[-1].marks:
-            raise UnsupportedMedia("a stream that does not begin or end with video or audio")
-        jumps = await self._find_jumps(regions)
-        return self._describe(regions, dict(sorted(jumps.items())))
+        blocks = [self._head]
+        if self._size > WHOLE_FILE_BYTES:
+            *places, tail = await self._load(self._block_ranges())
+            blocks += [*await self._grow(places), await self._grow_tail(tail)]
+        if not blocks[0].samples or not blocks[-1].samples:
+            raise UnsupportedMedia("stream: no sample starts in its first or last bytes")
+        jumps = await self._find_jumps(blocks)
+        return self._describe(blocks, dict(sorted(jumps.items())))
 
-    def _places(self) -> list[ByteRange]:
-        """Return places behind the head, and the tail."""
-        count = min(max(self._size // APART_BYTES, MIN_PLACES), MAX_PLACES)
-        apart = self._size // (count + 1)
-        offsets = [apart >> step for step in range(FIRST_PLACES, 0, -1)]
-        offsets += [apart * place for place in range(1, count + 1)]
+    def _block_ranges(self) -> list[ByteRange]:
+        """Return the ranges of the blocks after the head; the last range is the tail."""
+        count = min(max(self._size // SPACING_BYTES, MIN_BLOCKS), MAX_BLOCKS)
+        spacing = self._size // (count + 1)
+        offsets = [spacing >> step for step in range(HALVED_BLOCKS, 0, -1)]
+        offsets += [spacing * place for place in range(1, count + 1)]
         return [
             *(ByteRange(each, each + BLOCK_BYTES) for each in offsets if each >= HEAD_BYTES),
-            ByteRange(self._size - TAILS[0], self._size),
+            ByteRange(self._size - TAIL_BYTES[0], self._size),
         ]
 
-    async def _regions(self, wanted: Sequence[ByteRange]) -> list[_LoadedBlock]:
+    async def _load(self, wanted: Sequence[ByteRange]) -> list[_LoadedBlock]:
         self._reads += len(wanted)
         if self._reads > MAX_READS:
-            raise UnsupportedMedia("a stream without order in its times")
+            raise UnsupportedMedia(f"stream: its clock is not understood after {MAX_READS} reads")
         clipped = [ByteRange(max(each.start, 0), min(each.end, self._size)) for each in wanted]
-        datas = await self._peeks(clipped)
+        contents = await self._read_ranges(clipped)
         return [
             _LoadedBlock(each.start, data, self._stream.sample_starts(data, each.start))
-            for each, data in zip(clipped, datas, strict=True)
+            for each, data in zip(clipped, contents, strict=True)
         ]
 
-    async def _enlarge(self, places: Sequence[_LoadedBlock]) -> list[_LoadedBlock]:
-        """Read more where nothing begins; leave out places where that does not help."""
-        empty = [ByteRange(each.offset, each.offset + LARGE_BYTES) for each in places if not each.marks]
-        larger = await self._regions(empty) if empty else []
-        return sorted((each for each in (*places, *larger) if each.marks), key=lambda each: each.offset)
+    async def _grow(self, places: Sequence[_LoadedBlock]) -> list[_LoadedBlock]:
+        """Read larger blocks instead of those without samples; drop them if that does not help."""
+        empty = [
+            ByteRange(each.offset, each.offset + LARGE_BLOCK_BYTES) for each in places if not each.samples
+        ]
+        larger = await self._load(empty) if empty else []
+        return sorted((each for each in (*places, *larger) if each.samples), key=lambda each: each.offset)
 
-    async def _enlarge_tail(self, tail: _LoadedBlock) -> _LoadedBlock:
-        """Read more of the end until video begins in it."""
-        for size in TAILS[1:]:
-            if len(_video(tail.marks)) > 1 or tail.offset == 0:
+    async def _grow_tail(self, tail: _LoadedBlock) -> _LoadedBlock:
+        """Read a larger tail until video starts in it."""
+        for size in TAIL_BYTES[1:]:
+            if len(_video(tail.samples)) > 1 or tail.offset == 0:
                 break
-            (tail,) = await self._regions([ByteRange(self._size - size, self._size)])
+            (tail,) = await self._load([ByteRange(self._size - size, self._size)])
         return tail
 
-    async def _find_jumps(self, regions: Sequence[_LoadedBlock]) -> dict[ClockJump, bytes]:
-        """Return the clock's jumps, each with the first bytes behind it."""
-        if len(regions) == 1:
-            return self._jumps_in(regions[0])
-        around = list(_merged([*self._jumping(regions), *await self._suspects(regions)]))
-        if sum(each.size for each in around) > MAX_AROUND_BYTES:
-            raise UnsupportedMedia("a clock that jumps in too many places")
+    async def _find_jumps(self, blocks: Sequence[_LoadedBlock]) -> dict[ClockJump, bytes]:
+        """Return the clock's jumps, each with the first bytes after it."""
+        if len(blocks) == 1:
+            return self._jumps_in(blocks[0])
+        ranges = list(_merged([*self._jump_ranges(blocks), *await self._suspect_ranges(blocks)]))
+        if sum(each.size for each in ranges) > MAX_JUMP_BYTES:
+            raise UnsupportedMedia(f"stream: more than {MAX_JUMP_BYTES} bytes around clock jumps")
         jumps: dict[ClockJump, bytes] = {}
-        for each in around:
-            (region,) = await self._regions([each])
-            jumps |= self._jumps_in(region)
+        for each in ranges:
+            (block,) = await self._load([each])
+            jumps |= self._jumps_in(block)
         return jumps
 
-    def _jumps_in(self, region: _LoadedBlock) -> dict[ClockJump, bytes]:
-        return {jump: region.head(jump.offset) for jump in self._clock.jumps(region.marks)}
+    def _jumps_in(self, block: _LoadedBlock) -> dict[ClockJump, bytes]:
+        return {jump: block.head(jump.offset) for jump in self._clock.jumps(block.samples)}
 
-    def _jumping(self, regions: Sequence[_LoadedBlock]) -> list[ByteRange]:
-        """Return where regions lie in which the clock jumps."""
+    def _jump_ranges(self, blocks: Sequence[_LoadedBlock]) -> list[ByteRange]:
+        """Return the ranges of the blocks in which the clock jumps."""
         return [
-            ByteRange(each.marks[0].offset, each.marks[-1].offset)
-            for each in regions
-            if self._clock.jumps(each.marks)
+            ByteRange(each.samples[0].offset, each.samples[-1].offset)
+            for each in blocks
+            if self._clock.jumps(each.samples)
         ]
 
-    async def _suspects(self, regions: Sequence[_LoadedBlock]) -> list[ByteRange]:
-        """Return small places between regions in which the clock seems to jump."""
-        between = [(one.marks[-1], two.marks[0]) for one, two in pairwise(regions)]
-        paces = [self._pace(first, last) for first, last in between]
-        usual = median([pace for pace in paces if pace > 0] or [1.0])
-        open_ = [self._interval(first, last, usual, UNUSUAL) for first, last in between]
+    async def _suspect_ranges(self, blocks: Sequence[_LoadedBlock]) -> list[ByteRange]:
+        """Return small ranges between the blocks in which the clock seems to jump."""
+        between = [(before.samples[-1], after.samples[0]) for before, after in pairwise(blocks)]
+        rates = [self._ticks_per_byte(first, last) for first, last in between]
+        expected = median([rate for rate in rates if rate > 0] or [1.0])
+        doubted = [self._interval(first, last, expected, FILE_FACTOR) for first, last in between]
         suspects: list[ByteRange] = []
-        doubts = MAX_DOUBTS
-        while open_ := self._worst([each for each in open_ if not self._fits(each)], doubts):
-            doubts -= sum(each.ticks >= 0 for each in open_)
-            large = [each for each in open_ if each.size > AROUND_BYTES]
-            suspects += [each.bytes for each in open_ if each.size <= AROUND_BYTES]
-            middles = await self._regions([each.middle for each in large])
-            suspects += self._jumping(middles)
-            open_ = [
+        allowed = MAX_DOUBTED
+        while doubted := self._most_doubtful([each for each in doubted if not self._fits(each)], allowed):
+            allowed -= sum(each.ticks >= 0 for each in doubted)
+            large = [each for each in doubted if each.size > JUMP_BYTES]
+            suspects += [each.bytes for each in doubted if each.size <= JUMP_BYTES]
+            middles = await self._load([each.middle for each in large])
+            suspects += self._jump_ranges(middles)
+            doubted = [
                 half
                 for interval, middle in zip(large, middles, strict=True)
                 for half in self._halves(interval, middle)
             ]
         return suspects
 
-    def _worst(self, intervals: Sequence[_Interval], doubts: int) -> list[_Interval]:
-        """Return the intervals to look into: those in which time runs back, and the most doubtful ones."""
+    def _most_doubtful(self, intervals: Sequence[_Interval], allowed: int) -> list[_Interval]:
+        """Return the intervals in which time goes back, and the ``allowed`` most doubtful other ones."""
         certain = [each for each in intervals if each.ticks < 0]
         doubtful = [each for each in intervals if each.ticks >= 0]
-        return certain + sorted(doubtful, key=lambda each: -abs(each.ticks - each.usual))[:doubts]
+        return certain + sorted(doubtful, key=lambda each: -abs(each.ticks - each.expected))[:allowed]
 
     def _halves(self, interval: _Interval, middle: _LoadedBlock) -> list[_Interval]:
-        """Return what lies before and behind the middle of an interval; they should be like each other."""
-        marks = [mark for mark in middle.marks if mark.offset < interval.last.offset]
-        if not marks:
+        """Split an interval at its middle block; both halves should have the bit rate of the whole."""
+        samples = [sample for sample in middle.samples if sample.offset < interval.last.offset]
+        if not samples:
             return []
-        pace = max(interval.ticks, 0) / interval.size or interval.usual / interval.size
+        ticks_per_byte = max(interval.ticks, 0) / interval.size or interval.expected / interval.size
         return [
-            self._interval(interval.first, marks[0], pace, UNLIKE),
-            self._interval(marks[-1], interval.last, pace, UNLIKE),
+            self._interval(interval.first, samples[0], ticks_per_byte, HALF_FACTOR),
+            self._interval(samples[-1], interval.last, ticks_per_byte, HALF_FACTOR),
         ]
 
-    def _interval(self, first: SampleStart, last: SampleStart, pace: float, factor: float) -> _Interval:
+    def _interval(
+        self, first: SampleStart, last: SampleStart, ticks_per_byte: float, factor: float
+    ) -> _Interval:
         ticks = self._clock.since(last.decoded, first.decoded)
-        return _Interval(first, last, ticks, (last.offset - first.offset) * pace, factor)
+        return _Interval(first, last, ticks, (last.offset - first.offset) * ticks_per_byte, factor)
 
-    def _pace(self, first: SampleStart, last: SampleStart) -> float:
+    def _ticks_per_byte(self, first: SampleStart, last: SampleStart) -> float:
         return self._clock.since(last.decoded, first.decoded) / max(last.offset - first.offset, 1)
 
     def _fits(self, interval: _Interval) -> bool:
-        """Whether about as much time as usual lies in an interval."""
+        """Return whether the time in an interval is about as long as its bytes predict."""
         if interval.ticks < -self._clock.timescale:
             return interval.size <= 0
-        is_near = abs(interval.ticks - interval.usual) <= MAX_GAP_SECONDS * self._clock.timescale
+        is_near = abs(interval.ticks - interval.expected) <= MAX_GAP_SECONDS * self._clock.timescale
         return (
-            is_near or interval.usual / interval.factor <= interval.ticks <= interval.usual * interval.factor
+            is_near
+            or interval.expected / interval.factor <= interval.ticks <= interval.expected * interval.factor
         )
 
-    def _describe(self, regions: Sequence[_LoadedBlock], jumps: dict[ClockJump, bytes]) -> StreamSurvey:
+    def _describe(self, blocks: Sequence[_LoadedBlock], jumps: dict[ClockJump, bytes]) -> StreamSurvey:
         if len(jumps) >= MAX_SEGMENTS:
-            raise UnsupportedMedia(f"a clock that jumps {len(jumps)} times")
-        first, last = regions[0], regions[-1]
-        start = self._clock.start(self._clock.runs(first.marks)[0])
-        line = self._clock.line(start, list(jumps))
-        begun = [each.marks[0] for each in regions[1:]]
-        ends = self._clock.runs(last.marks)[-1]
+            raise UnsupportedMedia(
+                f"stream: its clock jumps {len(jumps)} times, the limit is {MAX_SEGMENTS - 1}"
+            )
+        first, last = blocks[0], blocks[-1]
+        start = self._clock.start(self._clock.runs(first.samples)[0])
+        timeline = self._clock.timeline(start, list(jumps))
+        starts = [each.samples[0] for each in blocks[1:]]
+        ends = self._clock.runs(last.samples)[-1]
         points = [
             SurveyPoint(0, 0.0),
-            *(SurveyPoint(mark.offset, line.seconds(mark.offset, mark.decoded)) for mark in begun),
-            SurveyPoint(self._size, line.seconds(ends[0].offset, self._clock.end(ends))),
+            *(
+                SurveyPoint(sample.offset, timeline.seconds(sample.offset, sample.decoded))
+                for sample in starts
+            ),
+            SurveyPoint(self._size, timeline.seconds(ends[0].offset, self._clock.end(ends))),
         ]
-        if any(two.seconds < one.seconds - BESIDE_SECONDS for one, two in pairwise(points)):
-            raise UnsupportedMedia("a stream whose times run backwards")
-        if not any(_video(each.marks) for each in regions):
-            raise UnsupportedMedia("a stream without video")
+        if any(after.seconds < before.seconds - MAX_INTERLEAVE_SECONDS for before, after in pairwise(points)):
+            raise UnsupportedMedia("stream: times go back between two blocks without a clock jump")
+        if not any(_video(each.samples) for each in blocks):
+            raise UnsupportedMedia("stream: no video in any block")
         return StreamSurvey(
-            line, [first.data[:HEAD_BYTES], *jumps.values()], points, self._seconds(line, last)
+            timeline, [first.data[:HEAD_BYTES], *jumps.values()], points, self._seconds(timeline, last)
         )
 
-    def _seconds(self, line: Timeline, tail: _LoadedBlock) -> float | None:
-        """Return where the last video of the file ends; None where it lies far before the end."""
-        for run in reversed(self._clock.runs(tail.marks)):
+    def _seconds(self, timeline: Timeline, tail: _LoadedBlock) -> float | None:
+        """Return the end of the last video, in seconds of the VOD; None if the tail has no video."""
+        for run in reversed(self._clock.runs(tail.samples)):
             if video := _video(run):
-                return line.seconds(video[0].offset, self._clock.end(video))
+                return timeline.seconds(video[0].offset, self._clock.end(video))
         return None
 
 
-def _video(marks: Sequence[SampleStart]) -> list[SampleStart]:
-    return [mark for mark in marks if mark.kind == TrackKind.VIDEO]
+def _video(samples: Sequence[SampleStart]) -> list[SampleStart]:
+    return [sample for sample in samples if sample.kind == TrackKind.VIDEO]
 
 
 def _merged(places: Sequence[ByteRange]) -> Iterator[ByteRange]:
-    """Yield places with what lies around them, those that touch each other as one."""
-    around = sorted((each.start - AROUND_BYTES, each.end + AROUND_BYTES) for each in places)
-    while around:
-        start, end = around.pop(0)
-        while around and around[0][0] <= end:
-            end = max(end, around.pop(0)[1])
+    """Yield the ranges extended by ``JUMP_BYTES`` at both ends; ranges that overlap are merged."""
+    ranges = sorted((each.start - JUMP_BYTES, each.end + JUMP_BYTES) for each in places)
+    while ranges:
+        start, end = ranges.pop(0)
+        while ranges and ranges[0][0] <= end:
+            end = max(end, ranges.pop(0)[1])
         yield ByteRange(start, end)

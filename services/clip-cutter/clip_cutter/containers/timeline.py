@@ -1,7 +1,8 @@
-"""The VOD's time line: one line through all jumps, restarts and wraps of a stream's clock.
+"""Converts the clock of a stream, which jumps, restarts and wraps, to the VOD's time line, which does not.
 
-A jump is where the clock of all tracks, in the order of the file, steps back, or goes forward by more than
-10 s with no track covering the gap. What follows is appended where what came before has ended.
+The clock jumps where the time stamps of all tracks, in the order of the file, go back, or go forward by more
+than 10 s while no track covers the gap. On the time line the samples after a jump begin where the samples
+before the jump end.
 """
 
 from bisect import bisect_right
@@ -9,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# That a time may lie before its segment's first one: what is interleaved with it, and what it refers to.
+# Samples may be earlier than the first sample of their segment: interleaved audio, reordered pictures.
 EARLY_SECONDS = 60
 
 
 class TimelineSegment(NamedTuple):
-    """A part of the file through which the clock runs evenly, up to the next segment's ``offset``.
+    """A part of the file without a clock jump, from ``offset`` to the ``offset`` of the next segment.
 
-    In it the clock's time ``clock`` is the line's time ``start``, both in ticks.
+    The clock's time ``clock`` is the time ``start`` on the time line; both are in ticks.
     """
 
     offset: int
@@ -26,24 +27,31 @@ class TimelineSegment(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """The segments of a file, in order; the first one begins at offset 0, with ``start`` 0."""
+    """The time line of a file.
+
+    Args:
+        timescale: ticks per second of the clock and of the time line.
+        wrap: number of ticks after which the clock begins again with 0.
+        segments: in the order of the file; the first segment has ``offset`` 0 and ``start`` 0.
+    """
 
     timescale: int
     wrap: int
     segments: Sequence[TimelineSegment]
 
     def ticks(self, offset: int, clock: int) -> int:
-        """Return the time on the line of what begins at ``offset`` of the file with the time ``clock``."""
+        """Convert the clock's time of a sample that starts at ``offset`` of the file; both are in ticks."""
         segment = self.segment(offset)
         early = EARLY_SECONDS * self.timescale
         return segment.start + (clock - segment.clock + early) % self.wrap - early
 
     def seconds(self, offset: int, clock: int) -> float:
-        """Return the same in seconds."""
+        """Convert the clock's time, in ticks, of a sample at ``offset`` to seconds of the VOD."""
         return self.ticks(offset, clock) / self.timescale
 
     def segment(self, offset: int) -> TimelineSegment:
-        """Return the segment in which an offset of the file lies."""
+        """Return the segment that contains an offset of the file."""
         if len(self.segments) == 1:
             return self.segments[0]
-        return self.segments[max(bisect_right(self.segments, offset, key=lambda each: each.offset) - 1, 0)]
+        number = bisect_right(self.segments, offset, key=lambda segment: segment.offset) - 1
+        return self.segments[max(number, 0)]

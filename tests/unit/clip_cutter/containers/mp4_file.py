@@ -1,4 +1,4 @@
-"""MP4s made by hand, box by box, so that a test says what is in each table."""
+"""Builders of MP4 files, box by box: a test gives the content of each table."""
 
 import struct
 from collections.abc import Sequence

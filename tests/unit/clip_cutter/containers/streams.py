@@ -1,4 +1,4 @@
-"""A stream of any length that exists only where it is looked at, for tests of looking."""
+"""A stream of any length, whose bytes are made when they are read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class LongStream:
             file.write(self.bytes_of(ByteRange(start, min(start + CHUNK_BYTES, wanted.end))))
 
     async def peek_all(self, wanted: Sequence[ByteRange]) -> list[bytes]:
-        """Several places side by side."""
+        """Read several ranges."""
         self.rounds += 1
         self.reads += wanted
         return [self.bytes_of(each) for each in wanted]

@@ -65,10 +65,10 @@ def test_a_rate_that_no_table_has() -> None:
         ([(2, 5), (3, 4), (0, 4), (0, 3)], "channel configuration 0"),
         ([(2, 5), (3, 4), (2, 4), (1, 1), (0, 2)], "960 samples"),
         ([(31, 5), (10, 6), (3, 4), (2, 4), (0, 16)], "type 42"),
-        ([(2, 5)], "ends too early"),
+        ([(2, 5)], "4 bits wanted, but only 3 are left"),
     ],
 )
-def test_what_is_left_to_ffmpeg(fields: Sequence[tuple[int, int]], why: str) -> None:
+def test_unsupported_configurations_are_refused(fields: Sequence[tuple[int, int]], why: str) -> None:
     with pytest.raises(UnsupportedMedia, match=why):
         aac.format_of(bits(*fields))
 
@@ -77,7 +77,7 @@ def test_main_profile_is_read_but_not_for_browsers() -> None:
     assert not aac.format_of(bits((1, 5), (3, 4), (2, 4), (0, 3))).is_web
 
 
-def test_the_entry_is_the_one_of_the_standard() -> None:
+def test_the_sample_entry_is_that_of_the_standard() -> None:
     found = aac.format_of(bytes.fromhex("119056e500"))
     assert found.entry == STEREO_48_ENTRY
     assert (found.codec, found.rate, found.channels, found.width) == ("aac", 48000, 2, 0)
@@ -87,7 +87,7 @@ def test_a_rate_that_an_entry_cannot_write_is_left_open() -> None:
     assert aac.format_of(bytes.fromhex("1008")).entry[32:36] == bytes(4)
 
 
-def test_frames_of_adts_lie_one_behind_the_other() -> None:
+def test_adts_frames_are_consecutive() -> None:
     data = frame(b"first") + frame(b"second!", crc=b"cc") + frame(b"mono", rate=4, channels=1)
     first, second, third = aac.adts_frames(data)
     assert (data[first.start : first.end], data[second.start : second.end]) == (b"first", b"second!")
@@ -97,19 +97,19 @@ def test_frames_of_adts_lie_one_behind_the_other() -> None:
 @pytest.mark.parametrize(
     "rest", [b"", b"\xff", b"no frame at all", frame(b"cut off")[:-1], b"\xff\xf1" + bytes(9)]
 )
-def test_frames_end_where_no_whole_one_begins(rest: bytes) -> None:
+def test_frames_end_where_no_whole_frame_begins(rest: bytes) -> None:
     data = frame(b"first") + rest
     assert list(aac.adts_frames(data)) == [AdtsFrame(LC_48, 7, 12)]
 
 
 @pytest.mark.parametrize("data", [frame(b"x", blocks=1), frame(b"x", channels=0)])
-def test_frames_of_a_rare_kind_are_not_plain(data: bytes) -> None:
+def test_frames_of_a_rare_kind_are_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         list(aac.adts_frames(data))
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_read_or_not_plain(data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for read in (aac.format_of, lambda data: list(aac.adts_frames(data))):
         with suppress(UnsupportedMedia):
             read(data)

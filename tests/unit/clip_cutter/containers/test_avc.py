@@ -1,4 +1,4 @@
-"""H.264's parameter sets, records and byte streams. The records are what x264 and ffmpeg write."""
+"""H.264 parameter sets, configuration records (as x264 and ffmpeg write them) and byte streams."""
 
 from contextlib import suppress
 
@@ -77,11 +77,11 @@ def test_the_format_names_the_cropped_size() -> None:
     assert (found.codec, found.width, found.height, found.rate, found.channels) == ("h264", 324, 182, 0, 0)
 
 
-def test_the_entry_is_the_one_of_the_standard() -> None:
+def test_the_sample_entry_is_that_of_the_standard() -> None:
     assert avc.format_of(HIGH).entry == HIGH_ENTRY
 
 
-def test_the_entry_says_nothing_of_pixels_and_colours_that_the_vui_does_not_say() -> None:
+def test_an_entry_without_vui_has_no_pixel_shape_and_colours() -> None:
     entry = avc.format_of(MAIN).entry
     assert b"pasp" in entry
     assert b"colr" not in entry
@@ -102,7 +102,7 @@ def test_full_range_and_depth() -> None:
     )
 
 
-def test_sizes_that_differ_within_one_record_are_not_plain() -> None:
+def test_sizes_that_differ_within_one_record_are_refused() -> None:
     with pytest.raises(UnsupportedMedia, match="several sizes"):
         avc.format_of(
             avc.record_of(
@@ -126,7 +126,7 @@ def test_sizes_that_differ_within_one_record_are_not_plain() -> None:
         (AvcDecoderConfigurationRecord.read(MAIN).sps, [b"h" * 70_000]),
     ],
 )
-def test_sets_that_a_record_cannot_hold_are_not_plain(sps: list[bytes], pps: list[bytes]) -> None:
+def test_sets_that_a_record_cannot_hold_are_refused(sps: list[bytes], pps: list[bytes]) -> None:
     with pytest.raises(UnsupportedMedia):
         avc.record_of(sps, pps)
 
@@ -169,7 +169,7 @@ def test_an_idr_picture_is_the_first_picture_of_its_sample(size: int) -> None:
 
 
 @given(st.sampled_from(sorted(RECORDS)), st.data())
-def test_a_record_that_was_changed_is_read_or_not_plain(name: str, data: st.DataObject) -> None:
+def test_a_record_that_was_changed_is_read_or_refused(name: str, data: st.DataObject) -> None:
     record = bytearray(RECORDS[name])
     for _ in range(data.draw(st.integers(1, 4))):
         record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
@@ -181,7 +181,7 @@ def test_a_record_that_was_changed_is_read_or_not_plain(name: str, data: st.Data
 
 
 @given(st.binary(max_size=200), st.sampled_from([1, 2, 4]))
-def test_any_bytes_are_read_or_not_plain(data: bytes, size: int) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes, size: int) -> None:
     avc.is_idr(data, size)
     for read in (avc.format_of, avc.split_nal_units, avc.length_size_of, Sps.read):
         with suppress(UnsupportedMedia):

@@ -1,4 +1,4 @@
-"""Bits and exp-Golomb numbers."""
+"""Bits and Exp-Golomb numbers."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def test_signed_exp_golomb_numbers_as_in_table_9_3() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", bytes(4), bytes(5), bytes(100)])
-def test_a_number_that_does_not_end_is_not_plain(data: bytes) -> None:
+def test_a_number_that_does_not_end_is_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         BitReader(data).exp_golomb()
 

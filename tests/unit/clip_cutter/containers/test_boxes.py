@@ -1,4 +1,4 @@
-"""Boxes are walked through as far as they are valid, and refused from there on."""
+"""Boxes: valid ones are found, invalid ones are refused."""
 
 import struct
 
@@ -35,24 +35,24 @@ def test_the_last_box_of_a_file_may_reach_beyond_its_end() -> None:
 @pytest.mark.parametrize(
     "data", [struct.pack(">I4s", 7, b"moov"), b"\0\0\0", struct.pack(">I4sQ", 1, b"moov", 9)]
 )
-def test_what_is_no_box_is_refused(data: bytes) -> None:
+def test_an_invalid_box_head_is_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         list(walk(reader(data), 0, len(data)))
 
 
-def test_a_box_in_another_one_may_not_reach_beyond_it() -> None:
+def test_a_box_must_not_end_after_its_parent() -> None:
     data = box(b"moov", struct.pack(">I4s", 9, b"trak"))
     with pytest.raises(UnsupportedMedia, match="too large"):
         children(reader(data), Box(b"moov", 0, 8, 16))
 
 
-def test_there_are_not_endlessly_many_boxes() -> None:
+def test_the_number_of_boxes_is_limited() -> None:
     data = box(b"moov", box(b"free") * 1001)
     with pytest.raises(UnsupportedMedia, match="too many"):
         children(reader(data), Box(b"moov", 0, 8, len(data)))
 
 
-def test_a_child_has_to_be_the_only_one_of_its_kind() -> None:
+def test_a_child_must_be_unique_in_its_parent() -> None:
     data = box(b"moov", box(b"trak"), box(b"trak"), box(b"mvhd", b"1234"))
     moov = Box(b"moov", 0, 8, len(data))
     assert content(reader(data), child(reader(data), moov, b"mvhd")) == b"1234"
@@ -61,7 +61,7 @@ def test_a_child_has_to_be_the_only_one_of_its_kind() -> None:
             child(reader(data), moov, kind)
 
 
-def test_a_small_box_is_small_and_whole() -> None:
+def test_content_refuses_large_and_truncated_boxes() -> None:
     with pytest.raises(UnsupportedMedia, match="100000 bytes"):
         content(reader(b""), Box(b"stsd", 0, 8, 100_008))
     with pytest.raises(UnsupportedMedia, match="cut off"):
@@ -69,7 +69,7 @@ def test_a_small_box_is_small_and_whole() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_whatever_the_bytes_are_walking_ends(data: bytes) -> None:
+def test_walking_ends_for_any_bytes(data: bytes) -> None:
     try:
         found = list(walk(reader(data), 0, len(data)))
     except UnsupportedMedia:

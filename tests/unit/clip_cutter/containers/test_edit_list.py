@@ -1,4 +1,4 @@
-"""Edit lists say which parts of a track's media are shown, and when."""
+"""Edit lists: which parts of a track's media are shown, and when."""
 
 import math
 import struct
@@ -38,7 +38,7 @@ def test_a_track_may_begin_late_and_pause() -> None:
     assert segments((1500, PAUSE), (2000, 0), (500, PAUSE), (1000, 7000)) == [(1.5, 3.5, 0), (4, 5, 7)]
 
 
-def test_edits_that_go_on_where_the_one_before_ends_are_one() -> None:
+def test_adjoining_edits_are_merged() -> None:
     assert segments((1000, 200), (2000, 1200)) == [(0, 3, 0.2)]
     assert segments((1000, 200), (2000, 1300)) == [(0, 1, 0.2), (1, 3, 1.3)]
 
@@ -75,14 +75,14 @@ def samples(first: int, after: int, keyframes: frozenset[int] = frozenset({0, 5}
     ]
 
 
-def test_one_part_keeps_its_times() -> None:
+def test_a_single_edit_keeps_its_times() -> None:
     part = SampleRange(Edit(0.0, 0.8, 0.2), 0.1, 0.5, 0, 8)
     track = join(TrackKind.VIDEO, 1000, [(part, samples(0, 8))], window_start=0.1)
     assert (list(track.samples), track.origin, track.damages) == (samples(0, 8), -0.2, ())
     assert track.media == Path()
 
 
-def test_what_an_edit_hides_stands_before_it_and_is_never_shown() -> None:
+def test_hidden_pictures_stand_before_the_edit_with_length_0() -> None:
     """Shown are 0 to 0.3 s, then 0.7 to 1 s, whose keyframe is at 0.5 s."""
     first = SampleRange(Edit(0.0, 0.3, 0.0), 0.0, 0.3, 0, 3)
     second = SampleRange(Edit(0.3, 0.6, 0.7), 0.3, 0.6, 5, 10)
@@ -99,7 +99,7 @@ def test_what_an_edit_hides_stands_before_it_and_is_never_shown() -> None:
     assert {each.format for each in track.samples[:3]} & {each.format for each in track.samples[3:]} == set()
 
 
-def test_what_is_decoded_for_a_picture_before_an_edit_stands_behind_it() -> None:
+def test_pictures_shown_after_an_edit_stand_behind_it() -> None:
     reordered = [
         Sample(0, 100, 100, 0, 1, is_keyframe=True),
         Sample(100, 400, 100, 1, 1, is_keyframe=False),  # is shown after the edit
@@ -120,7 +120,7 @@ def test_more_hidden_pictures_than_ticks_are_refused() -> None:
         join(TrackKind.VIDEO, 1000, [(first, samples(0, 1)), (second, samples(0, 15))], window_start=0.0)
 
 
-def test_audio_at_an_edit_is_heard_if_most_of_it_is() -> None:
+def test_audio_at_an_edit_is_kept_if_half_of_it_is_inside() -> None:
     first = SampleRange(Edit(0.0, 0.26, 0.0), 0.0, 0.26, 0, 4)
     second = SampleRange(Edit(0.26, 0.6, 0.56), 0.26, 0.6, 5, 9)
     track = join(TrackKind.AUDIO, 1000, [(first, samples(0, 4)), (second, samples(5, 9))], window_start=0.0)

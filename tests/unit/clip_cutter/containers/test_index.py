@@ -1,4 +1,4 @@
-"""An index gives the samples that a window needs, on the line that a viewer of the file sees."""
+"""An index gives the samples that a window needs, with the times that a player shows."""
 
 import random
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_audio_begins_a_little_before_and_ends_a_little_after() -> None:
     assert (audio.kind, shown(audio)) == (TrackKind.AUDIO, [0.5, 0.6, 0.7, 0.8, 0.9])
 
 
-def test_what_is_decoded_before_the_end_and_shown_after_it_is_left_out_unless_needed() -> None:
+def test_pictures_that_are_shown_after_the_end_are_left_out_unless_needed() -> None:
     """In decoding order: shown at 0.1, 0.4, 0.2, 0.3, 0.5."""
     reordered = TrackOf(steps=(100,) * 5, shifts=(100, 300, 0, 0, 100), chunks=(5,), keyframes=(1,))
     assert shown(movie(reordered).select(0.0, 0.05)[0]) == [0.0]
@@ -73,7 +73,7 @@ def test_audio_that_does_not_reach_the_window_is_left_out() -> None:
     assert len(movie(VIDEO, late).select(0.1, 0.7)) == 1
 
 
-def test_zero_is_where_the_first_track_begins() -> None:
+def test_time_0_is_the_start_of_the_first_track() -> None:
     late = TrackOf(edits=[(500, -1), (1000, 0)])
     early = TrackOf(**{**vars(AUDIO), "edits": [(200, -1), (1000, 1024)]})
     found = movie(late, early)
@@ -85,7 +85,7 @@ def test_zero_is_where_the_first_track_begins() -> None:
     assert shown(audio)[0] == pytest.approx(-0.021333, abs=1e-6)
 
 
-def test_how_long_it_is_is_known_without_reading_again() -> None:
+def test_the_duration_is_known_without_reading_again() -> None:
     data, is_gone = movie_of(VIDEO), False
 
     def read(offset: int, size: int) -> bytes:
@@ -141,7 +141,7 @@ def test_formats_that_no_sample_has_are_left_out() -> None:
         movie(TrackOf(entry_of=(1, 3))).select(0.6, 0.9)
 
 
-def test_of_several_tracks_the_first_enabled_one_counts() -> None:
+def test_the_first_enabled_track_of_a_kind_is_used() -> None:
     commentary = TrackOf(**{**vars(AUDIO), "flags": 0, "timescale": 44_100})
     cover = TrackOf(entries=[video_entry(b"jpeg")], steps=(1,), chunks=(1,), keyframes=None)
     video, audio = movie(cover, VIDEO, commentary, AUDIO).all()
@@ -149,7 +149,7 @@ def test_of_several_tracks_the_first_enabled_one_counts() -> None:
     assert movie(VIDEO, commentary).all()[1].timescale == 44_100
 
 
-def test_a_track_without_samples_is_none() -> None:
+def test_a_track_without_samples_is_left_out() -> None:
     empty = TrackOf(**{**vars(AUDIO), "steps": (), "chunks": ()})
     found = movie(VIDEO, empty)
     assert (len(found.all()), found.span(TrackKind.AUDIO)) == (1, None)
@@ -178,12 +178,12 @@ def test_a_file_that_is_cut_off_ends_earlier() -> None:
         ({"size": 33 * 1024 * 1024, "steps": (1,), "chunks": (1,), "keyframes": None}, "a sample of"),
     ],
 )
-def test_what_is_unusual_is_named(made: dict[str, object], why: str) -> None:
+def test_unsupported_features_are_named(made: dict[str, object], why: str) -> None:
     with pytest.raises(UnsupportedMedia, match=why):
         movie(TrackOf(**{**vars(VIDEO), **made})).all()
 
 
-def test_fragments_are_for_another_reader() -> None:
+def test_a_fragmented_file_is_refused() -> None:
     with pytest.raises(UnsupportedMedia, match="fragmented"):
         movie(VIDEO, extra=box(b"mvex"))
 
@@ -201,7 +201,7 @@ def test_a_window_without_video_is_refused() -> None:
         movie(TrackOf(edits=[(100, 0), (900, -1), (100, 0)])).select(0.3, 0.8)
 
 
-def test_what_is_read_whole_is_known_before() -> None:
+def test_tables_that_are_read_whole_are_known_before() -> None:
     data = movie_of(VIDEO, AUDIO)
     read = reader(data)
     asked: list[bytes] = []
@@ -244,7 +244,7 @@ def test_a_damaged_index_gives_a_track_or_is_refused() -> None:
     assert min(outcomes.count(True), outcomes.count(False)) > 50
 
 
-def test_display_is_how_a_track_is_turned() -> None:
+def test_display_is_the_rotation_of_the_track_header() -> None:
     (video,) = movie(VIDEO).all()
     assert len(video.display) == 44
     assert full_box(b"tkhd", video.display)[-44:] == video.display

@@ -1,4 +1,4 @@
-"""Sample entries say how samples are coded, and are kept as they are."""
+"""Sample entries: their formats are read, their bytes are kept."""
 
 import pytest
 from hypothesis import given
@@ -79,7 +79,7 @@ def test_a_track_may_have_several_formats() -> None:
     assert len(read(TrackKind.VIDEO, VIDEO["h264"], large)) == 2
 
 
-def test_a_picture_that_stands_for_the_file_is_no_video() -> None:
+def test_cover_art_is_no_video() -> None:
     pictures = (video_entry(b"jpeg"), video_entry(b"png "), video_entry(b"mp4v", 9, 9, esds(0x6C)))
     assert all(is_cover_art(read(TrackKind.VIDEO, each)[0]) for each in pictures)
     assert not is_cover_art(read(TrackKind.VIDEO, VIDEO["h264"])[0])
@@ -89,7 +89,7 @@ def test_a_picture_that_stands_for_the_file_is_no_video() -> None:
     "entries",
     [[], [video_entry()[:40]], [box(b"avc1")], [video_entry()] * 257, [video_entry(), b"\0\0\0\xff"]],
 )
-def test_what_is_damaged_is_refused(entries: list[bytes]) -> None:
+def test_damaged_sample_entries_are_refused(entries: list[bytes]) -> None:
     with pytest.raises(UnsupportedMedia):
         read(TrackKind.VIDEO, *entries)
     with pytest.raises(UnsupportedMedia):
@@ -99,7 +99,7 @@ def test_what_is_damaged_is_refused(entries: list[bytes]) -> None:
 @given(
     st.binary(max_size=120), st.sampled_from([b"mp4a", b"mp4v", b"avc1"]), st.sampled_from(list(TrackKind))
 )
-def test_whatever_an_entry_has_it_is_a_format_or_refused(data: bytes, name: bytes, kind: TrackKind) -> None:
+def test_any_sample_entry_is_a_format_or_refused(data: bytes, name: bytes, kind: TrackKind) -> None:
     try:
         (found,) = read(kind, box(name, data))
     except UnsupportedMedia:

@@ -1,4 +1,4 @@
-"""The tables of a track, looked up block by block, say what they say when they are read as a whole."""
+"""The tables of a track, read block by block, give the same values as the whole tables."""
 
 from itertools import accumulate
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def first_chunk(track: TrackOf) -> int:
     window=st.tuples(st.integers(0, 60), st.integers(1, 60)),
     early=st.integers(-40, 0),
 )
-def test_blocks_and_the_whole_agree(
+def test_lookups_by_block_equal_the_whole_table(
     entries: list[SampleEntryRun], per_chunk: int, window: tuple[int, int], early: int
 ) -> None:
     count = len(entries)
@@ -50,19 +50,19 @@ def test_blocks_and_the_whole_agree(
     chunks = [per_chunk] * whole + ([rest] if rest else [])
     steps, shifts = [each.step for each in entries], [each.shift + early for each in entries]
     track = TrackOf(steps=steps, shifts=shifts, chunks=chunks, keyframes=range(1, count + 1, 4))
-    with patch.object(sample_tables, "BLOCK_ROWS", 2), patch.object(sample_tables, "PIECE_ROWS", 4):
+    with patch.object(sample_tables, "BLOCK_ROWS", 2), patch.object(sample_tables, "READ_ROWS", 4):
         tables = tables_of(track)
         first = min(window[0], count - 1)
         after = min(first + window[1], count)
         shown = list(accumulate(steps[:-1], initial=0))
         shown = [at + shift for at, shift in zip(shown, shifts, strict=True)]
         assert tables.shown(first, after) == shown[first:after]
-        assert tables.steps(first, after) == steps[first:after]
+        assert tables.durations(first, after) == steps[first:after]
         decoded = tables.decoded(0, count)
         assert tables.decoded(first, after) == decoded[first:after]
         assert all(time <= at for time, at in zip(decoded, shown, strict=True))
         start = first_chunk(track)
-        assert tables.places(first, after) == [
+        assert tables.locations(first, after) == [
             SampleLocation(start + 10 * at, 10, 0) for at in range(first, after)
         ]
         assert tables.are_keyframes(first, after) == [at % 4 == 0 for at in range(first, after)]
@@ -72,10 +72,10 @@ def test_blocks_and_the_whole_agree(
 
 def test_chunks_may_differ_in_their_sample_entries() -> None:
     tables = tables_of(TrackOf(chunks=(3, 3, 4), entry_of=(1, 2, 1)))
-    assert [place.entry for place in tables.places(2, 8)] == [0, 1, 1, 1, 0, 0]
+    assert [location.entry for location in tables.locations(2, 8)] == [0, 1, 1, 1, 0, 0]
 
 
-def test_where_rows_lie_that_are_read_is_known_before() -> None:
+def test_the_rows_to_read_are_known_before() -> None:
     track = TrackOf(chunks=(3, 3, 4))
     data, asked = movie_of(track), list[tuple[int, int]]()
     read = reader(data)
@@ -88,7 +88,7 @@ def test_where_rows_lie_that_are_read_is_known_before() -> None:
     tables = SampleTables(spy, stbl, len(data))
     wanted = [tuple(extent) for extent in tables.row_extents(4, 8)]
     asked.clear()
-    tables.places(4, 8)
+    tables.locations(4, 8)
     assert set(wanted) <= set(asked)
     assert [size for _, size in wanted] == [8, 20]
 
@@ -114,12 +114,12 @@ def test_samples_beyond_the_end_of_the_file_are_left_out() -> None:
         (TrackOf(chunks=()), "without a chunk"),
     ],
 )
-def test_tables_that_mean_something_else_are_refused(track: TrackOf, why: str) -> None:
+def test_unsupported_tables_are_refused(track: TrackOf, why: str) -> None:
     with pytest.raises(UnsupportedMedia, match=why):
         tables_of(track)
 
 
-def test_groups_that_say_how_to_begin_are_no_matter() -> None:
+def test_groups_for_the_start_of_decoding_are_ignored() -> None:
     roll = full_box(b"sgpd", b"roll", bytes(4))
     assert tables_of(TrackOf(extra=[roll, full_box(b"sbgp", b"roll", bytes(4))])).count == 10
 
@@ -151,7 +151,7 @@ def damaged(kind: bytes, at: int, value: int, track: TrackOf | None = None) -> S
 )
 def test_damage_is_named(kind: bytes, at: int, value: int, why: str) -> None:
     with pytest.raises(UnsupportedMedia, match=why):
-        damaged(kind, at, value).places(0, 10)
+        damaged(kind, at, value).locations(0, 10)
 
 
 def test_a_chunk_of_too_many_samples_is_refused() -> None:
@@ -159,9 +159,9 @@ def test_a_chunk_of_too_many_samples_is_refused() -> None:
         patch.object(sample_tables, "MAX_IN_CHUNKS", 3),
         pytest.raises(UnsupportedMedia, match="chunks of 4"),
     ):
-        tables_of(TrackOf()).places(3, 4)
+        tables_of(TrackOf()).locations(3, 4)
 
 
-def test_an_empty_box_is_no_table() -> None:
-    with pytest.raises(UnsupportedMedia, match="no b'stts'"):
+def test_an_empty_sample_table_is_refused() -> None:
+    with pytest.raises(UnsupportedMedia, match="stbl: no b'stts'"):
         SampleTables(reader(b""), Box(b"stbl", 0, 0, 0), 0)

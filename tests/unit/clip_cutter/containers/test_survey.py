@@ -1,4 +1,4 @@
-"""Where a stream's clock jumps, and how far it reaches: found by looking at little of it."""
+"""A survey finds the clock jumps and the duration of a stream by reading little of it."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from clip_cutter.containers.model import ByteRange, TrackKind, UnsupportedMedia
 from clip_cutter.containers.mpegts import TransportStream
 from clip_cutter.containers.stream import SampleStart
 from clip_cutter.containers.stream_clock import StreamClock
-from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, StreamSurvey, StreamSurveyor
+from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_FILE_BYTES, StreamSurvey, StreamSurveyor
 from clip_cutter.containers.window_search import WindowSearch
 from tests.unit.clip_cutter.containers.streams import SECOND_BYTES, LongStream
 
@@ -19,14 +19,14 @@ CLOCK = StreamClock(1000, 2**20)
 
 async def survey(stream: LongStream) -> StreamSurvey:
     size = stream.size_bytes
-    head = stream.bytes_of(ByteRange(0, size if size <= WHOLE_BYTES else HEAD_BYTES))
+    head = stream.bytes_of(ByteRange(0, size if size <= WHOLE_FILE_BYTES else HEAD_BYTES))
     return await StreamSurveyor(TransportStream.read(head), stream.peek_all, size, head).survey()
 
 
 async def test_an_even_clock_is_one_segment() -> None:
     stream = LongStream(6 * HOUR, lambda second: second + 1000)
     found = await survey(stream)
-    assert len(found.line.segments) == 1
+    assert len(found.timeline.segments) == 1
     assert found.seconds == pytest.approx(6 * HOUR)
     assert stream.rounds == 1
     assert sum(each.size for each in stream.reads) < 4 * 1024 * 1024
@@ -47,15 +47,15 @@ async def test_jumps_are_found(name: str) -> None:
     clock, expected = JUMPS[name]
     stream = LongStream(6 * HOUR, clock)
     found = await survey(stream)
-    assert [each.offset // SECOND_BYTES for each in found.line.segments[1:]] == expected
-    assert [each.start / 90_000 for each in found.line.segments[1:]] == pytest.approx(expected)
+    assert [each.offset // SECOND_BYTES for each in found.timeline.segments[1:]] == expected
+    assert [each.start / 90_000 for each in found.timeline.segments[1:]] == pytest.approx(expected)
     assert found.seconds == pytest.approx(6 * HOUR)
     assert len(stream.reads) < 160
     assert stream.rounds < 40
 
 
 @pytest.mark.parametrize("clock", [lambda _: 0, lambda second: second * 7919 % 20_000])
-async def test_a_clock_without_order_is_left_to_ffmpeg(clock: Callable[[int], float]) -> None:
+async def test_a_clock_without_order_is_refused(clock: Callable[[int], float]) -> None:
     stream = LongStream(6 * HOUR, clock)
     with pytest.raises(UnsupportedMedia):
         await survey(stream)
@@ -77,8 +77,8 @@ async def test_reading_begins_with_the_keyframe_before_a_window(start: float) ->
     assert stream.rounds <= 4
 
 
-def marks(*rows: tuple[str, int]) -> list[SampleStart]:
-    """Marks with consecutive offsets, by kind and time."""
+def samples(*rows: tuple[str, int]) -> list[SampleStart]:
+    """Make samples with consecutive offsets from kinds and times."""
     kinds = {"v": TrackKind.VIDEO, "a": TrackKind.AUDIO}
     return [SampleStart(place, kinds[kind], 0, time, time, False) for place, (kind, time) in enumerate(rows)]
 
@@ -87,30 +87,30 @@ def every(kind: str, step: int, start: int, end: int) -> list[tuple[str, int]]:
     return [(kind, time) for time in range(start, end, step)]
 
 
-def test_a_hole_that_another_track_covers_is_no_jump() -> None:
-    assert CLOCK.jumps(marks(("v", 0), *every("a", 500, 0, 30_000), ("v", 30_000), ("a", 30_000))) == []
+def test_a_gap_that_another_track_covers_is_no_clock_jump() -> None:
+    assert CLOCK.jumps(samples(("v", 0), *every("a", 500, 0, 30_000), ("v", 30_000), ("a", 30_000))) == []
 
 
 def test_a_gap_of_all_tracks_is_a_jump() -> None:
-    (jump,) = CLOCK.jumps(marks(*every("v", 100, 0, 1000), *every("v", 100, 20_000, 21_000)))
+    (jump,) = CLOCK.jumps(samples(*every("v", 100, 0, 1000), *every("v", 100, 20_000, 21_000)))
     assert (jump.offset, jump.end, jump.clock) == (10, 1000, 20_000)
-    assert CLOCK.jumps(marks(*every("v", 100, 0, 1000), *every("v", 100, 10_000, 11_000))) == []
+    assert CLOCK.jumps(samples(*every("v", 100, 0, 1000), *every("v", 100, 10_000, 11_000))) == []
 
 
-def test_audio_that_reaches_a_little_into_what_follows_makes_no_jump() -> None:
-    joined = marks(
+def test_a_small_overlap_of_audio_is_no_second_jump() -> None:
+    joined = samples(
         *every("v", 100, 0, 1000), *every("a", 100, 0, 1300), ("v", 1000), ("a", 1000), ("v", 1100)
     )
     assert CLOCK.jumps(joined) == []
 
 
-def test_behind_a_jump_video_goes_on_where_it_ended() -> None:
+def test_after_a_jump_video_continues_without_a_gap() -> None:
     before = [*every("a", 100, 0, 1300), *every("v", 100, 100, 1000)]
-    (jump,) = CLOCK.jumps(marks(*before, ("v", 50), ("a", 0), ("v", 150)))
+    (jump,) = CLOCK.jumps(samples(*before, ("v", 50), ("a", 0), ("v", 150)))
     assert (jump.end, jump.clock) == (1000, 50)
 
 
-def test_behind_a_jump_nothing_is_heard_twice_where_video_ended_long_before() -> None:
+def test_after_a_jump_no_audio_is_repeated_if_video_ended_long_before() -> None:
     before = [*every("v", 100, 0, 1000), *every("a", 100, 0, 5000)]
-    (jump,) = CLOCK.jumps(marks(*before, ("a", 0), ("v", 50), ("a", 100), ("v", 150)))
+    (jump,) = CLOCK.jumps(samples(*before, ("a", 0), ("v", 50), ("a", 100), ("v", 150)))
     assert (jump.end, jump.clock) == (5000, 0)

@@ -1,4 +1,4 @@
-"""AAC in FLV: the times of frames, which the file rounds to milliseconds."""
+"""AAC in FLV: collects frames, and computes their exact times, which the file rounds to milliseconds."""
 
 from collections.abc import Sequence
 from math import lcm
@@ -10,20 +10,23 @@ from clip_cutter.containers.model import Format, Track, TrackKind, UnsupportedMe
 from clip_cutter.containers.stream import check_sample_count
 
 FRAME = aac.FRAME_SAMPLES
-# A time that is so far from where the frame before ended begins a new run: a frame is missing, or the clock
-# was set. Less than that is rounding, or a publisher's clock that trembles.
+# A frame that begins this far from the end of the frame before starts a new run: a frame is missing, or the
+# clock was set. Smaller differences are rounding, or jitter of the publisher's clock.
 MAX_DRIFT = FRAME * 9 // 10
 MAX_BACK_SECONDS = 1.0
 MAX_TIMESCALE = 2**31
 MILLISECONDS = 1000
-# Where new runs begin all the time, the audio has another rate than the one that is known.
-FEW_FRAMES, USUAL_RUN = 64, 16
+# If runs are shorter than this on average, the audio has another sample rate than its configuration.
+MIN_CHECKED_FRAMES, MIN_MEAN_RUN_FRAMES = 64, 16
 
 
 class FlvAudioSamples:
-    """Frames of a stretch, in order of time.
+    """Collects the AAC frames of a part of an FLV, in order of time.
 
-    Within a run the first one's time counts, and the rate: a copy has clean steps.
+    Within a run, frames follow the first frame's time at the sample rate: times have no rounding errors.
+
+    Args:
+        formats: the formats of the audio; the list grows while frames are added.
     """
 
     def __init__(self, formats: Sequence[Format]) -> None:
@@ -33,14 +36,20 @@ class FlvAudioSamples:
 
     @property
     def reached(self) -> float:
-        """Return when the last frame ends, in seconds of the line; before the start if there is none."""
+        """Return the end of the last frame, in seconds of the VOD; -1 without frames."""
         return self._end(self._frames[-1]) if self._frames else -1.0
 
     def add(self, time: int, offset: int, size: int, place: int) -> None:
-        """Take a frame that is heard at a time in milliseconds of the line.
+        """Add a frame.
+
+        Args:
+            time: presentation time, in milliseconds of the VOD.
+            offset: of the frame in the output.
+            size: in bytes.
+            place: index of its format.
 
         Raises:
-            UnsupportedMedia: times run backwards, or frames are too many.
+            UnsupportedMedia: times go back by more than a second, or the track has too many frames.
         """
         rate = self._formats[place].rate
         tick, last = round(time * rate / MILLISECONDS), self._frames[-1] if self._frames else None
@@ -48,23 +57,25 @@ class FlvAudioSamples:
             tick = last.tick + FRAME
         else:
             self._runs += 1
-            self._give_way(tick / rate)
+            self._drop_overlapping(tick / rate)
         check_sample_count(self._frames)
         self._frames.append(AacFrame(tick, offset, size, place))
 
     def track(self, media: Path) -> Track | None:
-        """Return what was read; None if there was nothing.
+        """Return the track; None without frames. ``media`` is the path of the output.
 
         Raises:
-            UnsupportedMedia: the frames' times do not go with their rate.
+            UnsupportedMedia: the times of the frames do not fit their sample rate.
         """
         if not self._frames:
             return None
-        if len(self._frames) > FEW_FRAMES and self._runs * USUAL_RUN > len(self._frames):
-            raise UnsupportedMedia("an FLV with audio whose times do not go with its rate")
+        if len(self._frames) > MIN_CHECKED_FRAMES and self._runs * MIN_MEAN_RUN_FRAMES > len(self._frames):
+            raise UnsupportedMedia(
+                f"FLV audio: times do not fit the rate: {self._runs} runs in {len(self._frames)} frames"
+            )
         timescale = lcm(*(each.rate for each in self._formats))
         if timescale > MAX_TIMESCALE:
-            raise UnsupportedMedia("an FLV with audio of odd rates")
+            raise UnsupportedMedia(f"FLV audio: a timescale of {timescale} for all sample rates is too large")
         return Track(
             kind=TrackKind.AUDIO,
             timescale=timescale,
@@ -73,11 +84,13 @@ class FlvAudioSamples:
             media=media,
         )
 
-    def _give_way(self, seconds: float) -> None:
-        """Drop frames that a new run takes the place of: what a publisher sends who came back."""
+    def _drop_overlapping(self, seconds: float) -> None:
+        """Drop frames that overlap with a new run: a publisher that reconnects sends them twice."""
         back = self.reached - seconds
         if self._frames and back > MAX_BACK_SECONDS:
-            raise UnsupportedMedia(f"an FLV with audio whose times run backwards by {back:.1f} s")
+            raise UnsupportedMedia(
+                f"FLV audio: times run backwards by {back:.1f} s, the limit is {MAX_BACK_SECONDS} s"
+            )
         half = FRAME / 2
         while self._frames and self._end(self._frames[-1], half) > seconds:
             self._frames.pop()

@@ -1,7 +1,7 @@
-"""Configurations, which say how samples are coded: which of them holds where.
+"""Decoder configurations (sequence headers), and the parts of a file for which they are valid.
 
-They are sent when a publisher connects. The one that holds at a window may lie hours before it, in the middle
-of the file, and nothing but a walk through all tags before the window finds it.
+A publisher sends them when it connects. The configuration of a window may be hours before the window, in the
+middle of the file: to find it, all tags before the window are read.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,14 @@ READERS = {AUDIO: aac.format_of, VIDEO: avc.format_of}
 
 
 class Configurations:
-    """The configurations that hold at one place of a file, and all formats up to there."""
+    """The configurations that are valid at an offset of a file, and all formats before it.
+
+    Attributes:
+        formats: the formats of audio and of video, by the type of the tag.
+    """
 
     def __init__(self, heads: Sequence[bytes] = ()) -> None:
-        """Learn from pieces of a file, in their order; those that are left to ffmpeg tell nothing."""
+        """Take configurations from parts of a file, in order; those of other codecs are ignored."""
         self.formats: dict[int, list[Format]] = {AUDIO: [], VIDEO: []}
         self._latest: dict[int, bytes] = {}
         self._places: dict[tuple[int, bytes], int] = {}
@@ -44,17 +48,17 @@ class Configurations:
                     self.learn(tag.type, found)
 
     def learn(self, type_: int, configuration: bytes) -> None:
-        """From here on this configuration holds for tags of a type."""
+        """Set the configuration for the next tags of a type."""
         self._latest[type_] = configuration
 
     def place(self, type_: int) -> int:
-        """Return the place in ``formats[type_]`` of the format that holds for tags of a type.
+        """Return the index in ``formats[type_]`` of the current format of tags of a type.
 
         Raises:
-            UnsupportedMedia: no configuration has come, it is not valid, or it is one of too many.
+            UnsupportedMedia: no configuration was found, it is not valid, or the file has more than 64.
         """
         if type_ not in self._latest:
-            raise UnsupportedMedia("an FLV without a configuration before its samples")
+            raise UnsupportedMedia(f"FLV tag of type {type_}: no configuration before the first sample")
         key = type_, self._latest[type_]
         if key not in self._places:
             self._places[key] = self._add(type_, READERS[type_](self._latest[type_]))
@@ -65,35 +69,36 @@ class Configurations:
         if found not in formats:
             formats.append(found)
         if len(self._places) == MAX_FORMATS:
-            raise UnsupportedMedia("an FLV whose configuration changes all the time")
+            raise UnsupportedMedia(f"FLV: more than {MAX_FORMATS} configurations")
         return formats.index(found)
 
 
 class _ConfigurationChange(NamedTuple):
-    """From ``offset`` on the configurations in ``tags`` hold: whole tags, one of each type."""
+    """A change: from ``offset`` on the configurations in ``tags`` are valid; one whole tag of each type."""
 
     offset: int
     tags: bytes
 
 
 class FlvConfigurationHistory:
-    """A walk through a file from its start, which notes where its configurations change.
+    """Reads a file from its start, and records the offsets at which its configurations change.
 
-    ``reached``: how many bytes of the file were read.
+    Attributes:
+        reached: number of bytes of the file that were read.
     """
 
     def __init__(self) -> None:
         self.reached = 0
         self._rest = b""
-        self._next = 0  # the offset in the file of the next tag: in ``_rest``, or behind what was read
+        self._next = 0  # offset of the next tag in the file: in ``_rest``, or after the bytes that were read
         self._latest: dict[int, bytes] = {}
         self._changes: list[_ConfigurationChange] = []
 
     def feed(self, data: bytes) -> None:
-        """Read on: ``data`` begins where it has come to.
+        """Read the next bytes of the file, which begin at offset ``reached``.
 
         Raises:
-            UnsupportedMedia: the configurations change too often.
+            UnsupportedMedia: the configurations change more than 10,000 times.
         """
         self.reached += len(data)
         data = self._rest + data
@@ -103,12 +108,12 @@ class FlvConfigurationHistory:
         self._rest = data[at:]
 
     def heads(self, offset: int) -> list[bytes]:
-        """Return the configurations that hold at an offset, as pieces of a file."""
+        """Return the configurations that are valid at an offset, as parts of a file."""
         earlier = [change.tags for change in self._changes if change.offset <= offset]
         return earlier[-1:]
 
     def _walk(self, data: bytes, at: int, start: int) -> int:
-        """Note the changes in ``data``, which lies at ``start``; return where the next tag begins in it."""
+        """Record the changes in ``data``, at offset ``start``; return the position of the next tag."""
         while at + SHORTEST <= len(data):
             at = skip_file_head(data, at)
             tag = tag_at(data, at)
@@ -132,11 +137,11 @@ class FlvConfigurationHistory:
         self._latest[type_] = tag
         self._changes.append(_ConfigurationChange(offset, b"".join(self._latest.values())))
         if len(self._changes) > MAX_CHANGES:
-            raise UnsupportedMedia("an FLV whose configuration changes all the time")
+            raise UnsupportedMedia(f"FLV: configurations change more than {MAX_CHANGES} times")
 
 
 def _configuration(data: bytes, tag: FlvTag) -> bytes | None:
-    """Return the configuration in a tag, or what there is of it; None if the tag holds something else."""
+    """Return the configuration in a tag, or its first bytes; None if the tag has no configuration."""
     head = data[tag.start + HEAD_SIZE : min(tag.start + SHORTEST, tag.end)]
     try:
         body = parse(tag.type, head)

@@ -1,4 +1,4 @@
-"""Reads a stretch of an FLV from front to end."""
+"""Reads a part of an FLV from front to end."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ from clip_cutter.containers.flv.video import FlvVideoSamples
 from clip_cutter.containers.model import Damage, Sample, Track, TrackKind, UnsupportedMedia
 from clip_cutter.containers.timeline import Timeline
 
-MAX_LOST, MAX_HELD = 4 * 1024 * 1024, 17 * 1024 * 1024  # the largest tag has 16 MiB
+MAX_SKIPPED_BYTES, MAX_HELD_BYTES = 4 * 1024 * 1024, 17 * 1024 * 1024  # the largest tag has 16 MiB
 MAX_DAMAGES = 1000
 MAX_MILLISECONDS = 2**40
 
@@ -30,9 +30,9 @@ MAX_MILLISECONDS = 2**40
 class FlvDemuxer:
     """See :class:`~clip_cutter.containers.stream.Demuxer`."""
 
-    def __init__(self, output: IO[bytes], offset: int, line: Timeline, known: Configurations) -> None:
+    def __init__(self, output: IO[bytes], offset: int, timeline: Timeline, known: Configurations) -> None:
         self._output = output
-        self._line = line
+        self._timeline = timeline
         self._known = known
         self._video = FlvVideoSamples(known.formats[VIDEO])
         self._audio = FlvAudioSamples(known.formats[AUDIO])
@@ -50,8 +50,9 @@ class FlvDemuxer:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
         self._held += data
         self._read(is_end=False)
-        if len(self._held) > (MAX_LOST if tag_at(self._held, 0) is None else MAX_HELD):
-            raise UnsupportedMedia("an FLV with bytes that are not tags")
+        limit = MAX_SKIPPED_BYTES if tag_at(self._held, 0) is None else MAX_HELD_BYTES
+        if len(self._held) > limit:
+            raise UnsupportedMedia(f"FLV: no tag in {len(self._held)} bytes at offset {self._position}")
 
     def finish(self) -> None:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
@@ -62,11 +63,11 @@ class FlvDemuxer:
         """See :class:`~clip_cutter.containers.stream.Demuxer`."""
         found = [each for each in (self._video.track(media), self._audio.track(media)) if each is not None]
         if not found:
-            raise UnsupportedMedia("an FLV without video or audio that we read")
+            raise UnsupportedMedia("FLV: neither H.264 nor AAC after the start of the window")
         return [replace(each, damages=tuple(self._damages)) for each in found]
 
     def _read(self, *, is_end: bool) -> None:
-        """Take all tags that are held as a whole."""
+        """Read all whole tags among the bytes that are held."""
         at = 0
         while (tag := self._next(at, is_end=is_end)) is not None:
             self._take(tag)
@@ -75,7 +76,7 @@ class FlvDemuxer:
         self._position += at
 
     def _next(self, at: int, *, is_end: bool) -> FlvTag | None:
-        """Return the next tag that is held as a whole, behind bytes that are not tags if need be."""
+        """Return the next whole tag; bytes that are not tags are skipped. None if more data is needed."""
         at = skip_file_head(self._held, at)
         if len(self._held) - at < HEAD_SIZE:
             return None
@@ -85,7 +86,7 @@ class FlvDemuxer:
         if tag is not None and tag.end <= len(self._held) and is_chained(self._held, tag):
             return tag
         if tag is not None and tag.end + HEAD_SIZE > len(self._held) and not is_end:
-            return None  # what follows will tell
+            return None  # the bytes after the tag decide whether it is one
         return self._find(at)
 
     def _find(self, at: int) -> FlvTag | None:
@@ -93,11 +94,11 @@ class FlvDemuxer:
         if found is None:
             return None
         if len(self._damages) < MAX_DAMAGES:
-            self._damages.append(Damage(max(*self.reached.values(), 0.0), "bytes that are not tags"))
+            self._damages.append(Damage(max(*self.reached.values(), 0.0), "bytes between tags are no tags"))
         return tag_at(self._held, found)
 
     def _take(self, tag: FlvTag) -> None:
-        """Take a tag's sample, or its configuration."""
+        """Add a tag's sample, or its configuration."""
         with memoryview(self._held) as held:
             content = bytes(held[tag.body])
         body = parse(tag.type, content[:MAX_HEAD])
@@ -107,9 +108,9 @@ class FlvDemuxer:
         if body.is_configuration:
             self._known.learn(tag.type, content)
             return
-        time = self._line.ticks(self._position + tag.start, tag.time)
+        time = self._timeline.ticks(self._position + tag.start, tag.time)
         if not -MAX_MILLISECONDS < time < MAX_MILLISECONDS:
-            raise UnsupportedMedia("an FLV with times that no recording reaches")
+            raise UnsupportedMedia(f"FLV tag at {self._position + tag.start}: time {time} ms")
         place = self._known.place(tag.type)
         if tag.type == AUDIO:
             self._audio.add(time, self._write(content), len(content), place)
@@ -119,7 +120,7 @@ class FlvDemuxer:
             self._video.add(Sample(time, shown, 0, offset, len(content), body.is_keyframe, place))
 
     def _write(self, content: bytes) -> int:
-        """Write a sample; return where it lies."""
+        """Write a sample; return its offset in the output."""
         self._output.write(content)
         self._written += len(content)
         return self._written - len(content)

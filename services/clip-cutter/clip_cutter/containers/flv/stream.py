@@ -1,4 +1,4 @@
-"""Recognizes an FLV, and finds what begins at a place of it."""
+"""Recognizes an FLV, and finds the samples that start at any place of it."""
 
 from collections.abc import Sequence
 from typing import IO, Self
@@ -23,19 +23,19 @@ class FlvStream:
 
     @classmethod
     def read(cls, head: bytes) -> Self:
-        """Recognize one by the first bytes of a file.
+        """Recognize an FLV by the first bytes of a file.
 
         Raises:
-            UnsupportedMedia: it is not an FLV, or does not begin with H.264 and perhaps AAC.
+            UnsupportedMedia: the file is not an FLV, or does not begin with H.264, with or without AAC.
         """
         if not head.startswith(SIGNATURE):
-            raise UnsupportedMedia("no FLV")
+            raise UnsupportedMedia("FLV: no signature at the start of the file")
         for tag in tags_in(head):
             body = parse(tag.type, head[tag.body][:MAX_HEAD])
             if tag.type == VIDEO and body and not body.is_configuration:
                 Configurations([head[: tag.start]]).place(VIDEO)
                 return cls()
-        raise UnsupportedMedia("an FLV that does not begin with video")
+        raise UnsupportedMedia(f"FLV: no video in the first {len(head)} bytes")
 
     def sample_starts(self, data: bytes, offset: int) -> list[SampleStart]:
         """See :class:`~clip_cutter.containers.stream.Stream`."""
@@ -53,9 +53,11 @@ class FlvStream:
         return found
 
     def history(self) -> FlvConfigurationHistory:
-        """Return what reads on from the file's start to learn which configurations hold at a window."""
+        """See :class:`~clip_cutter.containers.stream.Stream`."""
         return FlvConfigurationHistory()
 
-    def demuxer(self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes]) -> FlvDemuxer:
+    def demuxer(
+        self, output: IO[bytes], offset: int, timeline: Timeline, heads: Sequence[bytes]
+    ) -> FlvDemuxer:
         """See :class:`~clip_cutter.containers.stream.Stream`."""
-        return FlvDemuxer(output, offset, line, Configurations(heads))
+        return FlvDemuxer(output, offset, timeline, Configurations(heads))

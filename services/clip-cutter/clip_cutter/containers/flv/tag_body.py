@@ -1,15 +1,15 @@
-"""What a tag of video or audio holds (§E.4.2, §E.4.3; Enhanced RTMP v1 and v2)."""
+"""The body of a video or audio tag (§E.4.2, §E.4.3; Enhanced RTMP v1 and v2)."""
 
 from typing import NamedTuple
 
 from clip_cutter.containers.flv.tags import AUDIO, VIDEO
 from clip_cutter.containers.model import UnsupportedMedia
 
-KEYFRAME, COMMAND = 1, 5  # types of frames
-AVC, AAC, EXTENDED_AUDIO = 7, 10, 9  # codecs
+KEYFRAME, COMMAND = 1, 5  # FrameType
+AVC, AAC, EXTENDED_AUDIO = 7, 10, 9  # CodecID of video, SoundFormat of audio
 EXTENDED_VIDEO = 0x80
 FOURCC = {AUDIO: b"mp4a", VIDEO: b"avc1"}
-# Types of packets. Of those without a sample, some end a sequence, others are about colours or channels.
+# Packet types. Those without a sample end a sequence, or have metadata of colours or channels.
 CONFIGURATION, CODED, CODED_AT_ONCE = 0, 1, 3
 WITHOUT_SAMPLE = frozenset({2, 4})
 PLAIN_SIZE, EXTENDED_SIZE, SHIFT_SIZE = 2, 5, 3
@@ -17,9 +17,13 @@ MAX_HEAD = 8
 
 
 class TagBody(NamedTuple):
-    """What a body holds, and where in it that begins.
+    """The head of a tag's body.
 
-    ``shift``: how many milliseconds a picture is shown after it is decoded.
+    Args:
+        is_configuration: whether the body has a decoder configuration instead of a sample.
+        start: position in the body of the configuration or the sample.
+        is_keyframe: whether the sample is a keyframe.
+        shift: CompositionTime: presentation time minus decode time, in milliseconds.
     """
 
     is_configuration: bool
@@ -29,10 +33,17 @@ class TagBody(NamedTuple):
 
 
 def parse(type_: int, body: bytes) -> TagBody | None:
-    """Return what the body of a tag holds, by its first ``MAX_HEAD`` bytes; None if it is not coded media.
+    """Parse the body of a tag.
+
+    Args:
+        type_: the type of the tag.
+        body: the first ``MAX_HEAD`` bytes of its body, or more.
+
+    Returns:
+        The head of the body; None if the body has neither a sample nor a configuration.
 
     Raises:
-        UnsupportedMedia: it is video that is not H.264, or audio that is not AAC.
+        UnsupportedMedia: the video codec is not H.264, or the audio codec is not AAC.
     """
     if not body or type_ not in FOURCC:
         return None
@@ -49,7 +60,7 @@ def _parse_video(body: bytes) -> TagBody | None:
     elif codec == AVC:
         kind, start = _packet_type(body), PLAIN_SIZE
     else:
-        raise UnsupportedMedia(f"an FLV with video of codec {codec}")
+        raise UnsupportedMedia(f"FLV video tag: codec {codec} instead of {AVC} (H.264)")
     is_keyframe = frame == KEYFRAME
     shift = int.from_bytes(body[start : start + SHIFT_SIZE], signed=True)
     if kind == CONFIGURATION:
@@ -69,7 +80,7 @@ def _parse_audio(body: bytes) -> TagBody | None:
     elif codec == AAC:
         kind, start = _packet_type(body), PLAIN_SIZE
     else:
-        raise UnsupportedMedia(f"an FLV with audio of codec {codec}")
+        raise UnsupportedMedia(f"FLV audio tag: codec {codec} instead of {AAC} (AAC)")
     if kind in (CONFIGURATION, CODED):
         return TagBody(kind == CONFIGURATION, start)
     _check_empty(kind, AUDIO)
@@ -83,10 +94,10 @@ def _packet_type(body: bytes) -> int:
 def _skip_fourcc(type_: int, body: bytes) -> int:
     name = body[1:EXTENDED_SIZE]
     if name != FOURCC[type_]:
-        raise UnsupportedMedia(f"an FLV with {name!r}")
+        raise UnsupportedMedia(f"FLV tag of type {type_}: FourCC {name!r} instead of {FOURCC[type_]!r}")
     return EXTENDED_SIZE
 
 
 def _check_empty(kind: int, type_: int) -> None:
     if kind not in WITHOUT_SAMPLE:
-        raise UnsupportedMedia(f"an FLV with packets of type {kind} in tags of type {type_}")
+        raise UnsupportedMedia(f"FLV tag of type {type_}: packet type {kind} is not supported")

@@ -1,4 +1,4 @@
-"""Tags (§E.4.1), of which an FLV is a chain, each with its size before and behind it."""
+"""Tags (§E.4.1), of which an FLV consists; a tag has its size before and after it."""
 
 import re
 from collections.abc import Iterator
@@ -7,17 +7,23 @@ from typing import NamedTuple
 from clip_cutter.containers.model import TrackKind
 
 SIGNATURE = b"FLV\1"
-FILE_HEAD = 9  # as every writer makes it
+FILE_HEAD = 9  # bytes, in files of every known writer
 AUDIO, VIDEO = 8, 9
 KINDS = {AUDIO: TrackKind.AUDIO, VIDEO: TrackKind.VIDEO}
-# Its type, its size, its time (three bytes, then the highest one), and a stream number that is always zero.
+# TagType, DataSize, Timestamp (lower 24 bits), TimestampExtended (upper 8 bits), and StreamID, which is 0.
 HEAD = re.compile(rb"(?=([\x08\x09\x12])(...)(...)(.)\0\0\0)", re.DOTALL)
 HEAD_SIZE = 11
 SIZE_BEHIND = 4
 
 
 class FlvTag(NamedTuple):
-    """A tag: where it begins, and where it ends with the number behind it. ``time`` is in milliseconds."""
+    """A tag.
+
+    Args:
+        start, end: its positions in the data, with the PreviousTagSize after it.
+        type: TagType: 8 is audio, 9 is video.
+        time: Timestamp, in milliseconds.
+    """
 
     start: int
     end: int
@@ -26,12 +32,12 @@ class FlvTag(NamedTuple):
 
     @property
     def body(self) -> slice:
-        """Return where what it holds lies."""
+        """Return the positions of the tag's body."""
         return slice(self.start + HEAD_SIZE, self.end - SIZE_BEHIND)
 
 
 def tag_at(data: bytes | bytearray, at: int) -> FlvTag | None:
-    """Return the tag whose head lies at an offset of ``data``; None if it is cut off, or not one."""
+    """Return the tag whose head is at position ``at``; None if no whole tag head is there."""
     if HEAD.match(data, at) is None:
         return None
     time = int.from_bytes(data[at + 4 : at + 7]) | data[at + 7] << 24
@@ -40,23 +46,24 @@ def tag_at(data: bytes | bytearray, at: int) -> FlvTag | None:
 
 
 def is_chained(data: bytes | bytearray, tag: FlvTag) -> bool:
-    """Return whether a tag that lies in ``data`` as a whole ends as it should.
+    """Return whether the end of a whole tag in ``data`` is valid.
 
-    Its size stands behind it, or another tag does: some writers leave the size out.
+    Its size follows, or another tag does: some writers do not fill in the size.
     """
     size = int.from_bytes(data[tag.end - SIZE_BEHIND : tag.end])
     return size == tag.end - tag.start - SIZE_BEHIND or is_head(data, tag.end)
 
 
 def is_head(data: bytes | bytearray, at: int) -> bool:
-    """Return whether a tag's head, or a file's, lies at an offset."""
+    """Return whether the head of a tag, or of a file, is at position ``at``."""
     return HEAD.match(data, at) is not None or data.startswith(SIGNATURE, at)
 
 
 def find_tag(data: bytes | bytearray, at: int) -> int | None:
-    """Return where the first tag begins at or behind an offset in the middle of anything.
+    """Return the position of the first whole tag at or after position ``at``; None if there is no tag.
 
-    It lies in ``data`` as a whole, its size stands behind it, and then another tag does unless ``data`` ends.
+    To be taken for a tag, it must be whole, its size must follow it, and then another tag or the end of
+    ``data``.
     """
     for found in HEAD.finditer(data, at):
         tag = tag_at(data, found.start())
@@ -70,16 +77,16 @@ def find_tag(data: bytes | bytearray, at: int) -> int | None:
 
 
 def skip_file_head(data: bytes | bytearray, at: int) -> int:
-    """Return where tags begin behind a file's head (§E.2) at an offset, if there is one."""
+    """Return the position after a file's head (§E.2) at position ``at``; ``at`` itself without a head."""
     if not data.startswith(SIGNATURE, at):
         return at
     return at + FILE_HEAD + SIZE_BEHIND
 
 
 def tags_in(data: bytes) -> Iterator[FlvTag]:
-    """Yield the tags whose heads lie in a piece of a file that may begin and end anywhere.
+    """Yield the tags whose heads are in a part of a file, which may begin and end anywhere.
 
-    The last one may end behind ``data``. Bytes that are not tags are passed over.
+    The last tag may end after ``data``. Bytes that are not tags are skipped.
     """
     at: int | None = skip_file_head(data, 0)
     is_in_step = bool(at)

@@ -1,7 +1,7 @@
-"""The clock of a fragmented file: where it jumps, and how few fragments tell that it does not.
+"""The clock of a fragmented MP4: finds where it jumps, by looking at few fragments.
 
-Times of fragments (``tfdt``, ISO/IEC 14496-12 §8.8.12) count from wherever their writer began. One that
-restarts, or joins recordings, makes them step back or ahead; the VOD's line runs on through that.
+The times of fragments (``tfdt``, ISO/IEC 14496-12 §8.8.12) count from the start of their writer. They jump
+back or ahead where a writer restarts, or joins files; the VOD's time line has no gaps there.
 """
 
 from bisect import bisect_right
@@ -13,19 +13,23 @@ from typing import NamedTuple, Self
 from clip_cutter.containers.model import UnsupportedMedia
 from clip_cutter.containers.mp4.fragments import Fragment, Header
 
-BACK_SECONDS = 0.5  # what writers round, or write twice, is no step back
+BACK_SECONDS = 0.5  # smaller steps back are rounding, or a part that was written twice
 AHEAD_SECONDS = 10.0
 SLACK_SECONDS = 5.0
-SIZES_VARY = 4.0
-SLOW_RATE = 3.0  # a still screen has small fragments; so has a file that lacks an hour
-RATES_VARY = 2.0  # of long stretches of a file, above the usual one
+SIZE_FACTOR = 4.0  # the smallest fragment may be larger by this than those between two points
+SLOW_FACTOR = 3.0  # more seconds per byte than this are a still screen, or a missing hour
+RATE_FACTOR = 2.0  # the bit rate of a long part of a file may be higher by this than the median
 
 
 class FragmentPoint(NamedTuple):
-    """A fragment that was looked at: its ``moof`` is at ``offset``, the next one may begin at ``after``.
+    """A fragment that was read.
 
-    ``start`` and ``end`` are seconds of the movie's line as the fragment counts them; ``tracks`` is the
-    number of tracks that have samples in it.
+    Args:
+        offset: of its ``moof`` box in the file.
+        after: offset at which the next fragment may begin.
+        sequence: its sequence_number (``mfhd``, §8.8.5).
+        start, end: in seconds of the movie, by the fragment's own clock.
+        tracks: number of tracks that have samples in it.
     """
 
     offset: int
@@ -37,12 +41,12 @@ class FragmentPoint(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Return how long it lasts."""
+        """Return the duration of the fragment."""
         return self.end - self.start
 
 
 class FragmentJump(NamedTuple):
-    """From the fragment at ``offset`` on, the line is ``seconds`` further ahead of the clock than before."""
+    """A clock jump: from the fragment at ``offset`` on, ``seconds`` more are added to the clock's times."""
 
     offset: int
     seconds: float
@@ -50,34 +54,36 @@ class FragmentJump(NamedTuple):
 
 @dataclass(frozen=True)
 class FragmentClock:
-    """The clock of a file with its jumps, in file order.
+    """Converts seconds of the movie, as fragments count them, to seconds of the VOD.
 
-    ``zero`` is the movie's time, in seconds, at which the VOD's line begins.
+    Args:
+        zero: start of the VOD, in seconds of the movie.
+        jumps: in the order of the file.
     """
 
     zero: float
     jumps: Sequence[FragmentJump] = ()
 
     def shift(self, offset: int) -> float:
-        """Return how far the line is ahead of the movie's time for the fragment at an offset, in seconds."""
+        """Return the seconds to add to the movie's time for the fragment at an offset."""
         passed = bisect_right(self.jumps, offset, key=lambda jump: jump.offset)
         return sum(jump.seconds for jump in self.jumps[:passed]) - self.zero
 
     def has_jump(self, offset: int) -> bool:
-        """Tell whether the clock jumps at the fragment at an offset."""
+        """Return whether the clock jumps at the fragment at an offset."""
         return any(jump.offset == offset for jump in self.jumps)
 
     def start(self, point: FragmentPoint) -> float:
-        """Return when a fragment begins on the VOD's line."""
+        """Return the start of a fragment, in seconds of the VOD."""
         return point.start + self.shift(point.offset)
 
     def end(self, point: FragmentPoint) -> float:
-        """Return when a fragment ends on the VOD's line."""
+        """Return the end of a fragment, in seconds of the VOD."""
         return point.end + self.shift(point.offset)
 
 
 def fragment_point(fragment: Fragment, after: int, header: Header) -> FragmentPoint | None:
-    """Return when and where a fragment lies; None if it has no samples of the tracks."""
+    """Return offset and times of a fragment; None if it has no samples of the header's tracks."""
     tracks = {track.number: track for track in header.tracks}
     if not fragment.trafs:
         return None
@@ -92,37 +98,37 @@ def fragment_point(fragment: Fragment, after: int, header: Header) -> FragmentPo
 
 
 class FragmentFollower:
-    """Follows the clock from one fragment to the next, in file order.
+    """Follows the clock from fragment to fragment, in the order of the file.
 
     Args:
         header: the file's header.
-        ticks: where each track has come to, in its ticks, if that is known.
+        ticks: end of the last samples of each track before the first fragment, in its ticks, if known.
     """
 
     def __init__(self, header: Header, ticks: Mapping[int, int] | None = None) -> None:
         self._tracks = {track.number: track for track in header.tracks}
         self.ticks = dict(ticks or {})
-        self._ends: dict[int, float] = {}  # of each track, in seconds of the movie's line
+        self._ends: dict[int, float] = {}  # of each track, in seconds of the movie
 
     def with_times(self, fragment: Fragment) -> Fragment:
-        """Return the fragment with the times of parts that do not say theirs: they follow what was before.
+        """Return the fragment with all decode times: samples without ``tfdt`` follow the fragment before.
 
         Raises:
-            UnsupportedMedia: nothing was before.
+            UnsupportedMedia: a track fragment without ``tfdt`` has no fragment before it.
         """
         trafs = []
         ticks = dict(self.ticks)
         for traf in fragment.trafs:
             if traf.decode_time is None:
                 if traf.track not in ticks:
-                    raise UnsupportedMedia("a fragment without a time")
+                    raise UnsupportedMedia(f"moof at {fragment.offset}: track {traf.track} has no tfdt")
                 traf = traf.shifted(ticks[traf.track])  # noqa: PLW2901
             ticks[traf.track] = traf.end
             trafs.append(traf)
         return Fragment(fragment.offset, fragment.end, fragment.sequence, tuple(trafs))
 
     def follow(self, fragment: Fragment) -> float:
-        """Go on to the next fragment; return the seconds that the line gets ahead of the clock there."""
+        """Take the next fragment; return the seconds that a clock jump there adds to its times, or 0."""
         jump = self._jump(fragment)
         if jump:
             self._ends.clear()
@@ -143,10 +149,12 @@ class FragmentFollower:
 
 @dataclass(frozen=True)
 class FragmentStatistics:
-    """How a file's fragments follow each other.
+    """Durations and sizes of a file's fragments.
 
-    ``shortest`` and ``longest`` are the seconds that fragments last, ``smallest`` is the least number of
-    bytes that they have; ``rate`` is how many seconds a byte lasts.
+    Args:
+        shortest, longest: durations, in seconds.
+        smallest: size in bytes.
+        rate: median seconds per byte.
     """
 
     shortest: float
@@ -156,8 +164,8 @@ class FragmentStatistics:
 
     @classmethod
     def of(cls, points: Sequence[FragmentPoint], tracks: int) -> Self:
-        """Look at some fragments, in order, of a file with so many tracks."""
-        seen = points[:-1] or points  # the last one may be a short one
+        """Compute the statistics of some fragments, in order, of a file with ``tracks`` tracks."""
+        seen = points[:-1] or points  # the last fragment may be short
         shared = tracks if any(point.tracks < tracks for point in seen) else 1
         lengths = [point.seconds for point in seen]
         rates = sorted(
@@ -167,25 +175,25 @@ class FragmentStatistics:
         return cls(min(lengths) / shared, max(lengths), smallest, rates[len(rates) // 2] if rates else 0.0)
 
     def is_steady(self, low: FragmentPoint, high: FragmentPoint) -> bool:
-        """Tell whether as much time as fragments lies between two of them, by their numbers and by bytes."""
+        """Return whether the time between two fragments fits their sequence numbers and the bytes between."""
         if high.offset == low.after and low.tracks == high.tracks:
             return -BACK_SECONDS <= high.start - low.end <= AHEAD_SECONDS
         passed, size = high.start - low.start, high.offset - low.offset
         count = high.sequence - low.sequence
         slack = SLACK_SECONDS + 2 * self.longest
-        if is_behind(low, high) or passed + slack < size * self.rate / RATES_VARY:
+        if is_behind(low, high) or passed + slack < size * self.rate / RATE_FACTOR:
             return False
-        if count * self.smallest > size * SIZES_VARY:
+        if count * self.smallest > size * SIZE_FACTOR:
             return False
-        # Some writers give all fragments the same number.
+        # Some writers give all fragments the same sequence number.
         return not count or self.shortest * count - slack <= passed <= self.longest * count + slack
 
     def is_slow(self, low: FragmentPoint, high: FragmentPoint) -> bool:
-        """Tell whether far more time lies between two fragments than their bytes usually take."""
-        most = (high.offset - low.offset) * self.rate * SLOW_RATE
+        """Return whether the time between two fragments is far longer than the bytes between predict."""
+        most = (high.offset - low.offset) * self.rate * SLOW_FACTOR
         return high.start - low.start > most + SLACK_SECONDS + 2 * self.longest
 
 
 def is_behind(low: FragmentPoint, high: FragmentPoint) -> bool:
-    """Tell whether the second of two fragments is certainly not of the same clock."""
+    """Return whether the clock certainly jumped back between two fragments."""
     return high.start < low.start - BACK_SECONDS or high.sequence < low.sequence

@@ -1,4 +1,4 @@
-"""The samples of consecutive fragments, put on the VOD's line, and those of them that a window needs."""
+"""Collects the samples of consecutive fragments, and selects those that a window needs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ from clip_cutter.containers.mp4.fragments import Fragment, FragmentedTrack, Head
 
 AUDIO_BEFORE_SECONDS, AUDIO_AFTER_SECONDS = 0.25, 0.1
 MAX_SAMPLES = 250_000  # of a track, around a window
-LATE_SECONDS = 5.0  # that a track may lag behind the others in the file
+MAX_LAG_SECONDS = 5.0  # a track may be later by this than the other tracks beside it in the file
 
 
 class FragmentSamples:
-    """Collects the samples of fragments, one after the other.
+    """Collects the samples of consecutive fragments.
 
     Args:
         header: the file's header.
-        zero: where the VOD's line begins on the movie's, in seconds.
-        file_size: samples beyond it are left out.
+        zero: start of the VOD, in seconds of the movie.
+        file_size: in bytes; samples after the end of the file are left out.
     """
 
     def __init__(self, header: Header, zero: float, file_size: int) -> None:
@@ -29,25 +29,30 @@ class FragmentSamples:
         self._damages: list[Damage] = []
 
     def has_passed(self, seconds: float, fragment: Fragment, shift: float) -> bool:
-        """Tell whether the next fragment, and all that follow, begin after a time of the line.
+        """Return whether the next fragment, and all fragments after it, begin after a time of the VOD.
 
-        A track that lies in fragments of its own may lag behind the others.
+        A track that has fragments of its own may be later in the file than the other tracks.
+
+        Args:
+            seconds: the time, in seconds of the VOD.
+            fragment: the next fragment.
+            shift: seconds to add to the fragment's times.
         """
         starts = {traf.track: self._tracks[traf.track].seconds(traf.start) + shift for traf in fragment.trafs}
         if not starts or min(starts.values()) < seconds:
             return False
         waiting = {number for number, end in self._ends.items() if end < seconds}
-        return waiting <= starts.keys() or min(starts.values()) > seconds + LATE_SECONDS
+        return waiting <= starts.keys() or min(starts.values()) > seconds + MAX_LAG_SECONDS
 
     def add_damage(self, why: str) -> None:
-        """Note that something is damaged behind the samples so far."""
+        """Add a damage at the end of the samples so far."""
         self._damages.append(Damage(max(0.0, *self._ends.values()), why))
 
     def add(self, fragment: Fragment, shift: float) -> None:
-        """Append the samples of a fragment. ``shift``: by how many seconds the line is ahead of its clock.
+        """Append the samples of a fragment; ``shift`` is the number of seconds to add to its times.
 
         Raises:
-            UnsupportedMedia: a track has more than 250,000 of them.
+            UnsupportedMedia: a track has more than 250,000 samples.
         """
         for traf in fragment.trafs:
             self._add(traf, shift)
@@ -65,17 +70,17 @@ class FragmentSamples:
         if not added:
             return
         if samples:
-            samples[-1] = _up_to(samples[-1], added[0], track.kind)
-        samples += _in_place(samples[-1], added) if samples and track.kind is TrackKind.AUDIO else added
+            samples[-1] = _lasting_until(samples[-1], added[0], track.kind)
+        samples += _moved_to_end(samples[-1], added) if samples and track.kind is TrackKind.AUDIO else added
         if len(samples) > MAX_SAMPLES:
-            raise UnsupportedMedia(f"more than {MAX_SAMPLES} samples around the window")
+            raise UnsupportedMedia(f"moof: more than {MAX_SAMPLES} samples around the window")
         end = added[-1].decoded + added[-1].length
         self._ends[traf.track] = track.seconds(end) - self._zero
 
     def tracks(self, start: float, end: float) -> list[Track]:
-        """Return what a window needs of each track, with offsets in the VOD: video first.
+        """Return the samples of each track that a window needs, video first; offsets are those in the VOD.
 
-        A track without samples there is left out.
+        A track without samples in the window is left out.
         """
         found = [self._track(track, start, end) for track in self._tracks.values()]
         return [track for track in found if track.samples]
@@ -102,10 +107,10 @@ class FragmentSamples:
         )
 
 
-def _in_place(last: Sample, added: Sequence[Sample]) -> list[Sample]:
-    """Put audio samples of length 0 where the sample before them ends.
+def _moved_to_end(last: Sample, added: Sequence[Sample]) -> list[Sample]:
+    """Move audio samples of length 0 to the end of the sample before them.
 
-    ffmpeg writes such ones, with the time of the next sample, where a fragment is cut at every picture.
+    ffmpeg writes samples of length 0, with the time of the next sample, if each picture is a fragment.
     """
     placed: list[Sample] = []
     for sample in added:
@@ -117,14 +122,14 @@ def _in_place(last: Sample, added: Sequence[Sample]) -> list[Sample]:
     return placed
 
 
-def _up_to(sample: Sample, after: Sample, kind: TrackKind) -> Sample:
-    """Let the last sample of a fragment last until the next one: video is held, audio may only be shorter."""
+def _lasting_until(sample: Sample, after: Sample, kind: TrackKind) -> Sample:
+    """Return a fragment's last sample with a length up to the next sample; audio becomes shorter only."""
     step = after.decoded - sample.decoded
     return sample._replace(length=step if kind is TrackKind.VIDEO else min(step, sample.length))
 
 
 def _needed_video(track: Track, start: float, end: float) -> Sequence[Sample]:
-    """Return the samples from the keyframe before a window to the last one that is shown before its end."""
+    """Return the samples from the keyframe before a window to the last sample shown before its end."""
     keyframes = [at for at, sample in enumerate(track.samples) if sample.is_keyframe]
     if not keyframes:
         return ()
@@ -138,7 +143,7 @@ def _needed_audio(track: Track, start: float, end: float) -> Sequence[Sample]:
     from_, to = track.ticks(start - AUDIO_BEFORE_SECONDS), track.ticks(end + AUDIO_AFTER_SECONDS)
     found = [sample for sample in track.samples if sample.shown + sample.length > from_ and sample.shown < to]
     inside = track.ticks(start), track.ticks(end)
-    # A little on either side of the window alone is no audio in it.
+    # Samples before and after the window alone do not count as audio in the window.
     if not any(each.shown + each.length > inside[0] and each.shown < inside[1] for each in found):
         return ()
     return found

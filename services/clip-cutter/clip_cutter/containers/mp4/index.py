@@ -1,8 +1,8 @@
-"""The index of an MP4 (``moov``, ISO/IEC 14496-12 §8): which bytes of it hold a window.
+"""The index of an MP4 (``moov``, ISO/IEC 14496-12 §8): finds the samples of a window.
 
-An index has a row for each picture and each bit of audio: that of six hours has 30 MB. A clip needs a
-thousandth of it. So it is looked up block by block and never held as a whole: memory stays flat. Whatever is
-unusual about an index is left to ffmpeg: see :class:`clip_cutter.containers.model.UnsupportedMedia`.
+An index has a row for each picture and each frame of audio: that of six hours has 30 MB, and a clip needs a
+thousandth of it. The index is read block by block and never held in memory as a whole. An index with features
+that this module does not know raises :class:`clip_cutter.containers.model.UnsupportedMedia`.
 """
 
 import math
@@ -21,30 +21,28 @@ from clip_cutter.containers.mp4.sample_entries import MAX_ENTRIES, is_cover_art,
 from clip_cutter.containers.mp4.sample_tables import SUMMED_TABLES, Extent, SampleTables
 
 KINDS = {b"vide": TrackKind.VIDEO, b"soun": TrackKind.AUDIO}
-LEAD_SECONDS = 0.25  # of audio before the window: a decoder's first frames are not right yet
+LEAD_SECONDS = 0.25  # of audio before the window: the first frames after a decoder's start are distorted
 MAX_SAMPLE_BYTES = 32 * 1024 * 1024
 MAX_SAMPLES = 250_000  # of a track in a window, which the settings let last an hour
-KEYFRAMES_TRIED = 3  # from the last one back: when a keyframe is shown is another table's business
-SELF_CONTAINED = 1
-ENABLED = 1  # a flag of a track (§8.3.2)
-DISPLAY_BYTES = 44  # the end of a track header: matrix and size
+KEYFRAMES_TRIED = 3  # the last keyframe that is decoded before a time may be shown after it
+SELF_CONTAINED = 1  # flag of a data reference (§8.7.2)
+ENABLED = 1  # flag of a track header (§8.3.2)
+DISPLAY_BYTES = 44  # matrix and size, at the end of a track header
 MAX_TOP_LEVEL = 64
 FIRST_KINDS = frozenset({b"ftyp", b"moov", b"free", b"skip", b"wide", b"mdat"})
-LOOKED_BACK = 64  # pictures, from the last one decoded before a time to the last one shown before it
-FAR = 2**62  # ticks
-DAMAGED = (struct.error, IndexError, ValueError, ZeroDivisionError, OverflowError)
+MAX_REORDERED = 64  # pictures between the last one decoded before a time and the last one shown before it
+INFINITE_TICKS = 2**62
+# What struct and arithmetic raise for the numbers of a damaged index.
+DAMAGE_ERRORS = (struct.error, IndexError, ValueError, ZeroDivisionError, OverflowError)
 
 
 class Movie:
-    """An index that is read block by block, through ``read(offset, size)``.
-
-    Seconds are those of the VOD's line: 0 is where its first track begins.
-    """
+    """The index of an MP4. Times are in seconds of the VOD: 0 is where its first track begins."""
 
     def __init__(self, tracks: Sequence["TrackIndex"], media: Path) -> None:
         self._media = media
         self._tracks = {track.kind: track for track in tracks}
-        # ffmpeg, and so everybody, counts from where the first track begins.
+        # ffmpeg, and players with it, count from the start of the first track.
         self._zero = min(track.starts_at for track in self._tracks.values())
         self._seconds = next(iter(self._tracks.values())).ends_at - self._zero
 
@@ -52,52 +50,53 @@ class Movie:
     def read(
         cls, read: Read, moov: Box, file_size: int, media: Path = Path(), *, needs_video: bool = True
     ) -> Self:
-        """Look at an index.
+        """Read an index.
 
         Args:
-            read: the file.
-            moov: where in it the index lies.
-            file_size: how large the file is. Samples beyond its end are left out.
-            media: the file, if it is on this machine.
-            needs_video: whether a file with audio alone is refused.
+            read: reads the file: ``read(offset, size)``.
+            moov: the box of the index.
+            file_size: in bytes; samples after the end of the file are left out.
+            media: path of the file, if it is on this machine.
+            needs_video: whether a file without video is refused.
 
         Raises:
-            UnsupportedMedia: the file is fragmented, has no video, or its index is damaged or unusual.
+            UnsupportedMedia: the file is fragmented or has no video; or its index is damaged, or has features
+                that this module does not know.
         """
         try:
             tracks = [TrackIndex(read, found, file_size) for found in _choose(read, moov)]
             found = [track for track in tracks if track.has_samples]
             if not found or (needs_video and found[0].kind is not TrackKind.VIDEO):
-                raise UnsupportedMedia("no video")
+                raise UnsupportedMedia("moov: no video track with samples")
             return cls(found, media)
-        except DAMAGED as error:
-            raise UnsupportedMedia(f"a damaged index: {error}") from error
+        except DAMAGE_ERRORS as error:
+            raise UnsupportedMedia(f"moov: damaged: {error}") from error
 
     @property
     def seconds(self) -> float:
-        """Return how far its video reaches, or its audio where it has no video."""
+        """Return the end of the video; of the audio if the file has no video."""
         return self._seconds
 
     @property
     def begins_at(self) -> float:
-        """Return where the VOD's line begins on that of the movie, in seconds: with its first track."""
+        """Return the start of the VOD, in seconds of the movie: the start of its first track."""
         return self._zero
 
     @property
     def is_cut_off(self) -> bool:
-        """Return whether the file ends before the samples that the index lists."""
+        """Return whether the file ends before the last sample of the index."""
         return any(track.is_cut_off for track in self._tracks.values())
 
     def span(self, kind: TrackKind) -> tuple[float, float] | None:
-        """Return from when to when the video, or the audio, is shown; None where there is no such track."""
+        """Return start and end of the video or the audio; None if the file has no such track."""
         track = self._tracks.get(kind)
         return (track.starts_at - self._zero, track.ends_at - self._zero) if track else None
 
     def select(self, start: float, end: float) -> list[Track]:
-        """Return the samples that a clip of a window needs: video first.
+        """Return the tracks that a clip of a window needs, video first.
 
-        Video begins with the last keyframe that is shown by ``start``, audio a little before. Offsets are
-        those in the file. Audio without samples there is left out.
+        Video begins with the last keyframe that is shown at or before ``start``, audio a little before
+        ``start``. Offsets are those in the file. Audio without samples in the window is left out.
 
         Raises:
             UnsupportedMedia: the window has no video or more than 250,000 samples; or the index is damaged.
@@ -105,20 +104,20 @@ class Movie:
         try:
             tracks = [track.select(start + self._zero, end + self._zero) for track in self._tracks.values()]
             return self._placed(tracks)
-        except DAMAGED as error:
-            raise UnsupportedMedia(f"a damaged index: {error}") from error
+        except DAMAGE_ERRORS as error:
+            raise UnsupportedMedia(f"moov: damaged: {error}") from error
 
     def all(self) -> list[Track]:
-        """Return all samples of a short file. As :meth:`select`."""
+        """Return all samples of a short file. Raises as :meth:`select`."""
         try:
             return self._placed([track.all(self._zero) for track in self._tracks.values()])
-        except DAMAGED as error:
-            raise UnsupportedMedia(f"a damaged index: {error}") from error
+        except DAMAGE_ERRORS as error:
+            raise UnsupportedMedia(f"moov: damaged: {error}") from error
 
     def _placed(self, tracks: Sequence[Track]) -> list[Track]:
-        """Put tracks on the VOD's line."""
+        """Convert the times of tracks from seconds of the movie to seconds of the VOD."""
         if not tracks[0].samples:
-            raise UnsupportedMedia("no video in the window")
+            raise UnsupportedMedia("moov: no video in the window")
         return [
             replace(
                 track,
@@ -131,23 +130,23 @@ class Movie:
         ]
 
     def row_extents(self, start: float, end: float) -> list[Extent]:
-        """Return which rows of large tables :meth:`select` reads. Raises as it does."""
+        """Return where the rows are that :meth:`select` reads from large tables. Raises as :meth:`select`."""
         try:
             return [
                 extent
                 for track in self._tracks.values()
                 for extent in track.row_extents(start + self._zero, end + self._zero)
             ]
-        except DAMAGED as error:
-            raise UnsupportedMedia(f"a damaged index: {error}") from error
+        except DAMAGE_ERRORS as error:
+            raise UnsupportedMedia(f"moov: damaged: {error}") from error
 
 
 def open_movie(path: Path, *, needs_video: bool = True) -> Movie:
-    """Look at the index of a finished MP4 on this machine. Its tracks' ``media`` is ``path``.
+    """Read the index of an MP4 on this machine. Its tracks' ``media`` is ``path``.
 
     Raises:
-        UnsupportedMedia: as :meth:`Movie.read`; or it is no MP4.
-        OSError: it cannot be read.
+        UnsupportedMedia: as :func:`find_index` and :meth:`Movie.read`.
+        OSError: the file cannot be read.
     """
 
     def read(offset: int, size: int) -> bytes:
@@ -159,40 +158,40 @@ def open_movie(path: Path, *, needs_video: bool = True) -> Movie:
 
 
 def find_index(read: Read, file_size: int) -> Box:
-    """Return the index of a file, wherever in it that lies.
+    """Return the ``moov`` box of a file; it may be anywhere among the top-level boxes.
 
     Raises:
-        UnsupportedMedia: it is no MP4, or its index is missing or cut off.
+        UnsupportedMedia: the file is not an MP4, or its index is missing or truncated.
     """
     for number, box in enumerate(walk(read, 0, file_size)):
         if box.kind == b"moov":
             if box.end > file_size:
-                raise UnsupportedMedia("an index that is cut off")
+                raise UnsupportedMedia(f"moov: cut off: ends at {box.end}, the file at {file_size}")
             return box
         if number >= MAX_TOP_LEVEL or (number == 0 and box.kind not in FIRST_KINDS):
             break
-    raise UnsupportedMedia("no MP4 with an index")
+    raise UnsupportedMedia("MP4: no moov box among the first top-level boxes")
 
 
 def find_tracks(read: Read, moov: Box) -> list[Box]:
-    """Return the tracks of an index.
+    """Return the ``trak`` boxes of an index.
 
     Raises:
         UnsupportedMedia: the file is fragmented, or the index is damaged.
     """
-    parts = children(read, moov)
-    if b"mvex" in parts:
-        raise UnsupportedMedia("a fragmented file")
-    return parts.get(b"trak", [])
+    ranges = children(read, moov)
+    if b"mvex" in ranges:
+        raise UnsupportedMedia("moov: the file is fragmented (mvex)")
+    return ranges.get(b"trak", [])
 
 
 def visit_tables(read: Read, trak: Box, have: Callable[[int, int], None]) -> None:
-    """Go through a track as :meth:`Movie.read` does, without the content of its tables.
+    """Find the tables that :meth:`Movie.read` reads whole, without reading their content.
 
     Args:
-        read: the file.
-        trak: the track.
-        have: is called with the offset and the size of each table that will be read whole.
+        read: reads the file.
+        trak: the box of the track.
+        have: is called with offset and size of each such table.
 
     Raises:
         UnsupportedMedia: as :meth:`Movie.read`.
@@ -204,13 +203,13 @@ def visit_tables(read: Read, trak: Box, have: Callable[[int, int], None]) -> Non
 
     try:
         list(_read_trak(read, trak, 1, visit))
-    except DAMAGED as error:
-        raise UnsupportedMedia(f"a damaged index: {error}") from error
+    except DAMAGE_ERRORS as error:
+        raise UnsupportedMedia(f"moov: damaged: {error}") from error
 
 
 @dataclass(frozen=True)
 class _TrackBoxes:
-    """A track that a clip can have, and its parts."""
+    """A ``trak`` box of a video or audio track, and the boxes in it."""
 
     box: Box
     kind: TrackKind
@@ -228,7 +227,7 @@ class _TrackBoxes:
 
 
 def _choose(read: Read, moov: Box) -> list[_TrackBoxes]:
-    """Return the video and the audio that a player chooses: of each kind the first one that is enabled."""
+    """Return the video and the audio that a player chooses: the first enabled track of each kind."""
     boxes = find_tracks(read, moov)
     movie_timescale = _timescale(content(read, child(read, moov, b"mvhd")))
     traks = [trak for box in boxes for trak in _read_trak(read, box, movie_timescale)]
@@ -242,7 +241,7 @@ def _choose(read: Read, moov: Box) -> list[_TrackBoxes]:
 def _read_trak(
     read: Read, box: Box, movie_timescale: int, visit: Callable[[Box], None] = lambda _: None
 ) -> Iterator[_TrackBoxes]:
-    """Look at a track; yields nothing if it is none that a clip can have."""
+    """Read a ``trak`` box; yield nothing for cover art, subtitles and other kinds of track."""
     media = child(read, box, b"mdia")
     kind = KINDS.get(content(read, child(read, media, b"hdlr"))[8:12])
     if kind is None:
@@ -257,12 +256,12 @@ def _read_trak(
 
 
 def _timescale(header: bytes) -> int:
-    """Return the ticks a second (``mvhd``, ``mdhd``): after version, flags and two dates."""
+    """Return the timescale of ``mvhd`` or ``mdhd``: it follows version, flags and two dates."""
     return int(struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)[0])
 
 
 class TrackIndex:
-    """One track of an index. Seconds are those of the movie's line, ticks those of its media."""
+    """A track of an index. Times are in seconds of the movie, or in ticks of the track's media."""
 
     def __init__(self, read: Read, trak: _TrackBoxes, file_size: int) -> None:
         _check_reference(read, trak.information)
@@ -270,54 +269,56 @@ class TrackIndex:
         self._formats = trak.formats
         self._display = trak.header[-DISPLAY_BYTES:] if trak.kind is TrackKind.VIDEO else b""
         self._timescale = _timescale(content(read, child(read, trak.media, b"mdhd")))
-        self._segments = read_edits(read, trak.box, self._timescale, trak.movie_timescale)
+        self._edits = read_edits(read, trak.box, self._timescale, trak.movie_timescale)
         self._tables = SampleTables(read, trak.tables_box, file_size)
         self._file_size = file_size
 
     @property
     def has_samples(self) -> bool:
-        """Return whether it has any, within the file."""
+        """Return whether the track has samples within the file."""
         return self._tables.count > 0
 
     @property
     def is_cut_off(self) -> bool:
-        """Return whether the file ends before its last sample."""
+        """Return whether the file ends before the track's last sample."""
         return self._tables.count < self._tables.listed
 
     @cached_property
     def starts_at(self) -> float:
-        """Return when its first sample is shown."""
-        first = self._segments[0]
+        """Return the time at which the first sample is shown."""
+        first = self._edits[0]
         earliest = min(self._tables.shown(0, min(16, self._tables.count)))
         return max(first.start, first.origin + earliest / self._timescale)
 
     @cached_property
     def ends_at(self) -> float:
-        """Return when its last sample ends."""
+        """Return the time at which the last sample ends."""
         media_end = self._tables.end / self._timescale
-        return max(min(segment.end, segment.origin + media_end) for segment in self._segments)
+        return max(min(edit.end, edit.origin + media_end) for edit in self._edits)
 
     def select(self, start: float, end: float) -> Track:
         """Return the samples of a window. Raises as :meth:`Movie.select`."""
-        return self._joined([(part, self._samples(part)) for part in self._parts(start, end)], start)
+        return self._joined([(wanted, self._samples(wanted)) for wanted in self._ranges(start, end)], start)
 
     def row_extents(self, start: float, end: float) -> list[Extent]:
-        """Return where the rows lie that :meth:`select` reads."""
-        parts = self._parts(start, end)
-        for part in parts:
-            _check_count(part)
-        return [extent for part in parts for extent in self._tables.row_extents(part.first, part.after)]
+        """Return where the rows are that :meth:`select` reads from large tables."""
+        ranges = self._ranges(start, end)
+        for wanted in ranges:
+            _check_count(wanted)
+        return [
+            extent for wanted in ranges for extent in self._tables.row_extents(wanted.first, wanted.after)
+        ]
 
     def all(self, zero: float) -> Track:
-        """Return all samples; of several edits, those that they show and need."""
-        if len(self._segments) > 1:
+        """Return all samples; of a track with several edits, those that its edits need."""
+        if len(self._edits) > 1:
             return self.select(zero, math.inf)
-        segment = self._segments[0]
-        part = SampleRange(segment, segment.start, segment.end, 0, self._tables.count)
-        return self._joined([(part, self._samples(part))], zero)
+        edit = self._edits[0]
+        wanted = SampleRange(edit, edit.start, edit.end, 0, self._tables.count)
+        return self._joined([(wanted, self._samples(wanted))], zero)
 
-    def _joined(self, parts: Sequence[tuple[SampleRange, list[Sample]]], start: float) -> Track:
-        joined = join(self.kind, self._timescale, parts, start)
+    def _joined(self, ranges: Sequence[tuple[SampleRange, list[Sample]]], start: float) -> Track:
+        joined = join(self.kind, self._timescale, ranges, start)
         used = sorted({sample.format for sample in joined.samples})
         return replace(
             joined,
@@ -326,39 +327,37 @@ class TrackIndex:
             display=self._display,
         )
 
-    def _parts(self, start: float, end: float) -> list[SampleRange]:
-        """Return which samples of each segment a window needs."""
+    def _ranges(self, start: float, end: float) -> list[SampleRange]:
+        """Return the samples of each edit that a window needs."""
         shown = [
-            segment
-            for segment in self._segments
-            if min(end, segment.end) - max(start, segment.start) > ROUNDING_SECONDS
+            edit for edit in self._edits if min(end, edit.end) - max(start, edit.start) > ROUNDING_SECONDS
         ]
-        parts = [self._part(segment, max(start, segment.start), min(end, segment.end)) for segment in shown]
-        return [part for part in parts if part.after > part.first]
+        ranges = [self._range(edit, max(start, edit.start), min(end, edit.end)) for edit in shown]
+        return [wanted for wanted in ranges if wanted.after > wanted.first]
 
-    def _part(self, segment: Edit, start: float, end: float) -> SampleRange:
-        """Return the samples that are needed to show a part of a segment."""
+    def _range(self, edit: Edit, start: float, end: float) -> SampleRange:
+        """Return the samples that are needed to show a part of an edit."""
         if self.kind is TrackKind.VIDEO:
-            first = self._keyframe_before(self._ticks(segment, start + ROUNDING_SECONDS))
-            after = self._needed_until(first, self._ticks(segment, end))
+            first = self._keyframe_before(self._ticks(edit, start + ROUNDING_SECONDS))
+            after = self._needed_until(first, self._ticks(edit, end))
         else:
-            first, after = self._heard(self._ticks(segment, start), self._ticks(segment, end))
-        return SampleRange(segment, start, end, first, after)
+            first, after = self._audio_range(self._ticks(edit, start), self._ticks(edit, end))
+        return SampleRange(edit, start, end, first, after)
 
-    def _heard(self, start: int, end: int) -> tuple[int, int]:
-        """Return the audio samples from a little before a time to the first one at or after another."""
+    def _audio_range(self, start: int, end: int) -> tuple[int, int]:
+        """Return the audio samples from a little before ``start`` to the first sample at or after ``end``."""
         after = self._tables.first_after(end)
         if after == 0 or self._tables.ends(after - 1) <= start:
             return 0, 0
         lead = round(LEAD_SECONDS * self._timescale)
         return self._tables.last_before(start - lead), min(after + 1, self._tables.count)
 
-    def _ticks(self, segment: Edit, seconds: float) -> int:
-        """Return the first tick of the media that is not shown before a time."""
-        return FAR if math.isinf(seconds) else math.ceil((seconds - segment.origin) * self._timescale)
+    def _ticks(self, edit: Edit, seconds: float) -> int:
+        """Return the first tick of the media that is shown at or after a time."""
+        return INFINITE_TICKS if math.isinf(seconds) else math.ceil((seconds - edit.origin) * self._timescale)
 
     def _keyframe_before(self, ticks: int) -> int:
-        """Return the last sample that can be decoded alone and is shown by then, else the first."""
+        """Return the last keyframe that is shown at or before ``ticks``; the first sample if none is."""
         latest = self._tables.last_before(ticks)
         keyframes = self._tables.keyframes
         if keyframes is None:
@@ -371,48 +370,52 @@ class TrackIndex:
         return numbers[-1] if numbers else 0
 
     def _needed_until(self, first: int, ticks: int) -> int:
-        """Return the number after the last sample, in decoding order, that is shown before then."""
+        """Return the number after the last sample, in decoding order, that is shown before ``ticks``."""
         after = self._tables.first_after(ticks)
-        first = max(first, after - LOOKED_BACK)
+        first = max(first, after - MAX_REORDERED)
         shown = self._tables.shown(first, after)
         return max((first + at for at, time in enumerate(shown, start=1) if time < ticks), default=after)
 
-    def _samples(self, part: SampleRange) -> list[Sample]:
-        """Read the samples of a part.
+    def _samples(self, wanted: SampleRange) -> list[Sample]:
+        """Read the samples of a range.
 
         Raises:
-            UnsupportedMedia: they are more than 250,000, too large, or outside the file.
+            UnsupportedMedia: the range has more than 250,000 samples, or a sample is too large, outside the
+                file, or of a sample entry that does not exist.
         """
-        first, after = part.first, part.after
-        _check_count(part)
-        places = self._tables.places(first, after)
-        if any(place.size > MAX_SAMPLE_BYTES for place in places):
-            raise UnsupportedMedia(f"a sample of {max(place.size for place in places)} bytes")
-        if any(place.offset + place.size > self._file_size for place in places):
-            raise UnsupportedMedia("samples outside the file")
-        if not all(0 <= place.entry < len(self._formats) for place in places):
-            raise UnsupportedMedia(f"samples of a sample entry that is none of {len(self._formats)}")
+        first, after = wanted.first, wanted.after
+        _check_count(wanted)
+        locations = self._tables.locations(first, after)
+        largest = max((location.size for location in locations), default=0)
+        if largest > MAX_SAMPLE_BYTES:
+            raise UnsupportedMedia(f"stsz: a sample of {largest} bytes, the limit is {MAX_SAMPLE_BYTES}")
+        if any(location.offset + location.size > self._file_size for location in locations):
+            raise UnsupportedMedia(f"stco: samples outside the file of {self._file_size} bytes")
+        if not all(0 <= location.entry < len(self._formats) for location in locations):
+            raise UnsupportedMedia(f"stsc: a sample entry outside the {len(self._formats)} of stsd")
         times = zip(
             self._tables.decoded(first, after),
             self._tables.shown(first, after),
-            self._tables.steps(first, after),
-            places,
+            self._tables.durations(first, after),
+            locations,
             self._tables.are_keyframes(first, after),
             strict=True,
         )
         return [
-            Sample(decoded, shown, length, place.offset, place.size, is_keyframe, place.entry)
-            for decoded, shown, length, place, is_keyframe in times
+            Sample(decoded, shown, length, location.offset, location.size, is_keyframe, location.entry)
+            for decoded, shown, length, location, is_keyframe in times
         ]
 
 
-def _check_count(part: SampleRange) -> None:
-    if part.after - part.first > MAX_SAMPLES:
-        raise UnsupportedMedia(f"{part.after - part.first} samples in the window")
+def _check_count(wanted: SampleRange) -> None:
+    if wanted.after - wanted.first > MAX_SAMPLES:
+        raise UnsupportedMedia(
+            f"moov: {wanted.after - wanted.first} samples in the window, the limit is {MAX_SAMPLES}"
+        )
 
 
 def _renumbered(samples: Sequence[Sample], used: Sequence[int]) -> Sequence[Sample]:
-    """Count formats among those that are used."""
+    """Convert the format numbers of samples to positions among the used ones."""
     if used == [0]:
         return samples
     numbers = {number: at for at, number in enumerate(used)}
@@ -420,8 +423,12 @@ def _renumbered(samples: Sequence[Sample], used: Sequence[int]) -> Sequence[Samp
 
 
 def _check_reference(read: Read, information: Box) -> None:
-    """Refuse a track whose samples lie in another file than this one."""
+    """Check that the samples of a track are in this file.
+
+    Raises:
+        UnsupportedMedia: they are in another file, or in several files.
+    """
     reference = content(read, child(read, information, b"dinf", b"dref"))
     count, _, _, flags = struct.unpack_from(">II4sI", reference, 4)
     if count != 1 or flags != SELF_CONTAINED:
-        raise UnsupportedMedia("media in another file")
+        raise UnsupportedMedia(f"dref: media in another file: {count} references, flags {flags}")

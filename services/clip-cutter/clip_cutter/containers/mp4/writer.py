@@ -1,8 +1,9 @@
-"""Writes an MP4 (ISO/IEC 14496-12) of samples that lie in other files.
+"""Writes an MP4 (ISO/IEC 14496-12) with samples from other files.
 
-The index comes first ("faststart"), the samples are interleaved by time, and the edit list (``elst``, §8.6.6)
-hides what has to be there but is not to be seen: the pictures from the keyframe to the start, and what lies
-behind the end. Samples are copied as they are; only their times are written anew.
+The index is first in the file ("faststart"), and the samples are interleaved by time. The edit list
+(``elst``, §8.6.6) hides the samples that the decoder needs but a player must not show: those from the
+keyframe to the start of the clip, and those after its end. Samples are copied byte by byte; their times are
+new.
 """
 
 import os
@@ -15,13 +16,13 @@ from pathlib import Path
 
 from clip_cutter.containers.model import Sample, Track, TrackKind
 
-MOVIE_TIMESCALE = 90_000  # ticks a second of edit lists: those of MPEG-TS, fine enough for every frame rate
-CHUNK_SECONDS = 0.5  # of one track, before the other has its turn
-SPAN_BYTES = 4 * 1024 * 1024  # are read at once: what lies between a track's samples is the other track
-NOTHING = -1  # the media time of an edit that shows nothing: the track starts late
+MOVIE_TIMESCALE = 90_000  # ticks per second of edit lists: as in MPEG-TS, enough for every frame rate
+CHUNK_SECONDS = 0.5  # length of a chunk of one track, before a chunk of the other track
+MAX_SPAN_BYTES = 4 * 1024 * 1024  # read in one request, with the samples of the other track between
+EMPTY_EDIT = -1  # the media_time of an edit that shows nothing, for a track that starts late
 UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 HANDLERS = {TrackKind.VIDEO: (b"vide", b"VideoHandler\0"), TrackKind.AUDIO: (b"soun", b"SoundHandler\0")}
-# The brands that ffmpeg writes: readable by every player.
+# The brands that ffmpeg writes: every player reads them.
 FILE_TYPE = b"isom" + struct.pack(">I", 0x200) + b"isomiso2avc1mp41"
 UNDETERMINED = 0x55C4  # the language "und" (§8.4.2.3)
 WIDE_HEAD = struct.Struct(">I4sQ")
@@ -29,12 +30,12 @@ WIDE_OFFSETS = 2**32
 
 
 class Unwritable(ValueError):
-    """The samples do not fit into an MP4. ``str()`` of it says why."""
+    """The samples cannot be written as an MP4; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Samples of one track that lie one after the other in the file."""
+    """Consecutive samples of one track in the written file; ``track`` is the position of the track."""
 
     samples: Sequence[Sample]
     track: int
@@ -46,25 +47,32 @@ class _Chunk:
 
 
 def write(path: Path, tracks: Sequence[Track], start: float, end: float) -> None:
-    """Write an MP4 that shows tracks from ``start`` to ``end``, in seconds of the VOD's line.
+    """Write an MP4 that shows tracks from ``start`` to ``end``.
 
-    Every sample is written, in decoding order; what lies outside is hidden. ``start`` becomes the file's 0; a
-    track that begins after it begins late in the file.
+    All samples are written, in decoding order; the edit list hides those outside. ``start`` becomes time 0 of
+    the file; a track that begins after ``start`` begins late in the file.
+
+    Args:
+        path: of the file to write.
+        tracks: at most one of each kind.
+        start: of the clip, in seconds of the VOD.
+        end: of the clip, in seconds of the VOD.
 
     Raises:
-        Unwritable: a track has no samples, its decoding times run backwards, or a number is too large.
+        Unwritable: a track has no samples or shows nothing, its decode times go back, or a number is too
+            large.
         OSError: the disk is full.
     """
     try:
-        tracks = [_in_samples(track) for track in tracks]
+        tracks = [_with_sample_ticks(track) for track in tracks]
         chunks = _interleave(tracks)
         file_type = _box(b"ftyp", FILE_TYPE)
-        is_wide = sum(chunk.size for chunk in chunks) > WIDE_OFFSETS // 2
-        layout = _MovieLayout(tracks, start, end, is_wide=is_wide)
+        has_wide_offsets = sum(chunk.size for chunk in chunks) > WIDE_OFFSETS // 2
+        layout = _MovieLayout(tracks, start, end, has_wide_offsets=has_wide_offsets)
         data_at = len(file_type) + len(layout.index(chunks, 0)) + WIDE_HEAD.size
         header = file_type + layout.index(chunks, data_at)
     except struct.error as error:
-        raise Unwritable(f"a number that is too large for MP4: {error}") from error
+        raise Unwritable(f"MP4: a number is too large: {error}") from error
     with path.open("wb") as file:
         file.write(header)
         size = WIDE_HEAD.size + sum(chunk.size for chunk in chunks)
@@ -72,11 +80,11 @@ def write(path: Path, tracks: Sequence[Track], start: float, end: float) -> None
         file.writelines(_media(tracks, chunks))
 
 
-def _in_samples(track: Track) -> Track:
-    """Return audio whose ticks are samples.
+def _with_sample_ticks(track: Track) -> Track:
+    """Return the track; audio with a timescale that is its sample rate.
 
-    ffmpeg, which browsers use too, takes the ticks that an edit list hides for samples: of a track with 10
-    million ticks a second it would hide minutes. Frames of SBR have two samples a tick.
+    ffmpeg, which browsers use too, counts the ticks that an edit list hides as samples: of a track with 10
+    million ticks per second it would hide minutes. A timescale of twice the rate is kept: SBR has it.
     """
     rates = {each.rate for each in track.formats}
     if track.kind is not TrackKind.AUDIO or len(rates) != 1:
@@ -103,7 +111,7 @@ def _interleave(tracks: Sequence[Track]) -> list[_Chunk]:
     chunks: list[_Chunk] = []
     for number, track in enumerate(tracks):
         if not track.samples:
-            raise Unwritable(f"a track of {track.kind} without samples")
+            raise Unwritable(f"{track.kind} track: no samples")
         step = CHUNK_SECONDS * track.timescale
         for _, group in groupby(track.samples, key=lambda sample: (sample.decoded // step, sample.format)):
             samples = list(group)
@@ -112,7 +120,7 @@ def _interleave(tracks: Sequence[Track]) -> list[_Chunk]:
 
 
 def _media(tracks: Sequence[Track], chunks: Iterable[_Chunk]) -> Iterator[bytes]:
-    """Read the samples of each chunk."""
+    """Yield the bytes of all samples, in the order of the chunks."""
     with ExitStack() as files:
         descriptors = [files.enter_context(track.media.open("rb")).fileno() for track in tracks]
         for chunk in chunks:
@@ -120,11 +128,11 @@ def _media(tracks: Sequence[Track], chunks: Iterable[_Chunk]) -> Iterator[bytes]
 
 
 def _data_of(descriptor: int, samples: Sequence[Sample]) -> Iterator[bytes]:
-    """Read samples: with all that lies between them, unless that is much; else those that lie together."""
+    """Yield the bytes of samples: read in one span if that is small, else each group of adjacent samples."""
     start = min(sample.offset for sample in samples)
     end = max(sample.offset + sample.size for sample in samples)
-    if end - start > SPAN_BYTES:
-        yield from (_read(descriptor, offset, size) for offset, size in _together(samples))
+    if end - start > MAX_SPAN_BYTES:
+        yield from (_read(descriptor, offset, size) for offset, size in _adjacent(samples))
         return
     span = memoryview(_read(descriptor, start, end - start))
     yield b"".join(span[sample.offset - start :][: sample.size] for sample in samples)
@@ -133,11 +141,11 @@ def _data_of(descriptor: int, samples: Sequence[Sample]) -> Iterator[bytes]:
 def _read(descriptor: int, offset: int, size: int) -> bytes:
     data = os.pread(descriptor, size, offset)
     if len(data) != size:
-        raise Unwritable("samples that lie outside their file")
+        raise Unwritable(f"samples: {len(data)} of {size} bytes at offset {offset} of their file")
     return data
 
 
-def _together(samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
+def _adjacent(samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
     start = end = -1
     for sample in samples:
         if sample.offset != end:
@@ -150,14 +158,14 @@ def _together(samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
 
 
 class _MovieLayout:
-    """The index of a file to be; sizes do not depend on where the data lie."""
+    """Makes the index of the file; the size of the index does not depend on the offset of the data."""
 
-    def __init__(self, tracks: Sequence[Track], start: float, end: float, *, is_wide: bool) -> None:
+    def __init__(self, tracks: Sequence[Track], start: float, end: float, *, has_wide_offsets: bool) -> None:
         self._timings = [_TrackTiming(track, start, end) for track in tracks]
-        self._is_wide = is_wide
+        self._has_wide_offsets = has_wide_offsets
 
     def index(self, chunks: Sequence[_Chunk], data_at: int) -> bytes:
-        """Return the ``moov`` box, for data that begin at an offset."""
+        """Return the ``moov`` box of a file whose samples begin at offset ``data_at``."""
         offsets: list[list[int]] = [[] for _ in self._timings]
         for chunk in chunks:
             offsets[chunk.track].append(data_at)
@@ -188,7 +196,7 @@ class _MovieLayout:
         reference = _full_box(b"dref", struct.pack(">I", 1), _full_box(b"url ", flags=1))  # in this file
         return _box(
             b"trak",
-            _full_box(b"tkhd", head, volume, track.display or _upright(track), flags=3),
+            _full_box(b"tkhd", head, volume, track.display or _unrotated(track), flags=3),
             _box(b"edts", _full_box(b"elst", *timing.edits())),
             _box(
                 b"mdia",
@@ -207,13 +215,17 @@ class _MovieLayout:
                 struct.pack(">I", len(track.formats)),
                 *(each.entry for each in track.formats),
             ),
-            _table(b"stts", ">II", _runs(timing.steps)),
+            _table(b"stts", ">II", _runs(timing.durations)),
             _table(b"stsc", ">III", _chunk_runs(chunks)),
             _full_box(b"stsz", struct.pack(f">2I{len(sizes)}I", 0, len(sizes), *sizes)),
-            _table(b"co64" if self._is_wide else b"stco", ">Q" if self._is_wide else ">I", _rows(offsets)),
+            _table(
+                b"co64" if self._has_wide_offsets else b"stco",
+                ">Q" if self._has_wide_offsets else ">I",
+                _rows(offsets),
+            ),
         ]
-        if any(timing.shifts):
-            tables.append(_table(b"ctts", ">II", _runs(timing.shifts)))
+        if any(timing.composition_offsets):
+            tables.append(_table(b"ctts", ">II", _runs(timing.composition_offsets)))
         if not all(sample.is_keyframe for sample in track.samples):
             keyframes = [at for at, sample in enumerate(track.samples, start=1) if sample.is_keyframe]
             tables.append(_table(b"stss", ">I", _rows(keyframes)))
@@ -221,60 +233,63 @@ class _MovieLayout:
 
 
 class _TrackTiming:
-    """When the samples of a track are decoded and shown in the file, and which part of that is shown."""
+    """Times of a track's samples in the file, and the part that its edit list shows."""
 
     def __init__(self, track: Track, start: float, end: float) -> None:
         self.track = track
         samples = track.samples
-        # Decoding begins early enough that nothing is shown before it is decoded (§8.6.1.3).
+        # Decoding begins so early that no sample is shown before it is decoded (§8.6.1.3).
         early = max(0, *(sample.decoded - sample.shown for sample in samples))
         self._zero = samples[0].decoded - early
-        self.shifts = [sample.shown - sample.decoded + early for sample in samples]
+        self.composition_offsets = [sample.shown - sample.decoded + early for sample in samples]
         seen = [sample for sample in samples if sample.length] or samples
         shown_to = max(sample.shown + sample.length for sample in seen)
         shown_from = min(sample.shown for sample in seen)
         begin = max(track.ticks(start), shown_from)
         finish = min(track.ticks(end), shown_to)
         if finish <= begin:
-            raise Unwritable(f"{track.kind} that has nothing to show")
-        # Players take the end of the last sample for that of the clip, whichever picture is shown last.
+            raise Unwritable(f"{track.kind} track: no sample is shown between {start:.3f} s and {end:.3f} s")
+        # Players take the end of the last decoded sample for the end of the clip, also if another is shown
+        # last.
         is_video = track.kind is TrackKind.VIDEO
-        self.steps = _steps(samples, finish - samples[-1].shown if is_video else samples[-1].length)
-        self.media_ticks = sum(self.steps)
-        self._pause = _movie_ticks(track.seconds(begin) - start) if begin > track.ticks(start) + 1 else 0
+        self.durations = _durations(samples, finish - samples[-1].shown if is_video else samples[-1].length)
+        self.media_ticks = sum(self.durations)
+        self._empty_ticks = (
+            _movie_ticks(track.seconds(begin) - start) if begin > track.ticks(start) + 1 else 0
+        )
         self._media_time = begin - self._zero
-        self._shown = _movie_ticks((finish - begin) / track.timescale)
-        self.duration = self._pause + self._shown
+        self._shown_ticks = _movie_ticks((finish - begin) / track.timescale)
+        self.duration = self._empty_ticks + self._shown_ticks
 
     def edits(self) -> list[bytes]:
-        """Return the count and the rows of the edit list."""
-        rows = [struct.pack(">IiI", self._shown, self._media_time, 0x10000)]
-        if self._pause:
-            rows.insert(0, struct.pack(">IiI", self._pause, NOTHING, 0x10000))
+        """Return the number of edits, and the edits (``elst``, §8.6.6)."""
+        rows = [struct.pack(">IiI", self._shown_ticks, self._media_time, 0x10000)]
+        if self._empty_ticks:
+            rows.insert(0, struct.pack(">IiI", self._empty_ticks, EMPTY_EDIT, 0x10000))
         return [struct.pack(">I", len(rows)), *rows]
 
 
-def _steps(samples: Sequence[Sample], last: int) -> list[int]:
-    """Return how long after each sample the next one is decoded; ``last``: how long the last one is shown."""
+def _durations(samples: Sequence[Sample], last: int) -> list[int]:
+    """Return the durations for ``stts``; ``last`` is that of the last sample, in ticks."""
     decoded = [sample.decoded for sample in samples]
-    steps = [after - before for before, after in pairwise(decoded)]
-    if min(steps, default=0) < 0:
-        raise Unwritable("decoding times that run backwards")
-    return [*steps, max(last, 1)]
+    durations = [after - before for before, after in pairwise(decoded)]
+    if min(durations, default=0) < 0:
+        raise Unwritable(f"stts: decode times run backwards by {-min(durations)} ticks")
+    return [*durations, max(last, 1)]
 
 
 def _movie_ticks(seconds: float) -> int:
     return round(seconds * MOVIE_TIMESCALE)
 
 
-def _upright(track: Track) -> bytes:
-    """Return the matrix and the size (16.16) of a track that is shown as it is coded."""
+def _unrotated(track: Track) -> bytes:
+    """Return matrix and size (16.16) for a track that is shown as it is coded."""
     first = track.formats[0]
     return UNITY + struct.pack(">2I", first.width << 16, first.height << 16)
 
 
 def _chunk_runs(chunks: Sequence[_Chunk]) -> list[tuple[int, ...]]:
-    """Return the rows of ``stsc`` (§8.7.4): from which chunk on they have so many samples of which format."""
+    """Return the rows of ``stsc`` (§8.7.4): first chunk, samples per chunk, and sample entry of each run."""
     rows: list[tuple[int, ...]] = []
     for number, chunk in enumerate(chunks, start=1):
         alike = (len(chunk.samples), chunk.samples[0].format + 1)
@@ -284,7 +299,7 @@ def _chunk_runs(chunks: Sequence[_Chunk]) -> list[tuple[int, ...]]:
 
 
 def _runs(values: Iterable[int]) -> list[tuple[int, ...]]:
-    """Return how often each value comes one after the other, and the value."""
+    """Return run lengths: the number of equal values in a row, and the value."""
     return [(len(list(same)), value) for value, same in groupby(values)]
 
 
@@ -303,5 +318,5 @@ def _box(kind: bytes, *content: bytes) -> bytes:
 
 
 def _full_box(kind: bytes, *content: bytes, flags: int = 0) -> bytes:
-    """Return a box that begins with a version, 0, and flags (§4.2)."""
+    """Return a box that begins with version 0 and flags (§4.2)."""
     return _box(kind, struct.pack(">I", flags), *content)

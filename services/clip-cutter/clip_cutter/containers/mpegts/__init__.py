@@ -1,8 +1,8 @@
-"""MPEG-TS (ISO/IEC 13818-1, to which all sections in this package refer), with H.264 and AAC in it.
+"""MPEG-TS (ISO/IEC 13818-1, whose sections this package cites), with H.264 and AAC in it.
 
-A file for a thing: ``packets`` of 188 bytes carry ``tables``, which say where tracks are. The packets of a
-track go through a ``pipe`` that puts together ``pes`` packets; ``video`` and ``audio`` take samples out of
-them. ``stream`` recognizes and searches, ``demuxer`` reads from front to end.
+Modules: ``packets`` of 188 bytes carry ``tables``, which list the tracks. ``pes_assembler`` joins the packets
+of a track to ``pes`` packets; ``video`` and ``audio`` take samples out of these. ``stream`` recognizes an
+MPEG-TS and finds samples at any offset; ``demuxer`` reads from front to end.
 """
 
 from clip_cutter.containers.mpegts.packets import is_transport_stream

@@ -1,4 +1,4 @@
-"""AAC in MPEG-TS (ISO/IEC 13818-7 §6.2): ADTS frames, each with a head that says how it is coded."""
+"""AAC in MPEG-TS (ISO/IEC 13818-7 §6.2): ADTS frames, each with its configuration in its header."""
 
 import re
 from math import lcm
@@ -13,7 +13,7 @@ from clip_cutter.containers.stream import check_sample_count
 
 SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 FRAME = aac.FRAME_SAMPLES
-# A time stamp that is so far from where the last frame ended begins a new run; less is taken for rounding.
+# A time stamp this far from the end of the last frame starts a new run; smaller differences are rounding.
 MAX_DRIFT = FRAME * 9 // 10
 MAX_BACK_SECONDS = 1.0
 MIN_OVERLAP_SECONDS = 1e-4
@@ -24,37 +24,41 @@ MAX_DAMAGES = 1000
 
 
 class TransportAudioSamples:
-    """Takes samples out of PES packets, and writes them to a file.
+    """Takes the AAC frames out of PES packets, and writes them to a file.
 
-    Times of frames are counted from the time stamp with which a run of them begins: those of later ones are
-    rounded, and say nothing new.
+    Within a run, frames follow the first frame's time stamp at the sample rate: later time stamps are
+    rounded.
+
+    Args:
+        output: the file.
     """
 
     def __init__(self, output: IO[bytes]) -> None:
         self._output = output
-        self._rest = b""  # the beginning of a frame that goes on in the next packet
-        self._places: dict[bytes, int] = {}  # of formats, by their configuration
+        self._rest = b""  # the start of a frame that continues in the next packet
+        self._places: dict[bytes, int] = {}  # positions of formats, by AudioSpecificConfig
         self._formats: list[Format] = []
         self._frames: list[AacFrame] = []
         self._damages: list[Damage] = []
-        self._next: tuple[int, int] | None = (
-            None  # the tick at which the next frame of a run begins, and its rate
-        )
+        self._next: tuple[int, int] | None = None  # start of the next frame in ticks, and its sample rate
         self._resyncs = 0
 
     @property
     def reached(self) -> float:
-        """Return when the last frame ends, in seconds of the line; below 0 if there is none."""
+        """Return the end of the last frame, in seconds of the VOD; -1 without frames."""
         return -1.0 if self._next is None else self._next[0] / self._next[1]
 
     def add(self, pes: PesPacket) -> None:
-        """Read on.
+        """Take the next PES packet.
 
         Raises:
-            UnsupportedMedia: it is not AAC in ADTS, or is damaged too much.
+            UnsupportedMedia: the data is not AAC in ADTS, or is too damaged, or times go back by more than 1
+                s.
         """
         if len(pes.data) > MAX_PES_BYTES:
-            raise UnsupportedMedia(f"an MPEG-TS with {len(pes.data)} bytes of audio in a packet")
+            raise UnsupportedMedia(
+                f"MPEG-TS audio: {len(pes.data)} bytes in a PES packet, the limit is {MAX_PES_BYTES}"
+            )
         if pes.problem and pes.shown is not None:
             self._note(pes.shown / TICKS, pes.problem)
         data, begun = self._rest + pes.data, len(self._rest)
@@ -67,10 +71,10 @@ class TransportAudioSamples:
         self._rest = b"" if pes.problem else data[at:]
 
     def finish(self) -> None:
-        """Do nothing: a frame that is not whole is not played."""
+        """Do nothing: an incomplete frame is left out."""
 
     def track(self, media: Path) -> Track | None:
-        """Return what was read; None if there was nothing."""
+        """Return the track; None without frames. ``media`` is the path of the output."""
         if not self._frames:
             return None
         timescale = lcm(*(each.rate for each in self._formats))
@@ -87,11 +91,17 @@ class TransportAudioSamples:
     def _read_frames(
         self, data: bytes, at: int, stamp: int | None, begun: int, *, is_damaged: bool
     ) -> tuple[int, int | None]:
-        """Store frames that lie in a row.
+        """Store consecutive frames.
+
+        Args:
+            data: bytes of frames.
+            at: position of the first frame.
+            stamp: the time stamp of the first frame that begins at or after ``begun``.
+            begun: number of bytes in ``data`` that are of the PES packet before.
+            is_damaged: whether data is missing: a frame must then be followed by another frame.
 
         Returns:
-            Where they end, and the time stamp if it still waits for its frame: the first one that begins at
-            or behind ``begun``.
+            The position of their end, and the time stamp if its frame was not found yet.
         """
         end = at
         for config, start, stop in aac.adts_frames(data[at:] if at else data):
@@ -107,7 +117,7 @@ class TransportAudioSamples:
 
     def _store(self, frame: bytes, place: int) -> None:
         if self._next is None:
-            return  # nothing says when it is heard
+            return  # no time stamp yet
         rate = self._formats[place].rate
         if rate != self._next[1]:
             self._next = round(self._next[0] * rate / self._next[1]), rate
@@ -118,21 +128,23 @@ class TransportAudioSamples:
         self._output.write(frame)
 
     def _align(self, stamp: int, rate: int) -> None:
-        """Begin a run at a time stamp, unless it says where the current run has come to."""
+        """Start a run at a time stamp, unless the time stamp continues the current run."""
         tick = round(stamp * rate / TICKS)
         if self._next is not None and stamp / TICKS < self.reached - MAX_BACK_SECONDS:
-            raise UnsupportedMedia("an MPEG-TS with audio whose times run backwards")
+            raise UnsupportedMedia(
+                f"MPEG-TS audio: times run backwards from {self.reached:.3f} s to {stamp / TICKS:.3f} s"
+            )
         if self._next is None or self._next[1] != rate or abs(tick - self._next[0]) > MAX_DRIFT:
             self._next = tick, rate
-            self._give_way(tick / rate)
+            self._drop_overlapping(tick / rate)
 
-    def _give_way(self, seconds: float) -> None:
-        """Drop frames that reach beyond the time at which a run begins: another recording goes on there."""
+    def _drop_overlapping(self, seconds: float) -> None:
+        """Drop frames that overlap with a new run: another stream was appended here."""
         count = len(self._frames)
         while self._frames and self._end(self._frames[-1]) > seconds + MIN_OVERLAP_SECONDS:
             self._frames.pop()
         if len(self._frames) < count:
-            self._note(seconds, "audio of two recordings overlaps")
+            self._note(seconds, "audio of two joined streams overlaps")
 
     def _end(self, frame: AacFrame) -> float:
         return (frame.tick + FRAME) / self._formats[frame.format].rate
@@ -140,18 +152,18 @@ class TransportAudioSamples:
     def _place(self, config: bytes) -> int:
         if config not in self._places:
             if len(self._formats) == MAX_FORMATS:
-                raise UnsupportedMedia("AAC whose configuration changes all the time")
+                raise UnsupportedMedia(f"MPEG-TS audio: more than {MAX_FORMATS} configurations")
             self._formats.append(aac.format_of(config))
             self._places[config] = len(self._formats) - 1
         return self._places[config]
 
     def _resync(self, data: bytes, at: int, pes: PesPacket) -> int:
-        """Return where the next frame may begin behind bytes that are none."""
+        """Return the position at which the next frame may begin, after bytes that are no frame."""
         self._resyncs += 1
         if self._resyncs > MAX_RESYNCS:
-            raise UnsupportedMedia("audio that is not AAC in ADTS")
+            raise UnsupportedMedia(f"MPEG-TS audio: no ADTS frame at {MAX_RESYNCS} places")
         if not pes.problem and pes.shown is not None:
-            self._note(pes.shown / TICKS, "bytes between frames of audio")
+            self._note(pes.shown / TICKS, "bytes between audio frames are no frames")
         found = SYNC.search(data, at + 1)
         return len(data) if found is None else found.start()
 
@@ -161,6 +173,6 @@ class TransportAudioSamples:
 
 
 def _is_begun(data: bytes, at: int) -> bool:
-    """Whether a frame begins that is longer than the data."""
+    """Return whether a frame begins at position ``at`` and ends after the data."""
     size = int.from_bytes(data[at + 3 : at + 6]) >> 5 & 0x1FFF
     return SYNC.match(data, at) is not None and at + size > len(data)

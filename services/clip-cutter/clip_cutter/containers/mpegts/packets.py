@@ -1,4 +1,4 @@
-"""Transport packets (§2.4.3.2), and how they lie in a file."""
+"""Transport packets (§2.4.3.2), and their distance in a file."""
 
 import re
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from clip_cutter.containers.model import UnsupportedMedia
 SYNC = 0x47
 PACKET = 188
 HEAD = 4
-# Packets lie one behind the other; with a time before each (M2TS of Blu-ray); with a checksum behind each.
+# Distance of packets: without gaps; with a time before each (M2TS of Blu-ray); with a checksum after each.
 STRIDES = (188, 192, 204)
-CHECKED = 5  # packets in a row before their place is believed
+CHECKED = 5  # packets in a row that must have a sync byte
 
 ERROR, START, SCRAMBLED, ADAPTATION, PAYLOAD = 0x80, 0x40, 0xC0, 0x20, 0x10
 COUNTER = 0x0F
@@ -21,7 +21,15 @@ PID = 0x1F
 
 
 class TransportPacket(NamedTuple):
-    """What a packet holds. ``counter`` counts the packets of its PID that have a payload."""
+    """A transport packet.
+
+    Args:
+        starts: payload_unit_start_indicator: a PES packet or a table section starts in it.
+        is_discontinuity: discontinuity_indicator.
+        is_random_access: random_access_indicator.
+        counter: continuity_counter, which counts the packets of a PID that have a payload, modulo 16.
+        payload: may be empty.
+    """
 
     starts: bool
     is_discontinuity: bool
@@ -31,7 +39,7 @@ class TransportPacket(NamedTuple):
 
     @classmethod
     def read(cls, packet: bytes) -> Self | None:
-        """Read one; None where it is known to be broken, or scrambled."""
+        """Parse a packet; return None if it is marked as broken or scrambled, or its header is not valid."""
         if packet[1] & ERROR or packet[3] & SCRAMBLED:
             return None
         start, indicators = HEAD, 0
@@ -51,24 +59,24 @@ class TransportPacket(NamedTuple):
 
 
 def pid_of(packet: bytes, at: int = 1) -> int:
-    """Return the packet identifier in the two bytes at ``at``."""
+    """Return the PID in the two bytes at position ``at``."""
     return (packet[at] & PID) << 8 | packet[at + 1]
 
 
 def stride_of(head: bytes) -> int:
-    """Return how far apart packets lie in a file that begins with ``head``.
+    """Return the distance of packets, in bytes, in a file that begins with ``head``.
 
     Raises:
-        UnsupportedMedia: it is no MPEG-TS.
+        UnsupportedMedia: the file is not an MPEG-TS.
     """
     for stride in STRIDES:
         if len(head) >= PACKET and 0 <= find_sync(head[: CHECKED * stride + stride], stride) < stride:
             return stride
-    raise UnsupportedMedia("no MPEG-TS")
+    raise UnsupportedMedia(f"MPEG-TS: no packets in the first {len(head)} bytes")
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Return whether a file that begins with ``head`` is an MPEG-TS. It may begin within a packet."""
+    """Return whether a file that begins with ``head`` is an MPEG-TS; it may begin within a packet."""
     try:
         return stride_of(head) > 0
     except UnsupportedMedia:
@@ -76,9 +84,9 @@ def is_transport_stream(head: bytes) -> bool:
 
 
 def find_sync(data: bytes, stride: int, at: int = 0) -> int:
-    """Return where the next packet begins at or behind ``at``; -1 where none does.
+    """Return the position of the next packet at or after ``at``; -1 if there is none.
 
-    Near the end of the data fewer packets in a row have to do.
+    Near the end of the data, fewer packets in a row are required.
     """
     if (found := _in_row(stride).search(data, at)) is not None:
         return found.start()
@@ -93,13 +101,13 @@ def find_sync(data: bytes, stride: int, at: int = 0) -> int:
 
 @lru_cache(maxsize=len(STRIDES))
 def _in_row(stride: int) -> re.Pattern[bytes]:
-    """Return what finds the first one of packets in a row."""
+    """Return a pattern for the first of ``CHECKED`` packets in a row."""
     following = b".{%d}\x47" % (stride - 1)
     return re.compile(rb"\x47(?=" + following * (CHECKED - 1) + b")", re.DOTALL)
 
 
 def runs(data: bytes, stride: int) -> Iterator[range]:
-    """Yield where whole packets begin, those that lie in a row together; what lies between is passed over."""
+    """Yield the positions of whole packets, a range for each row of packets; other bytes are skipped."""
     at = find_sync(data, stride)
     while at >= 0:
         column = data[at::stride]

@@ -1,4 +1,4 @@
-"""PES packets (§2.4.3.6): a piece of a track, mostly one picture or a few frames of audio, with its times."""
+"""PES packets (§2.4.3.6): a part of a track, usually a picture or a few audio frames, with time stamps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -6,22 +6,26 @@ from typing import NamedTuple, Self
 from clip_cutter.containers.model import TrackKind
 
 VIDEO_IDS, AUDIO_IDS = range(0xE0, 0xF0), range(0xC0, 0xE0)  # table 2-22
-FLAGS, MARKED = 0xC0, 0x80  # of the seventh byte
-MARKERS = 0x0100010001  # bits between those of a time stamp, which are set
-TICKS = 90_000  # a second
+FLAGS, MARKED = 0xC0, 0x80  # the first bits of the seventh byte are 10
+MARKERS = 0x0100010001  # marker bits of a time stamp, which are set
+TICKS = 90_000  # per second
 WRAP = 2**33
 PREFIX = b"\0\0\1"
 HEAD = 9
-FIXED = 6  # of the head, before what its length counts
+FIXED = 6  # bytes that PES_packet_length does not count
 STAMP = 5
-SHOWN, DECODED = 0x80, 0x40
+HAS_PTS, HAS_DTS = 0x80, 0x40  # PTS_DTS_flags
 
 
 class PesHeader(NamedTuple):
-    """The head of a PES packet.
+    """The header of a PES packet.
 
-    ``size``: bytes of its data, None where it goes on until the next one begins. ``shown`` and ``decoded``
-    are in ticks of 90 kHz; None where the packet does not say. ``start``: where its data begins.
+    Args:
+        kind: video or audio, by stream_id.
+        size: bytes of data; None if the packet lasts until the next one (PES_packet_length 0).
+        shown: PTS, in ticks of 90 kHz; None if the packet has no PTS.
+        decoded: DTS, in ticks of 90 kHz; equal to ``shown`` if the packet has no DTS.
+        start: position of the data in the packet.
     """
 
     kind: TrackKind
@@ -32,7 +36,7 @@ class PesHeader(NamedTuple):
 
     @classmethod
     def read(cls, payload: bytes) -> Self | None:
-        """Read what a packet that starts one has as payload; None where that is not of video or audio."""
+        """Parse the start of a PES packet; return None if it is not a packet of video or audio."""
         if len(payload) < HEAD or payload[:3] != PREFIX or payload[6] & FLAGS != MARKED:
             return None
         kind = _kind(payload[3])
@@ -41,22 +45,23 @@ class PesHeader(NamedTuple):
         start = HEAD + payload[8]
         length = payload[4] << 8 | payload[5]
         size = max(length + FIXED - start, 0) if length else None
-        shown = _stamp(payload, HEAD) if payload[7] & SHOWN else None
-        decoded = _stamp(payload, HEAD + STAMP) if payload[7] & DECODED and shown is not None else shown
+        shown = _stamp(payload, HEAD) if payload[7] & HAS_PTS else None
+        decoded = _stamp(payload, HEAD + STAMP) if payload[7] & HAS_DTS and shown is not None else shown
         return cls(kind, size, shown, shown if decoded is None else decoded, start)
 
 
 @dataclass(frozen=True)
 class PesPacket:
-    """The data of a PES packet that has come to its end.
+    """A complete PES packet.
 
     Args:
-        offset: where in the file it began.
-        shown, decoded: on the VOD's line, in ticks of 90 kHz; None where the packet does not say.
-        is_random_access: whether it is said that decoding can begin with it.
-        is_cut: whether what came before it may be missing: a recording was appended here, its track
-            has another PID, or the clock jumps.
-        problem: what is wrong with it, if anything is known.
+        data: its payload.
+        offset: of its first transport packet in the file.
+        shown, decoded: PTS and DTS, in ticks of 90 kHz from the start of the VOD; None if it has no PTS.
+        is_random_access: random_access_indicator of its first transport packet.
+        is_cut: whether data before it may be missing: another stream was appended here, the track has
+            another PID, or the clock jumps.
+        problem: what is damaged in it; None if no damage is known.
     """
 
     data: bytes
@@ -75,7 +80,7 @@ def _kind(stream_id: int) -> TrackKind | None:
 
 
 def _stamp(payload: bytes, at: int) -> int | None:
-    """Return a time stamp, if it is whole and has its marker bits."""
+    """Return a time stamp of 33 bits; None if it is truncated, or a marker bit is not set."""
     stamp = int.from_bytes(payload[at : at + STAMP])
     if at + STAMP > len(payload) or stamp & MARKERS != MARKERS:
         return None

@@ -1,4 +1,4 @@
-"""The packets of one track become PES packets."""
+"""Joins the transport packets of a track to PES packets, and detects lost packets."""
 
 from typing import Protocol
 
@@ -8,54 +8,63 @@ from clip_cutter.containers.mpegts.pes import PesHeader, PesPacket
 from clip_cutter.containers.mpegts.tables import AAC, H264, ElementaryStream
 from clip_cutter.containers.timeline import Timeline
 
-READ = {TrackKind.VIDEO: H264, TrackKind.AUDIO: AAC}
-ANY = -1  # a counter may have any value
-_USUAL = bytes(PAYLOAD | counter & COUNTER for counter in range(256))
+SUPPORTED_TYPES = {TrackKind.VIDEO: H264, TrackKind.AUDIO: AAC}
+ANY = -1  # the next continuity_counter may have any value
+_PAYLOAD_ONLY = bytes(PAYLOAD | counter & COUNTER for counter in range(256))
 
 
 class PesSink(Protocol):
-    """What takes samples out of PES packets."""
+    """Takes samples out of PES packets."""
 
     def add(self, pes: PesPacket) -> None:
-        """Read on."""
+        """Take the next PES packet of the track."""
 
 
 class PesAssembler:
-    """Gathers the packets of a track. ``parts`` is the payload of the PES packet that is being read."""
+    """Joins the transport packets of one track.
 
-    def __init__(self, track: ElementaryStream, sink: PesSink, line: Timeline) -> None:
+    Args:
+        track: the track.
+        sink: takes the PES packets.
+        timeline: converts time stamps to times of the VOD.
+
+    Attributes:
+        parts: payloads of the PES packet that is not complete yet.
+    """
+
+    def __init__(self, track: ElementaryStream, sink: PesSink, timeline: Timeline) -> None:
         self.track = track
         self.parts: list[bytes] = []
         self._sink = sink
-        self._line = line
+        self._timeline = timeline
         self._counter = ANY  # of the next packet
-        self._may_restart = False  # the counter, with the next packet that starts something
-        self._restarted = False  # the counter, with the latest packet
-        self._offset = -1  # where the PES packet began; below 0 where its beginning is not known
+        self._may_restart = False  # the counter, at the start of the next PES packet
+        self._restarted = False  # the counter, at the latest packet
+        self._offset = -1  # of the PES packet; below 0 if its start was not read
         self._is_random_access = False
         self._is_cut = False
-        self._segment = -1  # of the clock, by the time at which it starts
+        self._segment = -1  # of the time line, by its start
         self._problem: str | None = None
 
-    def usual(self, count: int) -> bytes:
-        """Return the fourth bytes of the next packets, if all is well and they have nothing but payload."""
-        return b"" if self._counter == ANY else _USUAL[self._counter :][:count]
+    def expected_flags(self, count: int) -> bytes:
+        """Return the fourth bytes that the next packets have if none is lost and all are payload only."""
+        return b"" if self._counter == ANY else _PAYLOAD_ONLY[self._counter :][:count]
 
     def take(self, payloads: list[bytes]) -> None:
-        """Read packets whose fourth bytes are :meth:`usual`."""
+        """Take the payloads of packets whose fourth bytes are those of :meth:`expected_flags`."""
         self.parts += payloads
         self._counter = (self._counter + len(payloads)) & COUNTER
         self._may_restart = False
 
     def add(self, data: bytes, offset: int) -> None:
-        """Read a packet that lies at an offset of the file.
+        """Take a packet, which is at an offset of the file.
 
         Raises:
-            UnsupportedMedia: the track is left to ffmpeg.
+            UnsupportedMedia: the track is not H.264 or AAC; or as the sink raises.
         """
         packet = TransportPacket.read(data)
         if packet is None:
-            self.lose("a packet that is broken")
+            self.lose("a transport packet is broken")
             return
         if not packet.payload or self._is_repeated(packet):
             return
@@ -66,7 +75,7 @@ class PesAssembler:
         self.parts.append(packet.payload)
 
     def complete(self) -> None:
-        """Hand over the PES packet that is being read."""
+        """Pass the PES packet to the sink: no more packets of it follow."""
         parts, self.parts = self.parts, []
         offset, self._offset = self._offset, -1
         problem, self._problem = self._problem, None
@@ -79,7 +88,7 @@ class PesAssembler:
             return
         data = data[head.start :] if head.size is None else data[head.start : head.start + head.size]
         if head.size is not None and len(data) < head.size:
-            problem = problem or "a packet is cut short"
+            problem = problem or f"a PES packet is cut off: {len(data)} of {head.size} bytes"
         self._sink.add(
             PesPacket(
                 data,
@@ -93,15 +102,15 @@ class PesAssembler:
         )
 
     def lose(self, why: str) -> None:
-        """Note that what is being read is damaged."""
+        """Record that the current PES packet is damaged; ``why`` is for people."""
         self._problem = self._problem or why
 
     def forget_counter(self) -> None:
-        """Let the counter begin with any number where the next PES packet begins."""
+        """Accept any counter at the start of the next PES packet."""
         self._may_restart = True
 
     def _is_repeated(self, packet: TransportPacket) -> bool:
-        """Whether a packet is sent for the second time (§2.4.3.3)."""
+        """Return whether a packet is a duplicate of the packet before it (§2.4.3.3)."""
         return (
             self._counter != ANY
             and packet.counter == (self._counter - 1) & COUNTER
@@ -110,7 +119,7 @@ class PesAssembler:
         )
 
     def _count(self, packet: TransportPacket) -> None:
-        """Note what the counter says of packets before this one."""
+        """Compare the counter with the expected one; record lost packets."""
         is_expected = self._counter in (ANY, packet.counter)
         self._restarted = not is_expected and self._may_begin_again(packet)
         if not is_expected and not self._restarted:
@@ -119,11 +128,11 @@ class PesAssembler:
         self._counter = (packet.counter + 1) & COUNTER
 
     def _may_begin_again(self, packet: TransportPacket) -> bool:
-        """Whether the counter may have any value here, without anything being lost of what came before.
+        """Return whether the counter may have any value here, with no packet lost before.
 
-        It may where a packet says so. A recording that was appended begins with tables (see
-        :meth:`forget_counter`), or with counters of 0. And audio says how long it is: if all of it is there,
-        then whatever is missing is a hole.
+        It may if the packet has a discontinuity_indicator. A stream that was appended begins with tables (see
+        :meth:`forget_counter`), or with counters of 0. And if the current PES packet has all bytes of its
+        length, the lost packets are whole PES packets.
         """
         if packet.is_discontinuity or not packet.starts:
             return packet.is_discontinuity
@@ -131,23 +140,26 @@ class PesAssembler:
         return self._may_restart or is_beginning or self._is_whole()
 
     def _is_whole(self) -> bool:
-        """Whether all of the PES packet that is being read has come, as far as its head tells."""
+        """Return whether the current PES packet has all bytes of its length."""
         head = PesHeader.read(self.parts[0]) if self.parts and self._offset >= 0 else None
         return (
             head is not None and head.size is not None and sum(map(len, self.parts)) >= head.start + head.size
         )
 
     def _begin(self, packet: TransportPacket, offset: int) -> None:
-        if READ[self.track.kind] != self.track.type:
-            raise UnsupportedMedia(f"an MPEG-TS with {self.track.kind} of type {self.track.type:#04x}")
+        if SUPPORTED_TYPES[self.track.kind] != self.track.type:
+            raise UnsupportedMedia(
+                f"MPEG-TS PID {self.track.pid}: {self.track.kind} of stream type {self.track.type:#04x},"
+                f" {SUPPORTED_TYPES[self.track.kind]:#04x} is supported"
+            )
         self._offset = offset
         self._is_cut = self._restarted
         self._is_random_access = packet.is_random_access
 
     def _is_new_run(self, offset: int) -> bool:
-        """Whether it is the first PES packet, or the clock has jumped since the last one."""
-        before, self._segment = self._segment, self._line.segment(offset).start
+        """Return whether this is the first PES packet, or the clock jumped since the last one."""
+        before, self._segment = self._segment, self._timeline.segment(offset).start
         return before != self._segment
 
     def _place(self, offset: int, clock: int | None) -> int | None:
-        return None if clock is None else self._line.ticks(offset, clock)
+        return None if clock is None else self._timeline.ticks(offset, clock)

@@ -1,4 +1,4 @@
-"""An MPEG-TS: recognized by its first bytes, and searched at any place of the file."""
+"""Recognizes an MPEG-TS, and finds the samples that start at any place of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ENTRIES = frozenset({avc.IDR, avc.SPS})
 
 @dataclass(frozen=True)
 class TransportStream:
-    """See :class:`~clip_cutter.containers.stream.Stream`. ``stride``: how far apart packets lie."""
+    """See :class:`~clip_cutter.containers.stream.Stream`. ``stride``: distance of packets, in bytes."""
 
     stride: int
     timescale: int = pes.TICKS
@@ -25,34 +25,35 @@ class TransportStream:
 
     @classmethod
     def read(cls, head: bytes) -> Self:
-        """Recognize an MPEG-TS by its first bytes.
+        """Recognize an MPEG-TS by the first bytes of a file.
 
         Raises:
-            UnsupportedMedia: it is no MPEG-TS.
+            UnsupportedMedia: the file is not an MPEG-TS.
         """
         return cls(packets.stride_of(head))
 
     def sample_starts(self, data: bytes, offset: int) -> list[SampleStart]:
-        """See :class:`~clip_cutter.containers.stream.Stream`. Tracks are told apart without tables."""
+        """See :class:`~clip_cutter.containers.stream.Stream`. Tracks are told apart by PID."""
         return [
-            mark
+            sample
             for run in packets.runs(data, self.stride)
             for at, high in zip(run, data[run.start + 1 : run.stop : run.step], strict=False)
-            if high & packets.START and (mark := _mark(data[at : at + PACKET], offset + at)) is not None
+            if high & packets.START
+            and (sample := _sample_start(data[at : at + PACKET], offset + at)) is not None
         ]
 
     def history(self) -> None:
-        """See :class:`~clip_cutter.containers.stream.Stream`: tables come many times a second."""
+        """Return None: tables and parameter sets are repeated many times a second."""
 
     def demuxer(
-        self, output: IO[bytes], offset: int, line: Timeline, heads: Sequence[bytes]
+        self, output: IO[bytes], offset: int, timeline: Timeline, heads: Sequence[bytes]
     ) -> TransportDemuxer:
         """See :class:`~clip_cutter.containers.stream.Stream`."""
-        return TransportDemuxer(output, offset, line, heads, stride=self.stride)
+        return TransportDemuxer(output, offset, timeline, heads, stride=self.stride)
 
 
-def _mark(data: bytes, offset: int) -> SampleStart | None:
-    """Return what begins in a packet, if it has a time."""
+def _sample_start(data: bytes, offset: int) -> SampleStart | None:
+    """Return the sample that starts in a packet; None if the packet has no time stamp."""
     try:
         packet = TransportPacket.read(data)
     except UnsupportedMedia:
@@ -65,5 +66,5 @@ def _mark(data: bytes, offset: int) -> SampleStart | None:
 
 
 def _is_entry(payload: bytes) -> bool:
-    """Whether units begin in a packet with which a decoder is set up."""
+    """Return whether an IDR picture or a sequence parameter set begins in a packet."""
     return any(unit[0] & avc.TYPE in ENTRIES for unit in payload.split(avc.START_CODE)[2:] if unit)

@@ -1,4 +1,4 @@
-"""Tables (§2.4.4): which program there is, and which tracks it has. They are repeated, and may change."""
+"""Program tables (§2.4.4): PAT and PMT, which list the tracks. They are repeated, and may change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from typing import Self
 from clip_cutter.containers.model import TrackKind, UnsupportedMedia
 from clip_cutter.containers.mpegts.packets import TransportPacket, pid_of
 
-ASSOCIATION_PID = 0
-ASSOCIATION, MAP = 0x00, 0x02  # table_id
-HEAD = 3  # of a section: table_id and its length
-SECTION = 8  # what stands before the entries of an association section
-MAP_SECTION = 12  # and of a map section, before descriptors of the program
+PAT_PID = 0
+PAT, PMT = 0x00, 0x02  # table_id
+HEAD = 3  # bytes of a section: table_id and section_length
+PAT_HEAD = 8  # bytes of a PAT section before its entries
+PMT_HEAD = 12  # bytes of a PMT section before the descriptors of the program
 CRC = 4
 MAX_SECTION = 1024
 MAX_SECTIONS = 100_000
 CURRENT = 0x01
 STUFFING = 0xFF
 
-# Types of tracks (table 2-34): those that we read, and what ffmpeg has to read.
+# stream_type (table 2-34): those that we read, and those that ffmpeg has to read.
 H264, AAC = 0x1B, 0x0F
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA})
 AUDIO_TYPES = frozenset({0x03, 0x04, AAC, 0x11, 0x1C, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87})
 PRIVATE = 0x06
-# Descriptors that say what a private track is: AC-3, E-AC-3, DTS, AAC (ETSI EN 300 468); registered names.
+# Descriptors of private tracks: AC-3, E-AC-3, DTS, AAC (ETSI EN 300 468), and registered names.
 AUDIO_DESCRIPTORS = frozenset({0x6A, 0x7A, 0x7B, 0x7C})
 REGISTRATION = 0x05
 REGISTERED = {
@@ -44,7 +44,7 @@ REGISTERED = {
 
 @dataclass(frozen=True)
 class ElementaryStream:
-    """A track of a program: the PID of its packets, and its type (table 2-34)."""
+    """A track of a program: the PID of its packets, its stream_type (table 2-34), and its kind."""
 
     pid: int
     type: int
@@ -53,9 +53,11 @@ class ElementaryStream:
 
 @dataclass(frozen=True)
 class Program:
-    """The first video and the first audio of a program, as its map section lists them.
+    """The tracks of a program.
 
-    ``private``: PIDs of tracks of which nothing is said.
+    Args:
+        tracks: its first video and its first audio, in the order of the PMT.
+        private: PIDs of private tracks without a descriptor of their content.
     """
 
     tracks: tuple[ElementaryStream, ...]
@@ -63,10 +65,10 @@ class Program:
 
     @classmethod
     def read(cls, section: bytes) -> Self:
-        """Read a map section (§2.4.4.8)."""
+        """Parse a PMT section (§2.4.4.8)."""
         first: dict[TrackKind, ElementaryStream] = {}
         private = set()
-        for pid, type_, kind in _elementary(section):
+        for pid, type_, kind in _elementary_streams(section):
             if kind is not None:
                 first.setdefault(kind, ElementaryStream(pid, type_, kind))
             elif type_ == PRIVATE:
@@ -75,40 +77,44 @@ class Program:
 
 
 class ProgramTables:
-    """Reads tables as their packets come. ``program``: None until its map section has come."""
+    """Reads the tables of a stream, packet by packet.
+
+    Attributes:
+        program: the program by the latest PMT; None before the first PMT.
+    """
 
     def __init__(self) -> None:
         self.program: Program | None = None
-        self._map_pid: int | None = None
+        self._pmt_pid: int | None = None
         self._read = 0
-        self._begun: dict[int, bytes] = {}  # the section that is being read, of each PID
+        self._begun: dict[int, bytes] = {}  # the section that is not complete yet, by PID
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Return the PIDs that carry tables."""
-        return (ASSOCIATION_PID,) if self._map_pid is None else (ASSOCIATION_PID, self._map_pid)
+        """Return the PIDs of packets with tables."""
+        return (PAT_PID,) if self._pmt_pid is None else (PAT_PID, self._pmt_pid)
 
     def feed(self, pid: int, packet: TransportPacket) -> None:
         """Read a packet of one of the ``pids``.
 
         Raises:
-            UnsupportedMedia: there are several programs.
+            UnsupportedMedia: the stream has not exactly one program, or more than 100,000 table sections.
         """
         for section in self._sections(pid, packet):
             self._read += 1
             if self._read > MAX_SECTIONS:
-                raise UnsupportedMedia("an MPEG-TS that consists of tables")
-            if pid == ASSOCIATION_PID and section[0] == ASSOCIATION:
-                self._map_pid = _map_pid(section)
-            elif pid == self._map_pid and section[0] == MAP:
+                raise UnsupportedMedia(f"MPEG-TS: more than {MAX_SECTIONS} table sections")
+            if pid == PAT_PID and section[0] == PAT:
+                self._pmt_pid = _pmt_pid(section)
+            elif pid == self._pmt_pid and section[0] == PMT:
                 self.program = Program.read(section)
 
     def forget_begun(self) -> None:
-        """Forget sections of which only a part has come: what follows does not continue them."""
+        """Forget incomplete sections: the next packets do not continue them."""
         self._begun.clear()
 
     def _sections(self, pid: int, packet: TransportPacket) -> Iterator[bytes]:
-        """Yield the sections that end in a packet, and are valid now."""
+        """Yield the current sections that end in a packet."""
         begun, data = self._begun.pop(pid, b""), packet.payload
         if packet.starts and data:
             pointer = 1 + data[0]
@@ -123,7 +129,7 @@ class ProgramTables:
 
 
 def _whole(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return the sections that are whole and valid, and the beginning of one that is not yet whole."""
+    """Return the whole, valid and current sections in ``data``, and the start of an incomplete one."""
     sections: list[bytes] = []
     while data and data[0] != STUFFING:
         if len(data) < HEAD:
@@ -134,24 +140,24 @@ def _whole(data: bytes) -> tuple[list[bytes], bytes]:
         if len(data) < size:
             return sections, data
         section, data = data[:size], data[size:]
-        if size > SECTION + CRC and section[5] & CURRENT and _crc(section) == 0:
+        if size > PAT_HEAD + CRC and section[5] & CURRENT and _crc(section) == 0:
             sections.append(section)
     return sections, b""
 
 
-def _map_pid(association: bytes) -> int:
-    """Return the PID of the only program's map (§2.4.4.3)."""
-    entries = [association[at : at + 4] for at in range(SECTION, len(association) - CRC - 3, 4)]
+def _pmt_pid(pat: bytes) -> int:
+    """Return the PID of the PMT of the only program, by the PAT (§2.4.4.3)."""
+    entries = [pat[at : at + 4] for at in range(PAT_HEAD, len(pat) - CRC - 3, 4)]
     programs = [entry for entry in entries if entry[:2] != b"\0\0"]
     if len(programs) != 1:
-        raise UnsupportedMedia(f"an MPEG-TS with {len(programs)} programs")
+        raise UnsupportedMedia(f"MPEG-TS PAT: {len(programs)} programs, 1 is supported")
     return pid_of(programs[0], 2)
 
 
-def _elementary(section: bytes) -> Iterator[tuple[int, int, TrackKind | None]]:
-    """Yield the tracks: PID, type, and what they are if that is known."""
+def _elementary_streams(section: bytes) -> Iterator[tuple[int, int, TrackKind | None]]:
+    """Yield the tracks of a PMT: PID, stream_type, and kind; None for an unknown kind."""
     end = len(section) - CRC
-    at = MAP_SECTION + _length(section, MAP_SECTION - 2)
+    at = PMT_HEAD + _length(section, PMT_HEAD - 2)
     while at + 5 <= end:
         descriptors = section[at + 5 : min(at + 5 + _length(section, at + 3), end)]
         yield pid_of(section, at + 1), section[at], _kind(section[at], descriptors)
@@ -177,13 +183,13 @@ def _kind(type_: int, descriptors: bytes) -> TrackKind | None:
 
 
 def _length(section: bytes, at: int) -> int:
-    """Return a length of 12 bits; 0 where the section ends before it."""
+    """Return a length of 12 bits; 0 if the section ends before it."""
     return (section[at] & 0x0F) << 8 | section[at + 1] if at + 2 <= len(section) else 0
 
 
-@lru_cache(maxsize=64)  # the same few tables come ten times a second
+@lru_cache(maxsize=64)  # the same few tables are repeated ten times a second
 def _crc(section: bytes) -> int:
-    """Return the CRC of annex A: 0 for a section that is whole."""
+    """Return the CRC of annex A over a section with its CRC: 0 if the section is valid."""
     crc = 0xFFFFFFFF
     for byte in section:
         crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC_TABLE[crc >> 24 ^ byte]

@@ -1,4 +1,4 @@
-"""FLV files made by hand."""
+"""Builders of FLV files."""
 
 from tests.unit.clip_cutter.containers.test_avc import BASELINE, HIGH
 
@@ -8,7 +8,7 @@ AAC_44, AAC_48 = bytes.fromhex("1210"), bytes.fromhex("1190")
 
 
 def tag(kind: int, time: int, body: bytes, *, size_behind: int | None = None) -> bytes:
-    """A tag with the size of it behind."""
+    """Make a tag with its size after it."""
     time %= 2**32
     head = (
         bytes([kind]) + len(body).to_bytes(3) + (time & 0xFFFFFF).to_bytes(3) + bytes([time >> 24]) + bytes(3)
@@ -40,7 +40,7 @@ def sound(time: int, content: bytes = b"aac") -> bytes:
 
 
 def sounds(start: float, count: int, rate: int) -> list[bytes]:
-    """Frames of audio that follow one another, with times rounded as every writer does."""
+    """Make consecutive audio frames, with times rounded as every writer does."""
     return [sound(round(start + number * 1024_000 / rate)) for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Configurations: which of them holds where."""
+"""Configurations, and the offsets from which they are valid."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 @given(st.integers(1, len(FILE)))
-def test_the_configurations_of_every_place_are_known_after_a_walk(size: int) -> None:
+def test_the_history_knows_the_configurations_of_every_offset(size: int) -> None:
     found = history(pieces(FILE, size))
     assert found.reached == len(FILE)
     for number, hold in enumerate(HOLD):
@@ -56,7 +56,7 @@ def test_the_configurations_of_every_place_are_known_after_a_walk(size: int) -> 
     assert found.heads(0) == []
 
 
-def test_a_survey_tells_of_what_it_has_read_so_far() -> None:
+def test_the_history_knows_only_what_was_read() -> None:
     found = history([FILE[:200]])
     assert (found.reached, found.heads(len(FILE))) == (200, [b"".join(HOLD[0])])
 
@@ -66,20 +66,20 @@ def test_a_configuration_that_comes_again_changes_nothing() -> None:
     assert len(history([again])._changes) == 2
 
 
-def test_a_walk_goes_on_behind_bytes_that_are_not_tags() -> None:
+def test_the_history_skips_bytes_that_are_not_tags() -> None:
     broken = PARTS[0] + b"no tag" * 1000 + PARTS[1] + PARTS[2]
     for size in (7, 1000, len(broken)):
         assert history(pieces(broken, size)).heads(len(broken)) == [b"".join(HOLD[2])]
 
 
-def test_a_walk_holds_little_whatever_it_reads() -> None:
+def test_the_history_needs_little_memory() -> None:
     found = history([HEAD, *[bytes(1024 * 1024)] * 4])
     assert len(found._rest) <= 1024 * 1024
     found = history([HEAD, tag(9, 0, b"\x17\1" + bytes(2**23))[:-1]])
     assert len(found._rest) < 100
 
 
-def test_configurations_that_change_all_the_time_are_not_plain() -> None:
+def test_too_many_configurations_are_refused() -> None:
     changes = [avc_header(AVC_1) + avc_header(AVC_2)] * (MAX_CHANGES // 2 + 1)
     with pytest.raises(UnsupportedMedia):
         history([FILE_HEAD, *changes])
@@ -95,7 +95,7 @@ def test_formats_come_in_order_and_only_once() -> None:
     assert [each.rate for each in known.formats[AUDIO]] == [48_000, 44_100]
 
 
-def test_later_pieces_prevail() -> None:
+def test_later_parts_replace_earlier_configurations() -> None:
     known = Configurations([HEAD, *history([FILE]).heads(len(FILE))])
     known.place(AUDIO)
     known.place(VIDEO)
@@ -106,7 +106,7 @@ def test_later_pieces_prevail() -> None:
 @pytest.mark.parametrize(
     "heads", [[], [b""], [FILE_HEAD], [HEAD[:-30]], [FILE_HEAD + aac_header(b"\x12\x08")]]
 )
-def test_without_a_configuration_samples_are_not_plain(heads: list[bytes]) -> None:
+def test_without_a_configuration_samples_are_refused(heads: list[bytes]) -> None:
     known = Configurations(heads)
     with pytest.raises(UnsupportedMedia):
         known.place(VIDEO)

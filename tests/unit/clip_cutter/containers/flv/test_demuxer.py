@@ -1,4 +1,4 @@
-"""Reading a stretch of an FLV from front to end."""
+"""Reading a part of an FLV from front to end."""
 
 from contextlib import suppress
 from io import BytesIO
@@ -29,14 +29,14 @@ from tests.unit.clip_cutter.containers.flv.builders import (
 )
 
 MEDIA = Path("media")
-LINE = Timeline(1000, 2**32, [TimelineSegment(0, 0, 0)])
+TIMELINE = Timeline(1000, 2**32, [TimelineSegment(0, 0, 0)])
 
 
 def demux(
-    data: bytes, *, head: bytes = HEAD, step: int = 4096, line: Timeline = LINE, offset: int = 0
+    data: bytes, *, head: bytes = HEAD, step: int = 4096, timeline: Timeline = TIMELINE, offset: int = 0
 ) -> tuple[list[Track], bytes]:
     output = BytesIO()
-    demuxer = FlvStream.read(head + picture(0)).demuxer(output, offset, line, [head])
+    demuxer = FlvStream.read(head + picture(0)).demuxer(output, offset, timeline, [head])
     for at in range(0, len(data), step):
         demuxer.feed(data[at : at + step])
     demuxer.finish()
@@ -77,19 +77,19 @@ def test_times_of_audio_have_the_steps_of_its_rate() -> None:
     assert {each.length for each in found.samples} == {1024}
 
 
-def test_a_clock_that_trembles_does_not_move_audio() -> None:
+def test_jitter_of_the_clock_does_not_move_audio() -> None:
     times = [0, 35, 40, 64, 99, 107, 120]
     found = audio(HEAD + b"".join(map(sound, times)))
     assert [each.shown for each in found.samples] == [1024 * number for number in range(len(times))]
 
 
-def test_a_frame_that_is_missing_leaves_a_hole() -> None:
+def test_a_missing_frame_leaves_a_gap() -> None:
     found = audio(HEAD + b"".join(sounds(0, 10, 48_000)[:4] + sounds(0, 10, 48_000)[5:]))
     steps = [b.shown - a.shown for a, b in zip(found.samples, found.samples[1:], strict=False)]
     assert steps == [1024] * 3 + [pytest.approx(2048, abs=24)] + [1024] * 4
 
 
-def test_a_mute_stretch_leaves_a_hole_of_its_length() -> None:
+def test_missing_audio_leaves_a_gap_of_its_length() -> None:
     found = audio(HEAD + b"".join(sounds(0, 10, 48_000) + sounds(5000, 10, 48_000)))
     assert [found.seconds(each.shown) for each in found.samples][10] == 5.0
 
@@ -123,9 +123,9 @@ def test_pictures_behind_another_configuration_wait_for_a_keyframe() -> None:
     assert [(each.shown, each.format) for each in found.samples] == [(0, 0), (80, 1)]
 
 
-def test_the_configuration_that_holds_at_the_stretch_counts() -> None:
+def test_the_latest_configuration_before_the_part_is_used() -> None:
     output = BytesIO()
-    demuxer = FlvStream().demuxer(output, 5000, LINE, [HEAD, avc_header(AVC_2) + aac_header(AAC_44)])
+    demuxer = FlvStream().demuxer(output, 5000, TIMELINE, [HEAD, avc_header(AVC_2) + aac_header(AAC_44)])
     demuxer.feed(picture(0, key=True) + sound(0))
     demuxer.finish()
     video, audio = demuxer.tracks(MEDIA)
@@ -143,7 +143,7 @@ def test_another_rate_of_audio_keeps_its_times() -> None:
     assert found.samples[45].length / found.timescale == pytest.approx(1024 / 48_000)
 
 
-def test_what_a_publisher_sends_who_came_back_takes_the_place_of_what_was_sent_too_much() -> None:
+def test_overlapping_samples_are_dropped_when_a_publisher_reconnects() -> None:
     before = [picture(0, key=True), *(picture(at) for at in range(40, 1200, 40)), *sounds(0, 60, 48_000)]
     after = [picture(1000, key=True), picture(1040), *sounds(1000, 10, 48_000)]
     (video, audio), _ = demux(HEAD + b"".join(before + after))
@@ -162,27 +162,27 @@ def test_decoding_times_never_run_backwards() -> None:
     assert [each.shown for each in found.samples] == [80, 200, 80, 260, 260]
 
 
-def test_times_that_run_far_back_are_not_plain() -> None:
+def test_times_that_run_far_back_are_refused() -> None:
     with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(5000, key=True) + picture(3000, key=True))
     with pytest.raises(UnsupportedMedia):
         demux(HEAD + sound(5000) + sound(3000))
 
 
-def test_segments_of_the_line_join_clocks_that_begin_again() -> None:
+def test_segments_of_the_time_line_join_clocks_that_restart() -> None:
     first = HEAD + picture(5000, key=True) + picture(5040)
-    line = Timeline(1000, 2**32, [TimelineSegment(0, 5000, 0), TimelineSegment(len(first), 0, 80)])
-    (found, *_), _ = demux(first + picture(0, key=True) + picture(40), line=line)
+    timeline = Timeline(1000, 2**32, [TimelineSegment(0, 5000, 0), TimelineSegment(len(first), 0, 80)])
+    (found, *_), _ = demux(first + picture(0, key=True) + picture(40), timeline=timeline)
     assert [each.shown for each in found.samples] == [0, 40, 80, 120]
 
 
 def test_a_clock_that_wraps_goes_on() -> None:
-    line = Timeline(1000, 2**32, [TimelineSegment(0, 2**32 - 40, 0)])
-    (found, *_), _ = demux(HEAD + picture(-40, key=True) + picture(0) + picture(40), line=line)
+    timeline = Timeline(1000, 2**32, [TimelineSegment(0, 2**32 - 40, 0)])
+    (found, *_), _ = demux(HEAD + picture(-40, key=True) + picture(0) + picture(40), timeline=timeline)
     assert [each.shown for each in found.samples] == [0, 40, 80]
 
 
-def test_a_tag_that_is_cut_off_ends_the_stretch() -> None:
+def test_a_truncated_tag_ends_the_part() -> None:
     (found, *_), _ = demux(HEAD + picture(0, key=True) + picture(40) + picture(80)[:-6])
     assert [each.shown for each in found.samples] == [0, 40]
     assert found.damages == ()
@@ -197,11 +197,11 @@ def test_bytes_that_are_not_tags_are_damage(step: int) -> None:
     (video, audio), _ = demux(before + b"\x09no tag at all" + behind, step=step)
     assert [each.shown for each in video.samples] == [0, 40, 80, 120]
     (damage,) = video.damages
-    assert (round(damage.seconds, 2), damage.why) == (0.06, "bytes that are not tags")
+    assert (round(damage.seconds, 2), damage.why) == (0.06, "bytes between tags are no tags")
     assert audio.damages == video.damages
 
 
-def test_a_size_that_is_wrong_costs_no_more_than_its_tag() -> None:
+def test_a_wrong_size_loses_only_its_tag() -> None:
     wrong = bytearray(picture(80))
     wrong[1:4] = b"\x7f\xff\xff"
     (found, *_), _ = demux(
@@ -211,29 +211,29 @@ def test_a_size_that_is_wrong_costs_no_more_than_its_tag() -> None:
     assert len(found.damages) == 1
 
 
-def test_audio_of_another_rate_than_its_configuration_says_is_not_plain() -> None:
-    with pytest.raises(UnsupportedMedia, match="times do not go with its rate"):
+def test_audio_of_another_rate_than_its_configuration_says_is_refused() -> None:
+    with pytest.raises(UnsupportedMedia, match="times do not fit the rate"):
         demux(HEAD + b"".join(sounds(0, 300, 44_100)))
 
 
 @pytest.mark.parametrize("other", [tag(9, 0, b"\x12h263"), tag(9, 0, b"\x90hvc1"), tag(8, 0, b"\x2fmp3")])
-def test_other_codecs_are_not_plain(other: bytes) -> None:
+def test_other_codecs_are_refused(other: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(0, key=True) + other)
 
 
-def test_bytes_without_end_that_are_not_tags_are_not_plain() -> None:
+def test_too_many_bytes_without_a_tag_are_refused() -> None:
     with pytest.raises(UnsupportedMedia):
         demux(HEAD + picture(0, key=True) + b"\xff" * (5 * 1024 * 1024), step=256 * 1024)
 
 
-def test_nothing_at_all_is_not_plain() -> None:
+def test_an_empty_part_is_refused() -> None:
     with pytest.raises(UnsupportedMedia):
         demux(HEAD)
 
 
-def test_how_far_it_has_come() -> None:
-    demuxer = FlvDemuxer(BytesIO(), 0, LINE, FlvStream().demuxer(BytesIO(), 0, LINE, [HEAD])._known)
+def test_reached_is_the_latest_time_of_each_track() -> None:
+    demuxer = FlvDemuxer(BytesIO(), 0, TIMELINE, FlvStream().demuxer(BytesIO(), 0, TIMELINE, [HEAD])._known)
     assert set(demuxer.reached.values()) == {-1.0}
     demuxer.feed(picture(1000, key=True, shift=80) + sound(1000) + picture(1040))
     assert demuxer.reached == {TrackKind.VIDEO: 1.08, TrackKind.AUDIO: pytest.approx(1.0 + 1024 / 48_000)}
@@ -252,7 +252,7 @@ PIECES = [
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=30)), max_size=12), st.data())
-def test_any_bytes_are_read_or_not_plain(parts: list[bytes], data: st.DataObject) -> None:
+def test_any_bytes_are_read_or_refused(parts: list[bytes], data: st.DataObject) -> None:
     content = bytearray(b"".join(parts))
     for _ in range(data.draw(st.integers(0, 5)) if content else 0):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -1,4 +1,4 @@
-"""Recognizing an FLV, and what begins at a place of it."""
+"""Recognizing an FLV, and finding the samples that start at any place."""
 
 import pytest
 from hypothesis import given
@@ -41,12 +41,12 @@ def test_h264_is_recognized_with_or_without_audio() -> None:
         FILE_HEAD + tag(9, 0, b"\x90hvc1"),
     ],
 )
-def test_everything_else_is_not_plain(head: bytes) -> None:
+def test_other_files_are_refused(head: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         FlvStream.read(head)
 
 
-def test_marks_are_pictures_and_frames_of_audio() -> None:
+def test_samples_are_pictures_and_audio_frames() -> None:
     data = (
         script()
         + avc_header(AVC_1)
@@ -62,8 +62,8 @@ def test_marks_are_pictures_and_frames_of_audio() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**40))
-def test_marks_of_any_bytes(data: bytes, offset: int) -> None:
-    for mark in FlvStream().sample_starts(data + picture(7) + sound(8) + data, offset):
-        assert offset <= mark.offset
-        assert 0 <= mark.decoded < FlvStream.wrap
-        assert 0 <= mark.shown < FlvStream.wrap
+def test_sample_starts_of_any_bytes(data: bytes, offset: int) -> None:
+    for sample in FlvStream().sample_starts(data + picture(7) + sound(8) + data, offset):
+        assert offset <= sample.offset
+        assert 0 <= sample.decoded < FlvStream.wrap
+        assert 0 <= sample.shown < FlvStream.wrap

@@ -69,7 +69,7 @@ def test_audio(body: str, expected: TagBody | None) -> None:
         (AUDIO, "af07"),
     ],
 )
-def test_what_is_left_to_ffmpeg(kind: int, body: str) -> None:
+def test_other_codecs_are_refused(kind: int, body: str) -> None:
     with pytest.raises(UnsupportedMedia):
         parse(kind, bytes.fromhex(body))
 

@@ -1,4 +1,4 @@
-"""Tags of an FLV, in pieces of a file that begin and end anywhere."""
+"""Tags of an FLV, in parts of a file that begin and end anywhere."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ def test_sizes_that_a_writer_left_out_do_not_matter_where_tags_follow() -> None:
     assert [each.time for each in tags_in(data)] == [0, 1, 2, 3]
 
 
-def test_bytes_that_are_not_tags_are_passed_over() -> None:
+def test_bytes_that_are_not_tags_are_skipped() -> None:
     data = FILE_HEAD + picture(0) + b"\x09\0\0\x05 and so on \x12" + picture(1) + picture(2)
     assert [each.time for each in tags_in(data)] == [0, 1, 2]
 
@@ -43,7 +43,7 @@ def test_what_looks_like_a_tag_in_a_picture_is_not_one() -> None:
 
 
 @given(st.integers(0, len(FILE)))
-def test_from_anywhere_the_tags_behind_are_found(start: int) -> None:
+def test_tags_are_found_from_any_offset(start: int) -> None:
     whole = list(tags_in(FILE))
     expected = [each.start for each in whole if each.start >= start]
     assert [each.start + start for each in tags_in(FILE[start:])] == expected

@@ -1,4 +1,4 @@
-"""The clock of fragments: when it jumps, and by which signs that is noticed."""
+"""The clock of fragments: where it jumps, and how jumps are detected."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_tracks_that_take_turns_do_not_step_back() -> None:
     ) == {0}
 
 
-def test_times_that_are_not_said_follow_those_before_them() -> None:
+def test_times_without_tfdt_follow_the_fragment_before() -> None:
     follower = FragmentFollower(HEADER, {1: 1000})
     timed = follower.with_times(parsed(fragment(1, video=(0, 2), timed=False)))
     assert [sample.decoded for sample in timed.trafs[0].samples] == [1000, 1512]
@@ -70,7 +70,7 @@ def test_times_that_are_not_said_follow_those_before_them() -> None:
         follower.with_times(parsed(fragment(1, audio=(0, 2), timed=False)))
 
 
-def test_the_line_runs_on_through_jumps() -> None:
+def test_the_time_line_has_no_gap_at_a_jump() -> None:
     clock = FragmentClock(2.0, (FragmentJump(1000, 50.0), FragmentJump(3000, -20.0)))
     assert [clock.shift(offset) for offset in (0, 999, 1000, 3000)] == [-2, -2, 48, 28]
     assert clock.start(second(3)) == 31
@@ -80,12 +80,12 @@ def test_the_line_runs_on_through_jumps() -> None:
 PACE = FragmentStatistics.of([second(number) for number in (0, 1, 50, 100)], 2)
 
 
-def test_a_pace_is_that_of_the_fragments_seen() -> None:
+def test_statistics_are_those_of_the_fragments() -> None:
     assert (PACE.shortest, PACE.longest, PACE.smallest) == (1, 1, 1000)
     assert PACE.rate == pytest.approx(0.001)
 
 
-def test_as_much_time_as_fragments_is_steady() -> None:
+def test_time_that_fits_the_fragments_is_steady() -> None:
     assert PACE.is_steady(second(10), second(500))
     assert not PACE.is_slow(second(10), second(500))
 
@@ -101,7 +101,7 @@ def test_as_much_time_as_fragments_is_steady() -> None:
         second(5000, offset=500_000),  # more fragments than fit
     ],
 )
-def test_more_or_less_time_than_fragments_is_not(high: FragmentPoint) -> None:
+def test_time_that_does_not_fit_the_fragments_is_not_steady(high: FragmentPoint) -> None:
     assert not PACE.is_steady(second(10), high)
 
 
@@ -112,10 +112,10 @@ def test_neighbours_are_compared_with_each_other() -> None:
     assert not PACE.is_steady(second(10), second(3, offset=11_000))
 
 
-def test_numbers_that_are_all_the_same_say_nothing() -> None:
+def test_equal_sequence_numbers_are_ignored() -> None:
     assert PACE.is_steady(second(10, sequence=0), second(500, sequence=0))
     assert is_behind(second(10, sequence=0), second(3, sequence=0))
 
 
-def test_far_more_time_than_bytes_is_slow() -> None:
+def test_far_more_time_than_the_bytes_predict_is_slow() -> None:
     assert PACE.is_slow(second(10), second(500, offset=60_000))

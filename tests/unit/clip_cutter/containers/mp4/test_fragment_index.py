@@ -58,7 +58,7 @@ def test_random_access_lists_each_fragment_once(version: int, lengths: int) -> N
 
 
 @pytest.mark.parametrize("rows", [(), ((0, 400), (30, 100)), ((0, 1000),)])
-def test_random_access_that_makes_no_sense_is_refused(rows: tuple[tuple[int, int], ...]) -> None:
+def test_invalid_random_access_is_refused(rows: tuple[tuple[int, int], ...]) -> None:
     with pytest.raises(UnsupportedMedia):
         read(tfra(*rows))
 
@@ -76,7 +76,7 @@ def test_the_size_of_random_access_stands_at_the_end() -> None:
 
 
 @given(st.binary(max_size=80))
-def test_whatever_stands_there_an_index_is_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_an_index_or_refused(data: bytes) -> None:
     for attempt in (lambda: read_segment_index(data, 0), lambda: read(full_box(b"tfra", data))):
         try:
             attempt()

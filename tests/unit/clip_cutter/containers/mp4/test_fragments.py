@@ -1,4 +1,4 @@
-"""Movie fragments, box by box: what each field means, and what is refused."""
+"""Movie fragments: the meaning of each field, and which fragments are refused."""
 
 import struct
 
@@ -63,11 +63,11 @@ def test_an_edit_shifts_a_track() -> None:
 def test_a_header_without_video_or_without_fragments_is_refused() -> None:
     with pytest.raises(UnsupportedMedia, match="no video"):
         header_of(header().replace(b"vide", b"meta"))
-    with pytest.raises(UnsupportedMedia, match="without fragments"):
+    with pytest.raises(UnsupportedMedia, match="has no fragments"):
         header_of(header().replace(b"mvex", b"free"))
 
 
-def test_what_a_run_leaves_out_is_the_default() -> None:
+def test_values_missing_in_a_run_are_the_defaults() -> None:
     traf = fragment_of(seconds_of(2), 1000).trafs[0]
     assert traf.decode_time == 60 * 512
     assert [sample.decoded for sample in traf.samples[:3]] == [30720, 31232, 31744]
@@ -76,14 +76,14 @@ def test_what_a_run_leaves_out_is_the_default() -> None:
     assert traf.samples[1].offset == traf.samples[0].offset + 100
 
 
-def test_what_a_fragment_says_of_its_track_goes_before_the_header() -> None:
+def test_defaults_of_a_fragment_override_the_header() -> None:
     flags = 0x020000 | 0x8 | 0x10 | 0x20
     tfhd = struct.pack(">III", 100, 40, 0x01010000)
     (found,) = fragment_of(moof(traf(tfhd, trun(0x1, 2, 500), flags=flags))).trafs
     assert [(each.length, each.size, each.is_keyframe) for each in found.samples] == [(100, 40, False)] * 2
 
 
-def test_what_a_run_says_of_a_sample_goes_before_all_else() -> None:
+def test_values_of_a_run_override_all_defaults() -> None:
     shift = 2**32 - 50
     run = trun(0xF01, 2, 500, 10, 30, 0x02000000, 60, 20, 40, 0x01010000, shift)
     (found,) = fragment_of(moof(traf(b"", run))).trafs
@@ -103,7 +103,7 @@ def test_a_sample_that_depends_on_others_is_no_keyframe(flags: int, is_keyframe:
     assert found.samples[0].is_keyframe is is_keyframe
 
 
-def test_data_without_an_offset_follow_those_before_them() -> None:
+def test_data_without_an_offset_follows_the_data_before() -> None:
     first = traf(struct.pack(">I", 10), trun(0x1, 2, 500), trun(0, 3), flags=0x10)
     second = traf(struct.pack(">I", 7), trun(0, 1), flags=0x10, track=AUDIO)
     third = traf(struct.pack(">I", 7), trun(0x1, 1, 5), flags=0x10, track=AUDIO)
@@ -120,7 +120,7 @@ def test_data_may_lie_before_the_fragment() -> None:
     assert found.samples[0].offset == 400
 
 
-def test_times_that_are_not_said_count_from_0() -> None:
+def test_times_without_tfdt_count_from_0() -> None:
     (found,) = fragment_of(fragment(1, video=(30, 32), timed=False)).trafs
     assert found.decode_time is None
     assert [sample.decoded for sample in found.shifted(1000).samples] == [1000, 1512]
@@ -141,12 +141,12 @@ def test_times_that_are_not_said_count_from_0() -> None:
         box(b"free"),
     ],
 )
-def test_what_makes_no_sense_is_refused(data: bytes) -> None:
+def test_invalid_fragments_are_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedMedia):
         fragment_of(data)
 
 
-def test_other_tracks_are_passed_over() -> None:
+def test_other_tracks_are_skipped() -> None:
     subtitles = full_box(b"trex", struct.pack(">5I", 3, 1, 1, 1, 0))
     data = header().replace(b"mvex", b"mvex")
     at = data.index(b"mvex") - 4
@@ -168,7 +168,7 @@ MOOF = seconds_of(3)[: int.from_bytes(seconds_of(3)[:4])]
 
 @given(st.integers(0, len(MOOF) - 1), st.binary(min_size=1, max_size=6), st.integers(0, len(MOOF)))
 @settings(max_examples=500, deadline=None)
-def test_whatever_is_changed_a_fragment_is_read_or_refused(at: int, change: bytes, length: int) -> None:
+def test_a_changed_fragment_is_read_or_refused(at: int, change: bytes, length: int) -> None:
     data = (MOOF[:at] + change + MOOF[at + len(change) :])[: max(length, 1)]
     try:
         found = read_fragment(data, 0, HEADER)
@@ -182,7 +182,7 @@ START = header(media_times=(512, 1024))
 
 @given(st.integers(0, len(START) - 1), st.binary(min_size=1, max_size=6), st.integers(0, len(START)))
 @settings(max_examples=500, deadline=None)
-def test_whatever_is_changed_a_header_is_read_or_refused(at: int, change: bytes, length: int) -> None:
+def test_a_changed_header_is_read_or_refused(at: int, change: bytes, length: int) -> None:
     data = (START[:at] + change + START[at + len(change) :])[: max(length, 1)]
     try:
         assert header_of(data).video.timescale > 0

@@ -1,4 +1,4 @@
-"""MPEG-TS made by hand."""
+"""Builders of MPEG-TS files."""
 
 from collections.abc import Iterable, Iterator
 
@@ -92,7 +92,7 @@ def adts(frames: int = 1, *, rate: int = 3, channels: int = 2, content: bytes = 
 
 
 class Mux:
-    """Writes packets one after the other; counters go on by themselves."""
+    """Writes consecutive packets, and counts them."""
 
     def __init__(self, *, video: int = VIDEO, audio: int = AUDIO) -> None:
         self.video, self.audio = video, audio

@@ -1,4 +1,4 @@
-"""A stretch of MPEG-TS, made by hand: what samples come of it, and what is said of damage."""
+"""Reading a part of an MPEG-TS: its samples, and its damages."""
 
 from io import BytesIO
 from pathlib import Path
@@ -34,16 +34,16 @@ from tests.unit.clip_cutter.containers.mpegts.builders import (
     units,
 )
 
-LINE = Timeline(90_000, 2**33, [TimelineSegment(0, 0, 0)])
+TIMELINE = Timeline(90_000, 2**33, [TimelineSegment(0, 0, 0)])
 SECOND = bytes(Mux().second().data)
 
 
 def read(
-    data: bytes | bytearray, *, line: Timeline = LINE, heads: tuple[bytes, ...] = (), size: int = 1000
+    data: bytes | bytearray, *, timeline: Timeline = TIMELINE, heads: tuple[bytes, ...] = (), size: int = 1000
 ) -> tuple[dict[TrackKind, Track], bytes]:
     output = BytesIO()
     stream = TransportStream.read(bytes(data))
-    demuxer = stream.demuxer(output, 0, line, heads)
+    demuxer = stream.demuxer(output, 0, timeline, heads)
     for piece in pieces(bytes(data), size):
         demuxer.feed(piece)
     demuxer.finish()
@@ -96,7 +96,7 @@ def test_audio_is_counted_from_the_first_time_of_a_run() -> None:
     assert set(contents(audio, media)) == {FRAME}
 
 
-def test_a_hole_in_audio_stays_one() -> None:
+def test_a_gap_in_audio_stays() -> None:
     mux = Mux().tables().sound(adts(2), 0).sound(adts(2), 900_000)
     tracks, _ = read(mux.data)
     assert [each.shown for each in tracks[TrackKind.AUDIO].samples] == [0, 1024, 480_000, 481_024]
@@ -138,7 +138,7 @@ def test_tracks_may_move_to_other_pids() -> None:
     assert tracks[TrackKind.VIDEO].damages == ()
 
 
-def test_tables_are_taken_from_what_lies_before() -> None:
+def test_tables_are_read_from_the_bytes_before_the_part() -> None:
     early, late = Mux().tables((H264, 0x300)), Mux().tables()
     stretch = Mux().picture(keyframe(), 0, is_entry=True).picture(units(AUD, INTER), 3000)
     tracks, _ = read(stretch.data, heads=(bytes(early.data), b"junk" + bytes(late.data)))
@@ -149,17 +149,17 @@ def test_tables_are_taken_from_what_lies_before() -> None:
 
 def test_the_clock_may_pass_its_end() -> None:
     start = 2**33 - 45_000
-    line = Timeline(90_000, 2**33, [TimelineSegment(0, start, 0)])
-    tracks, _ = read(Mux().second(start).data, line=line)
+    timeline = Timeline(90_000, 2**33, [TimelineSegment(0, start, 0)])
+    tracks, _ = read(Mux().second(start).data, timeline=timeline)
     assert [each.shown for each in tracks[TrackKind.VIDEO].samples] == [n * PICTURE_TICKS for n in range(30)]
 
 
-def test_segments_of_the_clock_are_one_line() -> None:
+def test_segments_of_the_clock_are_one_time_line() -> None:
     first, second = Mux().second(5_000_000), Mux().second(77)
-    line = Timeline(
+    timeline = Timeline(
         90_000, 2**33, [TimelineSegment(0, 5_000_000, 0), TimelineSegment(len(first.data), 77, 90_000)]
     )
-    tracks, _ = read(first.data + second.data, line=line)
+    tracks, _ = read(first.data + second.data, timeline=timeline)
     assert [each.shown for each in tracks[TrackKind.VIDEO].samples] == [n * PICTURE_TICKS for n in range(60)]
     assert tracks[TrackKind.VIDEO].damages == tracks[TrackKind.AUDIO].damages == ()
 
@@ -191,7 +191,7 @@ def test_a_packet_without_payload_does_not_count() -> None:
     assert read(SECOND[:at] + empty + SECOND[at:]) == read(SECOND)
 
 
-def test_a_discontinuity_that_is_said_is_no_damage() -> None:
+def test_a_marked_discontinuity_is_no_damage() -> None:
     mux = Mux().tables().picture(keyframe(), 0, is_entry=True)
     mux.counters[VIDEO] = 9
     mux.payload(VIDEO, pes(0xE0, keyframe(), 3000), starts=True, field=b"\xc0")
@@ -203,7 +203,7 @@ def test_behind_a_join_a_picture_that_refers_to_others_is_damage() -> None:
     second.counters = {0: 3, MAP: 3, VIDEO: 3, AUDIO: 3}
     second.tables().picture(units(AUD, INTER), 90_000).second(93_000)
     (damage,) = read(first.data + second.data)[0][TrackKind.VIDEO].damages
-    assert damage.why == "pictures are missing before one that refers to them"
+    assert damage.why == "pictures are missing that a later picture refers to"
     assert damage.seconds == 1
 
 
@@ -211,10 +211,10 @@ def test_behind_a_change_of_pids_a_picture_that_refers_to_others_is_damage() -> 
     second = Mux(video=0x41, audio=0x42)
     second.tables().picture(units(AUD, INTER), 90_000).second(93_000)
     (damage,) = read(Mux().second().data + second.data)[0][TrackKind.VIDEO].damages
-    assert damage.why == "pictures are missing before one that refers to them"
+    assert damage.why == "pictures are missing that a later picture refers to"
 
 
-def test_bytes_that_are_no_packets_are_passed_over() -> None:
+def test_bytes_that_are_no_packets_are_skipped() -> None:
     at = 188 * 40
     for junk in (b"x", b"\x47", bytes(100), b"\x47" * 300, bytes(range(256)) * 20):
         tracks, _ = read(SECOND[:at] + junk + SECOND[at:])
@@ -226,7 +226,7 @@ def test_a_broken_packet_is_damage() -> None:
     data = bytearray(SECOND)
     data[packets_of(VIDEO)[41] + 1] |= 0x80
     tracks, _ = read(data)
-    assert [each.why for each in tracks[TrackKind.VIDEO].damages] == ["a packet that is broken"]
+    assert [each.why for each in tracks[TrackKind.VIDEO].damages] == ["a transport packet is broken"]
 
 
 def test_a_picture_may_take_several_packets() -> None:
@@ -256,7 +256,7 @@ def test_packets_need_not_begin_with_a_picture() -> None:
     ("unit", "is_said", "expected"),
     [(IDR, False, True), (INTRA, True, True), (INTRA, False, False), (INTER, True, False)],
 )
-def test_a_keyframe_is_an_idr_picture_or_one_that_is_said_to_be(
+def test_a_keyframe_is_an_idr_picture_or_a_marked_i_picture(
     unit: bytes, is_said: bool, expected: bool
 ) -> None:
     mux = Mux().tables().picture(units(AUD, *SETS["high"], unit), 0, is_entry=is_said)
@@ -271,7 +271,7 @@ def test_a_recovery_point_makes_a_keyframe() -> None:
 
 
 @pytest.mark.parametrize("tracks", [((0x24, VIDEO),), ((H264, VIDEO), (0x81, AUDIO)), ((0x06, VIDEO),)])
-def test_what_we_do_not_read_is_left_to_ffmpeg(tracks: tuple[tuple[int, int], ...]) -> None:
+def test_unsupported_tracks_are_refused(tracks: tuple[tuple[int, int], ...]) -> None:
     mux = Mux().tables(*tracks).picture(keyframe(), 0).sound(adts(), 0)
     with pytest.raises(UnsupportedMedia):
         read(mux.data)
@@ -282,13 +282,13 @@ def test_a_track_without_packets_does_not_matter() -> None:
     assert list(read(mux.data)[0]) == [TrackKind.VIDEO]
 
 
-def test_times_that_run_backwards_are_left_to_ffmpeg() -> None:
+def test_times_that_run_backwards_are_refused() -> None:
     mux = Mux().second(900_000).second(90_000)
     with pytest.raises(UnsupportedMedia, match="backwards"):
         read(mux.data)
 
 
-def test_a_table_that_is_damaged_is_not_believed() -> None:
+def test_a_damaged_table_is_ignored() -> None:
     mux = Mux()
     mux.tables()
     wrong = bytearray(b"\0" + program_map((H264, 0x222), (AAC, 0x223)))
@@ -298,7 +298,7 @@ def test_a_table_that_is_damaged_is_not_believed() -> None:
 
 
 @given(st.integers(1, 700))
-def test_however_the_bytes_come(size: int) -> None:
+def test_the_size_of_the_chunks_does_not_matter(size: int) -> None:
     assert read(SECOND, size=size) == read(SECOND, size=len(SECOND))
 
 
@@ -306,7 +306,7 @@ def test_however_the_bytes_come(size: int) -> None:
     st.lists(st.tuples(st.integers(0, len(SECOND) - 1), st.integers(0, 255)), max_size=40),
     st.lists(st.tuples(st.integers(0, len(SECOND)), st.integers(0, 400)), max_size=4),
 )
-def test_any_damage_gives_tracks_or_is_left_to_ffmpeg(
+def test_any_damage_gives_tracks_or_is_refused(
     changes: list[tuple[int, int]], cuts: list[tuple[int, int]]
 ) -> None:
     data = bytearray(SECOND)
@@ -326,19 +326,21 @@ def test_any_damage_gives_tracks_or_is_left_to_ffmpeg(
 
 
 @given(st.binary(max_size=2000), st.integers(0, 5000))
-def test_marks_never_fail(junk: bytes, at: int) -> None:
+def test_sample_starts_never_raise(junk: bytes, at: int) -> None:
     stream = TransportStream.read(SECOND)
     assert stream.sample_starts(junk, 0) is not None
     found = stream.sample_starts(SECOND[:at] + junk + SECOND[at:], 0)
-    assert all(0 <= mark.offset < len(SECOND) + len(junk) for mark in found)
+    assert all(0 <= sample.offset < len(SECOND) + len(junk) for sample in found)
 
 
-def test_marks_are_found_anywhere() -> None:
+def test_sample_starts_are_found_at_any_offset() -> None:
     stream = TransportStream.read(SECOND)
     everywhere = stream.sample_starts(SECOND, 0)
-    assert [mark.is_keyframe for mark in everywhere if mark.kind == TrackKind.VIDEO] == [True] + [False] * 29
+    assert [sample.is_keyframe for sample in everywhere if sample.kind == TrackKind.VIDEO] == [True] + [
+        False
+    ] * 29
     for start in (1, 187, 188, 1000, 5001):
-        expected = [mark for mark in everywhere if mark.offset >= start]
+        expected = [sample for sample in everywhere if sample.offset >= start]
         assert stream.sample_starts(SECOND[start:], start) == expected
 
 
@@ -357,7 +359,7 @@ def test_packets_may_lie_apart(before: int, behind: int) -> None:
     )
 
 
-def test_parameter_sets_may_have_been_sent_long_before() -> None:
+def test_parameter_sets_are_found_before_the_part() -> None:
     early = Mux().second()
     late = Mux().tables().picture(units(AUD, INTRA), 90_000, is_entry=True).picture(units(AUD, INTER), 93_000)
     tracks, _ = read(late.data, heads=(bytes(early.data), b""))
@@ -367,9 +369,9 @@ def test_parameter_sets_may_have_been_sent_long_before() -> None:
         read(late.data)
 
 
-def test_audio_that_reaches_into_the_next_recording_is_damage() -> None:
+def test_audio_that_reaches_into_the_next_stream_is_damage() -> None:
     mux = Mux().tables().sound(adts(20), 0).sound(adts(20), 10 * 1920 - 900)
     audio = read(mux.data)[0][TrackKind.AUDIO]
     ends = [each.shown + each.length for each in audio.samples]
     assert all(end <= after.shown for end, after in zip(ends, audio.samples[1:], strict=False))
-    assert [each.why for each in audio.damages] == ["audio of two recordings overlaps"]
+    assert [each.why for each in audio.damages] == ["audio of two joined streams overlaps"]

@@ -1,4 +1,4 @@
-"""How an MPEG-TS is told from other files."""
+"""Recognizing an MPEG-TS."""
 
 import pytest
 
@@ -22,5 +22,5 @@ def test_packets_may_have_a_time_before_them_or_a_checksum_behind(
 
 
 @pytest.mark.parametrize("head", [b"", b"G", b"G" + bytes(500), bytes(HEAD_BYTES), b"RIFF....AVI " * 100])
-def test_other_files_are_none(head: bytes) -> None:
+def test_other_files_are_not_recognized(head: bytes) -> None:
     assert not is_transport_stream(head)

@@ -1,4 +1,4 @@
-"""Pictures out of PES packets: what has no end is not gathered for ever."""
+"""Pictures out of PES packets: size and number are limited."""
 
 from io import BytesIO
 
@@ -16,7 +16,7 @@ def picture(number: int) -> PesPacket:
     return PesPacket(data, number, 3000 * number, 3000 * number, is_random_access=number == 0)
 
 
-def test_a_picture_that_does_not_end_is_left_to_ffmpeg() -> None:
+def test_a_picture_that_does_not_end_is_refused() -> None:
     video = TransportVideoSamples(BytesIO(), dict)
     video.add(picture(0))
     more = PesPacket(bytes(1 << 20), 1, None, None, is_random_access=False)
@@ -26,7 +26,7 @@ def test_a_picture_that_does_not_end_is_left_to_ffmpeg() -> None:
         video.add(more)
 
 
-def test_pictures_without_end_are_left_to_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_SAMPLES", 10)
     video = TransportVideoSamples(BytesIO(), dict)
     for number in range(11):
