@@ -1,1 +1,1 @@
-"""Cuts highlights out of VODs into clips."""
+"""The cutter: makes a clip of each highlight. The service's README lists its modules in reading order."""

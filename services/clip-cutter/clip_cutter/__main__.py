@@ -1,4 +1,4 @@
-"""The command line of the cutter."""
+"""The command line: ``clip-cutter serve`` and ``clip-cutter cut``."""
 
 import asyncio
 import shutil
@@ -30,7 +30,7 @@ cli = typer.Typer(no_args_is_help=True, help="Cuts highlights out of VODs into c
 
 @cli.command()
 def serve() -> None:
-    """Run the service; the environment says how."""
+    """Run the service, configured by environment variables."""
     try:
         serve_app(CLIP_CUTTER, CutterSettings, build)
     except UnusableTool as error:
@@ -43,11 +43,11 @@ def cut(
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="The VOD: MP4, MKV, FLV or MPEG-TS.")
     ],
-    output: Annotated[Path, typer.Option(help="Where the clip goes (MP4).")],
+    output: Annotated[Path, typer.Option(help="Path of the clip to write (MP4).")],
     start: Annotated[float, typer.Option(help="Start of the clip, in seconds from the start of the VOD.")],
-    end: Annotated[float, typer.Option(help="End of the clip, likewise.")],
+    end: Annotated[float, typer.Option(help="End of the clip, in seconds from the start of the VOD.")],
 ) -> None:
-    """Cut one local file as the service would, and print the cut receipt (JSON)."""
+    """Cut a clip out of a local file as the service does, and print the cut receipt (JSON)."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = load_settings(CuttingSettings)
     try:
@@ -80,7 +80,6 @@ async def _cut(
 
 
 def main() -> None:
-    """Run the command line."""
     hide_memory()
     cli()
 

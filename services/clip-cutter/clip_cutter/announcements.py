@@ -1,4 +1,4 @@
-"""What the cutter tells the others about a highlight: its clip, or why there is none."""
+"""Build the events that the cutter publishes, the keys of a clip's objects, and the cut receipt."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,20 +30,20 @@ HighlightEvent = Event[HighlightDetected] | Event[EncodingRequested]
 
 @dataclass(frozen=True)
 class ClipKeys:
-    """Where the clip of one highlight event is stored."""
+    """The keys of a clip's objects in the free bucket. The same event always gives the same keys."""
 
     video: str
     poster: str
 
     @classmethod
     def of(cls, event: HighlightEvent) -> Self:
-        """The same keys for the same event."""
+        """Return the keys that follow from the account, the highlight and the event's id."""
         place = (event.data.twitch_account_id, clip_id_for(event.data.stream_highlight_id), event.id)
         return cls(video_key(*place), poster_key(*place))
 
 
 def metadata_of(event: HighlightEvent, clip: FinishedClip) -> ClipMetadata:
-    """Return what is to be remembered of a clip, which may still be verified: that changes nothing of it."""
+    """Return the metadata that is stored with a clip's video. Verifying the clip changes nothing in it."""
     return ClipMetadata(
         source_vod_id=event.data.source_vod_id,
         kind=event.data.kind,
@@ -57,7 +57,7 @@ def metadata_of(event: HighlightEvent, clip: FinishedClip) -> ClipMetadata:
 
 
 def receipt_of(clip: FinishedClip, asked: Window) -> CutReceipt:
-    """What was asked for, and what the clip shows."""
+    """Return the cut receipt: the requested window, the actual one, and what was done to each track."""
     return CutReceipt(
         mode=clip.mode,
         requested_start_seconds=asked.start,
@@ -84,7 +84,7 @@ def _bounded(text: str | None) -> str | None:
 
 
 def created_event(event: HighlightEvent, clip: StoredClip) -> Event[ClipCreated]:
-    """The announcement of a stored clip: the same one, however often it is made."""
+    """Return ``clip-created`` for a stored clip. A redelivered highlight gives the same event again."""
     keys, metadata = ClipKeys.of(event), clip.metadata
     clip_id = clip_id_for(event.data.stream_highlight_id)
     data = ClipCreated(
@@ -116,9 +116,10 @@ def created_event(event: HighlightEvent, clip: StoredClip) -> Event[ClipCreated]
 
 
 def encoding_event(event: HighlightEvent, why: str) -> Event[EncodingRequested]:
-    """Pass a highlight on to the lane of re-encodes.
+    """Return the event that passes a highlight on to the lane for re-encodes.
 
-    It keeps its id and its time: the keys of its clip follow from them.
+    It keeps the id and the time of the highlight's event, because the keys and the metadata of the clip
+    follow from them.
     """
     data = EncodingRequested(**{**event.data.model_dump(), "reason": why[:MAX_REASON]})
     return Event[EncodingRequested].new(
@@ -127,7 +128,7 @@ def encoding_event(event: HighlightEvent, why: str) -> Event[EncodingRequested]:
 
 
 def skipped_event(event: HighlightEvent, skip: Skipped) -> Event[ClipSkipped]:
-    """The announcement that there will be no clip, and why."""
+    """Return ``clip-skipped`` with the reason, and with the sentence for the streamer."""
     clip_id = clip_id_for(event.data.stream_highlight_id)
     data = ClipSkipped(
         stream_highlight_id=event.data.stream_highlight_id,

@@ -104,7 +104,7 @@ def build(settings: CutterSettings) -> FastAPI:
 
 
 def policy_of(settings: CuttingSettings) -> Policy:
-    """Which highlights become clips."""
+    """Return the rules by which highlights become clips."""
     return Policy(
         min_seconds=settings.min_clip_seconds,
         max_seconds=settings.max_clip_seconds,
@@ -120,7 +120,7 @@ def ffmpeg_of(
     deadline_seconds: float,
     niceness: int = 0,
 ) -> Ffmpeg:
-    """Return ffmpeg, bounded so that a run that runs away is ended by the kernel if by nobody else."""
+    """Return ffmpeg with limits. The kernel enforces all of them but the deadline."""
     limits = ProcessLimits(
         deadline_seconds=deadline_seconds,
         cpu_seconds=max(1, int(deadline_seconds * settings.ffmpeg_threads)),
@@ -132,12 +132,12 @@ def ffmpeg_of(
 
 
 def vods_of(settings: CuttingSettings, ffmpeg: Ffmpeg, scratch: Scratch, metrics: CutterMetrics) -> VodOpener:
-    """Return what opens VODs."""
+    """Return the opener of VODs, with its cache of indexes on the scratch disk."""
     return VodOpener(ffmpeg, IndexCache(scratch, settings.index_cache_mebibytes * MEBIBYTE), metrics)
 
 
 def cutter_of(settings: CuttingSettings, ffmpeg: Ffmpeg, *, encodes_video: bool = True) -> Cutter:
-    """Return what cuts clips out of them."""
+    """Return the cutter of a lane; ``encodes_video`` False: it leaves re-encodes to the other lane."""
     return Cutter(
         ffmpeg,
         mode=settings.cut_mode,

@@ -1,7 +1,8 @@
-"""From an excerpt and a window to a clip: plan, write, verify.
+"""Cut a clip out of an excerpt: plan it, write it, verify it.
 
-What is copied is written by us, sample by sample; what has to be re-encoded goes through ffmpeg first. Either
-way the clip's samples and times are known before it is written, and verified in what was written.
+Copied tracks are written by our own MP4 writer, sample by sample. Tracks that must be re-encoded go through
+ffmpeg first, and then through the same writer. So the samples and times of a clip are known before it is
+written, and are compared with the written file afterwards.
 """
 
 import asyncio
@@ -38,16 +39,20 @@ from clip_shared.contracts.events import CutMode, TrackFate
 
 log = structlog.get_logger()
 
-# Bits a second of a re-encode that is as large as they come.
+# Upper bound of the bit rate of a re-encode, in bits a second. Disk space is reserved for it.
 ENCODED_BIT_RATE = 12_000_000
-POSTER_MOMENTS = 4
+POSTER_TIMES = 4
 
 
 @dataclass(frozen=True)
 class FinishedClip:
-    """A finished clip on scratch; from ``start`` to ``end`` is what it shows, in seconds of the VOD.
+    """A clip in the job's folder, with its poster. ``start`` and ``end`` are in seconds of the VOD.
 
-    ``tracks``: what became of the VOD's video and audio. ``remark``: what is to be said of the VOD.
+    Args:
+        skew_ms: start of the audio minus start of the video, in milliseconds; None without audio.
+        fallback_reason: why a copy was given up and the video re-encoded; None if it was not.
+        tracks: what was done to the VOD's video and audio.
+        remark: what the receipt says about the VOD, if anything.
     """
 
     video: Path
@@ -63,13 +68,12 @@ class FinishedClip:
 
     @property
     def seconds(self) -> float:
-        """Return how long it is."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class WrittenClip:
-    """A clip that is written to ``video`` and not verified: how it was made, and the tracks that it holds."""
+    """A clip that is written to ``video`` but not verified, with what it was made of and ``tracks`` in it."""
 
     video: Path
     excerpt: Excerpt
@@ -80,7 +84,7 @@ class WrittenClip:
 
     @property
     def finished(self) -> FinishedClip:
-        """Return what it is once it is verified, and its poster is there."""
+        """The clip as it will be when it is verified and its poster is written."""
         return FinishedClip(
             video=self.video,
             poster=self.video.with_name("poster.jpg"),
@@ -96,14 +100,14 @@ class WrittenClip:
 
 
 class Cutter:
-    """Cuts clips.
+    """Cut clips, in one lane.
 
     Args:
-        ffmpeg: re-encodes, and makes posters.
-        mode: how clips are cut.
-        min_seconds: a shorter clip is not worth it.
-        max_bytes: a larger clip is refused.
-        encodes_video: whether this one re-encodes video; else it leaves that to another.
+        ffmpeg: re-encodes tracks, and makes posters.
+        mode: the setting CUT_MODE.
+        min_seconds: the shortest clip.
+        max_bytes: the largest clip.
+        encodes_video: False in the lane for copies: EncodingNeeded is raised where video must be re-encoded.
     """
 
     def __init__(
@@ -122,10 +126,10 @@ class Cutter:
         self._encodes_video = encodes_video
 
     async def plan(self, excerpt: Excerpt, window: Window) -> tuple[FittedExcerpt, CutPlan]:
-        """Choose what a clip shows, and what becomes of each track.
+        """Choose the samples of a clip, and whether each track is copied or re-encoded.
 
         Raises:
-            Skipped: there is no video in the window.
+            Skipped: the window holds no video, or less of it than ``min_seconds``.
         """
         return await asyncio.to_thread(self._plan, excerpt, window)
 
@@ -138,12 +142,12 @@ class Cutter:
         return fitted, plan
 
     async def cut(self, excerpt: Excerpt, window: Window, job: Job) -> WrittenClip:
-        """Write a clip. It is not verified.
+        """Write a clip, without verifying it.
 
         Raises:
-            EncodingNeeded: its video has to be re-encoded, and this cutter leaves that to another.
+            EncodingNeeded: the video must be re-encoded, and this cutter has ``encodes_video=False``.
             Skipped: no clip can be cut from this part of the VOD.
-            ToolCrashed: a bug of ffmpeg, or a lack of memory.
+            ToolCrashed: ffmpeg crashed, by a bug or for lack of memory.
             TransientError: the scratch disk is full.
         """
         fitted, plan = await self.plan(excerpt, window)
@@ -152,7 +156,7 @@ class Cutter:
     async def cut_with_plan(
         self, excerpt: Excerpt, fitted: FittedExcerpt, plan: CutPlan, job: Job
     ) -> WrittenClip:
-        """Write a clip by a plan. Raises as :meth:`cut`."""
+        """Write a clip as planned; re-encode it if it cannot be copied. Raises as :meth:`cut`."""
         if plan.mode is CutMode.EXACT and not self._encodes_video:
             raise EncodingNeeded(plan.video.reason or "")
         try:
@@ -160,33 +164,33 @@ class Cutter:
         except (BadClip, ToolFailed, Unwritable, UnsupportedMedia) as error:
             if plan.mode is CutMode.EXACT:
                 raise _damaged(fitted, error) from error
-            log.warning("a copy cannot be written: re-encoding", reason=str(error))
+            log.warning("re-encoding a clip that cannot be copied", reason=str(error))
             return await self.cut_with_plan(excerpt, fitted, rules.re_encoded(plan, str(error)), job)
 
     async def re_encode(self, cut: WrittenClip, problem: BadClip, job: Job) -> WrittenClip:
-        """Re-encode what was not good enough as a copy.
+        """Cut a clip again with its video re-encoded, because its verification failed with ``problem``.
 
         Raises:
-            Skipped: it was a re-encode already; else as :meth:`cut`.
+            Skipped: the clip was a re-encode already. Else as :meth:`cut`.
         """
         if cut.plan.mode is CutMode.EXACT:
             raise _damaged(cut.fitted, problem)
-        log.warning("a copy is not good enough: re-encoding", reason=str(problem))
+        log.warning("re-encoding a clip whose verification failed", reason=str(problem))
         return await self.cut_with_plan(
             cut.excerpt, cut.fitted, rules.re_encoded(cut.plan, str(problem)), job
         )
 
     async def verify(self, cut: WrittenClip) -> FinishedClip:
-        """Read the written file, compare it with its plan, and decode pictures of it for the poster.
+        """Compare the written file with its plan, and make the poster from it.
 
-        Where these show a sign of damage, a copy is decoded to its end.
+        If decoding the poster's frames gives errors, a copied clip is decoded to its end.
 
         Raises:
-            BadClip: it is not the clip that was planned.
+            BadClip: the file is not the clip that was planned, or it does not decode.
             ToolCrashed, TransientError: as :meth:`cut`.
         """
         try:
-            # Both have ended when this has, also when one fails: the next attempt works in the same folder.
+            # A TaskGroup, so that both have ended if one fails: the next attempt uses the same folder.
             async with asyncio.TaskGroup() as group:
                 group.create_task(in_thread(_check_written, cut))
                 group.create_task(self._make_poster(cut))
@@ -195,18 +199,18 @@ class Cutter:
         return cut.finished
 
     async def _make_poster(self, cut: WrittenClip) -> None:
-        moments = _poster_moments(cut)
-        keyframe = await in_thread(_write_keyframe, cut, moments[0]) if moments else None
-        errors = await self._ffmpeg.poster(cut.video, cut.finished.poster, moments, keyframe)
+        times = _poster_times(cut)
+        keyframe = await in_thread(_write_keyframe, cut, times[0]) if times else None
+        errors = await self._ffmpeg.poster(cut.video, cut.finished.poster, times, keyframe)
         if errors and cut.plan.mode is CutMode.COPY:
             await self._check_decodes(cut.video)
 
     async def _check_decodes(self, video: Path) -> None:
         if errors := await self._ffmpeg.decode(video):
-            raise BadClip(f"it does not decode without errors: {errors[0]}")
+            raise BadClip(f"the clip does not decode without errors: {errors[0]}")
 
     async def make(self, excerpt: Excerpt, window: Window, job: Job) -> FinishedClip:
-        """Cut a clip and verify it; a copy that is not good enough is re-encoded. Raises as :meth:`cut`."""
+        """Cut and verify a clip; re-encode it if verification fails. Raises as :meth:`cut`."""
         cut = await self.cut(excerpt, window, job)
         try:
             return await self.verify(cut)
@@ -233,14 +237,14 @@ class Cutter:
         return WrittenClip(video, excerpt, fitted, plan, tracks, _size(video))
 
     async def _encode(self, fitted: FittedExcerpt, plan: CutPlan, job: Job) -> dict[TrackKind, Track]:
-        """Re-encode the tracks whose fate that is."""
+        """Re-encode the tracks that the plan says; return them by kind."""
         videos = _by_format(fitted.video) if plan.video.fate is TrackFate.RE_ENCODED else []
         audios = _by_format(fitted.audio) if plan.audio.fate is TrackFate.RE_ENCODED else []
         if not videos and not audios:
             return {}
         parts = [*videos, *audios]
         if len(parts) > rules.MAX_FORMATS:
-            raise unreadable("its coding changes too often in this part of it")
+            raise unreadable("its format changes too often in this part")
         begin = min(part.seconds(min(sample.shown for sample in part.samples)) for part in parts)
         await job.reserve(_bytes_of(parts) + int(fitted.seconds * ENCODED_BIT_RATE / 8))
         source, output = job.folder / "encode-source.mp4", job.folder / "encoded.mp4"
@@ -262,16 +266,16 @@ class Cutter:
 
 
 def _damaged(fitted: FittedExcerpt, error: Exception) -> Exception:
-    log.warning("no clip can be cut from this part of the VOD", reason=str(error))
+    log.warning("this part of the VOD cannot be cut", reason=str(error))
     return damaged(fitted.start, fitted.end)
 
 
 def _inspect(video: Track) -> tuple[Track, bool]:
-    """Look at the coded pictures that a copy would hold.
+    """Read the coded pictures that a copy would hold.
 
     Returns:
-        the track, with a sign of damage where a sample is not what its format says; and whether decoding can
-        begin with the first one whatever came before it.
+        the track, with a Damage for the first sample that is not well-formed; and whether its first sample is
+        an IDR picture, with which decoding can begin.
     """
     if any(video.formats[sample.format].codec != "h264" for sample in video.samples):
         return video, True
@@ -284,12 +288,12 @@ def _inspect(video: Track) -> tuple[Track, bool]:
         begins_with_idr = avc.is_idr(data(video.samples[0]), sizes[video.samples[0].format])
         for sample in video.samples:
             if not avc.is_well_formed(data(sample), sizes[sample.format]):
-                return _with_damage(video, sample, "a picture is damaged"), begins_with_idr
+                return _with_damage(video, sample, "a frame is damaged"), begins_with_idr
     return video, begins_with_idr
 
 
 def _with_damage(video: Track, sample: Sample, why: str) -> Track:
-    # When it is decoded, which is within the clip; it may be shown behind its end.
+    # The time of decoding lies within the clip; the time of showing may lie behind its end.
     return replace(video, damages=(*video.damages, Damage(video.seconds(sample.decoded), why)))
 
 
@@ -298,7 +302,7 @@ def _sample_data(descriptor: int, sample: Sample) -> bytes:
 
 
 def _named_for_all_players(track: Track) -> Track:
-    """Name HEVC as Apple's players want it: they know it in MP4 as ``hvc1`` only."""
+    """Rename HEVC sample entries to ``hvc1``: Apple's players know HEVC in MP4 by no other name."""
     return replace(track, formats=tuple(map(_named, track.formats)))
 
 
@@ -309,7 +313,7 @@ def _named(coded: Format) -> Format:
 
 
 def _by_format(track: Track | None) -> list[Track]:
-    """Split a track into one for each of its formats, as a decoder wants them."""
+    """Split a track into tracks of one format each, because a decoder is set up for one format."""
     if track is None:
         return []
     numbers = sorted({sample.format for sample in track.samples})
@@ -328,31 +332,31 @@ def _read_back(path: Path) -> list[Track]:
 
 
 def _check_written(cut: WrittenClip) -> None:
-    """Read a clip, and compare it with its plan. Raises UnsupportedMedia, BadClip."""
+    """Compare a written clip with its plan. Raises UnsupportedMedia or BadClip."""
     written = _read_back(cut.video)
     check_clip(written, cut.tracks, cut.fitted, size_bytes=cut.size_bytes)
     _check_content(written, cut.tracks)
 
 
 def _as_bad(error: Exception) -> Exception:
-    """Return what an exception says of the clip, where it says anything of it."""
+    """Return a BadClip for an error that is the clip's fault, and any other error unchanged."""
     return BadClip(str(error)) if isinstance(error, UnsupportedMedia | ToolFailed | Unwritable) else error
 
 
 def _check_content(written: Iterable[Track], planned: Sequence[Track]) -> None:
-    """Compare bytes: each keyframe, and the first and the last sample of each stretch of the file.
+    """Compare the bytes of each keyframe, and of the first and last sample of each contiguous run.
 
-    Sizes have been compared: where these samples are right, so is what lies between them.
+    The sizes of all samples were compared before: if these samples are right, those between them are too.
 
     Raises:
-        BadClip: a sample is another one than was planned.
+        BadClip: the bytes of a sample differ from the VOD's.
     """
     found = {track.kind: track for track in written}
     for plan in planned:
         with found[plan.kind].media.open("rb") as clip, plan.media.open("rb") as media:
             for has, wanted in _to_compare(found[plan.kind], plan):
                 if _sample_data(clip.fileno(), has) != _sample_data(media.fileno(), wanted):
-                    raise BadClip(f"its {plan.kind} is not that of the VOD")
+                    raise BadClip(f"the clip's {plan.kind} differs from the VOD's")
 
 
 def _to_compare(found: Track, plan: Track) -> Iterator[tuple[Sample, Sample]]:
@@ -373,23 +377,23 @@ def _video_of(cut: WrittenClip) -> Track:
     return next(track for track in cut.tracks if track.kind is TrackKind.VIDEO)
 
 
-def _poster_moments(cut: WrittenClip) -> list[float]:
-    """Return when a few keyframes are shown, if any is: the first one, and others along the clip.
+def _poster_times(cut: WrittenClip) -> list[float]:
+    """Return the times of up to ``POSTER_TIMES`` keyframes, in seconds of the clip; the first one first.
 
-    In seconds of the clip. What is hidden before its start, or lies behind its end, is not shown.
+    Keyframes that are hidden before the clip's start, or lie behind its end, do not count.
     """
     video, fitted = _video_of(cut), cut.fitted
     times = sorted(video.seconds(each.shown) - fitted.start for each in video.samples if each.is_keyframe)
     shown = [time for time in times if -ROUNDING_SECONDS <= time < fitted.seconds]
-    step = max(len(shown) // POSTER_MOMENTS, 1)
-    return shown[::step][:POSTER_MOMENTS]
+    step = max(len(shown) // POSTER_TIMES, 1)
+    return shown[::step][:POSTER_TIMES]
 
 
-def _write_keyframe(cut: WrittenClip, moment: float) -> Path:
-    """Write an MP4 that has just the keyframe shown at a moment: ffmpeg finds that in a third of the time."""
+def _write_keyframe(cut: WrittenClip, time: float) -> Path:
+    """Write an MP4 of the keyframe at a time alone: ffmpeg decodes it in a third of the time."""
     video = _video_of(cut)
     keyframes = (sample for sample in video.samples if sample.is_keyframe)
-    sample = min(keyframes, key=lambda each: abs(video.seconds(each.shown) - cut.fitted.start - moment))
+    sample = min(keyframes, key=lambda each: abs(video.seconds(each.shown) - cut.fitted.start - time))
     alone = sample._replace(decoded=0, shown=0, length=video.timescale)
     path = cut.video.with_name("keyframe.mp4")
     write(path, [replace(video, samples=[alone], origin=0.0)], 0.0, 1.0)

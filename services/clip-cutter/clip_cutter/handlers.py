@@ -1,4 +1,4 @@
-"""Make a clip of each highlight, and announce it, or announce why there is none.
+"""Make a clip of each highlight, and announce the clip, or why the highlight is skipped.
 
 There are two lanes, each with its own topic and consumer: a copy takes seconds, a re-encode takes minutes.
 Every highlight begins in the lane for copies (``highlight-detected``). If its video has to be re-encoded, the
@@ -167,7 +167,9 @@ class CutterHandlers:
 def subscribe(bus: Bus, handlers: CutterHandlers) -> None:
     """Register one handler for each topic that the cutter consumes."""
     copies, encodings = handlers.copies, handlers.encodings
-    bus.subscriber(HighlightDetected, deadline_seconds=copies.deadline_seconds)(handlers.highlight_detected)
-    bus.subscriber(EncodingRequested, deadline_seconds=encodings.deadline_seconds)(
+    bus.subscriber(HighlightDetected, deadline_seconds=copies.deadline_seconds, crash_marks=True)(
+        handlers.highlight_detected
+    )
+    bus.subscriber(EncodingRequested, deadline_seconds=encodings.deadline_seconds, crash_marks=True)(
         handlers.encoding_requested
     )

@@ -1,4 +1,4 @@
-"""Every metric that the cutter exports, besides those of the bus and the process."""
+"""The metrics of the cutter, besides those of the bus and of the process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +14,7 @@ SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
 class ReadMethod(StrEnum):
-    """How a VOD was opened: the way in which it is read, or that it was known from an earlier highlight."""
+    """How a VOD is read, or ``known`` if it is still open from an earlier highlight."""
 
     KNOWN = "known"
     INDEXED = "indexed"
@@ -24,62 +24,67 @@ class ReadMethod(StrEnum):
 
 
 class CutterMetrics:
-    """What SREs see of the cutter."""
+    """The cutter's own metrics. Each is declared here, with the methods that count it below."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._in_progress = Gauge(
-            "clips_jobs_in_progress", "Highlights that a handler is working on now.", registry=registry
+            "clips_jobs_in_progress", "Highlights that are being handled now.", registry=registry
         )
         self._cut = Histogram(
             "clips_cut_seconds",
-            "Time from the start of a job to its stored clip, by how the clip was cut (mode).",
+            "Seconds from the start of a job to its stored clip, by cut mode.",
             ["mode"],
             buckets=SECONDS,
             registry=registry,
         )
         self._to_created = Histogram(
             "clips_highlight_to_created_seconds",
-            "Time from the detection of a highlight until its clip was announced (clip-created).",
+            "Seconds from the detection of a highlight to its clip-created event.",
             buckets=(*SECONDS, 1800, 3600, 21600),
             registry=registry,
         )
         self._skipped = Counter(
             "clips_skipped",
-            "Highlights that became no clip, by reason, as announced by the cutter.",
+            "Highlights that became no clip, by reason, as announced by the cutter (clip-skipped).",
             ["reason"],
             registry=registry,
         )
         self._fallbacks = Counter(
             "clips_cut_fallbacks",
-            "Clips whose copied video was not good enough, so that it was re-encoded.",
+            "Clips whose video was re-encoded because it could not be copied as planned.",
             registry=registry,
         )
         self._passed_on = Counter(
             "clips_encodings_requested",
-            "Highlights passed on to the lane of re-encodes (highlight-encodings).",
+            "Highlights passed on to the lane for re-encodes (highlight-encodings).",
             registry=registry,
         )
         self._repeats = Counter(
-            "clips_repeated_highlights", "Highlights whose clip was already stored.", registry=registry
+            "clips_repeated_highlights",
+            "Redelivered highlights whose clip was already stored.",
+            registry=registry,
         )
-        self._stored = Counter("clips_stored_bytes", "Bytes put into the clips' bucket.", registry=registry)
+        self._stored = Counter(
+            "clips_stored_bytes", "Bytes of clips written to free storage.", registry=registry
+        )
         self._pulled = Counter("clips_pulled_bytes", "Bytes read from source storage.", registry=registry)
         self._opened = Counter(
             "clips_recordings_opened",
-            "VODs opened for a highlight, by the way in which they are read, or known from an earlier one.",
+            "VODs opened for a highlight, by how they are read, or known from an earlier highlight.",
             ["how"],
             registry=registry,
         )
         self._waiting = Gauge(
-            "clips_jobs_waiting_for_disk", "Jobs that wait for space on the scratch disk.", registry=registry
+            "clips_jobs_waiting_for_disk",
+            "Jobs that are waiting for space on the scratch disk.",
+            registry=registry,
         )
         self._longest_wait = Gauge(
             "clips_disk_wait_seconds",
-            "Time for which the job that has waited longest has been waiting for space on the scratch disk; 0"
-            " when no job waits.",
+            "Longest time that a job has been waiting for space on the scratch disk; 0 when no job waits.",
             registry=registry,
         )
-        self._free = Gauge("clips_scratch_free_bytes", "Free space of the scratch disk.", registry=registry)
+        self._free = Gauge("clips_scratch_free_bytes", "Free space on the scratch disk.", registry=registry)
         self._size = Gauge("clips_scratch_size_bytes", "Size of the scratch disk.", registry=registry)
         for how in ReadMethod:
             self._opened.labels(how)
@@ -89,11 +94,11 @@ class CutterMetrics:
             self._skipped.labels(reason)
 
     def job(self) -> AbstractContextManager[None]:
-        """Count a job for as long as it is worked on."""
+        """Count a job as in progress, in the context."""
         return self._in_progress.track_inprogress()
 
     def stored(self, mode: CutMode, seconds: float, size_bytes: int, *, fell_back: bool) -> None:
-        """Note a clip that was cut and put into the clips' bucket."""
+        """Count a clip that was cut and stored, with the time that it took."""
         self._cut.labels(mode).observe(seconds, tracing.exemplar())
         self._stored.inc(size_bytes)
         self._fallbacks.inc(fell_back)
@@ -103,7 +108,7 @@ class CutterMetrics:
         self._passed_on.inc()
 
     def created(self, detected_at: datetime) -> None:
-        """Note an announced clip."""
+        """Record the time from the detection of a highlight until now, when its clip was announced."""
         seconds = max(0.0, (datetime.now(UTC) - detected_at).total_seconds())
         self._to_created.observe(seconds, tracing.exemplar())
 
@@ -112,7 +117,7 @@ class CutterMetrics:
         self._skipped.labels(reason).inc()
 
     def repeated(self) -> None:
-        """Count a highlight whose clip was there already."""
+        """Count a highlight whose clip was already stored."""
         self._repeats.inc()
 
     def pulled(self, size_bytes: int) -> None:
@@ -125,7 +130,7 @@ class CutterMetrics:
 
     @contextmanager
     def waiting_for_disk(self) -> Iterator[None]:
-        """Count a job for as long as it waits."""
+        """Count a job as waiting for disk space, in the context."""
         with self._waiting.track_inprogress():
             yield
 
@@ -136,7 +141,7 @@ class CutterMetrics:
         size_bytes: Callable[[], float],
         longest_wait_seconds: Callable[[], float],
     ) -> None:
-        """Show the scratch disk from now on."""
+        """Export the figures of the scratch disk; the functions are called at each scrape."""
         self._free.set_function(free_bytes)
         self._size.set_function(size_bytes)
         self._longest_wait.set_function(longest_wait_seconds)

@@ -1,8 +1,8 @@
-"""The scratch disk: a private folder for each job, gone when the job ends, however it ends.
+"""The scratch disk: a private folder for each job, removed when the job ends, and reserved space for it.
 
-A worker's folders lie in one of its own, which it holds a lock on for as long as it lives. A folder whose
-lock is free belongs to a worker that died: the next one to start removes it. (The locks hold between
-containers that share a disk, where process ids mean nothing.)
+Each process (worker) has a folder of its own, and holds a lock on it while it runs. A folder that is not
+locked was left by a process that crashed: the next process that starts removes it. Locks work between
+containers that share a disk, where process ids mean nothing. Nothing else on the disk is removed at start.
 """
 
 import asyncio
@@ -36,24 +36,24 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Job:
-    """A job's place on the scratch disk: a folder, and how long it waits for room, in seconds."""
+    """A job's folder on the scratch disk. It waits at most ``max_wait_seconds`` for free space."""
 
     folder: Path
     max_wait_seconds: float
     scratch: "Scratch"
 
     async def reserve(self, size_bytes: int) -> None:
-        """Wait until the disk has room for ``size_bytes`` more, and keep it from other jobs.
+        """Wait until the disk has ``size_bytes`` free for this job, and reserve them.
 
         Raises:
-            Skipped: the whole disk is smaller than that and what this job has there.
-            TransientError: there was no room for ``max_wait_seconds``.
+            Skipped: the job would need more than the whole disk.
+            TransientError: the space was not free within ``max_wait_seconds``.
         """
         await self.scratch.reserve(self, size_bytes)
 
 
 class Scratch:
-    """One worker's part of the scratch disk."""
+    """The folder of this process on the scratch disk, and the space that its jobs reserve."""
 
     def __init__(self, root: Path, metrics: CutterMetrics) -> None:
         self._root = root
@@ -65,18 +65,18 @@ class Scratch:
 
     @property
     def root(self) -> Path:
-        """Return the folder of the disk that all workers share."""
+        """The folder that all processes with this scratch disk share."""
         return self._root
 
     def on_shortage(self, free_space: Callable[[], None]) -> None:
-        """Call ``free_space`` when a job needs room: it removes what can be had again."""
+        """Call ``free_space`` when a job lacks space: it removes files that can be read again."""
         self._free_space.append(free_space)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Claim a folder, after removing what dead workers left; remove it in the end."""
+        """Create this process's folder, and remove it at exit; before, remove those of crashed processes."""
         self._root.mkdir(parents=True, exist_ok=True)
-        with _locked(self._root / LOCK):  # one worker at a time looks around
+        with _locked(self._root / LOCK):  # one process at a time looks for abandoned folders
             _remove_abandoned(self._root)
             folder = Path(tempfile.mkdtemp(prefix=WORKER, dir=self._root))
             mine = _lock(folder / LOCK)
@@ -95,7 +95,7 @@ class Scratch:
 
     @contextmanager
     def job(self, max_wait_seconds: float) -> Iterator[Job]:
-        """A place for one job: a folder (mode 0700) that is gone afterwards.
+        """Yield a job with a new folder (mode 0700), and remove the folder afterwards.
 
         Raises:
             TransientError: the disk was full when the job wrote to it.
@@ -117,8 +117,8 @@ class Scratch:
         if size_bytes + _size(job.folder) > self._disk_bytes():
             raise Skipped(
                 SkipReason.SOURCE_UNREADABLE,
-                f"A clip of this part of the VOD needs {size_bytes // MEBIBYTE} MiB of work space:"
-                " more than this platform has.",
+                f"A clip of this highlight needs {size_bytes // MEBIBYTE} MiB of disk space while it is cut,"
+                " more than this platform has. A shorter highlight may fit.",
             )
         if self._free_bytes(job) < size_bytes:
             for free_space in self._free_space:
@@ -127,7 +127,10 @@ class Scratch:
         with self._waiting():
             while (free := self._free_bytes(job)) < size_bytes:
                 if time.monotonic() + LOOK_AGAIN_SECONDS > deadline:
-                    raise TransientError(f"scratch has {free} bytes free, and a clip needs {size_bytes}")
+                    raise TransientError(
+                        f"the scratch disk has {free} bytes free, and the job needs {size_bytes}:"
+                        " enlarge the disk, or run fewer processes on it"
+                    )
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
         self._reserved[job.folder] += size_bytes
 
@@ -142,20 +145,20 @@ class Scratch:
             self._waiting_since.remove(since)
 
     def longest_wait_seconds(self) -> float:
-        """Return for how long the job that has waited longest has been waiting for room; 0: none waits."""
+        """Return the longest time that a job has been waiting for free space; 0 if no job waits."""
         now = time.monotonic()
         return max((now - since for since in tuple(self._waiting_since)), default=0.0)
 
     def _free_bytes(self, job: Job) -> int:
-        """Return what of the disk a job can have: neither used, nor reserved by others."""
+        """Return the free space of the disk that other jobs have not reserved."""
         free = self._free()
         others = [(size, folder) for folder, size in self._reserved.items() if folder != job.folder]
         return free - sum(max(size - _size(folder), 0) for size, folder in others)
 
     def _disk_bytes(self) -> int:
-        """What the disk holds when it is empty."""
+        """Return how much the disk could hold if it were empty."""
         usage = shutil.disk_usage(self._root)
-        return usage.used + usage.free  # less than the total where a part is root's alone
+        return usage.used + usage.free  # less than the total if a part is reserved for root
 
     def _free(self) -> int:
         return shutil.disk_usage(self._root).free
@@ -176,15 +179,15 @@ def _remove_abandoned(root: Path) -> None:
         try:
             lock = _lock(folder / LOCK, wait=False)
         except BlockingIOError:
-            continue  # its worker lives
-        log.warning("removing what a dead worker left on scratch", folder=folder.name)
+            continue  # its process is running
+        log.warning("removing the scratch folder of a crashed process", folder=folder.name)
         _end_strays(folder)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def _end_strays(folder: Path) -> None:
-    """Kill what still writes into the folder: a worker that was killed could not stop its ffmpeg."""
+    """Kill programs that still use the folder: a process that was killed could not stop its ffmpeg."""
     needle = os.fsencode(folder) + b"/"
     for arguments in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -202,10 +205,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path, *, wait: bool = True) -> int:
-    """Lock a file for as long as the returned descriptor is open (no child inherits it).
+    """Lock a file until the returned descriptor is closed. Child processes do not inherit the descriptor.
 
     Raises:
-        BlockingIOError: somebody else has the lock, and ``wait`` is false.
+        BlockingIOError: another process has the lock, and ``wait`` is False.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

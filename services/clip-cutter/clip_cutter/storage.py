@@ -1,6 +1,7 @@
-"""The clips' bucket: a poster, then the video. A video that is there is complete.
+"""Free storage: the bucket for clips. A clip's poster is stored first, then its video.
 
-What was announced about a clip is stored with its video, so that a repetition finds it and says the same.
+So a video that is in the bucket is complete. The content of the announcement is stored as the video's
+metadata: if the highlight is redelivered, the stored clip is found and announced again with the same content.
 """
 
 import asyncio
@@ -39,23 +40,21 @@ log = structlog.get_logger()
 
 VIDEO_TYPE = "video/mp4"
 POSTER_TYPE = "image/jpeg"
-# Objects never change, and their URLs expire on their own.
+# Objects never change. How long they can be reached is a matter of their presigned URLs.
 CACHE_CONTROL = "private, max-age=604800, immutable"
 METADATA_NAME = "clip-created"
 MAX_METADATA_BYTES = (
     2048 - len("x-amz-meta-") - len(METADATA_NAME)
 )  # S3's limit for all of an object's metadata
-MAX_REASON = (
-    150  # characters of each text of a receipt: all of them, and the longest title, fit into a metadata
-)
+MAX_REASON = 150  # characters of each text of a receipt: all of them, and the longest title, fit
 MAX_UNPACKED_BYTES = 64 * 1024
 FORBIDDEN, NOT_FOUND = 403, 404
-# Not a clip's key, and never written: readiness asks for it, as the bucket itself may not be asked about.
+# Never written. Readiness reads this key, because the cutter needs no permission to ask about the bucket.
 PROBE_KEY = "clips/.readiness"
 
 
 class ClipMetadata(Contract):
-    """What a clip's announcement says beyond what its key says, as stored with the video."""
+    """The content of a clip's announcement that does not follow from its keys, stored with the video."""
 
     source_vod_id: Identifier
     kind: HighlightKind
@@ -67,25 +66,25 @@ class ClipMetadata(Contract):
     created_at: AwareDatetime
 
     def packed(self) -> str:
-        """ASCII, as S3 wants metadata; titles are anything but."""
+        """Return the metadata as ASCII, which S3 demands: compressed JSON in base64."""
         return base64.urlsafe_b64encode(zlib.compress(self.model_dump_json().encode(), 9)).decode()
 
     @classmethod
     def unpacked(cls, text: str) -> Self:
-        """The reverse of :meth:`packed`.
+        """Read what :meth:`packed` returned.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not packed metadata.
         """
         try:
             data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), MAX_UNPACKED_BYTES)
         except (binascii.Error, zlib.error) as error:
-            raise ValueError("not a metadata") from error
+            raise ValueError("not the metadata of a clip") from error
         return cls.model_validate_json(data)
 
 
 class StoredClip(Contract):
-    """A clip in the bucket."""
+    """A clip in the free bucket."""
 
     bucket: str
     size_bytes: Annotated[int, Field(gt=0)]
@@ -94,14 +93,14 @@ class StoredClip(Contract):
 
     @classmethod
     def of(cls, bucket: str, video: Path, metadata: ClipMetadata) -> Self:
-        """Describe a clip as it will be stored."""
+        """Describe the clip that a file will be when it is stored."""
         return cls(bucket=bucket, size_bytes=video.stat().st_size, content_type=VIDEO_TYPE, metadata=metadata)
 
 
 class ClipStorage:
-    """One bucket, behind blocking S3 clients that this class calls from threads.
+    """The free bucket, behind blocking S3 clients that this class calls from threads.
 
-    ``prober`` is impatient: readiness waits for it.
+    ``prober`` has short timeouts, because readiness waits for it.
     """
 
     def __init__(self, client: "S3Client", bucket: str, *, prober: "S3Client") -> None:
@@ -110,10 +109,10 @@ class ClipStorage:
         self.bucket = bucket
 
     async def find(self, key: str) -> StoredClip | None:
-        """The clip under a key, if it was stored before.
+        """Return the clip whose video has this key; None if it is not stored, or has no readable metadata.
 
         Raises:
-            TransientError: the storage is down, or refuses us.
+            TransientError: the storage is down, or denies access.
         """
         return await asyncio.to_thread(self._find, key)
 
@@ -122,7 +121,7 @@ class ClipStorage:
             answer = self._client.head_object(Bucket=self.bucket, Key=key)
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            # The answer to a HEAD has no body: ask again for the reason.
+            # The answer to a HEAD has no body with the reason: a GET tells it.
             if status == NOT_FOUND or (status == FORBIDDEN and self._absence(self._client, key)):
                 return None
             raise outage(self.bucket, error) from error
@@ -136,21 +135,21 @@ class ClipStorage:
                 metadata=ClipMetadata.unpacked(answer["Metadata"].get(METADATA_NAME, "")),
             )
         except (ValueError, ValidationError) as error:
-            log.warning("an object without a readable metadata is replaced", key=key, reason=str(error))
+            log.warning("replacing an object without readable metadata", key=key, reason=str(error))
             return None
 
     @asynccontextmanager
     async def upload(self, video: Path, key: str, metadata: ClipMetadata) -> AsyncIterator["ClipUpload"]:
-        """Begin to upload a clip while it is verified. What is not finished in the end is taken back."""
+        """Begin to upload a clip's video. If it is not finished when the context ends, it is aborted."""
         target = self._target(key, VIDEO_TYPE, {METADATA_NAME: metadata.packed()})
         async with begin(target, video) as transfer:
             yield ClipUpload(self, transfer, StoredClip.of(self.bucket, video, metadata))
 
     async def put_poster(self, poster: Path, key: str) -> None:
-        """Put a poster into the bucket.
+        """Store a poster.
 
         Raises:
-            TransientError: the storage is down, or refuses us.
+            TransientError: the storage is down, or denies access.
         """
         async with begin(self._target(key, POSTER_TYPE, {}), poster) as transfer:
             await transfer.finish()
@@ -160,19 +159,21 @@ class ClipStorage:
         return UploadTarget(self._client, self.bucket, key, headers)
 
     async def check(self) -> str | None:
-        """Whether the bucket answers, asked with nothing but the permission to read clips.
+        """Return what is wrong with our permissions on the bucket, if anything; reads one key to find out.
 
         Raises:
-            TransientError: it does not.
+            TransientError: the storage does not answer, or denies access.
         """
         missing = await asyncio.to_thread(self._absence, self._prober, PROBE_KEY)
         return _CANNOT_LIST if missing == "AccessDenied" else None
 
     def _absence(self, client: "S3Client", key: str) -> str | None:
-        """Return how S3 says that an object is not there: AccessDenied to whoever may not list the bucket.
+        """Return the code with which S3 reports a missing object; None if the object exists.
+
+        The code is AccessDenied instead of NoSuchKey if we may not list the bucket.
 
         Raises:
-            TransientError: the storage is down, or refuses us for another reason.
+            TransientError: the storage is down, or refused for another reason.
         """
         try:
             client.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")["Body"].close()
@@ -187,8 +188,8 @@ class ClipStorage:
 
 
 _CANNOT_LIST = (
-    "the clips' bucket does not tell a missing object from a forbidden one: grant s3:ListBucket,"
-    " and make sure of s3:GetObject and s3:PutObject"
+    "the clips' bucket answers AccessDenied for a missing object: grant s3:ListBucket, and check that"
+    " s3:GetObject and s3:PutObject are granted"
 )
 
 
@@ -213,18 +214,22 @@ class UnconfiguredClipStorage:
         raise _not_configured()
 
     async def check(self) -> str:
-        """Say to readiness what is missing."""
-        return "free storage is not configured (FREE_STORAGE_BUCKET): every highlight is skipped"
+        """Tell readiness which setting is missing."""
+        return (
+            "free storage is not configured: set FREE_STORAGE_BUCKET; until then every highlight is skipped"
+        )
 
 
 def _not_configured() -> Skipped:
     return Skipped(
-        SkipReason.STORAGE_NOT_CONFIGURED, "This platform has no storage for clips set up at the moment."
+        SkipReason.STORAGE_NOT_CONFIGURED,
+        "Clips are not available on this platform at the moment, because it has no storage for them."
+        " Nothing is wrong with your VOD.",
     )
 
 
 def clip_storage_of(free_storage: FreeStorage) -> ClipStorage | UnconfiguredClipStorage:
-    """Return the clips' bucket, or what stands in for it where it is not configured."""
+    """Return the storage for clips; its stand-in if FREE_STORAGE_BUCKET is not set."""
     if not free_storage.is_configured:
         return UnconfiguredClipStorage()
     prober = free_storage.client(
@@ -235,17 +240,17 @@ def clip_storage_of(free_storage: FreeStorage) -> ClipStorage | UnconfiguredClip
 
 @dataclass(frozen=True)
 class ClipUpload:
-    """A clip on its way into the bucket."""
+    """The upload of a clip that has begun."""
 
     storage: ClipStorage
     transfer: ObjectUpload
     clip: StoredClip
 
     async def finish(self, poster: Path, poster_key: str) -> StoredClip:
-        """Make a verified clip visible: the poster first, so that a video never lacks it.
+        """Store the poster and then make the video visible, so that a visible video always has its poster.
 
         Raises:
-            TransientError: the storage is down, or refuses us.
+            TransientError: the storage is down, or denies access.
         """
         await self.storage.put_poster(poster, poster_key)
         await self.transfer.finish()

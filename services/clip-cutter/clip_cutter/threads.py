@@ -1,4 +1,4 @@
-"""Work in a thread that nothing outlives."""
+"""Run blocking work in a thread, and wait for it even when the caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 async def in_thread(
     work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Run ``work`` in a thread, and end no earlier than it does, also when cancelled.
+    """Run ``work`` in a thread. If the caller is cancelled, wait for ``work`` to end first.
 
-    ``asyncio.to_thread`` returns at once when it is cancelled, and leaves the thread at work. A thread that
-    writes into a job's folder would fill it again while it is being removed.
+    ``asyncio.to_thread`` returns at once when it is cancelled, and the thread goes on: it would write into
+    the job's folder while the folder is being removed.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
@@ -22,5 +22,5 @@ async def in_thread(
     except asyncio.CancelledError:
         await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # looked at: the cancellation says more
+            running.exception()  # retrieved, so that asyncio does not log it: the cancellation matters more
         raise

@@ -1,7 +1,7 @@
-"""A file on its way into a bucket: sent from the moment it is written, and visible when it is finished.
+"""Upload a file to S3 while it is verified; the object appears when the upload is finished.
 
-A large file goes in parts, side by side, and the object appears with the request that puts them together. A
-small one is one request, which waits until the file may be seen.
+A large file is uploaded in parts, several at a time, and appears with the request that completes the upload.
+A small file is sent with one request, after it is verified.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MEBIBYTE = 1024 * 1024
-# Below, the two requests more that parts need cost more than what they save.
+# For smaller files, the two additional requests of a multipart upload take longer than they save.
 LARGE_BYTES = 8 * MEBIBYTE
 PARTS_AT_ONCE = 4
-# S3's limits: the smallest part that is not the last one, and the number of parts.
+# S3's limits: the least size of each part but the last, and the most parts.
 MIN_PART_BYTES = 5 * MEBIBYTE
 MAX_PARTS = 10_000
-NOT_S3 = "what took the upload is not S3"
+NOT_S3 = "the answer is not one of S3: check FREE_STORAGE_ENDPOINT and the proxies before it"
 
 Answer = TypeVar("Answer", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True)
 class UploadTarget:
-    """Where an object goes. ``headers``: its metadata, as boto3 takes them."""
+    """The bucket and key of an object to upload. ``headers``: its headers and metadata, named as by boto3."""
 
     client: "S3Client"
     bucket: str
@@ -52,10 +52,11 @@ class UploadTarget:
     headers: Mapping[str, Any]
 
     def ask(self, call: "Callable[..., Answer]", proof: str, **arguments: Any) -> Answer:
-        """Send a request about the object. Blocks.
+        """Send a request about the object, and return the answer. Blocks.
 
         Raises:
-            TransientError: the storage is down, or refuses us, or what answers is not S3: it lacks ``proof``.
+            TransientError: the storage is down, denies access, or the answer lacks the field ``proof``, so
+                that it does not come from S3.
         """
         try:
             answer = call(Bucket=self.bucket, Key=self.key, **arguments)
@@ -63,35 +64,35 @@ class UploadTarget:
             raise outage(self.bucket, error) from error
         except ResponseParserError as error:
             raise TransientError(f"bucket {self.bucket}: {NOT_S3}") from error
-        if proof not in answer:  # a page of a proxy reads like success
+        if proof not in answer:  # an HTML page of a proxy looks like success to boto3
             raise TransientError(f"bucket {self.bucket}: {NOT_S3}")
         return answer
 
 
 def outage(bucket: str, error: BotoCoreError | ClientError) -> TransientError:
-    """Whatever this bucket refuses, it must not refuse: the platform owns it. So the job waits."""
+    """Return a refusal as an outage: the bucket is the platform's own, so a refusal is a fault to repair."""
     return TransientError(f"bucket {bucket}: {error}")
 
 
 class ObjectUpload(Protocol):
-    """An upload that has begun."""
+    """An upload of one object that has begun."""
 
     async def finish(self) -> None:
-        """Make the object visible, complete.
+        """Wait for the upload to end, and make the object visible.
 
         Raises:
-            TransientError: the storage is down, or refuses us.
+            TransientError: the storage is down, or denies access.
         """
         ...
 
     async def abort(self) -> None:
-        """Take back what was sent. Does nothing once :meth:`finish` has asked for the object."""
+        """Remove the parts that were sent. Does nothing after :meth:`finish` has made the object."""
         ...
 
 
 @asynccontextmanager
 async def begin(target: UploadTarget, path: Path) -> AsyncIterator[ObjectUpload]:
-    """Begin to upload a file; an object that nobody finished is given up in the end."""
+    """Begin to upload a file. An upload that is not finished at the end of the context is aborted."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         transfer = (
@@ -104,7 +105,7 @@ async def begin(target: UploadTarget, path: Path) -> AsyncIterator[ObjectUpload]
 
 
 class SingleRequestUpload:
-    """One atomic request: no parts that could be left behind, nothing to resume."""
+    """An upload with one PutObject request, which is sent when the upload is finished."""
 
     def __init__(self, target: UploadTarget, file: BinaryIO) -> None:
         self._target = target
@@ -124,7 +125,7 @@ class SingleRequestUpload:
 
 
 class MultipartUpload:
-    """A multipart upload. Its parts are sent by threads, from now on."""
+    """A multipart upload. Threads send the parts from the moment it is created."""
 
     def __init__(self, target: UploadTarget, file: BinaryIO, size_bytes: int) -> None:
         self._target = target
@@ -144,10 +145,10 @@ class MultipartUpload:
     async def abort(self) -> None:
         """See :class:`ObjectUpload`."""
         self._file.close()  # the next read of each thread fails
-        # A part that arrives after the others were removed would stay.
+        # Wait: a part that arrives after the upload was aborted would stay in the bucket.
         await asyncio.wait([self._sending])
         if not self._sending.cancelled():
-            self._sending.exception()  # finish has raised it, or nobody wants to know
+            self._sending.exception()  # retrieved, so that asyncio does not log it
         if not self._is_settled and self._upload_id is not None:
             await asyncio.to_thread(self._abort, self._upload_id)
 
@@ -167,10 +168,11 @@ class MultipartUpload:
         return {"PartNumber": index + 1, "ETag": answer["ETag"]}
 
     def _complete(self, parts: "list[CompletedPartTypeDef]") -> None:
-        """Put the parts together.
+        """Complete the upload: S3 puts the parts together.
 
-        Where the storage does not say what it did, it may have done it, or do it later, and to remove the
-        parts of an object damages it on some servers. So they stay, and the bucket's own rule removes them.
+        If the storage does not answer, it may have made the object, or make it later, and to remove the parts
+        of an object damages it on some servers. So the parts stay; a lifecycle rule of the bucket removes
+        them.
         """
         target, whole = self._target, {"UploadId": self._upload_id, "MultipartUpload": {"Parts": parts}}
         try:
@@ -184,11 +186,11 @@ class MultipartUpload:
         try:
             target.client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload_id)
         except (BotoCoreError, ClientError) as error:
-            log.warning("the parts of an upload are left behind", key=target.key, reason=str(error))
+            log.warning("an upload could not be aborted, its parts stay", key=target.key, reason=str(error))
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """Whether the storage itself said that it did nothing."""
+    """Tell whether the storage answered that it refused the request (4xx), so that it did nothing."""
     if not isinstance(error, ClientError):
         return False
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -196,7 +198,7 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 
 class FileSection(io.RawIOBase):
-    """A stretch of an open file, with a position of its own. When the file is closed, reading fails."""
+    """A part of an open file, with a position of its own. Reading fails after the file is closed."""
 
     def __init__(self, file: IO[bytes], start: int, size_bytes: int) -> None:
         self._file = file
@@ -205,15 +207,15 @@ class FileSection(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """See :class:`io.RawIOBase`."""
         return True
 
     def seekable(self) -> bool:
-        """Return that it can be read again."""
+        """See :class:`io.RawIOBase`."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill a buffer, or as much of it as there are bytes left."""
+        """Read up to ``len(buffer)`` bytes; fewer at the end of the part."""
         view = memoryview(buffer)
         wanted = min(len(view), self._size_bytes - self._position)
         found = os.preadv(self._file.fileno(), [view[:wanted]], self._start + self._position)
@@ -221,8 +223,8 @@ class FileSection(io.RawIOBase):
         return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to another place."""
-        self._file.fileno()  # a closed file is not sent again
+        """Set the position, relative to the start of the part."""
+        self._file.fileno()  # raises if the file is closed: botocore must not send it again
         self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}[
             whence
         ] + offset

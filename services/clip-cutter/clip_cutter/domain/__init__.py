@@ -1,6 +1,6 @@
-"""The rules of the cutter: pure, numbers and words in, numbers and words out.
+"""The rules of the cutter, as pure functions.
 
-``policy`` says which highlights become clips, ``media`` what a probe says of a file, ``plan`` what a clip
-shows and what becomes of each track, ``check`` whether a written clip is the one that was planned. Times are
-seconds from the start of the VOD unless a name says otherwise.
+``policy``: which highlights become clips. ``media``: what ffprobe says about a file. ``plan``: which samples
+a clip holds, and whether each track is copied, re-encoded or left out. ``check``: whether a written clip is
+the planned one. Times are seconds from the start of the VOD unless a name says otherwise.
 """

@@ -1,4 +1,4 @@
-"""Whether a written clip is the one that was planned: each track's start, end and gaps, sample by sample."""
+"""Compare a written clip, and a re-encoded track, with what was planned, sample by sample."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -14,7 +14,8 @@ from clip_cutter.domain.plan import (
 )
 
 MIN_CLIP_BYTES = 1024
-# A time may move by so much on its way through the tables of MP4, whose ticks are coarser than a float.
+# A time may differ by this much after it is written to an MP4, because the ticks there are coarser than a
+# float.
 TIME_TOLERANCE_SECONDS = 0.002
 END_TOLERANCE_SECONDS = 0.05
 
@@ -22,47 +23,47 @@ END_TOLERANCE_SECONDS = 0.05
 def check_clip(
     written: Iterable[Track], planned: Sequence[Track], fitted: FittedExcerpt, *, size_bytes: int
 ) -> None:
-    """Compare a written clip, whose line begins at 0, with what it was made of.
+    """Compare the tracks of a written clip, whose time line begins at 0, with the planned tracks.
 
     Raises:
-        BadClip: a track is missing, begins or ends at another time, or a sample is shown at another one.
+        BadClip: a track is missing, or a sample differs in its time, size, format or keyframe flag.
     """
     found = {track.kind: track for track in written}
     if size_bytes < MIN_CLIP_BYTES:
-        raise BadClip(f"it has {size_bytes} bytes")
+        raise BadClip(f"the clip has {size_bytes} bytes; the least is {MIN_CLIP_BYTES}")
     for plan in planned:
         if plan.kind not in found:
-            raise BadClip(f"its {plan.kind} is missing")
+            raise BadClip(f"the clip has no {plan.kind}")
         _check_samples(found[plan.kind], plan, fitted.start)
     video = found[TrackKind.VIDEO]
     _check_reach(video, fitted.seconds)
     if _first(video) > frame_seconds(video) + TIME_TOLERANCE_SECONDS:
-        raise BadClip(f"its first picture is shown after {_first(video):.2f} s")
+        raise BadClip(f"the clip's first frame is shown after {_first(video):.2f} s")
 
 
 def _check_samples(found: Track, plan: Track, start: float) -> None:
-    """Every sample is there, and its time is the planned one: at the start and all along."""
     if len(found.samples) != len(plan.samples):
-        raise BadClip(f"its {plan.kind} has {len(found.samples)} samples instead of {len(plan.samples)}")
+        raise BadClip(
+            f"the clip's {plan.kind} has {len(found.samples)} samples instead of {len(plan.samples)}"
+        )
     for has, wanted in zip(found.samples, plan.samples, strict=True):
         late = found.seconds(has.shown) - (plan.seconds(wanted.shown) - start)
+        place = f"the clip's {plan.kind} at {found.seconds(has.shown):.2f} s"
         if abs(late) > TIME_TOLERANCE_SECONDS or has.size != wanted.size:
-            raise BadClip(f"its {plan.kind} is {1000 * late:.0f} ms late at {found.seconds(has.shown):.2f} s")
+            raise BadClip(f"{place}: the sample is {1000 * late:.0f} ms late, or its size is wrong")
         if found.formats[has.format].entry != plan.formats[wanted.format].entry:
-            raise BadClip(
-                f"its {plan.kind} is said to be of another format at {found.seconds(has.shown):.2f} s"
-            )
+            raise BadClip(f"{place}: the sample has another format")
         if has.is_keyframe != wanted.is_keyframe:
-            raise BadClip(f"its {plan.kind} has other keyframes at {found.seconds(has.shown):.2f} s")
+            raise BadClip(f"{place}: the sample differs in its keyframe flag")
 
 
 def check_encoded(encoded: Iterable[Track], fitted: FittedExcerpt, wanted: Iterable[TrackKind]) -> None:
-    """Compare what ffmpeg re-encoded, on the VOD's line, with what it was to be.
+    """Compare the tracks that ffmpeg re-encoded, on the VOD's time line, with the samples that it was given.
 
-    Video that shows no sign of damage keeps every picture and its time; audio runs without a gap to the end.
+    Video without signs of damage must keep each frame and its time. Audio must reach the end without a gap.
 
     Raises:
-        BadClip: a track is missing, has a gap, or ends early; or a picture is missing.
+        BadClip: a track is missing, has a gap, or ends early; or a frame is missing.
     """
     found = {track.kind: track for track in encoded}
     for kind in wanted:
@@ -81,17 +82,17 @@ def _check_frames(video: Track, fitted: FittedExcerpt) -> None:
         _check_steady(has, fitted)
         return
     if len(has) != len(wanted):
-        raise BadClip(f"the re-encoded clip has {len(has)} pictures instead of {len(wanted)}")
+        raise BadClip(f"the re-encoded clip has {len(has)} frames instead of {len(wanted)}")
     late = max((abs(a - b) for a, b in zip(has, wanted, strict=True)), default=0.0)
     if late > TIME_TOLERANCE_SECONDS:
-        raise BadClip(f"a picture of the re-encoded clip is {1000 * late:.0f} ms late")
+        raise BadClip(f"a frame of the re-encoded clip is {1000 * late:.0f} ms early or late")
 
 
 def _check_steady(has: Sequence[float], fitted: FittedExcerpt) -> None:
-    """Pictures that stay on screen are repeated, so that there are more of them, but no gap."""
+    """Check for gaps alone: frames that stayed on screen are repeated, so the clip has more frames."""
     gap = max((after - before for before, after in pairwise([*has, fitted.end])), default=fitted.seconds)
     if gap > MAX_HELD_SECONDS:
-        raise BadClip(f"a picture of the re-encoded clip stays on screen for {gap:.1f} s")
+        raise BadClip(f"a frame of the re-encoded clip stays on screen for {gap:.1f} s")
 
 
 def _shown_between(video: Track, start: float, end: float) -> list[float]:
@@ -109,20 +110,20 @@ def _check_audio(audio: Track, fitted: FittedExcerpt) -> None:
 
 
 def _check_reach(video: Track, seconds: float) -> None:
-    """The media ends with the clip: players take the end of the last sample for that of the clip."""
+    """Check that the video ends with the clip: players take the end of the last sample as the clip's end."""
     last = video.samples[-1]
     reach = video.seconds(max(last.shown + last.length, *(each.shown for each in video.samples)))
     if abs(reach - seconds) > END_TOLERANCE_SECONDS:
-        raise BadClip(f"its video ends at {reach:.2f} s instead of {seconds:.2f} s")
+        raise BadClip(f"the clip's video ends at {reach:.2f} s instead of {seconds:.2f} s")
 
 
 def _first(track: Track) -> float:
-    """Return when the first sample is shown that is not hidden; 0 where one is on screen then."""
+    """Return when the first visible frame is shown, in seconds of the clip."""
     return max(min(track.seconds(sample.shown) for sample in track.samples), 0.0)
 
 
 def skew_ms(tracks: Iterable[Track], fitted: FittedExcerpt) -> float | None:
-    """Return the start of the audio minus the start of the video in the clip, in ms; None without audio."""
+    """Return the start of the audio minus that of the video in the clip, in milliseconds; None: no audio."""
     audio = next((track for track in tracks if track.kind is TrackKind.AUDIO), None)
     if audio is None:
         return None

@@ -1,4 +1,4 @@
-"""What a probe says of a file."""
+"""What ffprobe says about a media file."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,14 +11,14 @@ MAX_PIXELS = 8192 * 4320
 
 @dataclass(frozen=True)
 class DisplayProperties:
-    """How decoded pixels are to be shown, in ffmpeg's names; ``unknown`` where the file does not say.
+    """How a player must show the decoded pixels, in ffmpeg's names; ``unknown`` if the file does not say.
 
     Args:
         color_range: ``tv`` (limited) or ``pc`` (full).
-        matrix, transfer, primaries: as ITU-T H.273 counts them; ``gbr`` is a matrix too.
-        is_interlaced: whether a frame is two fields that were taken one after the other.
+        matrix, transfer, primaries: as defined by ITU-T H.273; ``gbr`` is a matrix too.
+        is_interlaced: whether a frame is two fields that were captured one after the other.
         pixel_aspect: width of a pixel divided by its height.
-        is_turned: whether the container turns it by a quarter.
+        is_turned: whether the container rotates the frames by 90 or 270 degrees.
     """
 
     color_range: str = UNKNOWN
@@ -32,7 +32,7 @@ class DisplayProperties:
 
 @dataclass(frozen=True)
 class Video:
-    """The picture. ``start`` is a time stamp of the file, ``frame_seconds`` the usual length of a frame."""
+    """The video stream. ``start`` is a time stamp of the file, ``frame_seconds`` the usual frame length."""
 
     index: int
     codec: str
@@ -47,7 +47,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Audio:
-    """The sound. ``start`` is a time stamp of the file."""
+    """The audio stream. ``start`` is a time stamp of the file."""
 
     index: int
     codec: str
@@ -57,7 +57,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Media:
-    """A file. ``start`` is the time stamp that its time line begins with; None: the file does not say."""
+    """A media file. ``start`` is the first time stamp of its time line. None: the file does not say."""
 
     container: str
     start: float
@@ -68,39 +68,39 @@ class Media:
 
     @property
     def is_vague(self) -> bool:
-        """Whether it lacks what every recording has."""
+        """Whether the length, the video stream or its pixel format is missing; every VOD has all three."""
         return self.seconds is None or self.video is None or self.video.pixel_format == UNKNOWN
 
 
 @dataclass(frozen=True)
 class StreamSpan:
-    """From when to when a stream reaches, in seconds from the start of the file; ``end`` None: unknown."""
+    """The times at which a stream starts and ends, in seconds from the start of the file; None: unknown."""
 
     start: float
     end: float | None
 
 
 def span_of(stream: Video | Audio, media: Media) -> StreamSpan:
-    """Where in its file a stream lies."""
+    """Return when a stream starts and ends in its file."""
     start = stream.start - media.start
     return StreamSpan(start, None if stream.seconds is None else start + stream.seconds)
 
 
 def video_of(media: Media) -> Video:
-    """The picture to cut.
+    """Return the video stream of a file.
 
     Raises:
-        Skipped: ``source_unreadable``: there is none, or none that anybody could have filmed.
+        Skipped: the file has no video, or its frames are empty or larger than ``MAX_PIXELS``.
     """
     video = media.video
     if video is None:
-        raise unreadable("it has no picture")
+        raise unreadable("it has no video")
     if not 0 < video.width * video.height <= MAX_PIXELS:
-        raise unreadable(f"its picture claims to have {video.width} by {video.height} pixels")
+        raise unreadable(f"its frames have {video.width} by {video.height} pixels")
     return video
 
 
 def video_end(media: Media) -> float | None:
-    """How far the picture reaches, in seconds from the start of the file."""
+    """Return when the video ends, in seconds from the start of the file; None: unknown."""
     ends = [media.seconds, span_of(media.video, media).end if media.video else None]
     return min((end for end in ends if end is not None), default=None)

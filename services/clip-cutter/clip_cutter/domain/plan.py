@@ -1,7 +1,7 @@
-"""What a clip shows of an excerpt, and what becomes of each track: copied, re-encoded, or left out.
+"""Choose which samples of an excerpt a clip holds, and whether each track is copied, re-encoded or left out.
 
-Pure: from samples to samples. :func:`fit` chooses the first picture and the samples; :func:`choose` decides
-on what is in the window, not on what the file's head promises.
+:func:`fit` chooses the first frame and the samples. :func:`choose` decides by the samples in the window, not
+by what the header of the file says.
 """
 
 import math
@@ -20,36 +20,37 @@ from clip_shared.errors import ClipsError
 
 MP4_VIDEO = frozenset({"h264", "hevc", "av1", "vp9"})
 
-# The first picture may come this much later than asked for, in pictures of the usual length.
+# The first frame may come this much later than the requested start, in frames of the usual length.
 FRAMES_LATE = 1.5
-# And never by more than this: of a recording with a picture every few seconds that would be half the clip.
+# And never later than this: with a frame every few seconds, 1.5 frames would be half of the clip.
 MAX_LATE_SECONDS = 0.25
 DEFAULT_FRAME_SECONDS = 1 / 30
-# Hidden before the start: a player decodes all of it before it shows a picture.
+# Video before the clip's start that a player must decode before it shows the first frame.
 MAX_HIDDEN_SECONDS = 15.0
-# Audio is kept for as long before the start: decoders need the packet before the first one that is heard.
+# Audio that is kept before the clip's start: decoders need the packet before the first one that is heard.
 AUDIO_LEAD_SECONDS = 0.1
-# A gap in audio, or the sum of small ones, that a viewer sees on people's lips (ITU-R BT.1359: 45 to 125 ms).
+# A gap in the audio, or a sum of small gaps, at which a viewer sees that lips and voice do not match
+# (ITU-R BT.1359: 45 to 125 ms).
 MAX_GAP_SECONDS = 0.1
-# Chromium chooses pictures by their usual length, which a picture that stays for long spoils: those after it
-# came up to 1.2 s too early behind one of 12 s.
+# Chromium chooses frames by an average length, which a frame that stays on screen for long distorts: after a
+# frame of 12 s, the next frames came up to 1.2 s too early.
 MAX_HELD_SECONDS = 2.0
 FASTEST_RATE = 60
 MAX_FORMATS = 8  # of one track in one window
-# An open group of pictures, or one that is refreshed bit by bit.
-OPEN_GOP = "its keyframe is no IDR picture, and browsers begin with no other"
+# The video has open groups of pictures, or is refreshed gradually (intra refresh).
+OPEN_GOP = "the keyframe before the start is not an IDR picture, and browsers cannot start with it"
 
 
 class BadClip(ClipsError):
-    """A cut did not give a clip that may be stored. ``str()`` of it says why, for the receipt."""
+    """A clip differs from its plan and must not be stored. ``str()`` of it says why, for the cut receipt."""
 
 
 class EncodingNeeded(ClipsError):
-    """The video of a clip has to be re-encoded, which is not done here. ``str()`` of it says why."""
+    """The video must be re-encoded, which this lane does not do. ``str()`` of it says why."""
 
 
 class ModeChoice(StrEnum):
-    """How clips are cut: ``auto`` copies what every browser plays, and re-encodes the rest."""
+    """The values of CUT_MODE. ``auto`` copies what every browser plays, and re-encodes the rest."""
 
     AUTO = "auto"
     COPY = "copy"
@@ -58,9 +59,10 @@ class ModeChoice(StrEnum):
 
 @dataclass(frozen=True)
 class TrackPlan:
-    """What becomes of one kind of track. ``reason``: why it is not copied; None where it is.
+    """Whether a track is copied, re-encoded or left out, and the ``reason`` if it is not copied.
 
-    ``is_fallback``: it would have been copied, but for something that is wrong in this window.
+    ``is_fallback``: the track's format could be copied, but something is wrong with the samples of this
+    window.
     """
 
     kind: TrackKind
@@ -71,7 +73,7 @@ class TrackPlan:
 
 @dataclass(frozen=True)
 class FittedExcerpt:
-    """What a clip shows: the samples of each track, and from when to when, in seconds of the VOD."""
+    """The samples that a clip holds of each track, and its start and end, in seconds of the VOD."""
 
     video: Track
     audio: Track | None
@@ -80,36 +82,35 @@ class FittedExcerpt:
 
     @property
     def seconds(self) -> float:
-        """Return how long it is."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class CutPlan:
-    """What becomes of the video and of the audio of a clip."""
+    """What is done to the video and to the audio of a clip."""
 
     video: TrackPlan
     audio: TrackPlan
 
     @property
     def mode(self) -> CutMode:
-        """Return what the clip's receipt calls it."""
+        """The mode that the cut receipt names: ``exact`` if the video is re-encoded."""
         return CutMode.EXACT if self.video.fate is TrackFate.RE_ENCODED else CutMode.COPY
 
     @property
     def fallback_reason(self) -> str | None:
-        """Return why a copy was given up; None where it was not."""
+        """Why video that could be copied elsewhere is re-encoded; None if it is copied, or never could be."""
         return self.video.reason if self.video.is_fallback else None
 
 
 def fit(excerpt: Excerpt, window: Window, min_seconds: float) -> FittedExcerpt:
-    """Choose the first picture of a clip, and the samples that it needs.
+    """Choose the first frame of a clip, and the samples that the clip needs.
 
-    It begins with the first picture at or after the window's start; where pictures are further apart, with
-    the one that is on screen at that moment, held until the next.
+    The clip begins with the first frame at or after the window's start. If that frame is more than
+    ``FRAMES_LATE`` frames away, the clip begins at the window's start, with the frame that is on screen then.
 
     Raises:
-        Skipped: there is no video in the window, or too little; or its pictures are too large.
+        Skipped: the window holds no video, or less than ``min_seconds`` of it; or its frames are too large.
     """
     video, audio = excerpt.video, excerpt.audio
     if video is None or not video.samples:
@@ -131,18 +132,18 @@ def fit(excerpt: Excerpt, window: Window, min_seconds: float) -> FittedExcerpt:
 def _check_size(video: Track) -> None:
     for each in video.formats:
         if each.width * each.height > MAX_PIXELS:
-            raise unreadable(f"its pictures claim to have {each.width} by {each.height} pixels")
+            raise unreadable(f"its frames have {each.width} by {each.height} pixels")
 
 
 def frame_seconds(video: Track) -> float:
-    """Return the usual length of a picture, in seconds."""
+    """Return the median length of a frame, in seconds."""
     shown = sorted(sample.shown for sample in video.samples)
     steps = [after - before for before, after in pairwise(shown) if after > before]
     return median(steps) / video.timescale if steps else DEFAULT_FRAME_SECONDS
 
 
 def _from_first_keyframe(video: Track) -> Sequence[Sample]:
-    """Leave out what refers to pictures that are not there."""
+    """Leave out the samples that refer to samples before the first keyframe."""
     first = next((at for at, sample in enumerate(video.samples) if sample.is_keyframe), None)
     if first is None:
         return []
@@ -159,7 +160,7 @@ def _first_frame_time(times: Sequence[float], window: Window, frame: float) -> f
 
 
 def _needed(video: Track, samples: Sequence[Sample], start: float, end: float) -> list[Sample]:
-    """Return the samples from the keyframe of the first picture to the last picture before the end."""
+    """Return the samples from the keyframe that the first frame needs to the last frame before the end."""
     tolerance = ROUNDING_SECONDS / 10
     first = max(
         at
@@ -171,7 +172,7 @@ def _needed(video: Track, samples: Sequence[Sample], start: float, end: float) -
 
 
 def _hold(video: Track, samples: list[Sample], start: float, end: float) -> list[Sample]:
-    """Show the picture that is on screen at the start from there, and the last one up to the end."""
+    """Show the frame that is on screen at the start from the start on, and the last frame up to the end."""
     begin, finish = video.ticks(start), video.ticks(end)
     on_screen = _latest(samples, begin + 1)
     first = samples[on_screen]
@@ -185,9 +186,9 @@ def _hold(video: Track, samples: list[Sample], start: float, end: float) -> list
 
 
 def _move_to_end(samples: list[Sample], end: int) -> list[Sample]:
-    """Move pictures that others refer to from far behind the end to right behind it.
+    """Move samples that are shown far behind the end, and that other samples refer to, right behind the end.
 
-    None of them is shown. But Chromium takes their time for the clip's length.
+    They are not shown, but Chromium takes their time for the end of the clip.
     """
     behind = sorted(
         (at for at, each in enumerate(samples) if each.shown >= end), key=lambda at: samples[at].shown
@@ -198,7 +199,11 @@ def _move_to_end(samples: list[Sample], end: int) -> list[Sample]:
 
 
 def hold_last_frame(encoded: Track, fitted: FittedExcerpt) -> Track:
-    """Return re-encoded video whose last picture stays on screen to the end: what follows was damaged."""
+    """Return re-encoded video of a damaged VOD, whose last frame stays on screen to the clip's end.
+
+    The frame is held for at most ``MAX_HELD_SECONDS``. Audio, and video without damage, is returned
+    unchanged.
+    """
     if encoded.kind is not TrackKind.VIDEO or not fitted.video.damages:
         return encoded
     samples, finish = list(encoded.samples), encoded.ticks(fitted.end)
@@ -210,14 +215,14 @@ def hold_last_frame(encoded: Track, fitted: FittedExcerpt) -> Track:
 
 
 def _latest(samples: Sequence[Sample], before: int) -> int:
-    """Return the place of the sample that is shown last before a time."""
+    """Return the index of the sample that is shown last before a time, in ticks."""
     return max(
         (at for at, sample in enumerate(samples) if sample.shown < before), key=lambda at: samples[at].shown
     )
 
 
 def _audible(audio: Track | None, start: float, end: float) -> Track | None:
-    """Return the audio that is heard between two times, with what its decoder needs before it."""
+    """Return the audio between two times, with the packets that its decoder needs before; None: silence."""
     if audio is None:
         return None
     begin, finish = audio.ticks(start - AUDIO_LEAD_SECONDS), audio.ticks(end)
@@ -227,13 +232,13 @@ def _audible(audio: Track | None, start: float, end: float) -> Track | None:
 
 
 def choose(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool, begins_with_idr: bool) -> CutPlan:
-    """Decide what becomes of each track.
+    """Decide whether each track is copied, re-encoded or left out.
 
     Args:
-        choice: what is wanted.
-        fitted: what the clip shows.
-        has_audio: whether the VOD has audio at all.
-        begins_with_idr: whether decoding can begin with the first sample whatever came before it.
+        choice: the setting CUT_MODE.
+        fitted: the samples of the clip.
+        has_audio: whether the VOD has an audio track.
+        begins_with_idr: whether decoding can begin with the first sample of the video.
     """
     return CutPlan(
         _plan_video(choice, fitted, begins_with_idr=begins_with_idr),
@@ -242,7 +247,7 @@ def choose(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool, begins
 
 
 def re_encoded(plan: CutPlan, why: str) -> CutPlan:
-    """Return the plan to fall back to when a clip is not good enough."""
+    """Return the plan with all that was copied re-encoded, because of ``why``."""
     audio = plan.audio
     if audio.fate is TrackFate.COPIED:
         audio = TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, why, is_fallback=True)
@@ -266,20 +271,20 @@ def _plan_video(choice: ModeChoice, fitted: FittedExcerpt, *, begins_with_idr: b
 
 
 def _video_fault(fitted: FittedExcerpt) -> str | None:
-    """Return what keeps video from being copied that could be copied elsewhere."""
+    """Return why the samples of this window cannot be copied; None if they can."""
     video = fitted.video
     before = sum(video.seconds(sample.shown) < fitted.start - ROUNDING_SECONDS for sample in video.samples)
-    hidden = before * frame_seconds(video)  # what a player decodes first, however long it was on screen
+    hidden = before * frame_seconds(video)  # decoded before the first frame is shown, at the usual rate
     if hidden > MAX_HIDDEN_SECONDS:
         return f"the keyframe before the start is {hidden:.1f} s away"
     held = longest_held(fitted)
     if held > MAX_HELD_SECONDS:
-        return f"a picture stays on screen for {held:.1f} s, and browsers show the next ones too early"
+        return f"a frame stays on screen for {held:.1f} s, and browsers show the next frames too early"
     return _damage(video, fitted) or _change(video)
 
 
 def longest_held(fitted: FittedExcerpt) -> float:
-    """Return for how long a picture stays on screen until the next one, in seconds; at most."""
+    """Return the longest time between two frames of the clip, in seconds."""
     video = fitted.video
     times = sorted(video.seconds(sample.shown) for sample in video.samples)
     shown = [time for time in times if fitted.start - ROUNDING_SECONDS <= time < fitted.end]
@@ -287,7 +292,7 @@ def longest_held(fitted: FittedExcerpt) -> float:
 
 
 def steady_rate(fitted: FittedExcerpt) -> Fraction | None:
-    """Return the rate at which pictures are repeated in a re-encode; None where none stays for long."""
+    """Return the rate at which a re-encode repeats frames that stay on screen; None: no frame stays long."""
     if longest_held(fitted) <= MAX_HELD_SECONDS:
         return None
     rate = Fraction(1 / frame_seconds(fitted.video)).limit_denominator(1001)
@@ -295,24 +300,24 @@ def steady_rate(fitted: FittedExcerpt) -> Fraction | None:
 
 
 def _damage(track: Track, fitted: FittedExcerpt) -> str | None:
-    """Return the first sign of damage in what the clip holds of a track."""
+    """Describe the first sign of damage in the clip's part of a track; None: there is no damage."""
     begin = track.seconds(track.samples[0].decoded)
     damage = next((each for each in track.damages if begin <= each.seconds < fitted.end), None)
     return f"{damage.why} (at {clock(damage.seconds)})" if damage else None
 
 
 def _change(track: Track) -> str | None:
-    """Return where the coding of a track changes."""
+    """Describe the first change of a track's format; None: the format does not change."""
     for before, after in pairwise(track.samples):
         if before.format != after.format:
-            return f"the coding of the {track.kind} changes at {clock(track.seconds(after.shown))}"
+            return f"the format of the {track.kind} changes at {clock(track.seconds(after.shown))}"
     return None
 
 
 def _plan_audio(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool) -> TrackPlan:
     audio = fitted.audio
     if audio is None:
-        why = "the VOD has no audio in this window" if has_audio else "the VOD has no audio"
+        why = "the VOD has no audio in this part" if has_audio else "the VOD has no audio"
         return TrackPlan(TrackKind.AUDIO, TrackFate.LEFT_OUT, why)
     if choice is ModeChoice.EXACT:
         return TrackPlan(TrackKind.AUDIO, TrackFate.RE_ENCODED, "every clip is re-encoded here (CUT_MODE)")
@@ -325,7 +330,7 @@ def _plan_audio(choice: ModeChoice, fitted: FittedExcerpt, *, has_audio: bool) -
 
 
 def _gap(audio: Track) -> str | None:
-    """Return where audio is missing between two packets, or where many small gaps have become a large one."""
+    """Describe where audio is missing: a large gap, or the last of many small ones; None: no gap."""
     missing = 0.0
     for before, after in pairwise(audio.samples):
         missing += max(after.shown - before.shown - before.length, 0) / audio.timescale
@@ -335,7 +340,7 @@ def _gap(audio: Track) -> str | None:
 
 
 def formats_of(track: Track) -> list[Format]:
-    """Return the formats that the samples of a track have."""
+    """Return the formats that are used by the samples of a track."""
     return [track.formats[number] for number in sorted({sample.format for sample in track.samples})]
 
 

@@ -1,4 +1,7 @@
-"""Which highlights become clips, what of them, and where clips are stored."""
+"""Which highlights become clips, which window of the VOD they show, and why the others are skipped.
+
+The messages of :class:`Skipped` are read by streamers: they say what is wrong and what the streamer can do.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Skipped(ClipsError):
-    """The highlight becomes no clip. ``str()`` of it is a sentence for the streamer."""
+    """The highlight becomes no clip. ``str()`` of it is the message for the streamer."""
 
     def __init__(self, reason: SkipReason, message: str) -> None:
         super().__init__(message)
@@ -18,40 +21,45 @@ class Skipped(ClipsError):
 
 
 def unreadable(why: str) -> Skipped:
-    """The outcome for a source that no clip can be cut from; ``why`` completes the sentence."""
-    return Skipped(SkipReason.SOURCE_UNREADABLE, f"The VOD cannot be read as a video: {why}.")
+    """Return the skip for a VOD that cannot be read; ``why`` is a clause that stands after a colon."""
+    return Skipped(
+        SkipReason.SOURCE_UNREADABLE,
+        f"The VOD cannot be read as a video: {why}. Please check that it plays.",
+    )
 
 
 def no_video(window: "Window") -> Skipped:
-    """The outcome for a window inside a VOD in which it shows nothing.
+    """Return the skip for a window inside a VOD in which there is no video.
 
-    That is the VOD's fault, so that the brake on skips counts it: a broken reader would say it of every VOD.
+    Its reason is one that the skip limit counts: a broken reader would find no video in any VOD.
     """
     return Skipped(
         SkipReason.SOURCE_UNREADABLE,
-        f"The VOD has no video between {clock(window.start)} and {clock(window.end)}.",
+        f"The VOD has no video between {clock(window.start)} and {clock(window.end)},"
+        " so no clip can be cut there.",
     )
 
 
 def damaged(start: float, end: float) -> Skipped:
-    """The outcome for a part of a VOD that nothing can be made of, in seconds of the VOD."""
+    """Return the skip for a damaged part of a VOD; ``start`` and ``end`` are in seconds of the VOD."""
     return Skipped(
         SkipReason.SOURCE_UNREADABLE,
-        f"The VOD is damaged between {clock(start)} and {clock(end)}: no clip can be made of that part.",
+        f"The VOD is damaged between {clock(start)} and {clock(end)}, so no clip can be cut there."
+        " Highlights in other parts of it are not affected.",
     )
 
 
 def interrupted(window: "Window") -> Skipped:
-    """The outcome for a window in which the VOD's clock jumps, and nobody can say what was when."""
+    """Return the skip for a window in which the VOD's clock jumps: the times in it are not known."""
     return Skipped(
         SkipReason.SOURCE_UNREADABLE,
-        f"The recording was interrupted between {clock(window.start)} and {clock(window.end)}:"
-        " its clock jumps there.",
+        f"The stream was interrupted between {clock(window.start)} and {clock(window.end)}, so no clip can be"
+        " cut there. Highlights in other parts of the VOD are not affected.",
     )
 
 
 def too_short(min_seconds: float, seconds: float) -> Skipped:
-    """The outcome for a window of which the VOD has less than a clip needs."""
+    """Return the skip for a window with only ``seconds`` inside the VOD, fewer than ``min_seconds``."""
     return Skipped(
         SkipReason.TOO_SHORT,
         f"A clip needs at least {min_seconds:g} s, and this highlight has {seconds:.1f} s inside the VOD.",
@@ -59,17 +67,17 @@ def too_short(min_seconds: float, seconds: float) -> Skipped:
 
 
 def too_large(size_bytes: int) -> Skipped:
-    """The outcome for a clip that would have more bytes than the platform allows."""
+    """Return the skip for a clip of ``size_bytes``, which is more than MAX_CLIP_MEBIBYTES."""
     return Skipped(
         SkipReason.SOURCE_UNREADABLE,
-        f"A clip of this part of the VOD would have {size_bytes // MEBIBYTE} MiB:"
-        " more than this platform allows.",
+        f"A clip of this highlight would have {size_bytes // MEBIBYTE} MiB, more than this platform allows."
+        " A shorter highlight may fit.",
     )
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Which highlights become clips. ``max_clips_per_vod``: None means all."""
+    """Which highlights become clips. ``max_clips_per_vod`` None: the rank does not matter."""
 
     min_seconds: float
     max_seconds: float
@@ -78,22 +86,23 @@ class Policy:
 
 @dataclass(frozen=True)
 class Window:
-    """What a clip shows of its VOD."""
+    """The part of a VOD that a clip shows, in seconds of the VOD."""
 
     start: float
     end: float
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
         return self.end - self.start
 
 
 def check_policy(policy: Policy, *, is_clipable: bool, rank: int | None) -> None:
-    """Refuse what is not to become a clip. A highlight without a rank is never capped.
+    """Skip a highlight that is marked as not clipable, or whose rank is beyond ``max_clips_per_vod``.
+
+    A highlight without a rank always passes the second rule.
 
     Raises:
-        Skipped: ``not_clipable`` or ``fan_out_capped``.
+        Skipped: with the reason ``not_clipable`` or ``fan_out_capped``.
     """
     if not is_clipable:
         raise Skipped(SkipReason.NOT_CLIPABLE, "This highlight is marked as not suitable for a clip.")
@@ -101,25 +110,25 @@ def check_policy(policy: Policy, *, is_clipable: bool, rank: int | None) -> None
     if cap is not None and rank is not None and rank > cap:
         raise Skipped(
             SkipReason.FAN_OUT_CAPPED,
-            f"Only the {cap} best highlights of a VOD become clips, and this one is number {rank}.",
+            f"Only the {cap} best highlights of a VOD become clips, and this highlight is number {rank}.",
         )
 
 
 def place_window(start: float, end: float, source_seconds: float | None, policy: Policy) -> Window:
-    """The window as it can be cut: inside the source, no longer than allowed.
+    """Return the part of a window that can be cut: inside the VOD, and no longer than ``max_seconds``.
 
-    A window longer than ``max_seconds`` is trimmed around its middle: a detector's window closes in on
-    the moment that matters from both sides.
+    A longer window is trimmed by the same time at both ends, because a detector places the highlight in the
+    middle. ``source_seconds`` is the length of the VOD; None: unknown.
 
     Raises:
-        Skipped: ``window_outside_source`` or ``too_short``.
+        Skipped: with the reason ``window_outside_source`` or ``too_short``.
     """
     first, last = max(start, 0.0), end if source_seconds is None else min(end, source_seconds)
     if end > start and last <= first:
         vod = "" if source_seconds is None else f", but the VOD is only {clock(source_seconds)} long"
         raise Skipped(
             SkipReason.WINDOW_OUTSIDE_SOURCE,
-            f"The highlight lies between {clock(start)} and {clock(end)}{vod}.",
+            f"This highlight lies between {clock(start)} and {clock(end)}{vod}.",
         )
     if last - first < policy.min_seconds:
         raise too_short(policy.min_seconds, max(last - first, 0.0))
@@ -128,6 +137,6 @@ def place_window(start: float, end: float, source_seconds: float | None, policy:
 
 
 def clock(seconds: float) -> str:
-    """A time for people: 1:02:03, with a minus before the VOD's start; 9999:59:59 at most."""
+    """Format a time as 1:02:03, with a minus if it is negative; 9999:59:59 at most."""
     whole = int(min(abs(seconds), LATEST_SECONDS))
     return f"{'-' if seconds < 0 else ''}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,5 +1,6 @@
-"""ffmpeg and ffprobe: what they are told, how they are run, and what they said.
+"""ffmpeg and ffprobe.
 
-``input``: what they may open. ``commands``: their arguments. ``process``: a child process within its limits.
-``probe``: what ffprobe's answer means. ``run``: the two programs, and whose fault a failure was.
+``input``: what they may open. ``commands`` and ``filters``: their arguments. ``process``: a child process
+with limits. ``probe`` and ``posters``: how their output is read. ``run``: the two programs, and what a
+failure means.
 """

@@ -1,4 +1,4 @@
-"""The arguments of ffmpeg and ffprobe: pure, no process is started here."""
+"""Build the arguments of ffmpeg and ffprobe. No process is started here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from clip_cutter.ffmpeg.input import FfmpegInput
 from clip_cutter.ffmpeg.posters import PosterFrames
 from clip_cutter.ffmpeg.probe import PACKETS, PROBED, VideoStreams
 
-# "verbose", because it counts the bytes that were read; "level", so that errors can be told from the rest.
+# "verbose": ffmpeg logs how many bytes it read. "level": each message begins with its level.
 LOG = ("-hide_banner", "-loglevel", "level+verbose")
 QUIETLY = (*LOG, "-nostdin", "-nostats")
 
@@ -31,7 +31,7 @@ WEB_VIDEO: Mapping[str, Any] = {
     "preset": "veryfast",
     "crf": 20,
     "pix_fmt": "yuv420p",
-    # Else time stamps are rounded to the frame rate, and the picture moves against the sound.
+    # Otherwise ffmpeg rounds time stamps to the frame rate, and video drifts against audio.
     "enc_time_base:v": "1/90000",
     "fps_mode:v": "passthrough",  # a held frame is stored once
 }
@@ -40,16 +40,16 @@ MP4: Mapping[str, Any] = {
     "f": "mp4",
     "movflags": "+faststart",
     "use_editlist": 1,
-    # The time scale of edit lists: MPEG-TS's own, and fine enough for every frame rate.
+    # The time scale of edit lists: that of MPEG-TS, fine enough for every frame rate.
     "movie_timescale": 90_000,
-    # What a recorder wrote about itself and its owner is nobody's business.
+    # Metadata of the VOD may name the streamer's software or machine: it is not copied.
     "map_metadata": -1,
     "map_chapters": -1,
     "dn": None,
     "sn": None,
 }
 UNSORTED_MP4 = {name: value for name, value in MP4.items() if name != "movflags"}
-# What is copied into MP4; PCM would have an index of a row for each sample.
+# Codecs that are copied into an MP4. PCM is not: its index would have a row for each audio sample.
 COPIED_VIDEO = frozenset({"h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mpeg4"})
 COPIED_AUDIO = frozenset({"aac", "mp2", "mp3", "opus", "vorbis", "ac3", "eac3", "flac", "alac"})
 NEAR_LOSSLESS: Mapping[str, Any] = {
@@ -61,33 +61,33 @@ NEAR_LOSSLESS: Mapping[str, Any] = {
 }
 JPEG: Mapping[str, Any] = {
     "f": "image2",
-    "fps_mode": "passthrough",  # else a picture from before the time that was sought is dropped
-    "enc_time_base": "1/25",  # any will do, as long as frames have different times
+    "fps_mode": "passthrough",  # otherwise a frame before the time of the seek is dropped
+    "enc_time_base": "1/25",  # any value with which frames have different times
     "c:v": "mjpeg",
     "q:v": 3,
     "pix_fmt": "yuvj420p",
     "threads": 1,
 }
 
-# A seek for a picture must aim this far behind it: ffmpeg allows for pictures that are decoded before they
-# are shown, and would land on the keyframe before.
+# A seek for a frame must aim this far behind the frame: ffmpeg allows for frames that are decoded before they
+# are shown, and would otherwise go to the keyframe before.
 SEEK_SECONDS = 0.2
-# How much later in a file than its successors a frame may lie.
+# How much later in the file than its successors a frame may be stored.
 REORDERED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What becomes of a file by our own writer, each of whose streams has one format.
+    """How to re-encode a file that our own writer wrote, with one format in each of its streams.
 
     Args:
         source: the file.
-        video, audio: the streams, by index, that make up the video and the audio, in order of time. An empty
-            tuple: the clip has none of that kind.
-        start, end: what of it becomes the clip, in seconds of the file's time line.
-        rate: pictures a second, where those that stay on screen are to be repeated; None: they are not.
-        is_damaged: pictures are missing or broken. What a decoder makes of that depends on its threads, and
-            the order in which they run: it gets one, so that the same VOD gives the same clip.
+        video, audio: the indexes of the streams that make up the video and the audio, in order of time. An
+            empty tuple: the clip has no such track.
+        start, end: the part of the file that becomes the clip, in seconds of the file's time line.
+        rate: frames a second, if frames that stay on screen must be repeated; None: they are not repeated.
+        is_damaged: whether frames are missing or broken. Then the decoder uses one thread: its output would
+            depend on the order of its threads, and the same VOD must give the same clip.
     """
 
     source: Path
@@ -101,7 +101,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class RemuxRange:
-    """A part of a VOD to be copied, in seconds from the start of the VOD."""
+    """The part of a VOD to copy into an MP4, in seconds from the start of the VOD."""
 
     source: FfmpegInput
     media: Media
@@ -110,7 +110,7 @@ class RemuxRange:
 
 
 def probe_command(ffprobe: str, source: FfmpegInput) -> list[str]:
-    """Ask ffprobe for what :func:`clip_cutter.ffmpeg.probe.read_media` reads."""
+    """Return the command whose output :func:`clip_cutter.ffmpeg.probe.read_media` reads."""
     options = [part for name, value in source.options().items() for part in (f"-{name}", str(value))]
     return [ffprobe, *LOG, *options, "-show_entries", PROBED, "-of", "json", source.location]
 
@@ -126,14 +126,14 @@ def copies_audio(codec: str) -> bool:
 
 
 def remux_command(program: str, part: RemuxRange, output: Path, threads: int) -> list[str]:
-    """Copy a part into an MP4 whose line begins with it.
+    """Return the command that copies a part of a VOD into an MP4 whose time line begins with that part.
 
-    It holds the keyframe before, too, if the container's index knows of it. What MP4 cannot hold is encoded
-    with next to no loss.
+    The MP4 also holds the keyframe before the part, if the VOD's index lists it. Tracks that an MP4 cannot
+    hold are re-encoded with almost no loss.
     """
     media = part.media
     options = {"threads": threads} | part.source.options()
-    if part.start > 0:  # a seek to 0 misses the first keyframe of some FLVs
+    if part.start > 0:  # a seek to 0 misses the first keyframe of some FLV files
         options["ss"] = _seconds(part.start)
     stream = ffmpeg.input(part.source.location, **options)
     streams: list[Any] = []
@@ -144,9 +144,9 @@ def remux_command(program: str, part: RemuxRange, output: Path, threads: int) ->
     if media.audio is not None:
         audio = stream[str(media.audio.index)]
         is_copied = copies_audio(media.audio.codec)
-        # An encoder of fixed frames would close the holes.
+        # aresample fills gaps with silence: an encoder with frames of fixed length would close them.
         streams.append(audio if is_copied else audio.filter("aresample", **{"async": 1}))
-        # GStreamer's Matroska calls no packet of audio a keyframe: ffmpeg would wait for one.
+        # copyinkf: GStreamer's Matroska marks no audio packet as a keyframe, and ffmpeg would wait for one.
         codecs |= {"c:a": "copy", "copyinkf:a": None} if is_copied else {"c:a": "alac"}
     options = {"t": _seconds(part.end - part.start), "threads": threads, "strict": "experimental"}
     return _compile(program, ffmpeg.output(*streams, str(output), **options, **codecs, **UNSORTED_MP4))
@@ -155,12 +155,12 @@ def remux_command(program: str, part: RemuxRange, output: Path, threads: int) ->
 def _copied_video(video: Video) -> Mapping[str, Any]:
     if not copies_video(video.codec):
         return NEAR_LOSSLESS
-    # Apple's players know HEVC in MP4 by this tag only.
+    # Apple's players know HEVC in MP4 by no other tag.
     return {"c:v": "copy", "tag:v": "hvc1"} if video.codec == "hevc" else {"c:v": "copy"}
 
 
 def video_streams_command(ffprobe: str, encoding: Encoding) -> list[str]:
-    """Ask ffprobe for what :func:`clip_cutter.ffmpeg.probe.read_video_streams` reads."""
+    """Return the command whose output :func:`clip_cutter.ffmpeg.probe.read_video_streams` reads."""
     source = FfmpegInput.of_file(encoding.source)
     options = [part for name, value in source.options().items() for part in (f"-{name}", str(value))]
     until = f"%{_seconds(encoding.start + REORDERED_SECONDS)}"
@@ -171,13 +171,13 @@ def video_streams_command(ffprobe: str, encoding: Encoding) -> list[str]:
 def encode_command(
     program: str, encoding: Encoding, video_streams: VideoStreams, output: Path, threads: int
 ) -> list[str]:
-    """Encode video and audio for the web, from ``encoding.start`` on, with their times kept.
+    """Return the command that re-encodes video and audio for the web, from ``encoding.start`` on.
 
-    Every stream is read by an input of its own: one input would be read to its end for the first stream, and
-    the frames of the others would fill the memory meanwhile.
+    Each stream is read through an input of its own. One shared input would be read to its end for the first
+    stream, while the frames of the other streams fill the memory.
 
     Raises:
-        KeyError: the file has no video stream of such an index.
+        KeyError: the file has no video stream with an index of ``encoding.video``.
     """
     streams: list[Any] = []
     codecs: dict[str, Any] = {}
@@ -187,7 +187,7 @@ def encode_command(
     if encoding.audio:
         streams.append(_encoded_audio(encoding, threads))
         codecs |= WEB_AUDIO
-    # A file that is damaged throughout becomes what can be decoded of it.
+    # max_error_rate: a damaged file is encoded as far as it can be decoded.
     options = {"threads": threads, "max_error_rate": 1, "t": _seconds(encoding.end - encoding.start)}
     return _compile(program, ffmpeg.output(*streams, str(output), **options, **codecs, **MP4))
 
@@ -195,13 +195,13 @@ def encode_command(
 def _encoded_video(encoding: Encoding, video_streams: VideoStreams, threads: int) -> Any:
     videos = [video_streams.videos[index] for index in encoding.video]
     size = shown_size(max(videos, key=lambda video: video.seconds or 0.0))
-    # The frame that is on screen at the start is shown from there on, however long ago it appeared.
+    # The frame that is on screen at the start is shown from the start on, also if it appeared long before.
     on_screen = [time for time in video_streams.shown if time <= encoding.start + ROUNDING_SECONDS]
     first = max(on_screen, default=encoding.start) - ROUNDING_SECONDS
     parts = [
         for_web(_trimmed("trim", encoding, video.index, first, threads), video, size) for video in videos
     ]
-    # "interleave" counts in microseconds, and forgets to convert the lengths of frames.
+    # settb: "interleave" works in microseconds, and does not convert the lengths of frames.
     merged = (
         parts[0]
         if len(parts) == 1
@@ -210,7 +210,7 @@ def _encoded_video(encoding: Encoding, video_streams: VideoStreams, threads: int
     placed = merged.filter("setpts", f"if(eq(N,0),0,max(PTS-{_seconds(encoding.start)}/TB,0))")
     if encoding.rate is None:
         return placed
-    # The last one would be repeated for as long as the output takes it.
+    # trim: otherwise "fps" repeats the last frame without end.
     length = _seconds(encoding.end - encoding.start)
     return placed.filter("fps", str(encoding.rate), start_time=0).filter("trim", end=length)
 
@@ -227,7 +227,7 @@ def _encoded_audio(encoding: Encoding, threads: int) -> Any:
 
 
 def _trimmed(how: str, encoding: Encoding, index: int, start: float, threads: int) -> Any:
-    """Return what is decoded of a stream, from ``start`` to the end."""
+    """Return the decoded frames of a stream from ``start`` to ``encoding.end``."""
     source = FfmpegInput.of_file(encoding.source)
     decoders = 1 if encoding.is_damaged else threads
     stream = ffmpeg.input(
@@ -241,18 +241,17 @@ def _moved(stream: Any, encoding: Encoding) -> Any:
 
 
 def decode_command(program: str, path: Path, threads: int) -> list[str]:
-    """Decode all of a file, and keep nothing."""
+    """Return the command that decodes a whole file and discards the result."""
     source = FfmpegInput.of_file(path)
     stream = ffmpeg.input(source.location, threads=threads, **source.options())
     return _compile(program, ffmpeg.output(stream, "-", map=0, f="null", max_error_rate=1))
 
 
 def poster_command(program: str, clip: Path, output: Path, chosen: PosterFrames) -> list[str]:
-    """Save frames of a clip as JPEG, and say what they show.
+    """Return the command that saves frames of a clip as JPEG, and prints their brightness and colours.
 
-    What comes before the first picture, hidden, has to be decoded for it: a keyframe costs a tenth of that.
-
-    ``output`` has ``%d`` in its name for the number of a frame, from 1.
+    ``output`` has ``%d`` in its name for the number of the frame, from 1. Keyframes are preferred: a frame
+    that is no keyframe needs all frames before it decoded, which takes ten times as long.
     """
     times: Sequence[float | None] = chosen.times or [None]
     frames = [_one_frame(clip, time, are_keyframes=chosen.are_keyframes) for time in times]
@@ -265,7 +264,7 @@ def poster_command(program: str, clip: Path, output: Path, chosen: PosterFrames)
 
 def _one_frame(clip: Path, time: float | None, *, are_keyframes: bool) -> Any:
     source = FfmpegInput.of_file(clip)
-    # A video that does not name its matrix has, mostly, this one.
+    # The matrix that is assumed for a video that does not name its own.
     options: dict[str, Any] = {"threads": 1, "an": None, "colorspace": "bt709"} | source.options()
     if time is not None and are_keyframes:
         options |= {"ss": _seconds(time + SEEK_SECONDS), "noaccurate_seek": None, "skip_frame": "nokey"}

@@ -1,7 +1,7 @@
-"""What is done to decoded video and audio so that every browser shows and plays it right: pure.
+"""The ffmpeg filters that make decoded video and audio playable in every browser.
 
-Video becomes BT.709 (Rec. ITU-R BT.709) with limited range, 4:2:0, progressive, with square pixels; a poster
-becomes what JFIF prescribes: the matrix of BT.601 with full range. Audio becomes continuous 48 kHz stereo.
+Video becomes BT.709 (Rec. ITU-R BT.709) with limited range, 4:2:0, progressive, with square pixels. A poster
+has the matrix of BT.601 with full range, as JFIF prescribes. Audio becomes continuous 48 kHz stereo.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from clip_cutter.domain.media import UNKNOWN, DisplayProperties, Video
 
 WEB_PIXELS = "yuv420p"
 SAMPLE_RATE = 48_000
-# A hole in audio that is shorter stays: time stamps are rounded to milliseconds in FLV and Matroska.
+# Shorter gaps in audio are not filled: FLV and Matroska round time stamps to milliseconds.
 HOLE_SECONDS = 0.005
 
-HD_WIDTH, SD_HEIGHT = 1280, 576  # BT.601 ends with the larger size of SD, that of PAL
+HD_WIDTH, SD_HEIGHT = 1280, 576  # BT.601 is used up to the size of PAL, the largest of SD
 FULL_HD_WIDTH, FULL_HD_HEIGHT = 1920, 1080
 POSTER_WIDTH = 1280
 
-# Matrices that swscale knows; everything else is taken for what its size suggests.
+# Matrices that swscale knows. For other values the matrix follows from the size of the video.
 MATRICES = frozenset({"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c", "gbr"})
 HDR = frozenset({"smpte2084", "arib-std-b67"})  # PQ and HLG
 WIDE_PRIMARIES, WIDE_MATRICES = "bt2020", frozenset({"bt2020nc", "bt2020c", "bt709"})
 WHITE = 100  # the luminance that becomes white before tone mapping, in cd/m2
-CURVE = "mobius"  # leaves alone what is darker than white, and bends the rest
+CURVE = "mobius"  # keeps what is darker than white, and compresses what is brighter
 TAGS = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "tv"}
 EXACTLY = "bicubic+accurate_rnd+full_chroma_int"
 
@@ -43,16 +43,16 @@ JPEG = _OutputColors("bt470bg", "pc", "yuvj420p")
 
 @dataclass(frozen=True)
 class FrameSize:
-    """Of a frame, in pixels."""
+    """The size of a frame, in pixels."""
 
     width: int
     height: int
 
 
 def shown_size(video: Video) -> FrameSize:
-    """Return the size of a frame with square pixels, even, as 4:2:0 needs it.
+    """Return the size of a frame with square pixels; width and height are even, as 4:2:0 needs them.
 
-    Pixels are stretched, or squeezed where stretching would give more than full HD.
+    Pixels are stretched to squares; if that would exceed full HD, they are shrunk.
     """
     aspect = video.display.pixel_aspect
     wide, high = int(video.width * aspect), int(video.height / aspect)
@@ -63,7 +63,7 @@ def shown_size(video: Video) -> FrameSize:
 
 
 def poster_size(video: Video) -> FrameSize:
-    """Return the size of a poster: square pixels, at most ``POSTER_WIDTH`` wide."""
+    """Return the size of a poster with square pixels, at most ``POSTER_WIDTH`` wide."""
     size = shown_size(video)
     return _fit(size, FrameSize(min(size.width, POSTER_WIDTH), size.height))
 
@@ -77,13 +77,13 @@ def _even(size: FrameSize) -> FrameSize:
 
 
 def _fit(inner: FrameSize, outer: FrameSize) -> FrameSize:
-    """Return the largest size of the shape of ``inner`` within ``outer``."""
+    """Return the largest size within ``outer`` that has the aspect ratio of ``inner``."""
     scale = min(Fraction(outer.width, inner.width), Fraction(outer.height, inner.height))
     return _even(FrameSize(round(inner.width * scale), round(inner.height * scale)))
 
 
 def for_web(stream: Any, video: Video, size: FrameSize) -> Any:
-    """Return frames for the web, with black bars where their shape is not that of ``size``."""
+    """Return frames for the web, of size ``size``, with black bars if their aspect ratio differs from it."""
     fitted = _fit(shown_size(video), size)
     if video.display.is_interlaced:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
@@ -96,7 +96,7 @@ def for_web(stream: Any, video: Video, size: FrameSize) -> Any:
 
 
 def for_poster(stream: Any, video: Video) -> Any:
-    """Return frames for JPEG. Of two fields one is taken: a poster's neighbours are not decoded."""
+    """Return frames for JPEG. Of an interlaced frame one field is used: its neighbours are not decoded."""
     if video.display.is_interlaced:
         stream = stream.filter("field", type="top")
     size = poster_size(video)
@@ -105,13 +105,13 @@ def for_poster(stream: Any, video: Video) -> Any:
 
 
 def for_usual_poster(stream: Any) -> Any:
-    """Return frames for JPEG of a video whose look nobody knows yet: right unless it is an unusual one."""
+    """Return frames for JPEG of a video whose properties are not known yet; see :func:`is_unusual`."""
     width = f"min({POSTER_WIDTH},trunc(iw*max(sar,1)/2)*2)"
     return _scale(stream, width, "max(trunc(ow/dar/2)*2,2)", DisplayProperties(), JPEG)
 
 
 def is_unusual(video: Video) -> bool:
-    """Whether :func:`for_usual_poster` shows a video wrong, decoded with BT.709 where it has no matrix."""
+    """Tell whether :func:`for_usual_poster` gives wrong colours or a wrong shape for a video."""
     display = video.display
     is_guessed_wrong = display.matrix not in MATRICES and matrix_of(video) != "bt709"
     return (
@@ -123,7 +123,7 @@ def is_unusual(video: Video) -> bool:
 
 
 def matrix_of(video: Video) -> str:
-    """Return the matrix of a video; where it is not said, the one of its size, as players assume."""
+    """Return the matrix of a video; if the video names no known matrix, the one that players assume."""
     if video.display.matrix in MATRICES:
         return video.display.matrix
     if video.pixel_format.startswith(("gbr", "rgb", "bgr", "argb", "abgr")):
@@ -132,7 +132,7 @@ def matrix_of(video: Video) -> str:
 
 
 def _standard(stream: Any, video: Video) -> tuple[Any, Video]:
-    """Return frames without high dynamic range and wide colours, and what they are then."""
+    """Convert high dynamic range and wide colours to BT.709; return the frames and their new properties."""
     display = replace(video.display, matrix=matrix_of(video))
     if display.transfer not in HDR and display.primaries != WIDE_PRIMARIES:
         return stream, replace(video, display=display)
@@ -153,7 +153,7 @@ def _standard(stream: Any, video: Video) -> tuple[Any, Video]:
 
 
 def _is_ready(video: Video) -> bool:
-    """Whether frames have the pixels of the web already."""
+    """Tell whether the pixels of a video need no conversion for the web."""
     display = video.display
     return video.pixel_format == WEB_PIXELS and display.matrix == "bt709" and display.color_range != "pc"
 
@@ -166,12 +166,12 @@ def _scale(
     )
     to = {"out_color_matrix": target.matrix, "out_range": target.color_range}
     stream = stream.filter("scale", width, height, **said, **to, flags=EXACTLY)
-    # Here, or the colours would be converted later, by a filter that was not told how.
+    # Convert here: otherwise a later filter converts the colours with its own defaults.
     return stream.filter("format", target.pixels).filter("setsar", 1)
 
 
 def continuous(stream: Any) -> Any:
-    """Return audio from 0 on, with silence in its holes."""
+    """Return audio that begins at 0, with silence in its gaps."""
     return stream.filter(
         "aresample",
         SAMPLE_RATE,

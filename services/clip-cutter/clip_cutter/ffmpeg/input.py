@@ -1,7 +1,7 @@
 """What ffmpeg and ffprobe may open.
 
-Every input may be hostile. Each is opened behind three fences: only the protocol that it is reached by, only
-formats that cannot name other files or addresses, as a playlist can, and only decoders that a VOD needs.
+Every VOD may be hostile. Each is opened with three allow-lists: the one protocol that reaches it, formats
+that cannot name other files or addresses (as a playlist can), and the decoders that VODs need.
 """
 
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,flv"
-# What streaming software and archives write into those formats, decoded by ffmpeg's own code, and AV1 by
-# dav1d. The 500 other decoders are for formats that no VOD has, and the least tested code of ffmpeg.
+# The codecs that streaming software and archives write, decoded by ffmpeg's own code, and AV1 by dav1d. The
+# 500 other decoders are for codecs that no VOD has, and are the least tested code of ffmpeg.
 DECODERS = ",".join(
     (
         "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,mjpeg,flv",
@@ -20,17 +20,18 @@ DECODERS = ",".join(
     )
 )
 PROTOCOLS = {"file": "file", "http": "http,tcp", "https": "https,tls,tcp"}
-# A source that gives nothing for so long has failed. A read that failed goes on where it was, after a pause
-# of at most so long; else the job is tried again as a whole.
+# A source that sends nothing for STALL_SECONDS has failed. A failed read is continued where it stopped, after
+# a pause of at most RECONNECT_SECONDS; if that fails too, the highlight is redelivered.
 STALL_SECONDS = 15
 RECONNECT_SECONDS = 2
 
 
 @dataclass(frozen=True)
 class FfmpegInput:
-    """A file of this machine, or a presigned URL: a secret, which no ``repr`` and no message shows.
+    """A local file, or a presigned URL. A presigned URL is a secret: no ``repr`` and no message shows it.
 
-    ``ca_file``: the authorities (PEM) that an ``https`` URL's certificate is checked against.
+    ``ca_file``: the certificate authorities (PEM) that the certificate of an ``https`` URL is checked
+    against.
     """
 
     location: str = field(repr=False)
@@ -38,30 +39,29 @@ class FfmpegInput:
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
-        """A file; with its protocol, so that no name can be taken for a URL."""
+        """Return a local file as input. Its protocol is named, so that no file name is taken for a URL."""
         return cls(f"file:{path}")
 
     @property
     def scheme(self) -> str:
-        """How it is reached: one of ``PROTOCOLS``."""
+        """The protocol: a key of ``PROTOCOLS``."""
         return self.location.split(":", 1)[0].lower()
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is not on this machine."""
         return self.scheme != "file"
 
     def options(self) -> dict[str, Any]:
-        """The fences, and for a remote source when to give it up (microseconds) and whom to trust."""
-        fences: dict[str, Any] = {
+        """Return ffmpeg's input options: the allow-lists; for a URL also its timeouts and its authorities."""
+        allowed: dict[str, Any] = {
             "protocol_whitelist": PROTOCOLS[self.scheme],
             "format_whitelist": FORMATS,
             "codec_whitelist": DECODERS,
         }
-        patience = {
+        timeouts = {  # rw_timeout in microseconds
             "rw_timeout": STALL_SECONDS * 1_000_000,
             "reconnect": 1,
             "reconnect_delay_max": RECONNECT_SECONDS,
         }
         trust = {"tls_verify": 1, "ca_file": self.ca_file} if self.scheme == "https" else {}
-        return fences | patience | trust if self.is_remote else fences
+        return allowed | timeouts | trust if self.is_remote else allowed

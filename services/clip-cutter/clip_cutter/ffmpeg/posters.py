@@ -10,8 +10,8 @@ from clip_cutter.domain.media import UNKNOWN, DisplayProperties, Video
 from clip_cutter.ffmpeg.filters import HD_WIDTH, SD_HEIGHT
 from clip_cutter.ffmpeg.probe import DEFAULT_FRAME_SECONDS, read_aspect
 
-# Levels (of 256) between the darkest and the brightest tenth of a frame, or of its colours: a frame with less
-# is of one colour, as far as anybody can tell.
+# A frame is plain if its brightness and its colours differ by fewer levels (of 256) between the lowest and
+# the highest tenth of its pixels.
 PLAIN = 16
 FEW = 4
 
@@ -28,10 +28,11 @@ _COLOUR = re.compile(
 
 @dataclass(frozen=True)
 class PosterFrames:
-    """Frames of a clip to save: when they are shown, in seconds; no times: its first frame.
+    """Which frames of a clip to save: those shown at ``times``, in seconds; the first frame if it is empty.
 
-    ``are_keyframes``: the keyframes at these times, which cost a tenth of other frames; ``video``: what the
-    clip has, None for a video as it usually is.
+    ``are_keyframes``: whether the frames are keyframes, which take a tenth of the time of others. ``video``:
+    the properties of an unusual video; None for a usual one (see
+    :func:`clip_cutter.ffmpeg.filters.is_unusual`).
     """
 
     times: tuple[float, ...]
@@ -41,19 +42,19 @@ class PosterFrames:
 
 @dataclass(frozen=True)
 class SavedFrame:
-    """A saved frame: where, and by how much its parts differ, in levels of 256."""
+    """A frame that ffmpeg saved: its file, and the contrast of its pixels, in levels of 256."""
 
     path: Path
     contrast: float
 
     @property
     def is_plain(self) -> bool:
-        """Whether it shows nothing."""
+        """Whether the frame has one colour, and is no good as a poster."""
         return self.contrast < PLAIN
 
 
 def read_frames(answer: str, numbered: Path) -> list[SavedFrame]:
-    """Read what the filters ``signalstats`` and ``metadata`` printed of frames saved as ``numbered``."""
+    """Read what the filters ``signalstats`` and ``metadata`` printed about frames saved as ``numbered``."""
     starts = [match.start() for match in _FRAME.finditer(answer)]
     blocks = [answer[start:end] for start, end in pairwise([*starts, len(answer)])]
     return [
@@ -70,7 +71,7 @@ def _contrast(block: str) -> float:
 
 
 def read_video(lines: Sequence[str]) -> Video | None:
-    """Read what the filter ``showinfo`` said of the first frame; None where it saw no frame."""
+    """Read what the filter ``showinfo`` logged about the first frame; None if there was no frame."""
     shape = next(filter(None, map(_SHAPE.search, lines)), None)
     colour = next(filter(None, map(_COLOUR.search, lines)), None)
     if shape is None or colour is None:
@@ -80,7 +81,7 @@ def read_video(lines: Sequence[str]) -> Video | None:
     is_small = width < HD_WIDTH and height <= SD_HEIGHT
     display = DisplayProperties(
         color_range=colour["range"],
-        # The matrix that the decoder was told to assume.
+        # If the video names nothing, this is the matrix that the decoder was told to assume: unknown.
         matrix=UNKNOWN if is_untagged and is_small else colour["matrix"],
         transfer=colour["transfer"],
         primaries=colour["primaries"],
@@ -91,7 +92,7 @@ def read_video(lines: Sequence[str]) -> Video | None:
 
 
 def spread(times: Sequence[float]) -> list[float]:
-    """Return a few times, evenly spread."""
+    """Return up to ``FEW`` of some times, evenly spread."""
     different = sorted(set(times))
     step = max(len(different) / FEW, 1.0)
     return [different[int(number * step)] for number in range(min(len(different), FEW))]

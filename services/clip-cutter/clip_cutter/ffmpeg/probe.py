@@ -1,4 +1,4 @@
-"""ffprobe's answer about a file, as typed facts."""
+"""Read ffprobe's JSON output about a file."""
 
 import json
 import math
@@ -19,7 +19,7 @@ PROBED = (
 )
 INTERLACED = frozenset({"tt", "bb", "tb", "bt"})  # which field is stored first, and which is shown first
 QUARTER = 90
-MAX_STRETCH = 16  # of a pixel: no camera goes beyond 2
+MAX_PIXEL_ASPECT = 16  # of a pixel: no camera goes beyond 2
 PACKETS = "packet=pts_time"
 SLOWEST_FRAME_RATE, FASTEST_FRAME_RATE = 5, 300
 DEFAULT_FRAME_SECONDS = 1 / 30
@@ -27,23 +27,23 @@ DEFAULT_FRAME_SECONDS = 1 / 30
 
 @dataclass(frozen=True)
 class VideoStreams:
-    """The video of a file of our own writer: its streams by their index, and when its frames are shown."""
+    """The video streams of a file by their index, and the times at which its first frames are shown."""
 
     videos: Mapping[int, Video]
     shown: Sequence[float]
 
 
 class InvalidProbeOutput(ClipsError):
-    """The answer is not one about a media file."""
+    """ffprobe's output does not describe a media file."""
 
 
 def read_media(answer: bytes) -> Media:
     """Read ffprobe's JSON (the entries of ``PROBED``).
 
-    Cover art is no picture; of several sounds the one marked as default counts, else the first.
+    Cover art does not count as video. Of several audio streams, the default stream is used, else the first.
 
     Raises:
-        Unintelligible: it lacks what every media file has.
+        InvalidProbeOutput: the output lacks an entry that every media file has.
     """
     try:
         return _read(json.loads(answer))
@@ -52,18 +52,18 @@ def read_media(answer: bytes) -> Media:
 
 
 def read_video_streams(answer: bytes) -> VideoStreams:
-    """Read ffprobe's JSON (the entries of ``PROBED`` and ``PACKETS``) of a file of our own writer.
+    """Read ffprobe's JSON (the entries of ``PROBED`` and ``PACKETS``) about a file that our own writer wrote.
 
     Raises:
-        Unintelligible: it lacks what every media file has.
+        InvalidProbeOutput: the output lacks an entry that every media file has.
     """
     try:
-        return _sketch(json.loads(answer))
+        return _video_streams(json.loads(answer))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidProbeOutput(str(error)) from error
 
 
-def _sketch(answer: Mapping[str, Any]) -> VideoStreams:
+def _video_streams(answer: Mapping[str, Any]) -> VideoStreams:
     videos = {
         int(each["index"]): _read_video(each, 0.0)
         for each in answer["streams"]
@@ -76,18 +76,16 @@ def _sketch(answer: Mapping[str, Any]) -> VideoStreams:
 def _read(answer: Mapping[str, Any]) -> Media:
     about, streams = answer["format"], answer.get("streams", [])
     start = _number(about.get("start_time")) or 0.0
-    pictures = [
-        each for each in streams if each.get("codec_type") == "video" and not _is(each, "attached_pic")
-    ]
-    sounds = [each for each in streams if each.get("codec_type") == "audio" and "codec_name" in each]
-    sounds.sort(key=lambda each: not _is(each, "default"))
+    videos = [each for each in streams if each.get("codec_type") == "video" and not _is(each, "attached_pic")]
+    audios = [each for each in streams if each.get("codec_type") == "audio" and "codec_name" in each]
+    audios.sort(key=lambda each: not _is(each, "default"))
     return Media(
         container=str(about["format_name"]).split(",")[0],
         start=start,
         seconds=_number(about.get("duration")),
         bit_rate=int(_number(about.get("bit_rate")) or 0) or None,
-        video=_read_video(pictures[0], start) if pictures else None,
-        audio=_read_audio(sounds[0], start) if sounds else None,
+        video=_read_video(videos[0], start) if videos else None,
+        audio=_read_audio(audios[0], start) if audios else None,
     )
 
 
@@ -120,12 +118,12 @@ def _read_display(stream: Mapping[str, Any]) -> DisplayProperties:
 
 
 def read_aspect(text: str) -> Fraction:
-    """Read the shape of a pixel (``64/45``); square where that is not said, or not to be believed."""
+    """Read the aspect ratio of a pixel (``64/45``); 1 if it is missing, or beyond ``MAX_PIXEL_ASPECT``."""
     above, _, below = text.partition("/")
     if not (above.isdecimal() and below.isdecimal() and int(above) and int(below)):
         return Fraction(1)
     aspect = Fraction(int(above), int(below))
-    return aspect if Fraction(1, MAX_STRETCH) <= aspect <= MAX_STRETCH else Fraction(1)
+    return aspect if Fraction(1, MAX_PIXEL_ASPECT) <= aspect <= MAX_PIXEL_ASPECT else Fraction(1)
 
 
 def _read_audio(stream: Mapping[str, Any], file_start: float) -> Audio:
@@ -153,7 +151,7 @@ def _frame_seconds(stream: Mapping[str, Any]) -> float:
 
 
 def _number(text: object) -> float | None:
-    """A finite number, or nothing: ffprobe says ``N/A``, and a file may claim anything."""
+    """Return a finite number; None for other values: ffprobe says ``N/A``, and a file may claim anything."""
     try:
         number = float(str(text))
     except ValueError:

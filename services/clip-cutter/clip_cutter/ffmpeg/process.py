@@ -1,8 +1,8 @@
-"""A child process that cannot outlive its job, its deadline, or its share of the machine.
+"""Run a child process with limits, and leave nothing of it behind.
 
-ffmpeg reads files that anybody may have made. Each run gets a session of its own, next to no environment,
-limits that the kernel enforces, and is killed with all its descendants whatever ends the run: success,
-failure, deadline, cancellation.
+ffmpeg reads files that may be hostile. Each run has its own session, almost no environment variables, and
+limits that the kernel enforces. When the run ends, by success, failure, deadline or cancellation, it is
+killed with all its descendants.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ log = structlog.get_logger()
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 4096
-CPU_GRACE_SECONDS = 5  # between the signal that a program may act on and the one that it may not
+CPU_GRACE_SECONDS = 5  # from SIGXCPU, which a program may handle, to SIGKILL
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
-# Colour tells ffmpeg's own messages from what a file says: see clip_cutter.ffmpeg.run.
+# ffmpeg's own messages have colours, texts that come from a file have not: see clip_cutter.ffmpeg.run.
 ADDED = {"LC_ALL": "C", "AV_LOG_FORCE_COLOR": "1"}
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What one run may take. ``file_bytes`` bounds each file that it writes.
+    """The limits of one run. ``file_bytes`` is the largest size of a file that it writes.
 
-    With a higher ``niceness`` it waits for others that want the CPU.
+    A process with a higher ``niceness`` leaves the CPU to others.
     """
 
     deadline_seconds: float
@@ -52,7 +52,7 @@ class ProcessLimits:
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """How a run ended. A negative code is the signal that ended it; ``limit``: which of its limits did."""
+    """How a run ended. A negative code is the number of a signal. ``limit``: which limit ended the run."""
 
     return_code: int
     output: bytes
@@ -60,32 +60,32 @@ class ProcessResult:
 
 
 class TookTooLong(ClipsError, TimeoutError):
-    """The process did not end before its deadline. ``cpu_seconds``: what it worked of that time."""
+    """The process did not end before its deadline. ``cpu_seconds``: the CPU time that it used until then."""
 
     def __init__(self, cpu_seconds: float) -> None:
-        super().__init__(f"it did not end in time, and worked for {cpu_seconds:.1f} s")
+        super().__init__(f"the process reached its deadline, after {cpu_seconds:.1f} s of CPU time")
         self.cpu_seconds = cpu_seconds
 
 
 class TooMuchOutput(ClipsError):
-    """The process wrote more to its standard output than any honest run does."""
+    """The process wrote more than ``MAX_OUTPUT_BYTES`` to its standard output."""
 
 
 async def run(
     command: Sequence[str], limits: ProcessLimits, on_line: Callable[[str], None], *, network: bool = True
 ) -> ProcessResult:
-    """Run a command to its end; nothing of it is left when this returns or raises.
+    """Run a command to its end. No process of it is left when this returns or raises.
 
     Args:
         command: the program and its arguments.
-        limits: enforced by the kernel, and the deadline from here.
-        on_line: called with each line of its standard error (a long one is cut); may end the run by raising.
-        network: False takes the network away from it, where the kernel allows that.
+        limits: the limits of the run. The kernel enforces all but the deadline.
+        on_line: called with each line of standard error, cut to 4096 bytes; may end the run by raising.
+        network: False: the command runs without network, if the kernel allows that.
 
     Raises:
-        TookTooLong: it did not end in time.
-        TooMuchOutput: it would have filled the memory of this process.
-        OSError: it could not be started.
+        TookTooLong: the run did not end before its deadline.
+        TooMuchOutput: the run wrote more than 4 MiB to its standard output.
+        OSError: the program could not be started.
     """
     loop = asyncio.get_running_loop()
     cpu_seconds = _cpu_seconds_of_children()
@@ -124,33 +124,33 @@ async def run(
 
 @cache
 def without_network() -> tuple[str, ...]:
-    """The beginning of a command that runs without network: nothing where the kernel does not allow that.
+    """Return the start of a command that runs without network; empty if the kernel does not allow that.
 
-    Root takes the network away itself; anybody else in a user namespace, without any right there.
+    Root can use a network namespace directly; other users need a user namespace for it.
     """
     unshare = shutil.which("unshare")
     for options in (("--net",), ("--user", "--net")) if unshare else ():
         command = (str(unshare), *options, "--")
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:  # noqa: S603
             return command
-    log.warning("programs that read local files keep the network: this machine allows no namespaces")
+    log.warning("ffmpeg keeps the network while it reads local files: this machine allows no namespaces")
     return ()
 
 
 def hide_memory() -> None:
-    """Keep programs of the same user from reading the memory and the environment of this process."""
+    """Keep other programs of the same user from reading the memory and the environment of this process."""
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("other programs of this user can read the secrets of this process")
 
 
 def _cpu_seconds_of_children() -> float:
-    """What all children used that have ended."""
+    """Return the CPU time of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _cpu_seconds_of(pid: int) -> float:
-    """What a process has used so far, with its threads: all children would count the other lane's as well."""
+    """Return the CPU time of a running process. The time of all children would include the other lane's."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:  # another system, or it has just ended
@@ -160,16 +160,16 @@ def _cpu_seconds_of(pid: int) -> float:
 
 
 def _limit_behind(code: int, cpu_seconds: float, limits: ProcessLimits) -> str | None:
-    """The limit that ended a run: the kernel kills what goes on after the signal, and so do others."""
+    """Return the limit that ended a run; None: another cause. SIGKILL counts if the CPU time is used up."""
     if code == -signal.SIGXFSZ:
-        return "it would become too large"
+        return "the process wrote a file larger than MAX_CLIP_MEBIBYTES"
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_seconds >= limits.cpu_seconds):
-        return "it takes too long to process"
+        return f"the process used more than {limits.cpu_seconds} s of CPU time"
     return None
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """Listens to a process. ``gone``: it ended and nothing more will come; ``failed``: a listener refused."""
+    """Collect a process's output. ``gone``: it has ended; ``failed``: a line or the output was refused."""
 
     def __init__(self, on_line: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
         self.output = bytearray()
@@ -187,7 +187,7 @@ class _Child(asyncio.SubprocessProtocol):
             return
         try:
             self._take_output(data) if fd == STANDARD_OUTPUT else self._take_lines(data)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run ends with it
+        except Exception as error:  # noqa: BLE001 - any exception ends the run
             self.failed.set_exception(error)
 
     def _take_output(self, data: bytes) -> None:
@@ -203,7 +203,7 @@ class _Child(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         if self._transport is not None:
-            _kill_group(self._transport.get_pid())  # descendants that hold its pipes open
+            _kill_group(self._transport.get_pid())  # its descendants may hold the pipes open
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the base's signature
         if self._rest:
@@ -217,7 +217,7 @@ def _kill_group(pid: int) -> None:
 
 
 def _limit(pid: int, limits: ProcessLimits) -> None:
-    """Set the limits of a process that has just begun: a hook before exec is unsafe beside threads."""
+    """Set the limits of a process that has just started: ``preexec_fn`` is unsafe beside threads."""
     if sys.platform != "linux":
         return
     pairs = {
@@ -229,4 +229,4 @@ def _limit(pid: int, limits: ProcessLimits) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended already
         for kind, pair in pairs.items():
             resource.prlimit(pid, kind, pair)
-        os.setpriority(os.PRIO_PGRP, pid, limits.niceness)  # its group, so that no thread is left out
+        os.setpriority(os.PRIO_PGRP, pid, limits.niceness)  # the group: it includes each thread

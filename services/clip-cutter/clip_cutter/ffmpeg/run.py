@@ -1,6 +1,6 @@
-"""ffmpeg and ffprobe: a file in, typed facts or another file out; and whose fault it was when not.
+"""Run ffmpeg and ffprobe, and decide what a failure means: the file's fault, ours, or an outage.
 
-:mod:`clip_cutter.ffmpeg.commands` says what they are told, :mod:`clip_cutter.ffmpeg.process` runs them.
+:mod:`clip_cutter.ffmpeg.commands` builds their arguments; :mod:`clip_cutter.ffmpeg.process` runs them.
 """
 
 import re
@@ -27,22 +27,22 @@ from clip_cutter.ffmpeg.process import ProcessLimits
 from clip_shared import tracing
 from clip_shared.errors import ClipsError, TransientError
 
-# What the tests run on, and the image carries. docs/decisions/0025 says how to add a version.
+# The versions that the tests use and the image contains. docs/decisions/0025 tells how to add a version.
 TESTED = {"ffmpeg": "9.0", "ffprobe": "8.1"}
 VERSION_SECONDS = 30.0
 
 PROBE_SECONDS = 60.0
-# A run over the network that worked for less of its time was waiting for the storage.
+# A run over the network that used less CPU time than this share of its deadline was waiting for the storage.
 BUSY = 0.5
 KEPT_LINES = 5
-MAX_OUTAGES = 5  # of one run, which resumes its reading after each
+MAX_OUTAGES = 5  # of one run; ffmpeg resumes reading after each
 MAX_LINE = 300
 ERROR_LEVELS = frozenset({"error", "fatal", "panic"})
 
 _SIGNED = re.compile(r"\S*X-Amz-\S*")
-# One message in colour: perhaps whose it is (several may be named), its level, its text. ffmpeg replaces the
-# escape characters of what it quotes, so no file can forge the beginning of such a line; newlines it keeps,
-# and a codec's id may well have one.
+# A message in colour: its owners (none, one or several), its level, its text. ffmpeg replaces escape
+# characters in text that it quotes from a file, so a file cannot forge the start of such a line. It keeps
+# newlines, and the id of a codec may contain them.
 _COLOUR = r"\x1b\[[\d;]*m"
 _MESSAGE = re.compile(
     rf"(?:{_COLOUR})*(?P<owners>(?:{_COLOUR}\[[^\x1b]+ @ 0x[0-9a-f]+\] {_COLOUR})*)"
@@ -50,19 +50,19 @@ _MESSAGE = re.compile(
 )
 _COLOURS = re.compile(_COLOUR)
 _PULLED = re.compile(r"Statistics: (\d{1,18}) bytes read")
-# Those of the network. A file makes them say one thing only: that a place after its end does not exist.
+# Messages about the network. A file can cause one of them: that a range behind its end does not exist.
 _NETWORK = re.compile(r"\[(?:https?|tls|tcp) @ ")
 _AFTER_THE_END = re.compile(r"HTTP error 416")
 _MATROSKA = re.compile(r"\[(?:in#\d+/)?matroska,webm @ ")
-_CUT_OFF = re.compile(r"File ended prematurely")  # what is there is good
+_CUT_OFF = re.compile(r"File ended prematurely")  # no damage: the part before is good
 _CORRUPT = re.compile(r"(?:Packet corrupt|corrupt input packet) ")
 _CLOCK_JUMP = re.compile(r"(?:Inter stream )?timestamp discontinuity ")
 _OUTPUT = re.compile(r"\[out#")
-# Of the level "info", which has no colour of its own: that of the owner will do.
+# Level "info" has no colour of its own: the colour of the owner is matched.
 _SHOWN = re.compile(
     rf"(?:{_COLOUR})+\[Parsed_showinfo_\d+ @ 0x[0-9a-f]+\] {_COLOUR}\[info\] (n: *0 .*|color_range:.*)"
 )
-# Of ffmpeg itself, of its decoders, of x264.
+# Messages of ffmpeg itself, of its decoders, and of x264.
 _NO_MEMORY = re.compile(
     r"\(Cannot allocate memory\)$|: Cannot allocate memory$"
     r"|^(?:thread_)?get_buffer\(\) failed$|^malloc of size \d+ failed$|^pthread_create\(\) failed: "
@@ -71,29 +71,36 @@ _NO_SPACE = re.compile(r"\(No space left on device\)$|: No space left on device$
 
 
 class ToolFailed(ClipsError):
-    """A run ended badly because of what it read. ``str()`` of it says how, and never where from."""
+    """A run failed because of the file that it read. ``str()`` of it says how, and holds no URL."""
 
 
 class ToolCrashed(ClipsError):
-    """ffmpeg or ffprobe never began, or was ended by a signal that no limit of ours sends.
+    """ffmpeg or ffprobe did not start, or was ended by a signal that none of our limits sends.
 
-    That is a bug, a lack of memory, or a machine that cannot run it; it says nothing about what was read.
+    The cause is a bug, a lack of memory, or a machine that cannot run it. It says nothing about the file.
     """
 
 
 class ToolLimited(ClipsError):
-    """A limit of ours (time, memory, size of a file) ended a run: that is not the fault of what was read."""
+    """A limit of this service (time, memory, file size) ended a run. It says nothing about the file."""
 
 
 class UnusableTool(ClipsError):
-    """ffmpeg or ffprobe is not there, or of a version that nobody tested."""
+    """ffmpeg or ffprobe is missing, or its version is not a tested one."""
 
 
 @dataclass
 class RunLog:
-    """What a run said on its standard error, as far as anybody needs it.
+    """The messages of a run on its standard error, as far as they are needed.
 
-    ``spoke``: it said anything; ``shown``: what it said of the first frame in the filter ``showinfo``.
+    Args:
+        source: what the run read.
+        spoke: whether ffmpeg wrote any message of its own.
+        pulled_bytes: the bytes that were read.
+        shown: what the filter ``showinfo`` logged about the first frame.
+        damages: messages about damaged packets.
+        outages: messages about failed connections to the source.
+        errors: the last messages with a level of ``ERROR_LEVELS``.
     """
 
     source: FfmpegInput = field(repr=False)
@@ -108,15 +115,15 @@ class RunLog:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def read_line(self, line: str) -> None:
-        """Take one line.
+        """Read one line of standard error.
 
         Raises:
-            TransientError: the source breaks off again and again.
+            TransientError: the connection to the source has failed more than ``MAX_OUTAGES`` times.
         """
         if (shown := _SHOWN.match(line)) and len(self.shown) < KEPT_LINES:
             self.shown.append(shown[1])
         message = _MESSAGE.match(line)
-        if message is None:  # what a file says of itself
+        if message is None:  # text from the file, not a message of ffmpeg
             return
         self.spoke = True
         owners, level, text = (
@@ -125,7 +132,7 @@ class RunLog:
             self._plain(message["text"]),
         )
         if match := _PULLED.match(text):
-            self.pulled_bytes = int(match[1])  # the last one: the input is closed after the output was reread
+            self.pulled_bytes = int(match[1])  # the last message counts: the input is closed last
         if level in ERROR_LEVELS:
             self._read_error(owners, text)
         self._read_damage(owners, level, text)
@@ -140,7 +147,7 @@ class RunLog:
         self.is_memory_full |= bool(_NO_MEMORY.search(text))
 
     def _read_damage(self, owners: str, level: str, text: str) -> None:
-        """Take note of what the reader of the container says of its packets."""
+        """Record a message about damaged packets, or about a jump of the clock."""
         if level not in {*ERROR_LEVELS, "warning"}:
             return
         self.has_clock_jump |= bool(_CLOCK_JUMP.match(text))
@@ -161,39 +168,39 @@ class RunLog:
         )
 
     def failure(self, reason: str) -> Exception:
-        """Return whose fault a failure was: the storage's, ours, or (for the given reason) the file's."""
+        """Return the error for a failed run: an outage, a limit of ours, or else ToolFailed(``reason``)."""
         if self.outages:
-            return TransientError(f"the source storage broke off: {self.outages[-1]}")
+            return TransientError(f"reading from source storage failed: {self.outages[-1]}")
         if self.is_disk_full:
             return TransientError("the scratch disk is full")
         if self.is_memory_full:
-            return ToolLimited("it needs more memory than a run may have")
+            return ToolLimited("ffmpeg needs more memory than FFMPEG_MEMORY_MEBIBYTES")
         return ToolFailed(reason)
 
     def timeout_failure(self, cpu_seconds: float, deadline_seconds: float) -> Exception:
-        """Return whose fault it was that a run did not end in time: the storage's, or ours."""
+        """Return the error for a run that reached its deadline: a slow source storage, or a limit of ours."""
         if self.outages:
             return self.failure("")
         if self.source.is_remote and cpu_seconds < BUSY * deadline_seconds:
             return TransientError(
-                f"the source storage is slow: {deadline_seconds:.0f} s did not suffice to read what it takes"
+                f"the source storage is slow: ffmpeg could not read the VOD within {deadline_seconds:.0f} s"
             )
-        return ToolLimited(f"it takes more than {deadline_seconds:.0f} s")
+        return ToolLimited(f"ffmpeg did not end within {deadline_seconds:.0f} s")
 
 
 @dataclass(frozen=True)
 class FfmpegPrograms:
-    """Where ffmpeg and ffprobe are."""
+    """The paths of ffmpeg and ffprobe."""
 
     ffmpeg: str
     ffprobe: str
 
     @classmethod
     def find(cls, ffmpeg_path: str | None, ffprobe_path: str | None) -> Self:
-        """The programs at the given paths, else those that are installed with this package.
+        """Return the programs at the given paths; None: the program that is installed with this package.
 
         Raises:
-            UnusableTool: one of them is not there, or of a version that nobody tested.
+            UnusableTool: a program is missing, or its version is not a tested one.
         """
         bundled = Path(imageio_ffmpeg.__file__).parent / "binaries"
         ffmpeg = ffmpeg_path or str(next(bundled.glob("ffmpeg-*"), bundled / "ffmpeg"))
@@ -201,10 +208,10 @@ class FfmpegPrograms:
         return cls(_tested("ffmpeg", ffmpeg), _tested("ffprobe", ffprobe))
 
     def check_present(self) -> None:
-        """Look whether both are still there.
+        """Check that both programs still exist.
 
         Raises:
-            UnusableTool: one of them is not.
+            UnusableTool: a program is missing.
         """
         _present("ffmpeg", self.ffmpeg)
         _present("ffprobe", self.ffprobe)
@@ -229,7 +236,7 @@ def _tested(name: str, path: str) -> str:
 
 
 def _version_of(name: str, path: str) -> str:
-    """The version that a program says it is, or ``unknown``."""
+    """Return the version that a program reports, or ``unknown``."""
     try:
         done = subprocess.run(  # noqa: S603 - the operator's choice
             [path, "-version"], capture_output=True, text=True, check=False, timeout=VERSION_SECONDS
@@ -241,14 +248,14 @@ def _version_of(name: str, path: str) -> str:
 
 
 class Ffmpeg:
-    """The two programs within their limits.
+    """ffmpeg and ffprobe, with limits.
 
-    ``on_pulled`` is told how many bytes each run read from a remote source. All methods raise
+    ``on_pulled`` is called after each run on a URL with the number of bytes that were read. All methods raise
 
-    - ToolFailed: because of what was read;
-    - ToolCrashed: because of a fault of the program, or of this machine;
-    - ToolLimited: because of a limit of ours;
-    - TransientError: the source storage broke off or is slow, or the scratch disk is full.
+    - ToolFailed: the file cannot be read;
+    - ToolCrashed: ffmpeg crashed, or did not start;
+    - ToolLimited: the run reached a limit of ours;
+    - TransientError: the source storage failed or is slow, or the scratch disk is full.
     """
 
     def __init__(
@@ -266,21 +273,21 @@ class Ffmpeg:
         self._on_pulled = on_pulled
 
     async def probe(self, source: FfmpegInput) -> Media:
-        """What is in a file."""
+        """Return what ffprobe says about a file."""
         command = commands.probe_command(self._programs.ffprobe, source)
         answer, run_log = await self._run(command, source, self._probing)
         try:
             media = read_media(answer)
         except InvalidProbeOutput as error:
-            raise run_log.failure("it says nothing sensible about itself") from error
+            raise run_log.failure("ffprobe does not recognize the file") from error
         if media.is_vague and run_log.outages:
-            raise run_log.failure("it was not read to its end")
+            raise run_log.failure("the file was not read to its end")
         return media
 
     async def remux(self, source: FfmpegInput, media: Media, seek: float, end: float, output: Path) -> RunLog:
-        """Copy a part into an MP4 whose time line begins at ``seek`` (seconds of the VOD).
+        """Copy a VOD from ``seek`` to ``end`` (in seconds) into an MP4 whose time line begins at ``seek``.
 
-        Success proves nothing: look at the file, and at the run log.
+        That ffmpeg succeeds proves nothing: check the written file, and the returned log.
         """
         part = RemuxRange(source, media, seek, end)
         command = commands.remux_command(self._programs.ffmpeg, part, output, self._threads)
@@ -288,10 +295,10 @@ class Ffmpeg:
         return run_log
 
     async def encode(self, encoding: Encoding, output: Path) -> None:
-        """Encode video and audio for the web into an MP4 whose time line has 0 at ``encoding.start``.
+        """Encode video and audio for the web, into an MP4 whose time line begins at ``encoding.start``.
 
-        Frames keep their times, and holes are held; audio is continuous, with silence in its holes. What is
-        damaged becomes what can be decoded of it.
+        Frames keep their times; a frame before a gap stays on screen. Audio is continuous, with silence in
+        its gaps. A damaged file is encoded as far as it can be decoded.
         """
         source = FfmpegInput.of_file(encoding.source)
         answer, _ = await self._run(
@@ -302,11 +309,11 @@ class Ffmpeg:
                 self._programs.ffmpeg, encoding, read_video_streams(answer), output, self._threads
             )
         except (InvalidProbeOutput, KeyError) as error:
-            raise ToolFailed("it says nothing sensible about itself") from error
+            raise ToolFailed("ffprobe does not recognize the streams of the file") from error
         await self._run(command, source, self._limits)
 
     async def decode(self, path: Path) -> list[str]:
-        """Decode all of a file, and return the last few errors: an empty list if there was no error."""
+        """Decode a whole file, and return the last errors; an empty list: the file has no error."""
         command = commands.decode_command(self._programs.ffmpeg, path, self._threads)
         _, run_log = await self._run(command, FfmpegInput.of_file(path), self._limits)
         return list(run_log.errors)
@@ -314,13 +321,19 @@ class Ffmpeg:
     async def poster(
         self, clip: Path, output: Path, times: Sequence[float], keyframe: Path | None = None
     ) -> list[str]:
-        """Save a picture of a clip: the first of the keyframes at ``times`` if it shows anything.
+        """Save a frame of a clip as its poster: the keyframe at ``times[0]``, unless it is plain.
 
-        Else the best of a few keyframes; where the clip has hardly any, of a few other frames. Without
-        times, the first frame of the clip comes first. ``keyframe``: a video of just the first keyframe.
+        If it is plain, the frame with the most contrast is used: of a few keyframes, or of other frames if
+        the clip has few keyframes. Without ``times``, the first frame of the clip is tried first.
+
+        Args:
+            clip: the clip's video.
+            output: the poster to write (JPEG).
+            times: when keyframes are shown, in seconds of the clip.
+            keyframe: a video of the keyframe at ``times[0]`` alone, which is decoded faster.
 
         Returns:
-            the last few errors: a list that is not empty is a sign of damage.
+            the last errors of decoding; a list that is not empty is a sign of damage.
         """
         usual = PosterFrames(tuple(times[:1]))
         first = (clip, usual) if keyframe is None else (keyframe, PosterFrames(()))
@@ -333,12 +346,12 @@ class Ffmpeg:
             found, run_log = await self._save(clip, output.with_stem("more"), replace(chosen, video=unusual))
             errors += run_log.errors
         if not found:  # ffmpeg reports success
-            raise ToolFailed("its pictures cannot be decoded")
+            raise ToolFailed("no frame of the clip can be decoded")
         max(found, key=lambda frame: frame.contrast).path.replace(output)
         return errors
 
     async def _choose(self, clip: Path, times: Sequence[float]) -> PosterFrames:
-        """Choose frames of a clip whose first keyframe shows nothing."""
+        """Choose the frames to try for a clip whose first keyframe is plain."""
         if len(times) >= FEW:
             return PosterFrames(tuple(spread(times)))
         media = await self.probe(FfmpegInput.of_file(clip))
@@ -346,7 +359,7 @@ class Ffmpeg:
         return PosterFrames(tuple(seconds * part / FEW for part in range(FEW)), are_keyframes=False)
 
     async def _save(self, clip: Path, output: Path, chosen: PosterFrames) -> tuple[list[SavedFrame], RunLog]:
-        """Save frames of a clip; return them, and what was said of them."""
+        """Save frames of a clip; return those that were written, and the log of the run."""
         numbered = output.with_stem(f"{output.stem}-%d")
         command = commands.poster_command(self._programs.ffmpeg, clip, numbered, chosen)
         answer, run_log = await self._run(command, FfmpegInput.of_file(clip), self._limits)
@@ -361,7 +374,7 @@ class Ffmpeg:
             with tracing.span(f"run {Path(command[0]).name}"):
                 result = await process.run(command, limits, run_log.read_line, network=source.is_remote)
         except process.TooMuchOutput as error:
-            raise ToolFailed("it has too many parts") from error
+            raise ToolFailed("the file has too many streams") from error
         except process.TookTooLong as error:
             raise run_log.timeout_failure(error.cpu_seconds, limits.deadline_seconds) from error
         finally:
@@ -372,7 +385,7 @@ class Ffmpeg:
         program = Path(command[0]).name
         if result.return_code < 0:
             raise ToolCrashed(f"{program} was ended by {signal.Signals(-result.return_code).name}")
-        if result.return_code != 0 and not run_log.spoke:  # it greets before it opens a file
+        if result.return_code != 0 and not run_log.spoke:  # ffmpeg logs its version before it opens a file
             raise ToolCrashed(f"{program} did not run: exit code {result.return_code}")
         if result.return_code != 0:
             raise run_log.failure(run_log.errors[-1] if run_log.errors else f"exit code {result.return_code}")

@@ -1,4 +1,4 @@
-"""Finds out what a fragmented MP4 says of itself: header, index, end, and where its clock jumps."""
+"""Open a fragmented MP4: find its header, its index and its end, and where its clock jumps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -30,20 +30,20 @@ from clip_cutter.vods.fragment_reader import FRAGMENT, HEADER, MEBIBYTE, Fragmen
 from clip_cutter.vods.source import Source
 
 HEAD_BYTES = 256 * 1024  # the header, and often the first fragments
-MAX_HEADS = 16  # boxes before the header, and before the first fragment
+MAX_HEADS = 16  # boxes before the header, and between the header and the first fragment
 FIRST_KINDS = frozenset({b"ftyp", b"styp"})
-MAX_INDEX_BYTES = MEBIBYTE  # 80,000 fragments; a larger index is not needed, and not read
-MAX_POINTS = 2048  # fragments that are kept in mind
-FIRST_FRAGMENTS = 12  # in which every track begins
-LAST_FRAGMENTS = 512  # behind the last one that an index lists
-MAX_STARTS = 16  # from which fragments are followed to the end, until one has video
+MAX_INDEX_BYTES = MEBIBYTE  # 80,000 fragments; a larger index is not read
+MAX_POINTS = 2048  # fragments whose time and place are kept
+FIRST_FRAGMENTS = 12  # within which every track must begin
+LAST_FRAGMENTS = 512  # behind the last fragment that an index lists
+MAX_STARTS = 16  # fragments from which the file is followed to its end, until video is found
 FEW_FRAGMENTS = 8
 BACK_BYTES, MAX_BACK_BYTES = 4 * MEBIBYTE, 64 * MEBIBYTE
 EVEN_LOOKS, LOOKS_AT_ONCE, MAX_LOOKS = 16, 8, 400
-MAX_SLOW_LOOKS = 100  # until where a bit rate alone is a reason to look
-LARGE_BYTES = 16 * MEBIBYTE  # fragments that are not looked for: few of them fill a file
+MAX_SLOW_LOOKS = 100  # after so many looks, an unusual bit rate alone is no reason for another
+LARGE_BYTES = 16 * MEBIBYTE  # with larger fragments a file has few of them: all are read
 MAX_WALKED = 4096
-HINT_SECONDS = 5.0  # by which an index may be wrong
+HINT_SECONDS = 5.0  # the error that is allowed in the times of an index
 NEVER = float("-inf")
 
 
@@ -52,13 +52,14 @@ class FragmentedFile:
     """What is known of a fragmented MP4.
 
     Args:
-        header: its header.
-        head: a fragment made of the samples that the header itself lists; None: it lists no samples.
-        points: fragments that are known, in file order; the first one among them.
+        header: the content of its ``moov``.
+        head: a fragment of the samples that the header lists; None: it lists no samples.
+        points: the fragments whose time and place are known, in file order; the first fragment is among them.
         clock: its time line.
-        seconds: how far its video reaches, on that line.
-        is_broken: whether it ends within a fragment.
-        bases: where each track has come to, in ticks, by the fragment at an offset; of files that do not say.
+        seconds: when its video ends, on that line.
+        is_broken: whether the file ends within a fragment.
+        bases: the decode time of each track, in ticks, by the offset of a fragment; for files without
+        ``tfdt``.
     """
 
     header: Header
@@ -72,7 +73,10 @@ class FragmentedFile:
 
 @dataclass(frozen=True)
 class _FirstFragments:
-    """The first fragments; when the first track begins, on the movie's line; whether they say their times."""
+    """The first fragments. ``zero``: when the first track begins, on the movie's time line, in seconds.
+
+    ``is_timed``: whether the fragments name their decode times.
+    """
 
     points: list[FragmentPoint]
     zero: float
@@ -81,7 +85,10 @@ class _FirstFragments:
 
 @dataclass(frozen=True)
 class _LastFragments:
-    """The last fragments; how far their video reaches, on the movie's line; whether the file breaks off."""
+    """The last fragments. ``ends``: when their video ends, on the movie's time line, in seconds.
+
+    ``is_broken``: whether the file ends within a fragment.
+    """
 
     points: list[FragmentPoint]
     ends: float
@@ -89,12 +96,12 @@ class _LastFragments:
 
 
 async def open_file(source: Source) -> FragmentedFile:
-    """Find out what a file says of itself.
+    """Open a fragmented MP4.
 
     Raises:
-        UnsupportedMedia: it is no fragmented MP4, or one that is left to ffmpeg.
-        Skipped: it has gone.
-        TransientError: its storage is out.
+        UnsupportedMedia: the file is not a fragmented MP4, or must be read by ffmpeg.
+        Skipped: the VOD is no longer in storage.
+        TransientError: source storage is unavailable.
     """
     reader = FragmentReader(source)
     moov = await _find_header(reader)
@@ -113,11 +120,11 @@ async def _find_header(reader: FragmentReader) -> Box:
         if box.kind == FRAGMENT:
             break
         offset = box.end
-    raise UnsupportedMedia("no MP4 with a header before its fragments")
+    raise UnsupportedMedia("the file is not an MP4 with a header before its fragments")
 
 
 class _FragmentedFileOpener:
-    """A file of which the header is known."""
+    """Opens a file whose header is known."""
 
     def __init__(self, source: Source, header: Header, moov: Box) -> None:
         self._source, self._header, self._after = source, header, moov.end
@@ -155,14 +162,14 @@ class _FragmentedFileOpener:
         return FragmentedFile(self._header, self._head, points, clock, seconds, last.is_broken, bases or {})
 
     async def _fragments(self, fragment_walk: FragmentWalk) -> AsyncIterator[Fragment]:
-        """Yield all fragments, with the one that the header makes."""
+        """Yield all fragments, beginning with that of the samples in the header."""
         if self._head:
             yield self._head
         async for fragment in fragment_walk.fragments(self._after):
             yield fragment
 
     async def _first(self) -> _FirstFragments:
-        """Look at the first fragments, until each track has begun."""
+        """Read the first fragments until each track has begun."""
         starts: dict[int, float] = {}
         points: list[FragmentPoint] = []
         follower, is_timed = self._follower(), True
@@ -176,7 +183,7 @@ class _FragmentedFileOpener:
             if starts.keys() == self._tracks.keys() or len(points) >= FIRST_FRAGMENTS:
                 break
         if self._header.video.number not in starts:
-            raise UnsupportedMedia("no video where it should begin")
+            raise UnsupportedMedia(f"no video in the first {FIRST_FRAGMENTS} fragments")
         return _FirstFragments(points, min(starts.values()), is_timed)
 
     def _follower(self) -> FragmentFollower:
@@ -194,9 +201,9 @@ class _FragmentedFileOpener:
         return [point] if point else []
 
     async def _open_walking(self, zero: float) -> FragmentedFile:
-        """Open a file by looking at all its fragments.
+        """Open a file by reading the heads of all fragments.
 
-        Where they do not say their times, those of all before them are added up.
+        If the fragments do not name their decode times, the durations of all fragments before are added up.
         """
         follower, fragment_walk = self._follower(), FragmentWalk(self._reader)
         points: list[FragmentPoint] = []
@@ -220,9 +227,9 @@ class _FragmentedFileOpener:
         return fragment_walk.is_broken or self._cut_at < float("inf") or not points
 
     def _reach(self, fragments: Iterable[Fragment]) -> float:
-        """Return how far the video of the last fragments reaches, in seconds of the movie's line.
+        """Return when the video of the last fragments ends, in seconds of the movie's time line.
 
-        If the file ends within a fragment, that is up to the first sample that is not complete.
+        If the file ends within a fragment, the video ends at the first sample that is not complete.
         """
         samples = [
             (self._tracks[traf.track], sample)
@@ -248,7 +255,7 @@ class _FragmentedFileOpener:
         )
 
     async def _hints(self) -> list[FragmentPoint]:
-        """Return where the file's own index has the fragments with keyframes of the video."""
+        """Return the fragments with video keyframes that the file's own index lists."""
         index = await self._random_access() or await self._segment_index()
         if index is None or not index.offsets:
             return []
@@ -261,7 +268,7 @@ class _FragmentedFileOpener:
         ]
 
     async def _random_access(self) -> FragmentIndex | None:
-        """Return the index at the end of the file."""
+        """Return the index at the end of the file (``mfra``); None: the file has none."""
         size = self._source.size_bytes
         length = read_mfro(await self._reader.read(size - MFRO_BYTES, MFRO_BYTES, ahead=0))
         if length is None or not MFRO_BYTES < length <= min(MAX_INDEX_BYTES, size - self._after):
@@ -276,7 +283,7 @@ class _FragmentedFileOpener:
         return None
 
     async def _segment_index(self) -> FragmentIndex | None:
-        """Return the index before the first fragment, if it lists more than that one."""
+        """Return the index before the first fragment (``sidx``); None: missing, or of one fragment."""
         offset = self._after
         for _ in range(MAX_HEADS):
             box = await self._reader.box(offset)
@@ -293,7 +300,7 @@ class _FragmentedFileOpener:
         return None
 
     async def _last(self, hint: int | None) -> _LastFragments:
-        """Find the last fragments: from one that is known on, else from the file's end back."""
+        """Find the last fragments: from the fragment at ``hint``, else by a search back from the end."""
         tries = 0
         async for start in self._back_from_end(hint):
             tries += 1
@@ -312,10 +319,10 @@ class _FragmentedFileOpener:
                     return _LastFragments(points, ends, self._breaks_off(fragment_walk, points))
         if self._head:
             return _LastFragments(await self._points(self._head), self._reach([self._head]), is_broken=True)
-        raise UnsupportedMedia("no fragment with video at the end")
+        raise UnsupportedMedia(f"no fragment with video in the last {MAX_BACK_BYTES // MEBIBYTE} MiB")
 
     async def _back_from_end(self, hint: int | None) -> AsyncIterator[int]:
-        """Yield the offsets of fragments: that of a hint, then from the file's end back."""
+        """Yield the offsets of fragments to start from: that of the hint, then those near the file's end."""
         if hint is not None and await self._reader.fragment_at(hint):
             yield hint
         reader = FragmentReader(self._source, self._header)
@@ -328,10 +335,10 @@ class _FragmentedFileOpener:
             end, size = start, min(size * 4, BACK_BYTES)
 
     async def _look_around(self, points: list[FragmentPoint]) -> list[FragmentPoint]:
-        """Look at the file here and there, and more closely wherever the clock may jump.
+        """Read fragments at some places of the file, and more of them wherever the clock may jump.
 
-        A clock that begins again at 0 is behind within any stretch that is as long as what lies before it. So
-        stretches are twice as long as the ones before, from the start of the file and from each jump on.
+        A clock that restarts at 0 can be seen for as long afterwards as it had run before. So the distance
+        between places doubles, from the start of the file, and again from each jump.
         """
         first, last = points[0], points[-1]
         size = last.offset - first.after
@@ -350,7 +357,7 @@ class _FragmentedFileOpener:
         return points
 
     async def _look_at(self, points: Sequence[FragmentPoint], places: Sequence[int]) -> list[FragmentPoint]:
-        """Add what is found at some places of the file to the fragments that are known."""
+        """Return the known fragments, and those that are found at some places of the file."""
         last = points[-1]
         turns = asyncio.Semaphore(LOOKS_AT_ONCE)
 
@@ -365,7 +372,7 @@ class _FragmentedFileOpener:
     async def _check(
         self, low: FragmentPoint, high: FragmentPoint, pace: FragmentStatistics
     ) -> list[FragmentPoint]:
-        """Find the jumps between two fragments; return the fragments that were looked at."""
+        """Find the jumps between two fragments; return the fragments that were read on the way."""
         limit = MAX_SLOW_LOOKS if pace.is_steady(low, high) else MAX_LOOKS
         is_odd = pace.is_slow(low, high) if limit == MAX_SLOW_LOOKS else True
         is_known = high.offset in self._jumps or high.offset <= low.after
@@ -382,10 +389,10 @@ class _FragmentedFileOpener:
     def _count_looks(self, number: int) -> None:
         self._looks += number
         if self._looks > MAX_LOOKS:
-            raise UnsupportedMedia("a clock that jumps too often to be followed")
+            raise UnsupportedMedia(f"a clock that needs more than {MAX_LOOKS} looks to follow its jumps")
 
     async def _check_hints(self, points: Sequence[FragmentPoint]) -> None:
-        """Look closely at where an index steps back, or far more ahead than it usually does."""
+        """Search for jumps wherever the times of an index go back, or go on much more than usual."""
         steps = sorted(high.start - low.start for low, high in pairwise(points))
         usual = steps[len(steps) // 2] if steps else 0.0
         for low, high in pairwise(points):
@@ -394,7 +401,7 @@ class _FragmentedFileOpener:
                 await self._find_jumps(low, high)
 
     async def _find_jumps(self, low: FragmentPoint, high: FragmentPoint) -> list[FragmentPoint]:
-        """Go from one fragment to another, and note where the clock jumps; return the fragments there."""
+        """Read all fragments between two, and record the jumps of the clock; return the fragments there."""
         found: list[FragmentPoint] = []
         follower = FragmentFollower(self._header)
         offset, number = low.offset, 0
@@ -407,14 +414,14 @@ class _FragmentedFileOpener:
                 found += await self._points(fragment)
             number += 1
             if number > MAX_WALKED:
-                raise UnsupportedMedia("a clock that cannot be followed")
+                raise UnsupportedMedia(f"a jump of the clock within more than {MAX_WALKED} fragments")
             if fragment.offset >= high.offset:
                 break
         return found
 
 
 def _doubling(first: FragmentPoint, last: FragmentPoint) -> list[int]:
-    """Return places between two fragments, each twice as far from the first one as the one before."""
+    """Return places between two fragments, each twice as far from the first fragment as the next."""
     places: list[int] = []
     distance = (last.offset - first.after) // 2
     while distance > FEW_FRAGMENTS * (first.after - first.offset):
@@ -424,7 +431,7 @@ def _doubling(first: FragmentPoint, last: FragmentPoint) -> list[int]:
 
 
 def _listed_fragment(header: Header, moov: Box) -> Fragment | None:
-    """Return a fragment of the samples that the header itself lists."""
+    """Return a fragment of the samples that the header lists; None: it lists no samples."""
     parts = [
         TrackFragment(track.number, track.samples[0].decoded, track.samples)
         for track in header.tracks
@@ -438,13 +445,13 @@ def _sorted(points: Iterable[FragmentPoint]) -> list[FragmentPoint]:
 
 
 def _fewer(points: Sequence[FragmentPoint]) -> list[FragmentPoint]:
-    """Return a few of many fragments, with the first and the last: others are looked for between them."""
+    """Return every n-th of many fragments, with the first and the last."""
     step = -(-len(points) // (MAX_POINTS // 2))
     return [*points[:-1:step], points[-1]]
 
 
 def _agree(hints: Sequence[FragmentPoint], last: Sequence[FragmentPoint]) -> bool:
-    """Tell whether an index says of the last fragments what they say themselves."""
+    """Tell whether the last entry of an index agrees with the fragment that it names."""
     found = {point.offset: point for point in last}
     hint = hints[-1]
     return hint.offset in found and abs(found[hint.offset].start - hint.start) < HINT_SECONDS

@@ -1,4 +1,4 @@
-"""Reads the fragments of an MP4 at a source: box by box, or from anywhere by looking for the next one."""
+"""Read the fragments of an MP4: box by box, or from any offset by searching for the next fragment."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -22,13 +22,13 @@ from clip_cutter.vods.source import Source
 
 KIBIBYTE, MEBIBYTE = 1024, 1024 * 1024
 BLOCK_BYTES = 16 * KIBIBYTE  # a ``moof`` of some seconds, and the head of what follows it
-SEARCH_BYTES = (64 * KIBIBYTE, 256 * KIBIBYTE, MEBIBYTE)  # one after the other; the last one again and again
+SEARCH_BYTES = (64 * KIBIBYTE, 256 * KIBIBYTE, MEBIBYTE)  # of the reads of a search; the last is repeated
 MAX_SEARCH_BYTES = 64 * MEBIBYTE
 MAX_HEADER_BYTES = 16 * MEBIBYTE
 MAX_EXCERPT_BYTES = 1024 * MEBIBYTE
 MAX_RANGES = 256
 MAX_BOXES = 256  # from one fragment to the next
-MAX_TRIES = 64  # at places that look like the beginning of a fragment, and are not
+MAX_TRIES = 64  # places that look like the start of a fragment, and are not
 FRAGMENT, HEADER = b"moof", b"moov"
 # What may stand among fragments (§4.3, §8.1, §8.8, §8.11, §8.16).
 OTHERS = frozenset(
@@ -38,7 +38,7 @@ OTHERS = frozenset(
 
 
 class InvalidBox(UnsupportedMedia):
-    """No sound box begins at ``offset``: something before it is damaged."""
+    """No valid box begins at ``offset``: the file is damaged there, or shortly before."""
 
     def __init__(self, why: str, offset: int) -> None:
         super().__init__(why)
@@ -46,7 +46,7 @@ class InvalidBox(UnsupportedMedia):
 
 
 class ScratchCopy:
-    """A file on scratch with those bytes of a VOD that a window needs."""
+    """A file in the job's folder with those ranges of a VOD that a window needs."""
 
     def __init__(self, source: Source, job: Job) -> None:
         self.path = job.folder / "samples"
@@ -59,9 +59,9 @@ class ScratchCopy:
         """Append ranges of the VOD to the file.
 
         Raises:
-            UnsupportedMedia: the file would have more than 1 GiB, or more than 256 ranges.
-            Skipped: the VOD has gone, or the scratch disk is too small.
-            TransientError: the storage is out, or the scratch disk is full.
+            UnsupportedMedia: the file would hold more than 1 GiB, or more than 256 ranges.
+            Skipped: the VOD is no longer in storage, or the scratch disk is too small.
+            TransientError: the storage is unavailable, or the scratch disk is full.
         """
         placed: list[PlacedRange] = []
         size = self._size
@@ -69,21 +69,24 @@ class ScratchCopy:
             placed.append(PlacedRange(wanted, size))
             size += wanted.size
         if size > MAX_EXCERPT_BYTES or len(placed) > MAX_RANGES:
-            raise UnsupportedMedia(f"a window of {size} bytes in {len(placed)} places")
+            raise UnsupportedMedia(
+                f"a window of {size} bytes in {len(placed)} places;"
+                f" {MAX_EXCERPT_BYTES} bytes in {MAX_RANGES} places are read"
+            )
         await self._job.reserve(size - self._size)
         await read_ranges(self._source, placed, lambda: self.path.open("r+b", buffering=0))
         self._size = size
         self._ranges += placed
 
     def position(self, offset: int, size: int) -> int | None:
-        """Return where some bytes of the VOD lie in the file; None if they are not in it."""
+        """Return the position in the file of some bytes of the VOD; None: they are not in the file."""
         for wanted, position in self._ranges:
             if wanted.start <= offset and offset + size <= wanted.end:
                 return position + offset - wanted.start
         return None
 
     def read(self, offset: int, size: int) -> bytes | None:
-        """Return some bytes of the VOD; None if they are not in the file."""
+        """Return some bytes of the VOD; None: they are not in the file."""
         if (position := self.position(offset, size)) is None:
             return None
         with self.path.open("rb") as file:
@@ -91,16 +94,16 @@ class ScratchCopy:
             return file.read(size)
 
     async def fetch_missing(self, ranges: Iterable[ByteRange]) -> None:
-        """Append those ranges that are not in the file yet. Raises as :meth:`fetch`."""
+        """Append the ranges that are not in the file yet. Raises as :meth:`fetch`."""
         missing = [each for each in ranges if self.position(each.start, each.size) is None]
         if missing:
             await self.fetch(merge(missing))
 
 
 class FragmentReader:
-    """Reads boxes of a VOD: from what is on scratch, from the block that was read last, or from the source.
+    """Read boxes of a VOD: from the copy in the job's folder, from the last block, or from the source.
 
-    ``header`` is None until it is known; fragments cannot be read before.
+    ``header`` is None until it is read; fragments cannot be read before.
     """
 
     def __init__(self, source: Source, header: Header | None = None, copy: ScratchCopy | None = None) -> None:
@@ -112,10 +115,10 @@ class FragmentReader:
     async def read(self, offset: int, size: int, *, ahead: int = BLOCK_BYTES) -> bytes:
         """Return up to ``size`` bytes at ``offset``; fewer at the end of the file.
 
-        ``ahead`` is how much is asked for at least, because what follows will probably be read next.
+        At least ``ahead`` bytes are requested, because what follows will probably be read next.
         """
         size = max(min(size, self.size - offset), 0)
-        if size == 0 or offset < 0:  # a file may point anywhere
+        if size == 0 or offset < 0:  # the offset comes from the file, and may be anything
             return b""
         if self._copy and (found := self._copy.read(offset, size)) is not None:
             return found
@@ -125,10 +128,10 @@ class FragmentReader:
         return self._block[offset - self._block_at :][:size]
 
     async def box(self, offset: int) -> Box | None:
-        """Return the box that begins at an offset; None at the end of the file.
+        """Return the box at an offset; None at the end of the file.
 
         Raises:
-            UnsupportedMedia: no box begins there.
+            UnsupportedMedia: no valid box begins at the offset.
         """
         head = await self.read(offset, WIDE_HEAD_BYTES)
         if len(head) < HEAD.size:
@@ -136,12 +139,12 @@ class FragmentReader:
         return next(walk(lambda at, size: head[at - offset :][:size], offset, self.size))
 
     async def next_fragment(self, offset: int) -> tuple[Fragment | None, int]:
-        """Return the next fragment from a box on, and where its ``moof`` ends.
+        """Return the next fragment from the box at an offset on, and the end of its ``moof``.
 
-        Without another fragment: None, and where the last box ends, or begins if the file ends within it.
+        Without another fragment: None, and the end of the last box, or its start if the file ends within it.
 
         Raises:
-            Lost: something is damaged.
+            InvalidBox: the file is damaged before the next fragment.
             UnsupportedMedia: a VOD of another kind begins, or more than 256 other boxes come first.
         """
         boxes = 0
@@ -176,19 +179,19 @@ class FragmentReader:
             raise InvalidBox(str(error), box.head) from error
 
     async def _check_same(self, box: Box) -> None:
-        """Accept another header only if it says what the first one did, as where recordings were joined."""
+        """Check that another header equals the first one, as in a file that was joined from several."""
         found = await self.header(box)
         if self._header is None or found.listed or found.signature != self._header.signature:
-            raise UnsupportedMedia("a recording of another kind begins within the file")
+            raise UnsupportedMedia("a VOD of another kind begins within the file")
 
     async def header(self, box: Box) -> Header:
         """Read a header.
 
         Raises:
-            UnsupportedMedia: it has no fragments or no video, is damaged, or larger than 16 MiB.
+            UnsupportedMedia: the header announces no fragments or no video, is damaged, or exceeds 16 MiB.
         """
         if box.size > MAX_HEADER_BYTES:
-            raise UnsupportedMedia(f"a header of {box.size} bytes")
+            raise UnsupportedMedia(f"a header of {box.size} bytes; {MAX_HEADER_BYTES} are read")
         data = await self.read(box.head, box.size)
 
         def read_data(at: int, size: int) -> bytes:
@@ -198,10 +201,10 @@ class FragmentReader:
         return read_header(read_data, box, self.size)
 
     async def fragment_at(self, offset: int) -> Fragment | None:
-        """Return the fragment that begins at an offset; None if none does.
+        """Return the fragment that begins at an offset; None: no fragment begins there.
 
         Raises:
-            UnsupportedMedia: none did at 64 offsets.
+            UnsupportedMedia: no fragment began at 64 offsets that were tried.
         """
         if self._failed >= MAX_TRIES:
             raise UnsupportedMedia(f"{MAX_TRIES} places that only look like a fragment")
@@ -215,10 +218,10 @@ class FragmentReader:
         return None
 
     async def search(self, offset: int, end: int) -> Fragment | None:
-        """Return the first fragment that begins between two offsets, none of which need be that of a box.
+        """Return the first fragment that begins between two offsets. No box need begin at these.
 
         Raises:
-            UnsupportedMedia: 64 MiB have been read without finding one.
+            UnsupportedMedia: 64 MiB hold no fragment.
         """
         first, sizes, step = offset, iter(SEARCH_BYTES), 0
         while offset < end:
@@ -232,15 +235,15 @@ class FragmentReader:
         return None
 
     async def candidates(self, start: int, end: int) -> list[int]:
-        """Return where between two offsets a fragment may begin."""
+        """Return the offsets between two others at which a fragment may begin."""
         data = await self.read(start, end - start + MOOF_HEAD_BYTES, ahead=0)
         return [start + at for at in find_moofs(data) if start + at < end]
 
     async def look(self, offset: int, end: int) -> FragmentPoint | None:
-        """Return when and where the first fragment with samples between two offsets is.
+        """Return the time and place of the first fragment with samples between two offsets.
 
         Raises:
-            UnsupportedMedia: 64 MiB have been read without finding one, or it does not say its time.
+            UnsupportedMedia: 64 MiB hold no fragment, or the fragment does not name its time.
         """
         while fragment := await self.search(offset, end):
             if point := await self.point(fragment):
@@ -249,17 +252,17 @@ class FragmentReader:
         return None
 
     async def point(self, fragment: Fragment) -> FragmentPoint | None:
-        """Return when and where a fragment is; None if it has no samples.
+        """Return the time and place of a fragment; None: it has no samples.
 
         Raises:
-            UnsupportedMedia: it does not say its time.
+            UnsupportedMedia: the fragment does not name its time.
         """
         if self._header is None or any(traf.decode_time is None for traf in fragment.trafs):
             raise UnsupportedMedia("a fragment without a time")
         return fragment_point(fragment, await self._data_end(fragment.end), self._header)
 
     async def _data_end(self, offset: int) -> int:
-        """Return where the samples of a fragment end whose ``moof`` ends at an offset."""
+        """Return the end of a fragment's samples; its ``moof`` ends at ``offset``."""
         try:
             box = await self.box(offset)
         except UnsupportedMedia:
@@ -269,12 +272,12 @@ class FragmentReader:
 
 @dataclass
 class FragmentWalk:
-    """Goes through a file from fragment to fragment, over what is damaged.
+    """Go through a file from fragment to fragment, and skip damaged parts.
 
     Args:
-        reader: reads them.
-        is_broken: whether the file ends within a box, or in bytes that are no box.
-        damaged: the offsets of fragments before which something is damaged.
+        reader: reads the fragments.
+        is_broken: whether the file ends within a box, or with bytes that are no box.
+        damaged: the offsets of the fragments that follow a damaged part.
     """
 
     reader: FragmentReader
@@ -282,10 +285,10 @@ class FragmentWalk:
     damaged: set[int] = field(default_factory=set)
 
     async def fragments(self, offset: int) -> AsyncIterator[Fragment]:
-        """Yield the fragments from a box on.
+        """Yield the fragments from the box at ``offset`` on.
 
         Raises:
-            UnsupportedMedia: a recording of another kind begins, or the damage is larger than 64 MiB.
+            UnsupportedMedia: a VOD of another kind begins, or a damaged part exceeds 64 MiB.
         """
         while fragment := await self._next(offset):
             yield fragment

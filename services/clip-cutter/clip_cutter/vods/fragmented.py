@@ -1,8 +1,8 @@
-"""Fragmented MP4 (ISO/IEC 14496-12 §8.8): recordings that were written while they went on.
+"""Fragmented MP4 (ISO/IEC 14496-12 §8.8): files that were written while the stream went on.
 
-No list says where all samples are. A window is found by an index of fragments where the file has one, else by
-looking at some places of the file for the next fragment and its time. From there on fragments are read one
-after the other, until all tracks have passed the window's end.
+No table lists all samples. A window is found with the file's index of fragments, or without an index by
+reading the time of the next fragment at some places of the file. From there, fragments are read one after the
+other until all tracks have passed the window's end.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -24,36 +24,36 @@ from clip_cutter.vods.fragment_reader import (
 )
 from clip_cutter.vods.source import Source
 
-# How far before the window's start reading begins; further, where that does not reach a keyframe.
+# How far before the window's start reading begins; the next value is used if no keyframe was found.
 BACK_SECONDS = (0.5, 4.0, 16.0, 64.0)
-AUDIO_BACK_SECONDS = 4.0  # audio that does not begin by then is missing, and not only elsewhere
+AUDIO_BACK_SECONDS = 4.0  # if no audio was found this far back, the window has none at its start
 MAX_LOOKS = 64
-HALVE_EVERY = 3  # looks: a bit rate may vary as it likes
-# Fragments up to this length are read whole. Of longer ones only the heads, and then the window's samples.
+HALVE_EVERY = 3  # every third look halves the range, because estimates fail if the bit rate varies much
+# Fragments up to this length are read as a whole. Of longer ones, the heads and then the window's samples.
 SHORT_SECONDS = 5.0
 MAX_FRAGMENTS = 20_000  # of a window
 END_SECONDS = 0.5
 
 
 async def open_fragmented(source: Source, job: Job) -> "FragmentedMp4":
-    """Open a fragmented MP4: read its header, and find out how far it reaches.
+    """Open a fragmented MP4: read its header, and find its end.
 
     Raises:
-        UnsupportedMedia: it is no fragmented MP4, or one that is left to ffmpeg.
-        Skipped: it has gone.
-        TransientError: its storage is out.
+        UnsupportedMedia: the file is not a fragmented MP4, or must be read by ffmpeg.
+        Skipped: the VOD is no longer in storage.
+        TransientError: source storage is unavailable.
     """
-    del job  # what is known of such a file is small, and stays in memory
+    del job  # nothing is written: what is known about the file is small, and stays in memory
     return FragmentedMp4(await open_file(source))
 
 
 class FragmentedMp4:
-    """A fragmented MP4. Seconds are those of the VOD's line."""
+    """A fragmented MP4. Seconds are those of the VOD's time line."""
 
     def __init__(self, opened: FragmentedFile) -> None:
         self._opened = opened
         self._header, self._clock = opened.header, opened.clock
-        self._points = list(opened.points)  # the fragments that were looked at, in file order
+        self._points = list(opened.points)  # the fragments whose time is known, in file order
 
     @property
     def seconds(self) -> float:
@@ -77,10 +77,10 @@ class FragmentedMp4:
     def _remark(self, window: Window) -> str | None:
         if not self._opened.is_broken or window.end < self.seconds - END_SECONDS:
             return None
-        return f"the recording breaks off at {clock(self.seconds)}"
+        return f"the VOD breaks off at {clock(self.seconds)}"
 
     async def _tracks(self, source: Source, copy: ScratchCopy, window: Window) -> list[Track]:
-        """Return what a window needs; further back each time, until it reaches a keyframe."""
+        """Return the samples that a window needs; begin further back until a keyframe is found."""
         tracks: list[Track] = []
         for back in BACK_SECONDS:
             point = await self._before(FragmentReader(source, self._header), window.start - back)
@@ -92,7 +92,7 @@ class FragmentedMp4:
         return tracks
 
     async def _before(self, reader: FragmentReader, seconds: float) -> FragmentPoint:
-        """Return the last fragment that begins by some time, or one a little before that."""
+        """Return the last fragment that begins at or before a time, or one shortly before it."""
         low, high = self._neighbours(seconds)
         if high is None or low.after == high.offset:
             return low
@@ -117,7 +117,7 @@ class FragmentedMp4:
         return self._points[max(after - 1, 0)], self._points[after] if after < len(self._points) else None
 
     def _guess(self, low: FragmentPoint, high: FragmentPoint, seconds: float) -> int:
-        """Return about where the fragment of a time begins, by the bit rate between two others."""
+        """Estimate the offset of the fragment of a time, by the bit rate between two other fragments."""
         start, end = self._clock.start(low), self._clock.start(high)
         part = (seconds - low.seconds / 2 - start) / max(end - start, low.seconds, END_SECONDS)
         return low.offset + int(part * (high.offset - low.offset)) - _size(low) // 2
@@ -129,7 +129,7 @@ class FragmentedMp4:
         return point
 
     async def _read_ahead(self, copy: ScratchCopy, point: FragmentPoint, window: Window) -> None:
-        """Fetch what the window probably needs, with what lies between, if fragments are short."""
+        """If fragments are short, fetch the range that the window probably needs with one request."""
         if point.seconds > SHORT_SECONDS or copy.position(point.offset, 1) is not None:
             return
         end = self._estimate(point, window.end + AUDIO_AFTER_SECONDS)
@@ -137,7 +137,7 @@ class FragmentedMp4:
             await copy.fetch([ByteRange(point.offset, end)])
 
     def _estimate(self, point: FragmentPoint, seconds: float) -> int:
-        """Return where in the file about a time lies, from a fragment before it."""
+        """Estimate the offset of a time, from a fragment before it."""
         after = bisect_left(self._points, seconds, key=self._clock.start)
         if after >= len(self._points):
             return self._points[-1].after
@@ -145,7 +145,7 @@ class FragmentedMp4:
         return min(self._guess(low, high, seconds + 1.5 * low.seconds) + _size(low), high.offset)
 
     async def _gather(self, reader: FragmentReader, point: FragmentPoint, window: Window) -> FragmentSamples:
-        """Read the heads of fragments from one on, until all tracks have passed the window's end."""
+        """Read the heads of fragments, from ``point`` until all tracks have passed the window's end."""
         found = FragmentSamples(self._header, self._clock.zero, reader.size)
         fragment_walk = FragmentWalk(reader)
         follower = FragmentFollower(self._header, self._opened.bases.get(point.offset, {}))
@@ -162,7 +162,7 @@ class FragmentedMp4:
             if found.has_passed(window.end + AUDIO_AFTER_SECONDS, fragment, shift):
                 break
             if bare.offset in fragment_walk.damaged:
-                found.add_damage("the recording is damaged here")
+                found.add_damage("the VOD is damaged here")
             found.add(fragment, shift)
             number += 1
             if number > MAX_FRAGMENTS:
@@ -175,7 +175,7 @@ def _size(point: FragmentPoint) -> int:
 
 
 def _placed(track: Track, copy: ScratchCopy) -> Track:
-    """Return a track with its samples in the file on scratch."""
+    """Return a track with the offsets of its samples in the job's file."""
     samples = []
     for sample in track.samples:
         position = copy.position(sample.offset, sample.size)
@@ -186,7 +186,7 @@ def _placed(track: Track, copy: ScratchCopy) -> Track:
 
 
 def _reaches_back(tracks: Sequence[Track], window: Window, back: float) -> bool:
-    """Tell whether the tracks begin before the window; audio may be missing there."""
+    """Tell whether the tracks begin at or before the window's start; audio may be missing there."""
     starts = {track.kind: track.seconds(track.samples[0].shown) for track in tracks}
     if starts.get(TrackKind.VIDEO, window.end) > window.start:
         return False

@@ -1,8 +1,10 @@
-"""Parts of the indexes of the latest VODs, on scratch: they outlive a restart, and give way to jobs.
+"""Cache the indexes of the latest VODs on the scratch disk.
 
-A file for a VOD, named by a hash of what its bytes are. It is sparse: what was read of the VOD lies where it
-lies there, behind a list of the parts that are there, each with a checksum. Workers that share a disk share
-the files. What is written is never changed, and a file that is removed lives on in whoever has it open.
+The cache survives a restart, and is removed when a job lacks space. There is a sparse file for each VOD,
+named by a hash of the VOD's identity. Its head is a list of the ranges that are in the file, each with a
+checksum; behind the list, each byte has the offset that it has in the VOD. Processes that share the disk
+share the files. Bytes that are written never change, and a removed file stays readable for processes that
+have it open.
 """
 
 import asyncio
@@ -38,14 +40,14 @@ RECORD = struct.Struct(">QQII")  # offset, size, checksum of the bytes, checksum
 LIST_BYTES = 64 * 1024
 MAX_RECORDS = (LIST_BYTES - len(MAGIC)) // RECORD.size
 CHUNK_BYTES = MEBIBYTE
-BLOCK_BYTES = 512  # of which a file's blocks are counted
-MAX_STEPS = 200  # of a piece of work, each of which has read more
+BLOCK_BYTES = 512  # the unit of st_blocks
+MAX_STEPS = 200  # attempts of one call of CachedIndex.complete
 
 Result = TypeVar("Result")
 
 
 class MissingBytes(ClipsError):
-    """Bytes of a VOD that are not on scratch yet."""
+    """Bytes of a VOD that are not in the cache yet: they must be fetched, and the work tried again."""
 
     def __init__(self, offset: int, size: int) -> None:
         super().__init__(offset, size)
@@ -53,7 +55,7 @@ class MissingBytes(ClipsError):
 
 
 class CachedIndex:
-    """What is on scratch of one VOD. It is called as ``read(offset, size)``, from any thread."""
+    """The cached bytes of one VOD's index. It is called as ``read(offset, size)``, from any thread."""
 
     def __init__(self, path: Path, size_bytes: int, on_grown: Callable[[], None]) -> None:
         self._path = path
@@ -67,7 +69,7 @@ class CachedIndex:
         """Return up to ``size`` bytes at ``offset``; fewer at the end of the VOD.
 
         Raises:
-            Missing: they are not all there.
+            MissingBytes: some of the bytes are not cached.
         """
         size = max(min(size, self._size - offset), 0)
         with self._lock:
@@ -80,10 +82,10 @@ class CachedIndex:
         return data
 
     def have(self, offset: int, size: int) -> None:
-        """Ask for bytes.
+        """Check that some bytes are cached.
 
         Raises:
-            Missing: they are not all there.
+            MissingBytes: some of the bytes are not cached.
         """
         with self._lock:
             if not self._has(offset, size):
@@ -94,7 +96,7 @@ class CachedIndex:
         return at >= 0 and offset + size <= self._there[at].end
 
     def discard(self) -> None:
-        """Forget everything, and give back its room on the disk unless other workers use it too."""
+        """Remove the file. Its space is freed when no other process has it open."""
         with self._lock:
             self._path.unlink(missing_ok=True)
             self._close()
@@ -111,16 +113,17 @@ class CachedIndex:
         work: Callable[[], Result],
         around: Callable[["MissingBytes"], ByteRange],
     ) -> Result:
-        """Do some work that reads, as often as it takes to have all that it reads.
+        """Call ``work`` until all bytes that it reads are cached, and return its result.
 
         Args:
-            source: where it is read from.
-            job: what it is for.
-            work: what is done, in a thread; the same every time.
-            around: what to read at once of what is around some bytes.
+            source: the VOD.
+            job: the job that reserves disk space for the bytes.
+            work: a function that reads through this object. It is called in a thread, several times if
+            needed.
+            around: returns the range to fetch for some missing bytes.
 
         Raises:
-            UnsupportedMedia: it takes more than 200 steps.
+            UnsupportedMedia: ``work`` lacks bytes even at the 200th call.
             Skipped, TransientError: as :meth:`fetch`.
         """
         for _ in range(MAX_STEPS):
@@ -132,31 +135,31 @@ class CachedIndex:
         raise UnsupportedMedia("an index that takes too many steps")
 
     async def fetch(self, source: Source, job: Job, wanted: Iterable[ByteRange]) -> None:
-        """Read some bytes that are not there yet, a few requests side by side.
+        """Read those of some ranges that are not cached yet, several requests at a time.
 
         Raises:
-            Skipped: the VOD has gone, or scratch is too small.
-            TransientError: the storage or the scratch disk is out.
+            Skipped: the VOD is no longer in storage, or the scratch disk is too small.
+            TransientError: the storage or the scratch disk is unavailable.
         """
         wanted = list(wanted)
         if not (ranges := self._missing(wanted)):
             return
         await job.reserve(LIST_BYTES + sum(each.size for each in ranges))
         file = self._begin()
-        ranges = self._missing(wanted)  # to have room, what was there may have been given up
+        ranges = self._missing(wanted)  # again: to free space, the cache may have been discarded
         placed = [PlacedRange(each, LIST_BYTES + each.start) for each in ranges]
         await read_ranges(source, placed, partial(self._same_file, file))
         await asyncio.to_thread(self._add, file, ranges)
         self._on_grown()
 
     def _missing(self, wanted: Iterable[ByteRange]) -> list[ByteRange]:
-        """Return what of some bytes is not there."""
+        """Return those parts of some ranges that are not cached."""
         asked = merge(ByteRange(each.start, min(each.end, self._size)) for each in wanted)
         with self._lock:
             return [part for each in asked for part in without(each, self._there)]
 
     def _begin(self) -> IO[bytes]:
-        """Return the file that bytes are to be written to."""
+        """Return the file to write to; create it if it is missing."""
         with self._lock:
             if self._file is None or not _is_at(self._file, self._path):
                 self._close()
@@ -167,18 +170,18 @@ class CachedIndex:
             return self._file
 
     def _same_file(self, file: IO[bytes]) -> IO[bytes]:
-        """Open the file once more, with a position of its own."""
+        """Open the file again, with a position of its own."""
         opened = self._path.open("r+b", buffering=0)
         if not os.path.samestat(os.fstat(opened.fileno()), os.fstat(file.fileno())):
             opened.close()
-            raise FileNotFoundError(errno.ENOENT, "another worker has removed an index", str(self._path))
+            raise FileNotFoundError(errno.ENOENT, "another process removed an index", str(self._path))
         return opened
 
     def _add(self, file: IO[bytes], ranges: Iterable[ByteRange]) -> None:
-        """Note that bytes are there, for this worker and for others."""
+        """Add ranges to the list of the file, for this process and for others."""
         records = [self._record(file, each) for each in ranges]
         with self._lock:
-            if self._file is file:  # else it was given up meanwhile
+            if self._file is file:  # otherwise it was discarded meanwhile
                 self._there = merge([*self._there, *ranges], gap=0)
                 _append(file, records)
 
@@ -192,7 +195,7 @@ class CachedIndex:
         return _with_checksum(part, checksum)
 
     def load(self) -> None:
-        """Take over what is on scratch already. A damaged file is removed."""
+        """Use a file that is on the disk already. A damaged file is removed."""
         with self._lock, suppress(FileNotFoundError):
             file = self._path.open("r+b", buffering=0)
             try:
@@ -207,11 +210,11 @@ class CachedIndex:
 
 
 class IndexCache:
-    """The indexes on a scratch disk.
+    """The cached indexes on a scratch disk.
 
     Args:
-        scratch: the disk. When a job needs room on it, all are given up.
-        max_bytes: of all together; those that were used last stay.
+        scratch: the disk. When a job lacks space on it, all indexes are removed.
+        max_bytes: the most that all indexes together may take; those that were used last stay.
     """
 
     def __init__(self, scratch: Scratch, max_bytes: int = 256 * MEBIBYTE) -> None:
@@ -221,22 +224,22 @@ class IndexCache:
         scratch.on_shortage(self.discard)
 
     async def open(self, source: Source) -> CachedIndex:
-        """Return what is there of a VOD, which may be nothing yet."""
+        """Return the cached index of a VOD; empty if nothing of it is cached."""
         name = sha256(source.identity.encode()).hexdigest()
-        parts = CachedIndex(self._folder / name, source.size_bytes, self._trim)
-        self._opened.add(parts)
-        await asyncio.to_thread(parts.load)
-        return parts
+        index = CachedIndex(self._folder / name, source.size_bytes, self._trim)
+        self._opened.add(index)
+        await asyncio.to_thread(index.load)
+        return index
 
     def discard(self) -> None:
-        """Remove all of them. What is still needed is read again."""
-        for parts in list(self._opened):
-            parts.discard()
+        """Remove all indexes. Bytes that are still needed are read again."""
+        for index in list(self._opened):
+            index.discard()
         for path in self._files():
             path.unlink(missing_ok=True)
 
     def _trim(self) -> None:
-        """Remove those that were used the longest ago, until the others are within the bound."""
+        """Remove the least recently used indexes until the others take at most ``max_bytes``."""
         kept = 0
         for path in self._files():
             with suppress(FileNotFoundError):
@@ -245,7 +248,7 @@ class IndexCache:
                     path.unlink()
 
     def _files(self) -> list[Path]:
-        """Return the files, the one that was used last first."""
+        """Return the files, the most recently used first."""
         found: list[tuple[float, Path]] = []
         for path in self._folder.glob("*"):
             with suppress(FileNotFoundError):
@@ -253,10 +256,10 @@ class IndexCache:
         return [path for _, path in sorted(found, reverse=True)]
 
 
-def without(whole: ByteRange, parts: Iterable[ByteRange]) -> Iterator[ByteRange]:
-    """Iterate over what of a range lies in none of some others, which are in order."""
+def without(whole: ByteRange, others: Iterable[ByteRange]) -> Iterator[ByteRange]:
+    """Yield the parts of a range that lie in none of some other ranges; these are in order."""
     start = whole.start
-    for part in parts:
+    for part in others:
         if part.end <= start:
             continue
         if part.start >= whole.end:
@@ -269,7 +272,7 @@ def without(whole: ByteRange, parts: Iterable[ByteRange]) -> Iterator[ByteRange]
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Tell whether a path still leads to a file that is open."""
+    """Tell whether a path still names a file that is open."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -282,7 +285,7 @@ def _with_checksum(part: ByteRange, checksum: int) -> bytes:
 
 
 def _append(file: IO[bytes], records: Iterable[bytes]) -> None:
-    """Append to the list of a file; what does not fit is not known to others."""
+    """Append records to the list of a file; other processes do not see records that do not fit."""
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         listed = os.pread(file.fileno(), LIST_BYTES - len(MAGIC), len(MAGIC))
@@ -301,22 +304,22 @@ def _append(file: IO[bytes], records: Iterable[bytes]) -> None:
 
 
 def _read_list(file: IO[bytes]) -> Iterator[ByteRange]:
-    """Iterate over the parts that are there.
+    """Yield the ranges that are in a file.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or of another version.
     """
     head = os.pread(file.fileno(), LIST_BYTES, 0)
     if not head.startswith(MAGIC):
-        raise ValueError("it is of another kind")
+        raise ValueError("the file is of another kind or version")
     for offset, size, checksum, own in RECORD.iter_unpack(head[len(MAGIC) :][: MAX_RECORDS * RECORD.size]):
         if not size:
             return
         part = ByteRange(offset, offset + size)
         if _with_checksum(part, checksum) != RECORD.pack(offset, size, checksum, own):
-            raise ValueError("its list is damaged")
+            raise ValueError("the list of ranges is damaged")
         if _checksum(file, part) != checksum:
-            raise ValueError("a part of it is damaged")
+            raise ValueError(f"the bytes {part.start} to {part.end} are damaged")
         yield part
 
 

@@ -1,7 +1,7 @@
-"""MP4s with an index (``moov``): just the samples of a window are read.
+"""MP4 files with an index (``moov``): the samples of a window are read, and nothing else.
 
-The index is read once for all highlights of a VOD, and of a large one only what a window needs: it has a row
-for each picture, and that of six hours has 30 MB.
+The index is read once for all highlights of a VOD. Of a large index, the part for the window is read: an
+index has a row for each frame, and that of six hours has 30 MB.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ from clip_cutter.vods.source import Source
 
 MAX_INDEX_BYTES = 256 * 1024 * 1024
 SMALL_INDEX_BYTES = 2 * 1024 * 1024  # is read at once
-FIRST_BYTES = 4096  # of the file: its type, and where its index or its media end
-# What is read with the head of a box in a large index: the end of the box before it, which says whether the
-# file is cut off, and the small boxes after it.
+FIRST_BYTES = 4096  # of the file: its type, and where its index or its media ends
+# What is read around the head of a box in a large index: the end of the box before it, which tells whether
+# the file is cut off, and the small boxes after it.
 BEFORE_BYTES, AFTER_BYTES = 4096, 128 * 1024
 MAX_RANGES = 64
 
 
 @dataclass(frozen=True)
 class IndexedMp4:
-    """An MP4 whose index is known: in part, on scratch."""
+    """An MP4 file whose index is cached, in part or as a whole."""
 
-    parts: CachedIndex
+    index: CachedIndex
     movie: Movie
 
     @property
@@ -53,9 +53,9 @@ class IndexedMp4:
 
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
         """See :class:`clip_cutter.vods.vod.Vod`."""
-        complete = partial(self.parts.complete, source, job, around=partial(_around, source.size_bytes))
+        complete = partial(self.index.complete, source, job, around=partial(_around, source.size_bytes))
         rows = await complete(partial(self.movie.row_extents, window.start, window.end))
-        await self.parts.fetch(source, job, _ranges(rows))
+        await self.index.fetch(source, job, _ranges(rows))
         tracks = await complete(partial(self.movie.select, window.start, window.end))
         tracks = await _read_samples(source, job, tracks)
         by_kind = {track.kind: track for track in tracks}
@@ -69,40 +69,40 @@ class IndexedMp4:
 
 
 async def open_indexed(source: Source, job: Job, cache: IndexCache) -> IndexedMp4:
-    """Find and read the index of an MP4.
+    """Find and read the index of an MP4 file.
 
     Raises:
-        UnsupportedMedia: the file is no MP4 with an index, or one that is left to ffmpeg.
-        Skipped: it has gone.
-        TransientError: its storage, or the scratch disk, is out.
+        UnsupportedMedia: the file is not an MP4 with an index, or must be read by ffmpeg.
+        Skipped: the VOD is no longer in storage.
+        TransientError: the storage or the scratch disk is unavailable.
     """
-    parts = await cache.open(source)
-    complete = partial(parts.complete, source, job, around=partial(_around, source.size_bytes))
-    moov: Box = await complete(partial(find_index, parts, source.size_bytes))
+    index = await cache.open(source)
+    complete = partial(index.complete, source, job, around=partial(_around, source.size_bytes))
+    moov: Box = await complete(partial(find_index, index, source.size_bytes))
     if moov.size > MAX_INDEX_BYTES:
         raise UnsupportedMedia(f"an index of {moov.size} bytes")
     if moov.size <= SMALL_INDEX_BYTES:
-        await parts.fetch(source, job, [ByteRange(moov.head, moov.end)])
+        await index.fetch(source, job, [ByteRange(moov.head, moov.end)])
     else:
-        await _read_in_part(parts, source, job, moov)
-    movie: Movie = await complete(partial(Movie.read, parts, moov, source.size_bytes))
-    return IndexedMp4(parts, movie)
+        await _read_in_part(index, source, job, moov)
+    movie: Movie = await complete(partial(Movie.read, index, moov, source.size_bytes))
+    return IndexedMp4(index, movie)
 
 
-async def _read_in_part(parts: CachedIndex, source: Source, job: Job, moov: Box) -> None:
-    """Read what is needed of a large index for any window; raises as :func:`open_indexed`."""
-    complete = partial(parts.complete, source, job, around=partial(_around, source.size_bytes))
+async def _read_in_part(index: CachedIndex, source: Source, job: Job, moov: Box) -> None:
+    """Read the parts of a large index that every window needs. Raises as :func:`open_indexed`."""
+    complete = partial(index.complete, source, job, around=partial(_around, source.size_bytes))
     traks: list[Box] = []
 
     async def find() -> None:
-        traks.extend(await complete(partial(find_tracks, parts, moov)))
+        traks.extend(await complete(partial(find_tracks, index, moov)))
 
-    await together([find(), parts.fetch(source, job, [ByteRange(moov.end - BEFORE_BYTES, moov.end)])])
-    await together(complete(partial(visit_tables, parts, trak, parts.have)) for trak in traks)
+    await together([find(), index.fetch(source, job, [ByteRange(moov.end - BEFORE_BYTES, moov.end)])])
+    await together(complete(partial(visit_tables, index, trak, index.have)) for trak in traks)
 
 
 def _around(size_bytes: int, missing: MissingBytes) -> ByteRange:
-    """Return what to read when some bytes are missing: an index at the end of a file is read at once."""
+    """Return the range to read for some missing bytes; a small index at the end of a file is read at once."""
     end = missing.offset + missing.size
     if missing.offset == 0:
         return ByteRange(0, FIRST_BYTES)
@@ -116,17 +116,17 @@ def _ranges(extents: Iterable[Extent]) -> list[ByteRange]:
 
 
 async def _read_samples(source: Source, job: Job, tracks: Sequence[Track]) -> list[Track]:
-    """Read samples into one file on scratch; return tracks whose samples lie in it.
+    """Read samples into a file in the job's folder; return the tracks with their samples in that file.
 
     Raises:
-        UnsupportedMedia: they lie in more than 64 places of the VOD.
-        Skipped, TransientError: as :meth:`Source.read`, or scratch has no room.
+        UnsupportedMedia: the samples lie in more than 64 ranges of the VOD.
+        Skipped, TransientError: as :meth:`Source.read` and :meth:`Job.reserve`.
     """
     ranges = merge(
         ByteRange(sample.offset, sample.offset + sample.size) for track in tracks for sample in track.samples
     )
     if len(ranges) > MAX_RANGES:
-        raise UnsupportedMedia("samples that are scattered over the file")
+        raise UnsupportedMedia(f"samples that are scattered over {len(ranges)} places; {MAX_RANGES} are read")
     positions = list(accumulate((each.size for each in ranges), initial=0))
     await job.reserve(positions[-1])
     path = job.folder / "samples"
@@ -140,7 +140,7 @@ async def _read_samples(source: Source, job: Job, tracks: Sequence[Track]) -> li
 def _placed(
     tracks: Sequence[Track], ranges: Sequence[ByteRange], positions: Sequence[int], path: Path
 ) -> list[Track]:
-    """Return tracks whose samples lie in a file that holds some ranges of the VOD."""
+    """Return tracks with the offsets of their samples in a file that holds some ranges of the VOD."""
     starts = [each.start for each in ranges]
     shifts = [position - start for position, start in zip(positions, starts, strict=False)]
 

@@ -1,6 +1,6 @@
-"""Opens VODs, each by the one way of reading that fits it, and keeps the latest few.
+"""Open VODs, each in the way that fits its container, and keep the latest few open.
 
-All highlights of a VOD share what was found out about it: they come one after the other.
+The highlights of a VOD arrive one after the other, and share what was read of the VOD when it was opened.
 """
 
 from collections import OrderedDict
@@ -26,8 +26,8 @@ from clip_cutter.vods.vod import Vod
 log = structlog.get_logger()
 
 KEPT = 4
-MAGIC_BYTES = 2048  # a few packets of MPEG-TS
-# The boxes that an MP4 or QuickTime file begins with (ISO/IEC 14496-12 §4.3; QuickTime has no ftyp of old).
+MAGIC_BYTES = 2048  # several packets of MPEG-TS
+# The boxes that an MP4 or QuickTime file may begin with (ISO/IEC 14496-12 §4.3; old QuickTime has no ftyp).
 FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"})
 
 Opener = Callable[[Source, Job], Awaitable[Vod]]
@@ -35,7 +35,7 @@ Opener = Callable[[Source, Job], Awaitable[Vod]]
 
 @dataclass(frozen=True)
 class _VodWithFallback:
-    """A VOD; a stretch that its own way of reading does not know is read by ffmpeg."""
+    """A VOD of which a part is read by ffmpeg if the VOD's own reader does not support that part."""
 
     vod: Vod
     ffmpeg: Ffmpeg
@@ -48,13 +48,13 @@ class _VodWithFallback:
         try:
             return await self.vod.excerpt(source, window, job)
         except UnsupportedMedia as error:
-            log.info("a window is left to ffmpeg", why=str(error))
+            log.info("ffmpeg reads a window", why=str(error))
         remuxed = await open_remuxed(source, self.ffmpeg)
         return await remuxed.excerpt(source, window, job)
 
 
 class VodOpener:
-    """The latest VODs, opened."""
+    """Open VODs, and keep the latest ``KEPT`` of them open."""
 
     def __init__(self, ffmpeg: Ffmpeg, indexes: IndexCache, metrics: CutterMetrics) -> None:
         self._ffmpeg = ffmpeg
@@ -63,11 +63,11 @@ class VodOpener:
         self._kept: OrderedDict[str, Vod] = OrderedDict()
 
     async def open(self, source: Source, job: Job) -> Vod:
-        """Find out what a VOD consists of, unless that is known.
+        """Return an opened VOD: the one that is kept for the same bytes, else a new one.
 
         Raises:
-            Skipped: it is no video that a clip could be cut from, or scratch is too small for it.
-            TransientError: the storage or the scratch disk is out.
+            Skipped: the VOD cannot be read as a video, or its index is larger than the scratch disk.
+            TransientError: the storage or the scratch disk is unavailable.
         """
         if (known := self._kept.get(source.identity)) is not None:
             self._metrics.opened(ReadMethod.KNOWN)
@@ -95,7 +95,7 @@ class VodOpener:
         return vod
 
     def _ways(self, magic: bytes) -> list[tuple[ReadMethod, Opener]]:
-        """Return the ways of reading that fit a file's first bytes; ffmpeg reads all others."""
+        """Return the ways to read a file by its first bytes, to be tried in order; else ffmpeg reads it."""
         if magic[4:8] in FIRST_BOXES:
             return [(ReadMethod.INDEXED, self._open_indexed), (ReadMethod.FRAGMENTED, open_fragmented)]
         if magic.startswith(b"FLV") or is_transport_stream(magic):

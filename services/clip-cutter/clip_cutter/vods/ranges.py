@@ -1,4 +1,4 @@
-"""Byte ranges of a VOD, read side by side into one file."""
+"""Read byte ranges of a VOD into a file, several at a time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -12,18 +12,18 @@ from clip_shared.errors import TransientError
 SIDE_BY_SIDE = 4
 MIN_RANGE_BYTES = 2 * 1024 * 1024
 MAX_RANGE_BYTES = 4 * 1024 * 1024
-MAX_GAP_BYTES = 64 * 1024  # is read with what lies around it: cheaper than another request
+MAX_GAP_BYTES = 64 * 1024  # a gap up to this size is read too: that is cheaper than another request
 
 
 class PlacedRange(NamedTuple):
-    """Bytes of a VOD, and where in a file they go."""
+    """A byte range of a VOD, and its position in the file that it is written to."""
 
     wanted: ByteRange
     position: int
 
 
 def merge(ranges: Iterable[ByteRange], gap: int = MAX_GAP_BYTES) -> list[ByteRange]:
-    """Return ranges in order; those that are at most ``gap`` bytes apart are one."""
+    """Return ranges in order; ranges that are at most ``gap`` bytes apart become one range."""
     merged: list[ByteRange] = []
     for each in sorted(ranges, key=lambda each: each.start):
         if merged and each.start <= merged[-1].end + gap:
@@ -36,16 +36,16 @@ def merge(ranges: Iterable[ByteRange], gap: int = MAX_GAP_BYTES) -> list[ByteRan
 async def read_ranges(
     source: Source, placed: Sequence[PlacedRange], open_file: Callable[[], IO[bytes]]
 ) -> None:
-    """Read bytes of a VOD into a file, a few megabytes at a time, four of them side by side.
+    """Read ranges of a VOD into a file: 2 to 4 MiB with a request, four requests at a time.
 
     Args:
-        source: where they are read from.
-        placed: which ones, and where in the file they go.
-        open_file: opens the file for writing, unbuffered.
+        source: the VOD.
+        placed: the ranges, and their positions in the file.
+        open_file: opens the file for writing, unbuffered. It is called once for each concurrent request.
 
     Raises:
-        Skipped: the VOD has gone.
-        TransientError: its storage is out, or the scratch disk is full.
+        Skipped: the VOD is no longer in storage.
+        TransientError: source storage is unavailable, or the scratch disk is full.
     """
     split = list(_split(placed))
     waiting = iter(split)
@@ -64,7 +64,7 @@ async def read_ranges(
 
 
 async def together(work: Iterable[Coroutine[None, None, None]]) -> None:
-    """Do work side by side. The first failure ends all of it, and is raised itself."""
+    """Run coroutines concurrently. The first failure cancels the others, and is raised without a group."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in work:

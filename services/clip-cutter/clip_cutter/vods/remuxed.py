@@ -1,7 +1,7 @@
-"""Matroska, and whatever our own readers leave: ffmpeg copies a stretch into an MP4, which is read then.
+"""Matroska, and files that our own readers do not support: ffmpeg copies a part into an MP4, which we read.
 
-ffmpeg finds its way by an index where the container has one, and else by times. So reading begins further and
-further back, until the keyframe that the window's first frame hangs from was caught.
+ffmpeg seeks by the container's index, or without an index by time stamps, and may land behind the keyframe
+that the window's first frame needs. So reading is repeated from further back until that keyframe is found.
 """
 
 import math
@@ -31,20 +31,21 @@ from clip_shared.errors import TransientError
 
 log = structlog.get_logger()
 
-# How far before the start reading begins: one after the other, until a keyframe was caught. MPEG-TS has no
-# index, so a seek lands anywhere. The others land on the keyframe, or a little late where the index is poor.
+# How far before the window's start reading begins; the next value is used if no keyframe was found. MPEG-TS
+# has no index, so a seek may land anywhere. In other containers it lands on the keyframe, or shortly behind
+# it.
 UNINDEXED = frozenset({"mpegts"})
 UNINDEXED_LEADS = (6.0, 20.0, 60.0)
 INDEXED_LEADS = (0.0, 2.0, *UNINDEXED_LEADS)
-ASSUMED_BIT_RATE = 12_000_000  # of a VOD that does not say
+ASSUMED_BIT_RATE = 12_000_000  # of a VOD that does not name its bit rate
 DAMAGED = "the file is damaged, or not a video at all"
 REMUXED = "remuxed.mp4"
-TAIL_SECONDS = 0.5  # read after the window: frames are stored in another order than they are shown
-LATE_SECONDS = 0.1  # audio that begins so much after the window's start may have been missed by a seek
+TAIL_SECONDS = 0.5  # read after the window: the order in which frames are stored and shown differs
+LATE_SECONDS = 0.1  # if audio begins later than this after the window's start, a seek may have missed it
 
 
 def _seeks(container: str, start: float) -> list[float]:
-    """Return where to begin reading for a start: each further back, while that helps."""
+    """Return the times to seek to for a window's start, each further back than the one before."""
     steps = UNINDEXED_LEADS if container in UNINDEXED else INDEXED_LEADS
     found = [start - lead for lead in steps if lead < start]
     return found if len(found) == len(steps) else [*found, 0.0]
@@ -52,7 +53,7 @@ def _seeks(container: str, start: float) -> list[float]:
 
 @dataclass(frozen=True)
 class RemuxedVod:
-    """A VOD that ffmpeg knows how to read."""
+    """A VOD that ffmpeg reads."""
 
     media: Media
     ffmpeg: Ffmpeg
@@ -63,12 +64,12 @@ class RemuxedVod:
         return video_end(self.media)
 
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
-        """Read what a window needs into the job's folder.
+        """Read the samples that a window needs into the job's folder.
 
         Raises:
-            Skipped: there is no video there, it cannot be read, or the VOD's clock jumps there.
+            Skipped: the window has no video, cannot be read, or the VOD's clock jumps in it.
             ToolCrashed, ToolLimited: as :class:`clip_cutter.ffmpeg.run.Ffmpeg`.
-            TransientError: the storage, or the scratch disk, is out.
+            TransientError: the storage or the scratch disk is unavailable.
         """
         before: _RemuxedWindow | None = None
         for seek in _seeks(self.media.container, window.start):
@@ -88,23 +89,23 @@ class RemuxedVod:
         return int((window.end + TAIL_SECONDS - seek) * rate / 8)
 
     async def _read(self, source: Source, seek: float, window: Window, path: Path) -> "_RemuxedWindow":
-        """Copy a stretch that begins at ``seek``, and look at what it holds of the window."""
+        """Copy the VOD from ``seek`` to the window's end, and return what it holds of the window."""
         media = self.media
         try:
             run_log = await self.ffmpeg.remux(source.input, media, seek, window.end + TAIL_SECONDS, path)
         except ToolFailed as error:
-            log.warning("a stretch of the source cannot be copied", reason=str(error))
+            log.warning("ffmpeg cannot copy a part of the VOD", reason=str(error))
             raise damaged(window.start, window.end) from error
         try:
             tracks = _select(path, seek, window)
         except UnsupportedMedia as error:
-            log.info("a stretch has nothing of the window", seek=seek, why=str(error))
+            log.info("the copied part holds nothing of the window", seek=seek, why=str(error))
             tracks = []
         found = {track.kind: self._named(track, run_log) for track in tracks}
         return _RemuxedWindow(window, run_log, found.get(TrackKind.VIDEO), found.get(TrackKind.AUDIO))
 
     def _named(self, track: Track, run_log: RunLog) -> Track:
-        """Return a track with the name that its codec has in the VOD, and with the damage that ffmpeg saw."""
+        """Return a track with the codec that the VOD names, and with the damage that ffmpeg reported."""
         is_video = track.kind is TrackKind.VIDEO
         stream = self.media.video if is_video else self.media.audio
         codec = stream.codec if stream else UNKNOWN
@@ -116,7 +117,7 @@ class RemuxedVod:
 
 @dataclass(frozen=True)
 class _RemuxedWindow:
-    """What was copied of a window: its tracks on the VOD's line."""
+    """What ffmpeg copied of a window: the tracks, on the VOD's time line, and the log of the run."""
 
     window: Window
     run_log: RunLog
@@ -125,19 +126,19 @@ class _RemuxedWindow:
 
     @property
     def begins_in_time(self) -> bool:
-        """Whether the frame that is on screen at the window's start was caught, and audio from there on."""
+        """Whether the frame on screen at the window's start was copied, and the audio from there on."""
         video = _first(self.video)
         audio = -math.inf if self.audio is None else _first(self.audio)
         return max(video - ROUNDING_SECONDS, audio - LATE_SECONDS) <= self.window.start
 
     @property
     def end(self) -> float | None:
-        """Return where the VOD's video ends, if all of it ends before the window does."""
+        """When the VOD's video ends, if all of its tracks end before the window does."""
         ends = [_last(track) for track in (self.video, self.audio) if track is not None]
         return _last(self.video) if self.video is not None and max(ends) < self.window.end else None
 
     def begins_as(self, before: "_RemuxedWindow | None") -> bool:
-        """Whether reading from further back has caught nothing more: it begins late in the VOD itself."""
+        """Tell whether reading from further back gave nothing more: the VOD's tracks begin there."""
         return before is not None and all(
             abs(now - then) <= LATE_SECONDS or now == then
             for now, then in zip(self._begins(), before._begins(), strict=True)
@@ -147,35 +148,35 @@ class _RemuxedWindow:
         return _first(self.video), _first(self.audio)
 
     def check(self) -> None:
-        """Refuse a stretch that may be another moment than the window, or only a part of it.
+        """Check that what was copied is the window, and all of it.
 
         Raises:
-            Skipped: the clock of the VOD jumps in it.
-            TransientError: the storage broke off.
+            Skipped: the VOD's clock jumps in the window, so that its times are not known.
+            TransientError: the connection to the source storage failed.
         """
         if self.run_log.outages and not self.begins_in_time:
-            raise TransientError(f"the source storage broke off: {self.run_log.outages[-1]}")
+            raise TransientError(f"reading from source storage failed: {self.run_log.outages[-1]}")
         if self.run_log.has_clock_jump:
             raise interrupted(self.window)
 
 
 def _first(track: Track | None) -> float:
-    """Return when the first sample of a track is shown, or heard, in seconds of the VOD's line."""
+    """Return when the first sample of a track is shown or heard, in seconds of the VOD's time line."""
     if track is None:
         return math.inf
     return track.seconds(min(sample.shown for sample in track.samples))
 
 
 def _last(track: Track) -> float:
-    """Return when the last sample of a track ends, in seconds of the VOD's line."""
+    """Return when the last sample of a track ends, in seconds of the VOD's time line."""
     return track.seconds(max(sample.shown + sample.length for sample in track.samples))
 
 
 def _select(path: Path, seek: float, window: Window) -> Iterable[Track]:
-    """Return what a window needs of a stretch that was copied from ``seek`` on.
+    """Return the samples that a window needs, from an MP4 that was copied from ``seek`` on.
 
     Raises:
-        UnsupportedMedia: it has no video of it.
+        UnsupportedMedia: the MP4 holds no video of the window.
     """
     movie = open_movie(path)
     origin = seek + movie.begins_at
@@ -185,17 +186,17 @@ def _select(path: Path, seek: float, window: Window) -> Iterable[Track]:
 
 
 async def open_remuxed(source: Source, ffmpeg: Ffmpeg) -> RemuxedVod:
-    """Find out what a VOD consists of.
+    """Open a VOD that ffmpeg will read: ask ffprobe what it holds.
 
     Raises:
-        Skipped: it is no video that a clip could be cut from.
+        Skipped: ffprobe cannot read the VOD as a video.
         ToolCrashed, ToolLimited: as :class:`clip_cutter.ffmpeg.run.Ffmpeg`.
-        TransientError: the storage broke off.
+        TransientError: the connection to the source storage failed.
     """
     try:
         media = await ffmpeg.probe(source.input)
     except ToolFailed as error:
-        log.warning("the source cannot be probed", reason=str(error))
+        log.warning("ffprobe cannot read the VOD", reason=str(error))
         raise unreadable(DAMAGED) from error
     video_of(media)
     return RemuxedVod(media, ffmpeg)

@@ -1,4 +1,4 @@
-"""Where the bytes of a VOD come from: a file of this machine, or an object in source storage."""
+"""Where the bytes of a VOD come from: a local file, or an object in source storage."""
 
 import asyncio
 import os
@@ -13,47 +13,47 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class Source(Protocol):
-    """A VOD's bytes. ``identity`` is the same for the same bytes only: knowledge of them is kept under it."""
+    """The bytes of a VOD. ``identity`` changes whenever the bytes change: caches use it as their key."""
 
     @property
     def identity(self) -> str:
-        """Name these bytes among all others."""
+        """A name for these bytes, different from that of any others."""
         ...
 
     @property
     def size_bytes(self) -> int:
-        """Return how many they are."""
+        """The number of bytes."""
         ...
 
     @property
     def input(self) -> FfmpegInput:
-        """Return what ffmpeg opens."""
+        """The VOD as ffmpeg opens it."""
         ...
 
     async def peek(self, wanted: ByteRange) -> bytes:
-        """Return a few bytes. Raises as :meth:`read`."""
+        """Return the bytes of a small range. Raises as :meth:`read`."""
         ...
 
     async def read(self, wanted: ByteRange, file: IO[bytes]) -> None:
-        """Append bytes to a file.
+        """Write the bytes of a range to a file, at its position.
 
         Raises:
-            Skipped: the VOD has gone.
-            TransientError: its storage is out.
+            Skipped: the VOD is no longer in storage.
+            TransientError: source storage is unavailable.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A VOD that is a file of this machine."""
+    """A VOD that is a local file."""
 
     path: Path
     size_bytes: int
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look at a file."""
+        """Return a file as a VOD, with its size."""
         return cls(path, path.stat().st_size)
 
     @property

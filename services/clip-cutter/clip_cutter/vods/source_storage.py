@@ -1,4 +1,7 @@
-"""Source storage: where VODs lie, in buckets that a profile allows. They are named, never addressed."""
+"""Source storage: the S3 servers that VODs are read from.
+
+A highlight names a source profile, a bucket and a key, never an address: only configured servers are reached.
+"""
 
 import asyncio
 import os
@@ -32,11 +35,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.2
-MAX_BREAKS = 5  # of one read, which goes on where it broke off
+MAX_BREAKS = 5  # of one read, which continues where the connection broke
 CHUNK_BYTES = 256 * 1024
-DENIED_SECONDS = 3600.0  # that a denied list is reported for: whoever grants the right need not restart us
-# Refusals that speak of us, of the network before the storage, or of the moment; and these codes, whose
-# status (400) would say that the request was wrong.
+# A denied ListBucket is reported for this time; after the right is granted, no restart is needed.
+DENIED_SECONDS = 3600.0
+# Statuses that mean a problem of ours, of a proxy, or of the moment, and not a wrong request; and error codes
+# that mean the same although their status is 400.
 OUTAGES = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -51,18 +55,18 @@ OUTAGES = frozenset(
 OUTAGE_CODES = frozenset(
     {"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "RequestTimeout", "TokenRefreshRequired"}
 )
-KEY_SERVICE = "KMS."  # its refusals, with which no object can be decrypted
+KEY_SERVICE = "KMS."  # error codes of the key service: no object can be decrypted
 
 Answer = TypeVar("Answer")
 
 
 class SourceRefused(ClipsError):
-    """Source storage takes the very request for wrong: asking again is unlikely to help."""
+    """Source storage rejected the request itself; sending it again is unlikely to help."""
 
 
 @dataclass(frozen=True)
 class StoredVod:
-    """A VOD in source storage, as it was found. ``input`` holds a URL that reads it for a while."""
+    """A VOD in source storage. ``input`` is a presigned URL of it, valid for a limited time."""
 
     place: SourceObject
     size_bytes: int
@@ -72,7 +76,7 @@ class StoredVod:
 
     @property
     def identity(self) -> str:
-        """See :class:`clip_cutter.vods.source.Source`: with another ETag it is another VOD."""
+        """The profile, bucket, key and ETag: a replaced object counts as another VOD."""
         return "/".join((self.place.profile, self.place.bucket, self.place.key, self.etag))
 
     async def peek(self, wanted: ByteRange) -> bytes:
@@ -87,9 +91,9 @@ class StoredVod:
 
 
 class SourceStorage:
-    """Every source profile, each behind a blocking S3 client that this class calls from threads.
+    """All source profiles, each with a blocking S3 client that this class calls from threads.
 
-    ``on_pulled`` is told how many bytes were read.
+    ``on_pulled`` is called with the number of bytes after each chunk that was read.
     """
 
     def __init__(
@@ -104,21 +108,22 @@ class SourceStorage:
         self._clients = {name: _client(profile, on_refused) for name, profile in profiles.items()}
         self._url_seconds = int(url_seconds)
         self._on_pulled = on_pulled
-        self._readable: dict[tuple[str, str], str] = {}  # the VOD that each bucket gave us last
-        self._denied: dict[tuple[str, str], float] = {}  # when each bucket denied us its list
+        self._readable: dict[tuple[str, str], str] = {}  # the key that was read last, by profile and bucket
+        self._denied: dict[tuple[str, str], float] = {}  # when ListBucket was denied, by profile and bucket
 
     async def locate(self, source: SourceObject) -> StoredVod:
-        """Find a VOD.
+        """Find a VOD: its size, its ETag, and a presigned URL.
 
         Raises:
-            PermanentError: the VOD's place is not one that this service may read.
-            Skipped: ``source_missing``; ``source_unreadable`` where it is empty, or archived.
-            SourceRefused: the storage takes the request for wrong.
-            TransientError: the storage is down, or refuses us.
+            PermanentError: no profile allows this place, or no object can have this key.
+            Skipped: with the reason ``source_missing``; or ``source_unreadable`` if the VOD is empty or
+            archived.
+            SourceRefused: the storage rejected the request itself.
+            TransientError: the storage is down, or denies access.
         """
         found = await self._ask(source, lambda client: _look(client, source))
         if "ETag" not in found:
-            raise TransientError("what answers is no source storage: it knows no ETag")
+            raise TransientError("the answer is not one of S3, it has no ETag: check the profile's endpoint")
         if found["ContentLength"] == 0:
             raise unreadable("the file is empty")
         self._readable[source.profile, source.bucket] = source.key
@@ -130,63 +135,68 @@ class SourceStorage:
         return StoredVod(source, found["ContentLength"], found["ETag"], readable, self)
 
     async def read(self, vod: StoredVod, wanted: ByteRange, file: IO[bytes]) -> None:
-        """Append bytes of a VOD to a file. A connection that breaks is taken up where it was.
+        """Write the bytes of a range to a file. If the connection breaks, reading continues where it stopped.
 
         Raises:
-            Skipped: the VOD has gone meanwhile, or is archived.
-            SourceRefused: the storage takes the request for wrong.
-            TransientError: the storage is down or refuses us, or the VOD is another one now.
+            Skipped: the VOD is no longer in storage, or is archived.
+            SourceRefused: the storage rejected the request itself.
+            TransientError: the storage is down or denies access, or the VOD was replaced meanwhile.
         """
         # A thread cannot be cancelled. A cancelled job closes the file: the thread's next write fails.
         await self._ask(vod.place, lambda client: _read(client, vod, wanted, file, self._on_pulled))
 
     async def confirm(self, source: SourceObject) -> None:
-        """Look again at a VOD that could not be read: returns if that was not the storage's fault.
+        """Read one byte of a VOD that could not be read, to rule out that the storage was to blame.
 
         Raises as :meth:`read`.
         """
         await self._ask(source, lambda client: _read_a_byte(client, source))
 
     async def _ask(self, source: SourceObject, work: Callable[["S3Client"], Answer]) -> Answer:
-        """Ask the storage about a VOD, in a thread."""
+        """Call ``work`` with the client of the VOD's profile, in a thread, and translate its errors."""
         client = self._allowed(source)
         try:
             return await asyncio.to_thread(work, client)
         except ClientError as error:
             raise await asyncio.to_thread(self._meaning, client, source, error) from error
         except ParamValidationError as error:
-            raise PermanentError("no storage has objects of such a name") from error
+            raise PermanentError("the source key is not a valid name of an object") from error
         except BotoCoreError as error:
             raise TransientError(f"source storage cannot be reached: {type(error).__name__}") from error
 
     def _meaning(self, client: "S3Client", source: SourceObject, error: ClientError) -> Exception:
-        """What a refusal means for the job: only the storage's own words are facts about a VOD."""
+        """Return the error that a refusal means. A VOD is missing or archived only if the storage says so."""
         code, status = _code(error), _status(error)
-        if code == "NoSuchKey":  # this is said only to whoever may list
+        if code == "NoSuchKey":  # S3 answers this only if we may list the bucket
             self._denied.pop((source.profile, source.bucket), None)
         if code == "NoSuchKey" or (code == "AccessDenied" and self._is_missing(client, source)):
-            return Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
+            return Skipped(
+                SkipReason.SOURCE_MISSING, "The VOD is no longer in storage, so no clip can be cut from it."
+            )
         if code == "InvalidObjectState":
-            return unreadable("it is archived, and has to be restored first")
+            return Skipped(
+                SkipReason.SOURCE_UNREADABLE,
+                "The VOD is archived. It must be restored before clips can be cut from it.",
+            )
         if code == "KeyTooLongError":
-            return PermanentError("the source key is too long")
+            return PermanentError(f"the source key is too long: {len(source.key)} characters")
         if status == HTTPStatus.PRECONDITION_FAILED:
             return TransientError("the VOD was replaced while it was read")
         is_outage = status in OUTAGES or code in OUTAGE_CODES or code.startswith(KEY_SERVICE)
         if _is_refusal(status) and not is_outage:
-            return SourceRefused(f"source storage takes the request for wrong: {code}")
+            return SourceRefused(f"source storage rejected the request: {code}")
         return TransientError(f"source storage refused: {code}")
 
     def _is_missing(self, client: "S3Client", source: SourceObject) -> bool:
-        """Whether access is denied because there is no such VOD, which S3 tells only those who may list.
+        """Tell whether AccessDenied means a missing VOD: S3 answers so if we may not list the bucket.
 
-        Their list says it. For all others a VOD that this process has read before is asked for again: if
-        access to that one is denied too, it is we who are not let in.
+        If we may list it, the list tells. Otherwise the VOD that this process read last is asked for: if that
+        is denied too, we have lost our access, and nothing is known about the VOD.
         """
         bucket = (source.profile, source.bucket)
         try:
             listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.key, MaxKeys=1)
-            if "IsTruncated" in listed:  # else it is no list, but a page of a proxy
+            if "IsTruncated" in listed:  # otherwise it is not a list, but an HTML page of a proxy
                 self._denied.pop(bucket, None)
                 return all(each["Key"] != source.key for each in listed.get("Contents", []))
         except ClientError as error:
@@ -203,7 +213,7 @@ class SourceStorage:
         return witness != source.key
 
     def check(self) -> str | None:
-        """What keeps this service from reading any VOD, or from seeing that one is missing."""
+        """Return what keeps this service from reading VODs, or from noticing a missing VOD; None: nothing."""
         if not self._clients:
             return "no source profile is configured (SOURCE_STORAGE_PROFILES)"
         oldest = time.monotonic() - DENIED_SECONDS
@@ -212,17 +222,19 @@ class SourceStorage:
 
     def _allowed(self, source: SourceObject) -> "S3Client":
         if source.profile not in self._clients:
-            raise PermanentError(f"unknown source profile {source.profile!r}")
+            raise PermanentError(
+                f"unknown source profile {source.profile!r}: add it to SOURCE_STORAGE_PROFILES"
+            )
         if source.bucket not in self._buckets[source.profile]:
             raise PermanentError(f"source profile {source.profile!r} does not allow bucket {source.bucket!r}")
-        # Some servers and clients resolve these, and end up in another bucket.
+        # Some servers and clients resolve "..", and read from another bucket.
         if {".", ".."} & set(source.key.split("/")):
             raise PermanentError("the source key contains a relative path")
         return self._clients[source.profile]
 
 
 def _authorities() -> str:
-    """The certificates that boto3 trusts. ffmpeg and ffprobe differ in what they do when not told."""
+    """Return the file of certificates that boto3 trusts, so that ffmpeg and ffprobe trust the same."""
     return os.environ.get("AWS_CA_BUNDLE") or str(get_cert_path(verify=True))
 
 
@@ -279,14 +291,17 @@ def _chunks(client: "S3Client", vod: StoredVod, wanted: ByteRange) -> Iterator[b
         answer["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.PARTIAL_CONTENT
         or answer["ContentLength"] != wanted.size
     ):
-        raise TransientError("source storage gave other bytes than those asked for")
+        raise TransientError(
+            f"source storage answered with status {answer['ResponseMetadata']['HTTPStatusCode']} and"
+            f" {answer['ContentLength']} bytes instead of 206 and {wanted.size}"
+        )
     with closing(answer["Body"]) as body:
         yield from body.iter_chunks(CHUNK_BYTES)
 
 
 def _unlisted(bucket: tuple[str, str]) -> str:
     profile, name = bucket
-    return f"profile {profile}: grant s3:ListBucket on {name}, or a missing VOD holds its partition for hours"
+    return f"profile {profile}: grant s3:ListBucket on {name}; without it, a missing VOD blocks its partition"
 
 
 def _code(error: ClientError) -> str:

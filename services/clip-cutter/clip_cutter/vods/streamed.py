@@ -1,4 +1,4 @@
-"""VODs without an index (MPEG-TS, FLV): windows are found by looking around, and read from front to end."""
+"""MPEG-TS and FLV, which have no index: a window is found by reading times at some places of the file."""
 
 import asyncio
 import threading
@@ -21,10 +21,10 @@ from clip_cutter.containers.model import (
 )
 from clip_cutter.containers.mpegts import TransportStream
 from clip_cutter.containers.stream import ConfigurationHistory, Demuxer, Stream
-from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_BYTES, StreamSurvey, StreamSurveyor
+from clip_cutter.containers.survey import HEAD_BYTES, WHOLE_FILE_BYTES, StreamSurvey, StreamSurveyor
 from clip_cutter.containers.window_search import (
     AUDIO_BEFORE_SECONDS,
-    BESIDE_SECONDS,
+    INTERLEAVE_SECONDS,
     ReadStart,
     WindowSearch,
 )
@@ -36,17 +36,20 @@ from clip_cutter.vods.source import CHUNK_BYTES, Source
 CONTAINERS: Sequence[Callable[[bytes], Stream]] = (TransportStream.read, FlvStream.read)
 SIDE_BY_SIDE = 8  # reads
 AUDIO_AFTER_SECONDS = 0.5
-# A little more than the window should take is read; then more, until the tracks have come to its end.
+# First, slightly more than the estimated size of the window is read; then more, until all tracks reach its
+# end.
 SPARE, SPARE_BYTES = 1.05, 128 * 1024
 MAX_READS = 64
 MAX_BYTES = 2 * 1024 * 1024 * 1024
-MAX_HISTORY_BYTES = 256 * 1024 * 1024  # that are read to learn set-up; behind them it is taken from nearby
+# Up to this offset, all bytes before the window are read to learn the codec configuration; behind it, the
+# configuration is taken from nearby.
+MAX_HISTORY_BYTES = 256 * 1024 * 1024
 SAMPLES = "samples"  # a file in the job's folder
 
 
 @dataclass(frozen=True)
 class StreamedVod:
-    """See :class:`~clip_cutter.vods.vod.Vod`."""
+    """A VOD without an index. ``survey`` has its time line, and the configurations that were found."""
 
     stream: Stream
     survey: StreamSurvey
@@ -70,11 +73,11 @@ class StreamedVod:
             raise
 
     async def _read(self, source: Source, window: Window, job: Job, output: IO[bytes]) -> Excerpt:
-        """Read what a window needs: from a keyframe before it to where all tracks have come to its end."""
+        """Read the samples of a window, from a keyframe before it until all tracks have passed its end."""
         search = WindowSearch(self.stream, self.survey, partial(_peek_all, source), self.size_bytes)
         begin = await search.find(window.start)
         demuxer = self.stream.demuxer(
-            output, begin.offset, self.survey.line, await self._heads(source, begin)
+            output, begin.offset, self.survey.timeline, await self._heads(source, begin)
         )
         await job.reserve(len(begin.data))
         await in_thread(_feed_all, demuxer, begin.data)
@@ -101,8 +104,8 @@ class StreamedVod:
         )
 
     async def _heads(self, source: Source, begin: ReadStart) -> Sequence[bytes]:
-        """Return what was said before reading begins, the latest last."""
-        segment = self.survey.line.segment(begin.offset)
+        """Return the parts of the file with codec configurations that lie before ``begin``, in file order."""
+        segment = self.survey.timeline.segment(begin.offset)
         heads = [(0, self.survey.heads[0]), (segment.offset, self.survey.head(begin.offset))]
         if self.history is not None:
             if begin.offset <= MAX_HISTORY_BYTES:
@@ -117,36 +120,36 @@ class StreamedVod:
                     await source.read(ByteRange(history.reached, offset), cast("IO[bytes]", feed))
 
     def _remark(self, window: Window) -> str | None:
-        """Say where the clock jumps within a window."""
-        line = self.survey.line
-        starts = [segment.start / line.timescale for segment in line.segments[1:]]
+        """Describe where the clock jumps within a window; None: it does not."""
+        timeline = self.survey.timeline
+        starts = [segment.start / timeline.timescale for segment in timeline.segments[1:]]
         inside = [clock(start) for start in starts if window.start < start < window.end]
-        return f"the VOD was interrupted at {', '.join(inside)}" if inside else None
+        return f"the stream was interrupted at {', '.join(inside)}" if inside else None
 
 
 async def open_stream(source: Source, job: Job) -> StreamedVod:
-    """Open a VOD without an index.
+    """Open an MPEG-TS or FLV file.
 
     Raises:
-        UnsupportedMedia: it is of another container, or left to ffmpeg.
-        Skipped: it has gone.
-        TransientError: its storage is out.
+        UnsupportedMedia: the file is of another container, or must be read by ffmpeg.
+        Skipped: the VOD is no longer in storage.
+        TransientError: source storage is unavailable.
     """
     del job  # nothing is written
     size = source.size_bytes
-    head = await source.peek(ByteRange(0, size if size <= WHOLE_BYTES else HEAD_BYTES))
+    head = await source.peek(ByteRange(0, size if size <= WHOLE_FILE_BYTES else HEAD_BYTES))
     stream = _recognize(head)
     survey = await StreamSurveyor(stream, partial(_peek_all, source), size, head).survey()
-    # What is left to ffmpeg is mostly so from the first sample on.
+    # A file that our readers do not support is mostly so from its first sample: find out now.
     with BytesIO() as nowhere:
-        stream.demuxer(nowhere, 0, survey.line, ()).feed(head[:HEAD_BYTES])
+        stream.demuxer(nowhere, 0, survey.timeline, ()).feed(head[:HEAD_BYTES])
     return StreamedVod(stream, survey, size, stream.history())
 
 
 class _Feed:
-    """A file that takes what is written to it to a reader, until it is closed.
+    """A file that passes what is written to it to a demuxer, until it is closed.
 
-    The thread of a cancelled job would go on to write, beside the next job that learns of the same VOD.
+    Otherwise the thread of a cancelled job would go on to write, at the same time as the next job of the VOD.
     """
 
     def __init__(self, feed: Callable[[bytes], None]) -> None:
@@ -162,7 +165,7 @@ class _Feed:
             self._is_closed = True
 
     def write(self, data: bytes) -> int:
-        """Hand ``data`` over. Raises what the reader raises, and ValueError once it is closed."""
+        """Pass ``data`` on. Raises what the demuxer raises, and ValueError after it is closed."""
         with self._lock:
             if self._is_closed:
                 raise ValueError("the job that reads this has ended")
@@ -181,7 +184,7 @@ def _recognize(head: bytes) -> Stream:
 
 
 async def _peek_all(source: Source, wanted: Sequence[ByteRange]) -> Sequence[bytes]:
-    """Read several places of a VOD side by side."""
+    """Read several ranges of a VOD, ``SIDE_BY_SIDE`` at a time."""
     limit = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def peek(place: ByteRange) -> bytes:
@@ -197,19 +200,19 @@ def _feed_all(demuxer: Demuxer, data: bytes) -> None:
 
 
 def _left(demuxer: Demuxer, window: Window) -> float:
-    """Return how many seconds are still to be read, about; 0 or less where the window is complete."""
+    """Estimate how many seconds are still to be read; 0 or less: the window is complete."""
     ends = {TrackKind.VIDEO: window.end, TrackKind.AUDIO: window.end + AUDIO_AFTER_SECONDS}
     if all(demuxer.reached[kind] >= end for kind, end in ends.items()):
         return 0
-    farthest = max(*demuxer.reached.values(), window.start - BESIDE_SECONDS)
+    farthest = max(*demuxer.reached.values(), window.start - INTERLEAVE_SECONDS)
     if farthest < ends[TrackKind.AUDIO]:
         return ends[TrackKind.AUDIO] - farthest
-    # One track lies behind the other; if by so much, it has a hole.
-    return min(window.end + BESIDE_SECONDS - farthest, BESIDE_SECONDS / 2)
+    # One track is behind the other; if it stays behind by INTERLEAVE_SECONDS, it has a gap here.
+    return min(window.end + INTERLEAVE_SECONDS - farthest, INTERLEAVE_SECONDS / 2)
 
 
 def _trim_video(track: Track, window: Window, *, is_from_start: bool) -> Track:
-    """Return the pictures from the keyframe that the one on screen at the start depends on."""
+    """Return the video from the keyframe that the frame on screen at the window's start depends on."""
     times = [track.seconds(sample.shown) for sample in track.samples]
     keyframes = [place for place, sample in enumerate(track.samples) if sample.is_keyframe]
     before = [place for place in keyframes if times[place] <= window.start + ROUNDING_SECONDS]
@@ -222,7 +225,7 @@ def _trim_video(track: Track, window: Window, *, is_from_start: bool) -> Track:
 
 
 def _held(samples: Sequence[Sample], end: int) -> list[Sample]:
-    """Return pictures of which the last one stays on screen until ``end``, in ticks."""
+    """Return samples of which the last is shown until ``end``, in ticks."""
     last = max(samples, key=lambda each: each.shown, default=None)
     return [
         each._replace(length=max(each.length, end - each.shown)) if each is last else each for each in samples
@@ -230,7 +233,7 @@ def _held(samples: Sequence[Sample], end: int) -> list[Sample]:
 
 
 def _trim_audio(track: Track, window: Window) -> Track:
-    """Return the audio of a window, and a little more around it."""
+    """Return the audio of a window, and a little before and after it."""
     start, end = window.start - AUDIO_BEFORE_SECONDS, window.end + AUDIO_AFTER_SECONDS
     heard = [
         place
@@ -241,7 +244,7 @@ def _trim_audio(track: Track, window: Window) -> Track:
 
 
 def _part(track: Track, places: range, window: Window) -> Track:
-    """Return some samples of a track, with their formats and with the damages among them."""
+    """Return some samples of a track, with their formats, and with the damages of the window."""
     samples = track.samples[places.start : places.stop]
     used = sorted({sample.format for sample in samples})
     start = min([window.start, *(track.seconds(sample.shown) for sample in samples[:1])])

@@ -1,4 +1,4 @@
-"""An opened VOD: what every way of reading one offers."""
+"""The interface of an opened VOD."""
 
 from typing import Protocol
 
@@ -9,21 +9,21 @@ from clip_cutter.vods.source import Source
 
 
 class Vod(Protocol):
-    """A VOD whose container is known. One class for each way of reading, chosen once when it is opened."""
+    """An opened VOD. There is one class for each way to read VODs, chosen when the VOD is opened."""
 
     @property
     def seconds(self) -> float | None:
-        """Return how far its video reaches, as a viewer of the file counts; None where nobody knows."""
+        """When its video ends, in seconds from the start that a viewer sees; None: unknown."""
         ...
 
     async def excerpt(self, source: Source, window: Window, job: Job) -> Excerpt:
-        """Read what a window needs into the job's folder.
+        """Read the samples that a window needs into the job's folder.
 
-        ``source`` is the VOD that was opened, reached by what is valid now.
+        ``source`` is the VOD that was opened, with a URL that is valid now.
 
         Raises:
-            UnsupportedMedia: this stretch is left to ffmpeg.
-            Skipped: no clip can be made of it.
-            TransientError: the storage, or the scratch disk, is out.
+            UnsupportedMedia: this part of the VOD must be read by ffmpeg.
+            Skipped: no clip can be made of this part of the VOD.
+            TransientError: the storage or the scratch disk is unavailable.
         """
         ...
