@@ -1,4 +1,4 @@
-"""The recordings of ``tests/cases``: what each shows and says, and the right result of each window."""
+"""The VODs of ``tests/cases``: what each shows and says, and the right result of each window."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class ExpectedClip:
 
 @dataclass(frozen=True)
 class VodCase:
-    """A recording, what it shows and says, and its windows with what is right.
+    """A VOD, what it shows and says, and its windows with what is right.
 
     ``has_numbers``: whether its pictures carry them. ``is_interlaced``: each picture is two fields.
     """
@@ -181,7 +181,7 @@ CASES: dict[str, VodCase] = {
 
 
 class CaseWindow(NamedTuple):
-    """A window of a recording."""
+    """A window of a VOD."""
 
     name: str
     start: float
@@ -209,7 +209,7 @@ SKIPS = [row for row in ROWS if row.right.skipped is not None]
 
 
 def row_of(name: str) -> CaseWindow:
-    """The first window of a recording."""
+    """The first window of a VOD."""
     return next(row for row in ROWS if row.name == name)
 
 

@@ -1,4 +1,4 @@
-"""A cutter with real programs, recordings to cut, and a look at what is left behind after each test."""
+"""A cutter with real programs, VODs to cut, and a look at what is left behind after each test."""
 
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
@@ -256,7 +256,7 @@ def cut_by(
 
 @pytest.fixture(scope="session")
 def vod(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], DecodedFile]:
-    """Recordings by name, each made once (see ``RECIPES``)."""
+    """VODs by name, each made once (see ``RECIPES``)."""
     folder = tmp_path_factory.mktemp("vods")
 
     @cache

@@ -1,4 +1,4 @@
-"""Recordings that lie about themselves, or are damaged."""
+"""VODs that lie about themselves, or are damaged."""
 
 import struct
 from collections.abc import Callable
@@ -18,12 +18,12 @@ def one_frame(_: Vod, path: Path) -> None:
 
 
 def _packed(vod: Vod, path: Path) -> bytes:
-    """A recording of 12 seconds in the format of a file."""
+    """A VOD of 12 seconds in the format of a file."""
     return remux(vod(SOURCE).path, path.with_stem("packed")).read_bytes()
 
 
 def claiming(seconds: int) -> Callable[[Vod, Path], None]:
-    """A recording of 12 seconds whose headers claim another length."""
+    """A VOD of 12 seconds whose headers claim another length."""
 
     def make(vod: Vod, path: Path) -> None:
         content = bytearray(_packed(vod, path))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 HERTZ_APART = 12.0
 # A beep that the start or the end of a clip cuts into may be heard, or not.
 EDGE_SECONDS = 0.1
-# Where recordings were joined a beep may lose its beginning; behind, audio is in time within half a packet.
+# Where VODs were joined a beep may lose its beginning; behind, audio is in time within half a packet.
 JOINT_SECONDS, JOINED_SECONDS = 0.05, 0.012
 UNCLEAR = -1
 
@@ -42,7 +42,7 @@ class HeardBeep(NamedTuple):
 
 @dataclass(frozen=True)
 class JoinPoint:
-    """Where two recordings were joined: what follows may lie ``earliest`` to ``latest`` seconds late.
+    """Where two VODs were joined: what follows may lie ``earliest`` to ``latest`` seconds late.
 
     Players differ in where they put it. In the clip, video and audio of each side fit together all the same.
     """

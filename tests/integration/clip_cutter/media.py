@@ -1,4 +1,4 @@
-"""Test recordings in which every frame can be told from every other, and what is seen of them.
+"""Test VODs in which every frame can be told from every other, and what is seen of them.
 
 The picture moves all over, so that each decoded frame has a hash of its own, and carries the frame's
 number in binary in its top row, for what was re-encoded: twelfths of the width, the lowest bit on the left.
@@ -30,7 +30,7 @@ def record(
     sound: bool = True,
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Path:
-    """Encode a recording; ``options`` are ffmpeg's for the output."""
+    """Encode a VOD; ``options`` are ffmpeg's for the output."""
     width, height = size
     box = width // (BITS + 1)
     boxes = ",".join(
@@ -67,7 +67,7 @@ def ffmpeg(*arguments: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class DecodedFrame:
+class HashedFrame:
     """A decoded frame: when it is shown (seconds from the start of the file), and what it shows."""
 
     time: float
@@ -99,7 +99,7 @@ class DecodedFile:
         return next((each for each in self.about["streams"] if each["codec_type"] == kind), None)
 
     @cached_property
-    def frames(self) -> list[DecodedFrame]:
+    def frames(self) -> list[HashedFrame]:
         """Every frame, decoded."""
         answer = ffmpeg(
             *("-copyts", "-i", str(self.path), "-map", "0:v:0", "-fps_mode", "passthrough"),
@@ -109,14 +109,14 @@ class DecodedFile:
         lines = answer.splitlines()
         above, below = next(each.split(":")[1] for each in lines if each.startswith("#tb")).split("/")
         rows = [each.split(",") for each in lines if not each.startswith("#")]
-        return [DecodedFrame(int(row[2]) * int(above) / int(below) - start, row[5].strip()) for row in rows]
+        return [HashedFrame(int(row[2]) * int(above) / int(below) - start, row[5].strip()) for row in rows]
 
     @property
     def hashes(self) -> list[str]:
         """What every frame shows."""
         return [frame.hash for frame in self.frames]
 
-    def from_to(self, start: float, end: float) -> list[DecodedFrame]:
+    def from_to(self, start: float, end: float) -> list[HashedFrame]:
         """The frames of a window, beginning as ``ffmpeg -ss`` would: with the first one not before it."""
         return [frame for frame in self.frames if start - 0.001 <= frame.time < end - 1e-5]
 

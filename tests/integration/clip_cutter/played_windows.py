@@ -1,4 +1,4 @@
-"""Every window that is cut in both ways and played: of ``tests/cases``, and of the ordinary recordings."""
+"""Every window that is cut in both ways and played: of ``tests/cases``, and of the ordinary VODs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ START, SECONDS = 5.3, 3.0
 
 
 class PlayedWindow(NamedTuple):
-    """A window of a recording."""
+    """A window of a VOD."""
 
     name: str
     start: float
@@ -32,11 +32,11 @@ PLAYED = [window for window in PLAYED_WINDOWS if window not in map(tuple, SKIPS)
 
 
 def path_of(window: PlayedWindow, vod: VodOf) -> Path:
-    """Where the recording lies."""
+    """Where the VOD lies."""
     return FOLDER / window.name if window.name in CASES else vod(window.name).path
 
 
 def content_of(window: PlayedWindow, vod: VodOf) -> VodContent:
-    """What the recording shows and says."""
+    """What the VOD shows and says."""
     case = CASES.get(window.name)
     return vod(window.name).content if case is None else case.content

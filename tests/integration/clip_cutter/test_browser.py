@@ -104,12 +104,12 @@ class Player:
 
     async def play(self, seconds: float) -> list[tuple[float, int]]:
         """The pictures that are seen meanwhile."""
-        seen = await self._page.evaluate("wish => play(wish)", {"seconds": seconds, **STRIP})
+        seen = await self._page.evaluate("options => play(options)", {"seconds": seconds, **STRIP})
         return [(time, number) for time, number in seen]
 
     async def seek(self, seconds: float) -> int:
         """The number in the picture at another time."""
-        return int(await self._page.evaluate("wish => seek(wish)", {"seconds": seconds, **STRIP}))
+        return int(await self._page.evaluate("options => seek(options)", {"seconds": seconds, **STRIP}))
 
     def _upload(self, content_type: str, content: bytes) -> str:
         key = f"browser/{uuid4()}"
@@ -125,7 +125,7 @@ def player(page: Page, s3: "S3Client") -> Player:
 
 
 class BrowserCase(NamedTuple):
-    """A recording, where in it the clip begins, and how it is cut."""
+    """A VOD, where in it the clip begins, and how it is cut."""
 
     name: str
     start: float

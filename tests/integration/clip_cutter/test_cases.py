@@ -1,4 +1,4 @@
-"""Recordings as recorders, networks and publishers leave them: see ``tests/cases/README.md``.
+"""VODs as recorders, networks and publishers leave them: see ``tests/cases/README.md``.
 
 Each window is cut, and judged by decoding it: which picture is on screen when,
 which beep is heard when, what the receipt says. A browser plays the same clips in ``test_browser.py``.

@@ -21,7 +21,7 @@ async def test_a_copy_with_a_sign_of_damage_is_decoded_and_re_encoded(
     clip = await cut(path, START, END)
     assert clip.mode is CutMode.EXACT
     assert clip.fallback_reason is not None
-    assert clip.fallback_reason.startswith("it does not decode without errors: ")
+    assert clip.fallback_reason.startswith("the clip does not decode without errors: ")
     assert await make_ffmpeg().decode(clip.video) == []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from clip_cutter.cutter import FinishedClip
+from clip_cutter.domain.plan import OPEN_GOP
 from clip_shared.contracts.events import CutMode
 from local_stack.servers.servers import Addresses
 from tests.integration.clip_cutter.conftest import WAYS, Cutting
@@ -98,7 +99,7 @@ async def test_a_copy_from_the_midst_of_open_gops_is_re_encoded_because_browsers
     source = vod(name)
     clip = await cut(source.path, 5.3, 8.3)
     assert clip.mode is CutMode.EXACT
-    assert clip.fallback_reason == "its keyframe is no IDR picture, and browsers begin with no other"
+    assert clip.fallback_reason == OPEN_GOP
     assert DecodedFile(clip.video).numbers() == list(range(159, 249))
     from_the_first = await cut(source.path, 1.0, 4.0)
     assert from_the_first.mode is CutMode.COPY
@@ -120,7 +121,7 @@ async def test_sound_that_lies_outside_the_window_is_left_out(vod: Vod, cut: Cut
     clip = await cut(vod(name).path, 0.0, 1.4)
     assert DecodedFile(clip.video).stream("audio") is None
     assert clip.skew_ms is None
-    assert clip.tracks[1].reason == "the VOD has no audio in this window"
+    assert clip.tracks[1].reason == "the VOD has no audio in this part"
 
 
 async def test_where_frames_are_far_apart_the_one_on_screen_comes_first(vod: Vod, cut: Cutting) -> None:

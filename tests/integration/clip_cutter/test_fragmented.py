@@ -72,7 +72,7 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source_vod(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("fragmented") / "whole.mp4", *h264())
 
 
@@ -82,9 +82,9 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def written(recording: Path, tmp_path: Path) -> Callable[[str], Path]:
+def written(source_vod: Path, tmp_path: Path) -> Callable[[str], Path]:
     def written(name: str) -> Path:
-        return remux(recording, tmp_path / "vod.mp4", *(FLAGS | NEGATIVE)[name])
+        return remux(source_vod, tmp_path / "vod.mp4", *(FLAGS | NEGATIVE)[name])
 
     return written
 
@@ -132,7 +132,7 @@ def _evenly(wanted: list[Packet]) -> list[Packet]:
     return [(wanted[0][0] + at * frame, data, key) for at, (_, data, key) in enumerate(wanted)]
 
 
-async def test_a_fragmented_recording_that_breaks_off_has_what_is_there(job: Job, written: Any) -> None:
+async def test_a_fragmented_vod_that_breaks_off_has_what_is_there(job: Job, written: Any) -> None:
     whole = written("without-trailer")
     path = whole.with_name("broken.mp4")
     path.write_bytes(whole.read_bytes()[:-20_000])

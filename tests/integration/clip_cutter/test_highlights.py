@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 Vod = Callable[[str], DecodedFile]
 TITLE = 'Größter Clutch aller Zeiten 🎯 «日本» \\ "quoted"'
+MISSING = "The VOD is no longer in storage, so no clip can be cut from it."
 
 
 @dataclass
@@ -219,7 +220,7 @@ async def test_a_video_without_a_note_is_cut_again(running: RunningHandlers, vod
 
 async def test_a_vod_that_is_not_there_is_said_to_be_missing(running: RunningHandlers) -> None:
     skip = await running.skip(highlight("nothing.mp4"))
-    assert (skip.reason, skip.message) == (SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
+    assert (skip.reason, skip.message) == (SkipReason.SOURCE_MISSING, MISSING)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ async def test_a_file_that_is_no_video_is_said_to_be_unreadable(
 ) -> None:
     skip = await running.skip(highlight(running.put(content)))
     assert skip.reason is SkipReason.SOURCE_UNREADABLE
-    assert skip.message == f"The VOD cannot be read as a video: {why}."
+    assert skip.message == f"The VOD cannot be read as a video: {why}. Please check that it plays."
 
 
 async def test_what_policy_refuses_is_not_even_looked_for(running: RunningHandlers) -> None:
@@ -250,7 +251,7 @@ async def test_a_window_outside_the_vod_is_said_to_be_outside(running: RunningHa
     outside = await running.skip(highlight(key, start_seconds=3600, end_seconds=3630))
     assert outside.reason is SkipReason.WINDOW_OUTSIDE_SOURCE
     assert outside.message == (
-        "The highlight lies between 1:00:00 and 1:00:30, but the VOD is only 0:00:12 long."
+        "This highlight lies between 1:00:00 and 1:00:30, but the VOD is only 0:00:12 long."
     )
     assert (
         await running.skip(highlight(key, start_seconds=11.5, end_seconds=30))
@@ -320,7 +321,7 @@ async def test_a_vod_that_goes_while_it_is_read_is_missing(running: RunningHandl
         assert answer.status == 200
     await sources.confirm(place)
     running.s3.delete_object(Bucket="vods", Key=key)
-    with pytest.raises(Exception, match="not in storage any more"):
+    with pytest.raises(Exception, match="no longer in storage"):
         await sources.confirm(place)
 
 
@@ -354,7 +355,7 @@ async def test_too_many_missing_vods_of_a_profile_hold_its_highlights_back(
     for _ in range(3):  # a redelivery counts once
         assert (await careful.skip(events[1])).reason is SkipReason.SOURCE_UNREADABLE
     careful.published.clear()
-    with pytest.raises(HeldBack, match="'archive' had 2 missing VODs, and highlights of unreadable ones"):
+    with pytest.raises(HeldBack, match="'archive' had 2 missing or unreadable VODs"):
         await careful.handlers.highlight_detected(events[2])
     assert careful.published == []
     assert (await careful.skip(events[0])).reason is SkipReason.SOURCE_MISSING  # it was announced before
@@ -394,7 +395,7 @@ async def test_what_was_held_back_is_not_tried_again_while_the_limit_is_reached(
     event = highlight("also-gone.mp4")
     await handlers.highlight_detected(highlight("gone.mp4"))
     for _ in range(3):
-        with pytest.raises(HeldBack, match="not in storage any more"):
+        with pytest.raises(HeldBack, match="no longer in storage"):
             await handlers.highlight_detected(event)
     assert sources.asked == 2
     await asyncio.sleep(1.6)

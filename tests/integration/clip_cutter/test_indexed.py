@@ -198,7 +198,7 @@ def test_an_edited_vod_is_heard_where_a_player_plays_it(two_edits: Path) -> None
 
 
 def test_video_that_changes_its_format_has_both(vod: Vod, tmp_path: Path) -> None:
-    """Two recordings of different kinds, one after the other, in one track."""
+    """Two VODs of different kinds, one after the other, in one track."""
     second = record(tmp_path / "second.mp4", *h264(b_frames=0), "-vf", "scale=320:180", seconds=4)
     first = remux(vod("b-frames.mp4").path, tmp_path / "first.mp4", "-t", "4")
     videos = [open_movie(path).all()[0] for path in (first, second)]

@@ -32,7 +32,7 @@ def web() -> Iterator[FaultyWebServer]:
 
 
 def tagged(source: Path, target: Path, tag: str) -> bytes:
-    """The recording with a tag of the file and of each of its streams."""
+    """The VOD with a tag of the file and of each of its streams."""
     everywhere = [
         word for option in ("", ":s:v", ":s:a") for word in (f"-metadata{option}", f"comment={tag}")
     ]

@@ -55,10 +55,10 @@ async def test_it_reads_no_secret_of_this_process_either() -> None:
     """A program of the same user may read the environment of any other, unless that one hides it."""
     code = """
 import asyncio
-from clip_cutter.ffmpeg.process import Limits, hide_memory, run
+from clip_cutter.ffmpeg.process import ProcessLimits, hide_memory, run
 async def read():
     command = ["sh", "-c", "cat /proc/$PPID/environ"]
-    limits = Limits(60, 60, 2**32, 2**20)
+    limits = ProcessLimits(60, 60, 2**32, 2**20)
     results = [await run(command, limits, lambda _: None, network=network) for network in (True, False)]
     print(*(result.return_code != 0 and b"SECRET" not in result.output for result in results))
 hide_memory()
@@ -85,7 +85,10 @@ async def test_without_network_it_reaches_nothing_and_is_limited_all_the_same() 
         assert (await run(python(code), LIMITS, ignore, network=False)).return_code == 1
     busy = replace(LIMITS, cpu_seconds=1)
     result = await run(python("while True: pass"), busy, ignore, network=False)
-    assert (result.return_code, result.limit) == (-signal.SIGXCPU, "it takes too long to process")
+    assert (result.return_code, result.limit) == (
+        -signal.SIGXCPU,
+        "the process used more than 1 s of CPU time",
+    )
     with pytest.raises(TimeoutError):
         await run(["sleep", "60"], replace(LIMITS, deadline_seconds=0.2), ignore, network=False)
     assert not running("sleep")
@@ -109,7 +112,7 @@ async def test_where_no_namespace_may_be_made_it_runs_with_the_network(
 async def test_a_kill_is_a_limits_only_after_the_time_that_it_allows() -> None:
     stubborn = "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
     limits = replace(LIMITS, cpu_seconds=1)
-    assert (await run(python(stubborn), limits, ignore)).limit == "it takes too long to process"
+    assert (await run(python(stubborn), limits, ignore)).limit == "the process used more than 1 s of CPU time"
     assert (await run(["sh", "-c", "kill -KILL $$"], limits, ignore)).limit is None
 
 

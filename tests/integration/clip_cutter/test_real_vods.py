@@ -1,4 +1,4 @@
-"""Real recordings: a film and two scenes that a published package has among its data.
+"""Real VODs: a film and two scenes that a published package has among its data.
 
 Every picture of a clip is the VOD's, bit by bit, and its audio is the VOD's at that time.
 """
@@ -30,7 +30,7 @@ NOISE = 40
 
 
 class RealVodWindow(NamedTuple):
-    """What is cut of a recording."""
+    """What is cut of a VOD."""
 
     name: str
     start: float
@@ -52,7 +52,7 @@ WINDOWS = [
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], DecodedFile]:
-    """A real recording by its name, in a container."""
+    """A real VOD by its name, in a container."""
     try:
         found = {Path(each.name).stem: Path(str(each.locate())) for each in files(PACKAGE) or ()}
     except PackageNotFoundError:
@@ -69,7 +69,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Decod
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-async def test_a_clip_of_a_real_recording_is_its_very_frames(
+async def test_a_clip_of_a_real_vod_is_its_very_frames(
     real: Callable[[str, str], DecodedFile], cut_by: CutBy, window: RealVodWindow, suffix: str
 ) -> None:
     source = real(window.name, suffix)

@@ -132,7 +132,7 @@ async def test_what_speaks_of_us_or_of_the_way_is_an_outage(
         await sources.confirm(VOD)
 
 
-MISSING = "The VOD is not in storage any more."
+MISSING = "The VOD is no longer in storage, so no clip can be cut from it."
 
 
 async def test_a_vod_is_missing_when_the_storage_says_so(
@@ -181,7 +181,7 @@ async def test_a_bucket_that_denies_its_list_degrades_until_the_right_is_granted
     for granted in (s3(404, "NoSuchKey"), DENIED):
         server.vods[VOD.key], server.list = DENIED, DENIED
         assert await look() == (
-            "profile archive: grant s3:ListBucket on vods, or a missing VOD holds its partition for hours"
+            "profile archive: grant s3:ListBucket on vods; without it, a missing VOD blocks its partition"
         )
         server.vods[VOD.key], server.list = granted, listing()
         assert await look() is None

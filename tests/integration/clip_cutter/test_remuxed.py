@@ -164,7 +164,7 @@ async def test_no_video_there_is_said(vod: Vod, reader: RemuxedReader, tmp_path:
     with pytest.raises(Skipped) as skip:
         await reader.read(path, 9.0, 11.0)
     assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
-    assert str(skip.value) == "The VOD has no video between 0:00:09 and 0:00:11."
+    assert str(skip.value) == "The VOD has no video between 0:00:09 and 0:00:11, so no clip can be cut there."
 
 
 async def test_what_is_no_video_is_said(reader: RemuxedReader, tmp_path: Path) -> None:

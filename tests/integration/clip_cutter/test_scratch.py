@@ -62,10 +62,10 @@ def test_what_a_killed_worker_left_is_removed_and_its_ffmpeg_ended(root: Path) -
         import subprocess, sys, time
         from pathlib import Path
         from prometheus_client import CollectorRegistry
-        from clip_cutter.metrics import Metrics
+        from clip_cutter.metrics import CutterMetrics
         from clip_cutter.scratch import Scratch
 
-        scratch = Scratch(Path({str(root)!r}), Metrics(CollectorRegistry()))
+        scratch = Scratch(Path({str(root)!r}), CutterMetrics(CollectorRegistry()))
         with scratch.opened(), scratch.job(5) as job:
             (job.folder / "clip.mp4").write_bytes(b"x")
             child = subprocess.Popen(
@@ -128,7 +128,8 @@ async def test_what_is_larger_than_the_whole_disk_is_not_waited_for(tmp_path: Pa
                 await job.reserve(2 * MEBIBYTE)
             assert skip.value.reason is SkipReason.SOURCE_UNREADABLE
             assert str(skip.value) == (
-                "A clip of this part of the VOD needs 2 MiB of work space: more than this platform has."
+                "A clip of this highlight needs 2 MiB of disk space while it is cut,"
+                " more than this platform has. A shorter highlight may fit."
             )
             (job.folder / "excerpt").write_bytes(bytes(MEBIBYTE // 2))
             with pytest.raises(Skipped):  # beside what the job has there already

@@ -17,7 +17,7 @@ from tests.integration.clip_cutter.media import DecodedFile, ffmpeg, h264, recor
 CASES = Path(__file__).parents[2] / "cases"
 FEED_BYTES = 100_003  # so that every kind of thing is cut in two
 ADTS_HEAD = 7
-WRAPPING = ("-output_ts_offset", "95430")  # the clock begins again with 0 within the recording
+WRAPPING = ("-output_ts_offset", "95430")  # the clock begins again with 0 within the VOD
 SMALL_PES = ("-pes_payload_size", "0")
 MADE = ["b-frames.ts", "closed-60.ts", "film.ts", "from-an-hour.ts", "silent.ts", "open-gop.ts"]
 
@@ -35,7 +35,7 @@ class ProbedPacket(NamedTuple):
 def stream(
     vod: Callable[[str], DecodedFile], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """Streams by name: recordings of the other tests, and some that only we need."""
+    """Streams by name: VODs of the other tests, and some that only we need."""
     folder = tmp_path_factory.mktemp("streams")
 
     def make(name: str) -> Path:
@@ -66,7 +66,7 @@ def read(path: Path, media: Path) -> dict[TrackKind, Track]:
     marks = stream.sample_starts(data, 0)
     assert clock.jumps(marks) == []
     with media.open("wb") as output:
-        demuxer = stream.demuxer(output, 0, clock.line(clock.start(marks), []), ())
+        demuxer = stream.demuxer(output, 0, clock.timeline(clock.start(marks), []), ())
         for at in range(0, len(data), FEED_BYTES):
             demuxer.feed(data[at : at + FEED_BYTES])
         demuxer.finish()
@@ -176,4 +176,6 @@ def hashes(path: Path, kind: str) -> list[str]:
         *("-i", str(path), "-map", f"0:{kind}:0", "-fps_mode", "passthrough"),
         *("-f", "framehash", "-hash", "md5", "-"),
     ).decode()
-    return [line.split(",")[5].strip() for line in answer.splitlines() if not line.startswith("#")]
+    return [
+        timeline.split(",")[5].strip() for timeline in answer.splitlines() if not timeline.startswith("#")
+    ]

@@ -184,7 +184,7 @@ async def test_what_is_no_video_is_skipped_with_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["b-frames.ts", "b-frames.mkv", "b-frames.flv"])
-async def test_a_recording_that_breaks_off_gives_clips_up_to_there(
+async def test_a_vod_that_breaks_off_gives_clips_up_to_there(
     vod: Vod, cut: Cutting, web: FaultyWebServer, name: str
 ) -> None:
     source = vod(name)

@@ -136,7 +136,7 @@ def test_samples_that_lie_nowhere_or_run_backwards_are_refused(vod: Vod, tmp_pat
     def changed(change: Callable[[Sample], Sample]) -> Track:
         return replace(fitted.video, samples=[*map(change, fitted.video.samples)])
 
-    refused(replace(fitted.video, samples=[]), "without samples")
-    refused(changed(lambda each: each._replace(offset=10**9)), "outside their file")
+    refused(replace(fitted.video, samples=[]), "no samples")
+    refused(changed(lambda each: each._replace(offset=10**9)), "of their file")
     refused(changed(lambda each: each._replace(decoded=-each.decoded)), "run backwards")
-    refused(changed(lambda each: each._replace(shown=each.shown + 2**40)), "nothing to show|too large")
+    refused(changed(lambda each: each._replace(shown=each.shown + 2**40)), "no sample is shown|too large")

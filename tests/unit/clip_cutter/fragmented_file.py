@@ -1,6 +1,6 @@
 """Fragmented MP4 files, box by box: their samples are made up, and say which they are.
 
-Video: 30 pictures a second, a keyframe first in each fragment. Audio: frames of 1024 at 48 kHz.
+Video: 30 frames a second, a keyframe first in each fragment. Audio: frames of 1024 at 48 kHz.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from clip_cutter.containers.model import ByteRange
 from clip_cutter.ffmpeg.input import FfmpegInput
 
 VIDEO, AUDIO = 1, 2
-VIDEO_SCALE, PICTURE_TICKS = 15360, 512
-AUDIO_SCALE, FRAME_TICKS = 48000, 1024
+VIDEO_SCALE, VIDEO_TICKS = 15360, 512
+AUDIO_SCALE, AUDIO_TICKS = 48000, 1024
 UNITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 NO_KEYFRAME, KEYFRAME = 0x01010000, 0x02000000
 
@@ -54,10 +54,10 @@ def mp4a() -> bytes:
 def header(*, audio: bool = True, media_times: tuple[int, int] = (0, 0), extra: bytes = b"") -> bytes:
     """``ftyp`` and ``moov``; ``media_times`` are what the edit lists of both tracks begin with."""
     tracks = [_trak(VIDEO, b"vide", VIDEO_SCALE, avc1(), media_times[0])]
-    defaults = [full_box(b"trex", struct.pack(">5I", VIDEO, 1, PICTURE_TICKS, 0, NO_KEYFRAME))]
+    defaults = [full_box(b"trex", struct.pack(">5I", VIDEO, 1, VIDEO_TICKS, 0, NO_KEYFRAME))]
     if audio:
         tracks.append(_trak(AUDIO, b"soun", AUDIO_SCALE, mp4a(), media_times[1]))
-        defaults.append(full_box(b"trex", struct.pack(">5I", AUDIO, 1, FRAME_TICKS, 0, KEYFRAME)))
+        defaults.append(full_box(b"trex", struct.pack(">5I", AUDIO, 1, AUDIO_TICKS, 0, KEYFRAME)))
     movie = struct.pack(">4I", 0, 0, 1000, 0) + struct.pack(">ih10x", 0x10000, 0x100) + UNITY
     movie += struct.pack(">24xI", 3)
     moov = box(b"moov", full_box(b"mvhd", movie), *tracks, box(b"mvex", *defaults), extra)
@@ -112,7 +112,7 @@ def fragment(
         base: where in the file it lies, if offsets are to count from the file's start.
         is_key: whether it begins with a keyframe.
     """
-    parts = [(VIDEO, video, PICTURE_TICKS), (AUDIO, audio, FRAME_TICKS)]
+    parts = [(VIDEO, video, VIDEO_TICKS), (AUDIO, audio, AUDIO_TICKS)]
     there = [(track, samples, ticks) for track, samples, ticks in parts if samples]
 
     def build(offset: int) -> bytes:
@@ -157,7 +157,7 @@ def seconds_of(second: int, count: int = 1, **options: object) -> bytes:
 
 
 def _frame(second: int) -> int:
-    return -(-second * AUDIO_SCALE // FRAME_TICKS)
+    return -(-second * AUDIO_SCALE // AUDIO_TICKS)
 
 
 class LongFile:

@@ -54,7 +54,7 @@ def test_the_planned_clip_passes() -> None:
         ),
         (TrackKind.AUDIO, lambda track: replace(track, samples=track.samples[:-1]), "samples instead of"),
         (TrackKind.VIDEO, lambda track: changed(track, 3, size=99), "0 ms late"),
-        (TrackKind.VIDEO, lambda track: changed(track, 3, is_keyframe=True), "other keyframes"),
+        (TrackKind.VIDEO, lambda track: changed(track, 3, is_keyframe=True), "keyframe flag"),
         (
             TrackKind.AUDIO,
             lambda track: replace(track, formats=(replace(track.formats[0], entry=b"other"),)),
@@ -70,32 +70,32 @@ def test_a_track_that_differs_is_refused(kind: TrackKind, change: Change, why: s
 
 
 def test_a_missing_track_or_an_empty_file_is_refused() -> None:
-    video, sound = map(written, tracks_of(PLANNED))
-    with pytest.raises(BadClip, match="its audio is missing"):
+    video, audio = map(written, tracks_of(PLANNED))
+    with pytest.raises(BadClip, match="the clip has no audio"):
         check(video)
     with pytest.raises(BadClip, match="100 bytes"):
-        check(video, sound, size_bytes=100)
+        check(video, audio, size_bytes=100)
 
 
 def without(track: Track, first: int, after: int) -> Track:
     return replace(track, samples=[*track.samples[:first], *track.samples[after:]])
 
 
-def test_a_re_encode_keeps_every_picture_and_its_audio() -> None:
-    video, sound = tracks_of(PLANNED)
-    check_encoded([video, sound], PLANNED, KINDS)
-    with pytest.raises(BadClip, match="89 pictures instead of 90"):
-        check_encoded([without(video, 50, 51), sound], PLANNED, KINDS)
+def test_a_re_encode_keeps_every_frame_and_its_audio() -> None:
+    video, audio = tracks_of(PLANNED)
+    check_encoded([video, audio], PLANNED, KINDS)
+    with pytest.raises(BadClip, match="89 frames instead of 90"):
+        check_encoded([without(video, 50, 51), audio], PLANNED, KINDS)
     with pytest.raises(BadClip, match="lacks audio"):
-        check_encoded([video, without(sound, 20, 30)], PLANNED, KINDS)
+        check_encoded([video, without(audio, 20, 30)], PLANNED, KINDS)
     with pytest.raises(BadClip, match="no audio"):
         check_encoded([video], PLANNED, KINDS)
 
 
-def test_damaged_video_may_lose_pictures_in_a_re_encode() -> None:
+def test_damaged_video_may_lose_frames_in_a_re_encode() -> None:
     damaged = replace(PLANNED, video=replace(PLANNED.video, damages=(Damage(6.0, "packets are missing"),)))
-    video, sound = tracks_of(PLANNED)
-    check_encoded([without(video, 50, 55), sound], damaged, KINDS)
+    video, audio = tracks_of(PLANNED)
+    check_encoded([without(video, 50, 55), audio], damaged, KINDS)
 
 
 def test_skew_is_how_late_the_audio_begins() -> None:

@@ -102,7 +102,7 @@ def test_the_beginning_is_not_sought() -> None:
     assert "-ss" not in remux(replace(PART, start=0.0))
 
 
-def test_a_re_encode_begins_with_the_picture_on_screen_at_its_start() -> None:
+def test_a_re_encode_begins_with_the_frame_on_screen_at_its_start() -> None:
     arguments = encode(ENCODING)
     filters = value(arguments, "-filter_complex")
     assert "trim=end=36.000000:start=5.999000" in filters
@@ -115,7 +115,7 @@ def test_a_re_encode_begins_with_the_picture_on_screen_at_its_start() -> None:
 
 
 @pytest.mark.parametrize(("rate", "filters"), [(None, ""), (Fraction(30000, 1001), "fps=30000/1001")])
-def test_pictures_are_repeated_only_where_that_is_wanted(rate: Fraction | None, filters: str) -> None:
+def test_frames_are_repeated_only_where_that_is_wanted(rate: Fraction | None, filters: str) -> None:
     told = value(encode(replace(ENCODING, rate=rate)), "-filter_complex")
     assert ("fps=" in told) == bool(filters)
     assert filters in told

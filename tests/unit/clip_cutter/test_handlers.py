@@ -78,7 +78,9 @@ class FakeParts:
     async def locate(self, source: SourceObject) -> "FakeParts":
         self.log.append("locate")
         if source.key == "gone":
-            raise Skipped(SkipReason.SOURCE_MISSING, "The VOD is not in storage any more.")
+            raise Skipped(
+                SkipReason.SOURCE_MISSING, "The VOD is no longer in storage, so no clip can be cut from it."
+            )
         return self
 
     async def confirm(self, _source: SourceObject) -> None:

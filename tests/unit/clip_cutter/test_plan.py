@@ -15,12 +15,12 @@ from clip_shared.contracts.events import CutMode, SkipReason, TrackFate
 H264 = Format("h264", b"avc1", width=192, height=108, is_web=True)
 AAC = Format("aac", b"mp4a", rate=48_000, channels=2, is_web=True)
 NOWHERE = Path("media")
-RATE, STEP = 90_000, 3_000  # 30 pictures a second
+RATE, STEP = 90_000, 3_000  # 30 frames a second
 PACKET = 1_920  # ticks: 1024 of 48,000 samples
 
 
 def video(times: Iterable[int], *, keyframe_every: int = 60, formats: tuple[Format, ...] = (H264,)) -> Track:
-    """Pictures at these times, in pictures of the usual length."""
+    """Frames at these times, in frames of the usual length."""
     shown = [time * STEP for time in times]
     samples = [
         Sample(time, time, STEP, 100 * at, 100, is_keyframe=at % keyframe_every == 0)
@@ -58,7 +58,7 @@ def shown_seconds(track: Track) -> list[float]:
 
 
 @pytest.mark.parametrize("start", [0.0, 4.0, 5.3, 5.29, 5.3009])
-def test_a_clip_begins_with_the_first_picture_at_or_after_its_start(start: float) -> None:
+def test_a_clip_begins_with_the_first_frame_at_or_after_its_start(start: float) -> None:
     fitted = fit(ORDINARY, start, start + 3)
     first = next(time for time in shown_seconds(video(range(360))) if time >= start - 0.001)
     assert fitted.start == pytest.approx(first)
@@ -75,7 +75,7 @@ def test_a_clip_ends_where_the_vod_does_if_nobody_knew_that_before() -> None:
 
 
 @pytest.mark.parametrize(("decoded", "end"), [(330, 12.0), (290, 290 / 30)])
-def test_the_last_picture_before_damage_is_held_to_the_end_but_not_for_long(decoded: int, end: float) -> None:
+def test_the_last_frame_before_damage_is_held_to_the_end_but_not_for_long(decoded: int, end: float) -> None:
     damaged = replace(video(range(360)), damages=(Damage(11.0, "packets are missing"),))
     fitted = fit(Excerpt(damaged, None), 9.0, 12.0)
     track = rules.hold_last_frame(video(range(270, decoded)), fitted)
@@ -94,7 +94,7 @@ def test_it_needs_no_sample_behind_its_end_but_those_that_b_frames_refer_to() ->
     assert [sample.shown // STEP - 2 for sample in fitted.video.samples] == [0, 3, 1, 2, 6, 4, 5, 8, 7]
 
 
-def test_where_pictures_are_far_apart_the_one_on_screen_is_held_from_the_start() -> None:
+def test_where_frames_are_far_apart_the_one_on_screen_is_held_from_the_start() -> None:
     screen = Excerpt(video([*range(90), *range(210, 225), *range(300, 360)]), None)
     fitted = fit(screen, 5.3, 8.3)
     assert fitted.start == 5.3
@@ -104,13 +104,13 @@ def test_where_pictures_are_far_apart_the_one_on_screen_is_held_from_the_start()
     assert fitted.video.seconds(last.shown + last.length) == pytest.approx(8.3)
 
 
-def test_a_window_without_any_new_picture_shows_the_one_on_screen() -> None:
+def test_a_window_without_any_new_frame_shows_the_one_on_screen() -> None:
     fitted = fit(Excerpt(video([*range(90), *range(210, 225)]), None), 4.0, 6.5)
     assert (fitted.start, fitted.end) == (4.0, 6.5)
     assert [time for time in shown_seconds(fitted.video) if time >= 4.0] == [4.0]
 
 
-def test_a_window_before_the_first_picture_is_refused_with_what_is_so() -> None:
+def test_a_window_before_the_first_frame_is_refused_with_what_is_so() -> None:
     with pytest.raises(Skipped, match="no video between 0:00:01 and 0:00:04") as refused:
         fit(Excerpt(video(range(240, 360)), audio(0, 12)), 1.0, 4.0)
     assert refused.value.reason is SkipReason.SOURCE_UNREADABLE
@@ -122,7 +122,7 @@ def test_a_window_with_too_little_video_says_how_much_there_is() -> None:
     assert refused.value.reason is SkipReason.TOO_SHORT
 
 
-def test_pictures_before_the_first_keyframe_are_not_shown() -> None:
+def test_frames_before_the_first_keyframe_are_not_shown() -> None:
     late = video(range(360))
     late = replace(
         late, samples=[each._replace(is_keyframe=at == 180) for at, each in enumerate(late.samples)]
@@ -138,14 +138,14 @@ def test_an_ordinary_window_is_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sound", "why"),
+    ("heard", "why"),
     [
         (None, "the VOD has no audio"),
-        (audio(0, 4), "the VOD has no audio in this window"),
+        (audio(0, 4), "the VOD has no audio in this part"),
     ],
 )
-def test_a_window_without_audio_becomes_a_clip_without_audio(sound: Track | None, why: str) -> None:
-    plan = choose(fit(replace(ORDINARY, audio=sound), 5.3, 8.3), has_audio=sound is not None)
+def test_a_window_without_audio_becomes_a_clip_without_audio(heard: Track | None, why: str) -> None:
+    plan = choose(fit(replace(ORDINARY, audio=heard), 5.3, 8.3), has_audio=heard is not None)
     assert (plan.video.fate, plan.audio.fate, plan.audio.reason) == (
         TrackFate.COPIED,
         TrackFate.LEFT_OUT,
@@ -160,14 +160,14 @@ def test_audio_with_a_hole_is_re_encoded_alone() -> None:
 
 
 def test_many_small_gaps_are_a_large_one() -> None:
-    sound = audio(0, 12)
-    leaky = replace(sound, samples=[each for at, each in enumerate(sound.samples) if at % 20])
+    heard = audio(0, 12)
+    leaky = replace(heard, samples=[each for at, each in enumerate(heard.samples) if at % 20])
     assert choose(fit(replace(ORDINARY, audio=leaky), 5.3, 8.3)).audio.fate is TrackFate.RE_ENCODED
 
 
 def test_a_single_lost_packet_of_audio_is_no_hole() -> None:
-    sound = audio(0, 12)
-    lossy = replace(sound, samples=[each for at, each in enumerate(sound.samples) if at != 300])
+    heard = audio(0, 12)
+    lossy = replace(heard, samples=[each for at, each in enumerate(heard.samples) if at != 300])
     assert choose(fit(replace(ORDINARY, audio=lossy), 5.3, 8.3)).audio.fate is TrackFate.COPIED
 
 
@@ -190,7 +190,7 @@ def test_a_change_of_format_re_encodes_its_track() -> None:
     track = replace(track, samples=[each._replace(format=at >= 180) for at, each in enumerate(track.samples)])
     assert (
         choose(fit(Excerpt(track, None), 5.3, 8.3)).fallback_reason
-        == "the coding of the video changes at 0:00:06"
+        == "the format of the video changes at 0:00:06"
     )
     assert choose(fit(Excerpt(track, None), 8.3, 11.3)).mode is CutMode.COPY
 
@@ -210,7 +210,7 @@ def test_a_clip_that_would_hide_too_much_or_begins_in_an_open_group_is_re_encode
     assert choose(fit(ORDINARY, 5.3, 8.3), idr=False).fallback_reason == OPEN_GOP
 
 
-def test_a_clip_of_few_pictures_does_not_wait_for_the_next_one() -> None:
+def test_a_clip_of_few_frames_does_not_wait_for_the_next_one() -> None:
     slides = Excerpt(video(range(0, 1200, 300), keyframe_every=1), audio(0, 40))
     fitted = fit(slides, 12.0, 22.0)
     assert (fitted.start, fitted.end) == (12.0, 22.0)

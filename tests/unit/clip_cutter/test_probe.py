@@ -30,7 +30,7 @@ def read(*streams: dict[str, Any], about: dict[str, Any] | None = None) -> Media
     return read_media(json.dumps({"format": about or FORMAT, "streams": streams}).encode())
 
 
-def test_a_recording_is_read() -> None:
+def test_a_vod_is_read() -> None:
     assert read(VIDEO, AUDIO) == Media(
         container="mpegts",
         start=1.445,
@@ -49,7 +49,7 @@ def test_what_is_not_said_is_unknown() -> None:
     assert media.audio is None
 
 
-def test_cover_art_is_no_picture() -> None:
+def test_cover_art_is_not_the_video() -> None:
     assert read({**VIDEO, "disposition": {"attached_pic": 1}}, AUDIO).video is None
 
 

@@ -24,7 +24,7 @@ async def test_a_cancelled_job_leaves_no_file_that_its_thread_still_wrote(tmp_pa
     started = Event()
 
     def write(folder: Path) -> None:
-        # Whoever removes the folder meanwhile finds it filled again.
+        # A process that removes the folder at that time finds it filled again.
         for number in range(5_000):
             (folder / str(number)).touch()
             if number == 500:

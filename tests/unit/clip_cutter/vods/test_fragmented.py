@@ -129,7 +129,7 @@ async def test_offsets_may_count_from_the_start_of_the_file(cut: Any) -> None:
     assert video_numbers(excerpt) == list(range(300, 360))
 
 
-async def test_offsets_that_nobody_counted_anew_are_those_of_the_fragment(cut: Any) -> None:
+async def test_offsets_that_were_not_updated_are_those_of_the_fragment(cut: Any) -> None:
     data = header()
     for second in range(20):
         data += fragment(second, video=(second * 30, second * 30 + 30), base=len(data))
@@ -152,17 +152,17 @@ async def test_times_that_are_not_said_are_added_up(cut: Any) -> None:
     assert shown(excerpt.video)[0] == 30
 
 
-async def test_a_recording_that_breaks_off_ends_with_its_last_complete_samples(cut: Any) -> None:
+async def test_a_vod_that_breaks_off_ends_with_its_last_complete_samples(cut: Any) -> None:
     whole = header() + MINUTE
     vod, excerpt = await cut(whole[:-6000], 58, 59.1)
     assert vod.seconds == pytest.approx(59, abs=0.05)
-    assert excerpt.remark == "the recording breaks off at 0:00:59"
+    assert excerpt.remark == "the VOD breaks off at 0:00:59"
     vod, excerpt = await cut(whole[:-6000], 30, 31)
     assert excerpt.remark is None
 
 
 @pytest.mark.parametrize("cut_bytes", [1, 500, 4_600, 7_000, 7_700, 7_900, 8_000, 40_000])
-async def test_a_recording_may_break_off_anywhere(cut: Any, cut_bytes: int) -> None:
+async def test_a_vod_may_break_off_anywhere(cut: Any, cut_bytes: int) -> None:
     whole = header() + MINUTE
     vod, excerpt = await cut(whole[:-cut_bytes], 50, 52)
     assert 54 < vod.seconds <= 60
@@ -208,13 +208,13 @@ async def test_a_gap_of_some_seconds_is_one_on_the_line(cut: Any) -> None:
     assert excerpt.video.samples[29].length / excerpt.video.timescale == pytest.approx(6.033, abs=0.001)
 
 
-async def test_two_recordings_of_one_kind_are_one(cut: Any) -> None:
+async def test_two_vods_of_one_kind_are_one(cut: Any) -> None:
     vod, excerpt = await cut((header() + MINUTE) * 2, 65.5, 68)
     assert vod.seconds == pytest.approx(120, abs=0.05)
     assert video_numbers(excerpt) == list(range(150, 240))
 
 
-async def test_two_recordings_of_different_kinds_are_left_to_ffmpeg(cut: Any) -> None:
+async def test_two_vods_of_different_kinds_are_left_to_ffmpeg(cut: Any) -> None:
     with pytest.raises(UnsupportedMedia, match="another kind"):
         await cut(header() + MINUTE + header(audio=False) + MINUTE, 50, 70)
 

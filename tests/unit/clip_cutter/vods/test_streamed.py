@@ -84,7 +84,7 @@ async def test_in_a_hole_of_video_the_last_picture_is_held(job: Job, tmp_path: P
     mux.second(20 * 90_000)
     source = local(mux.data, tmp_path)
     vod = await opened(source, job)
-    assert len(vod.survey.line.segments) == 1
+    assert len(vod.survey.timeline.segments) == 1
     excerpt = await vod.excerpt(source, Window(8.5, 10.5), job)
     assert times(excerpt.video) == pytest.approx((0, 10.5))
     assert times(excerpt.audio)[0] == pytest.approx(8, abs=0.03)
