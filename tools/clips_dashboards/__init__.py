@@ -1,1 +1,1 @@
-"""The Grafana dashboards of Clips: what they show. ``make dashboards`` makes their JSON of it."""
+"""The Grafana dashboards of Clips. ``make dashboards`` writes their JSON."""

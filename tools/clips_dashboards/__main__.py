@@ -1,4 +1,4 @@
-"""The command line: write the dashboards' JSON, or say whether it is up to date."""
+"""The command line: write the dashboards' JSON, or check that it is up to date."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +12,11 @@ from clips_dashboards import operation, product
 FOLDER = Path("deploy/grafana")
 
 cli = typer.Typer(no_args_is_help=True, help="The Grafana dashboards of Clips.")
-Folder = Annotated[Path, typer.Option(help="Where the JSON is.", file_okay=False)]
+Folder = Annotated[Path, typer.Option(help="The folder of the JSON files.", file_okay=False)]
 
 
 def render() -> Mapping[str, str]:
-    """Every dashboard's JSON, by the name of its file."""
+    """Return every dashboard's JSON, by its file name."""
     boards = {"product.json": product.build(), "operation.json": operation.build()}
     encoder = JSONEncoder(indent=2, sort_keys=True)
     return {name: encoder.encode(board.build()) + "\n" for name, board in boards.items()}
@@ -31,7 +31,7 @@ def write(folder: Folder = FOLDER) -> None:
 
 @cli.command()
 def check(folder: Folder = FOLDER) -> None:
-    """Exit with 1 when a dashboard is not what the code makes of it."""
+    """Exit with 1 when the JSON of a dashboard is out of date."""
     for name, text in render().items():
         file = folder / name
         if not file.exists() or file.read_text() != text:

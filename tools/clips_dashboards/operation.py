@@ -1,4 +1,4 @@
-"""Whether the system does its work: backlog, failures, the gateway's answers, and what runs out."""
+"""The dashboard of operation: backlog, failures, the gateway's answers, and resources."""
 
 from grafana_foundation_sdk.builders import dashboard
 
@@ -16,28 +16,28 @@ def _quantile(share: str, histogram: str, *by: str) -> str:
 NOW: tuple[Panel, ...] = (
     Number(
         "Alerts firing",
-        "Alerts that fire now. Alertmanager says which.",
+        "Alerts that fire now. Alertmanager lists them.",
         "ClipsTargetDown",
         {"alerts": 'count(ALERTS{alertname=~"Clips.*", alertstate="firing"}) or vector(0)'},
         warn=1,
     ),
     Number(
         "Processes down",
-        "Processes that Prometheus knows of and gets no metrics from.",
+        "Processes whose metrics Prometheus cannot read.",
         "ClipsTargetDown",
         {"processes": f"count(up{{{SERVICES}}} == 0) or vector(0)"},
         alarm=1,
     ),
     Number(
         "Messages waiting",
-        "Messages that wait in all topics.",
+        "Messages of all topics that no service has handled yet.",
         "ClipsConsumerLagGrowing",
         {"messages": "sum(clips_consumer_lag)"},
         warn=100,
     ),
     Number(
         "Oldest waiting message",
-        "Age of the oldest message that is not handled, in any topic.",
+        "Age of the oldest message of all topics that no service has handled yet.",
         "ClipsNoProgress",
         {"age": "max(clips_oldest_waiting_seconds)"},
         Unit.SECONDS,
@@ -46,14 +46,14 @@ NOW: tuple[Panel, ...] = (
     ),
     Number(
         "Dead letters, 24 h",
-        "Messages that could not be handled within the last 24 hours. They wait in <topic>.dlq.",
+        "Messages that became dead letters in the last 24 hours. They wait in <topic>.dlq.",
         "ClipsDeadLetters",
         {"messages": "sum(increase(clips_dead_letters_total[24h]))"},
         warn=1,
     ),
     Number(
         "Oldest event in the outbox",
-        "Age of the oldest event of the registry that Kafka does not have yet.",
+        "Age of the oldest event that the registry has not sent to Kafka yet.",
         "ClipsOutboxAgeing",
         {"age": "max(clips_outbox_age_seconds)"},
         Unit.SECONDS,
@@ -62,7 +62,7 @@ NOW: tuple[Panel, ...] = (
     ),
     Number(
         "Purge lag",
-        "How long the oldest clip that is due has been due. Up to a day is normal: a tick comes once a day.",
+        "Time since the oldest due clip became due. Up to a day is normal: the tick is sent once a day.",
         "ClipsPurgeLagBurn",
         {"lag": "max(clips_purge_lag_seconds)"},
         Unit.SECONDS,
@@ -71,7 +71,7 @@ NOW: tuple[Panel, ...] = (
     ),
     Number(
         "Requests to the gateway",
-        "Requests a second that the gateway answers.",
+        "Requests that the gateway answers, per second.",
         "ClipsGatewayErrorBurn",
         {"requests": f"sum(rate(clips_gateway_request_seconds_count[{RECENT}]))"},
         Unit.PER_SECOND,
@@ -81,8 +81,8 @@ NOW: tuple[Panel, ...] = (
 MESSAGES: tuple[Panel, ...] = (
     Lines(
         "Error budgets: how fast they are spent",
-        "Of each objective, over the last hour. At 1, the budget of 30 days lasts 30 days; from 14.4 on,"
-        " somebody is paged. The objectives are in deploy/prometheus/rules/recording.yml.",
+        "Burn rate of each objective over the last hour. At 1, a budget of 30 days lasts 30 days; from 14.4,"
+        " an alert pages. The objectives are in deploy/prometheus/rules/recording.yml.",
         "ClipsHighlightToAvailableSlow",
         {"{{slo}}": "clips:burn_rate1h"},
     ),
@@ -94,7 +94,7 @@ MESSAGES: tuple[Panel, ...] = (
     ),
     Lines(
         "Age of the oldest waiting message",
-        "By topic. It grows where nothing is handled, and stays high where a message fails again and again.",
+        "By topic. It grows while no message is handled, and stays high while a message fails repeatedly.",
         "ClipsNoProgress",
         {
             "{{topic}}": "max by (topic) (clips_oldest_waiting_seconds)",
@@ -104,21 +104,21 @@ MESSAGES: tuple[Panel, ...] = (
     ),
     Lines(
         "Time to handle a message",
-        "95 of 100 attempts at a message (or a batch) of the topic took no longer.",
+        "95th percentile of the time of an attempt to handle a message, or a batch, of the topic.",
         "ClipsRetriesOld",
         {"{{topic}}": _quantile("0.95", "clips_event_seconds", "topic")},
         Unit.SECONDS,
     ),
     Lines(
         "Messages by outcome",
-        "handled, retried (tried again after a pause) and dead_lettered, per second.",
+        "Messages per second: handled, retried (failed, and redelivered after a pause), dead_lettered.",
         "ClipsRetriesOld",
         {"{{outcome}}": f"sum by (outcome) (rate(clips_events_total[{RECENT}]))"},
         Unit.PER_SECOND,
     ),
     Lines(
         "Dead letters and refused connections, per hour",
-        "Messages put into <topic>.dlq, and calls refused for a password, key, token or certificate.",
+        "Messages sent to <topic>.dlq, and calls refused because of a password, key, token or certificate.",
         "ClipsDeadLetters",
         {
             "{{topic}}: {{reason}}": "sum by (topic, reason) (increase(clips_dead_letters_total[1h])) > 0",
@@ -130,7 +130,7 @@ MESSAGES: tuple[Panel, ...] = (
 GATEWAY: tuple[Panel, ...] = (
     Lines(
         "Answers of the gateway",
-        "By class of status. 5xx is the gateway's own fault, or the registry's.",
+        "Answers per second by class of status. 5xx: an error of the gateway or of the registry.",
         "ClipsGatewayErrorBurn",
         {
             "{{class}}": "sum by (class) (label_replace("
@@ -141,19 +141,19 @@ GATEWAY: tuple[Panel, ...] = (
     ),
     Lines(
         "Time of an answer",
-        "All routes of the gateway. The objective: 99 of 100 within 0.25 s. Signing a URL takes no request.",
+        "All routes of the gateway. The objective: 99 of 100 within 0.25 s. signing: the time to sign a URL.",
         "ClipsGatewayLatencyBurn",
         {
-            "half of them": _quantile("0.5", "clips_gateway_request_seconds"),
+            "median": _quantile("0.5", "clips_gateway_request_seconds"),
             "99 of 100": _quantile("0.99", "clips_gateway_request_seconds"),
             "signing, 99 of 100": _quantile("0.99", "clips_presign_seconds"),
         },
         Unit.SECONDS,
     ),
     Lines(
-        "Signed URLs and refusals",
-        "URLs handed out, and requests refused by reason, per second. Many refusals of one kind are a broken"
-        " client, a broken sign-in, or somebody who tries doors.",
+        "Presigned URLs and refusals",
+        "Presigned URLs, and refused requests by reason, per second. Many refusals of one reason point to a"
+        " broken client, a broken sign-in, or an attack.",
         "ClipsJwksFailing",
         {
             "signed": f"sum(rate(clips_presigns_total[{RECENT}]))",
@@ -163,21 +163,21 @@ GATEWAY: tuple[Panel, ...] = (
     ),
     Lines(
         "Calls to the registry",
-        "95 of 100 calls took no longer, by call.",
+        "95th percentile of the time of a call, by call.",
         "ClipsDatabasePoolExhausted",
         {"{{call}}": _quantile("0.95", "clips_registry_call_seconds", "call")},
         Unit.SECONDS,
     ),
     Lines(
         "Outbox",
-        "Events of the registry that wait for Kafka, and those that Kafka refuses for good.",
+        "Events that the registry has not sent to Kafka yet, and events that Kafka refuses permanently.",
         "ClipsOutboxAgeing",
         {"waiting": "max(clips_outbox_depth)", "dead": "max(clips_outbox_dead)"},
     ),
     Lines(
         "Purge lag and objects to delete",
-        "How long the oldest clip has been due, and the oldest object past its time. A tick a day purges"
-        " what is due.",
+        "Time since the oldest due clip became due, and since the oldest released object should have been"
+        " deleted. The tick is sent once a day.",
         "ClipsPurgeLagBurn",
         {
             "clip not purged": "max(clips_purge_lag_seconds)",
@@ -190,8 +190,8 @@ GATEWAY: tuple[Panel, ...] = (
 SATURATION: tuple[Panel, ...] = (
     Lines(
         "CPU",
-        "Seconds of CPU a second, of all processes of a service: 1 is one core. The cutter's programs"
-        " (ffmpeg) are processes of their own and do not count.",
+        "CPU seconds per second of all processes of a service: 1 is one core. The ffmpeg processes of the"
+        " cutter are not included.",
         "ClipsConsumerLagGrowing",
         {"{{job}}": f"sum by (job) (rate(process_cpu_seconds_total{{{SERVICES}}}[{RECENT}]))"},
     ),
@@ -204,14 +204,14 @@ SATURATION: tuple[Panel, ...] = (
     ),
     Lines(
         "Scratch disk of the cutters",
-        "Used share of the fullest scratch disk, as the latest job found it. Without room a job waits.",
+        "Used share of the fullest scratch disk, as the latest job measured it. A job without space waits.",
         "ClipsJobsWaitForDisk",
         {"used": "max(1 - clips_scratch_free_bytes / clips_scratch_size_bytes)"},
         Unit.SHARE,
     ),
     Lines(
         "Database connections",
-        "Connections of the registry's pools: in use, idle, and how many there may be.",
+        "Connections of the registry's pools: in use, idle, and the maximum.",
         "ClipsDatabasePoolExhausted",
         {"{{state}}": "sum by (state) (clips_database_connections)"},
     ),
@@ -219,7 +219,7 @@ SATURATION: tuple[Panel, ...] = (
 
 
 def build() -> dashboard.Dashboard:
-    """Build the dashboard for whoever keeps the system running."""
-    about = "Whether the system does its work, and what stands in the way when it does not."
+    """Build the dashboard for operators."""
+    about = "The state of the system, and the causes when it does not work."
     panels = NOW + MESSAGES + GATEWAY + SATURATION
     return board("clips-operation", "Clips: operation", about, panels, hours=3)

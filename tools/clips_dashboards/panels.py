@@ -1,4 +1,4 @@
-"""What a dashboard is made of: panels that say what they show and which runbook to open."""
+"""The parts of a dashboard: panels with a description and a link to a runbook."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-# Where runbooks are read. A variable in Grafana, so that a deployment can name its own place.
+# The address of the runbooks. A variable in Grafana, so that a deployment can set another address.
 RUNBOOKS = "docs/runbooks"
 
 
 class Unit(Enum):
-    """How values are written, by Grafana's name."""
+    """Units of values, by Grafana's name."""
 
     COUNT = "short"
     SECONDS = "s"
@@ -34,12 +34,12 @@ class Unit(Enum):
 
 @dataclass(frozen=True)
 class Panel(ABC):
-    """One panel.
+    """A panel of a dashboard.
 
     Args:
-        title: what is seen.
-        about: what it says and what to make of it: shown when somebody points at the title.
-        runbook: the alert whose page helps when it looks wrong.
+        title: the text above the panel.
+        about: what the values mean; Grafana shows it beside the title.
+        runbook: the alert whose runbook the panel links to.
         queries: PromQL by legend, in which ``{{label}}`` stands for a label's value.
     """
 
@@ -52,7 +52,7 @@ class Panel(ABC):
     height: int = 6
 
     def build(self) -> "Builder":
-        """Give the panel as Grafana's SDK wants it."""
+        """Return the panel as a builder of Grafana's SDK."""
         builder = self._look().title(self.title).description(self.about).datasource(DATASOURCE)
         builder = builder.span(self.width).height(self.height).unit(self.unit.value).no_value("no data")
         builder = builder.links([_runbook(self.runbook)])
@@ -62,7 +62,7 @@ class Panel(ABC):
 
     @abstractmethod
     def _look(self) -> "Builder":
-        """Return the SDK's builder for this kind of panel, with its looks set."""
+        """Return the SDK's builder for this kind of panel, with its appearance set."""
 
     def _target(self, name: str, legend: str, expression: str) -> prometheus.Dataquery:
         return prometheus.Dataquery().ref_id(name).expr(expression).legend_format(legend).range()
@@ -70,7 +70,7 @@ class Panel(ABC):
 
 @dataclass(frozen=True)
 class Lines(Panel):
-    """Values over time; ``stacked`` on one another where their sum says something."""
+    """Values over time; ``stacked`` where their sum has a meaning."""
 
     stacked: bool = False
 
@@ -95,7 +95,7 @@ class Lines(Panel):
 
 @dataclass(frozen=True)
 class Number(Panel):
-    """The latest value, large. At ``warn`` it turns orange, at ``alarm`` red: where the alerts begin."""
+    """The latest value, large: orange from ``warn`` and red from ``alarm``, the limits of the alerts."""
 
     width: int = 3
     height: int = 3
@@ -142,7 +142,7 @@ Builder = timeseries.Panel | stat.Panel | bargauge.Panel
 
 
 def board(uid: str, title: str, about: str, panels: Sequence[Panel], *, hours: int) -> dashboard.Dashboard:
-    """Put panels on a dashboard, line by line from the left, for the last ``hours``."""
+    """Return a dashboard of the last ``hours`` with panels in rows, from left to right."""
     built = (
         dashboard.Dashboard(title)
         .uid(uid)

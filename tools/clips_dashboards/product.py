@@ -1,4 +1,4 @@
-"""What becomes of highlights: clips made, kept, published, purged; what they weigh, and what leaves next."""
+"""The dashboard of the product: the clips that were made, kept, published and purged, and their storage."""
 
 from grafana_foundation_sdk.builders import dashboard
 
@@ -23,37 +23,37 @@ def _quantile(share: str, window: str) -> str:
 TODAY: tuple[Panel, ...] = (
     Number(
         "Clips made, 24 h",
-        "Highlights that became a clip within the last 24 hours. Newer cuts of a clip do not count.",
+        "Highlights that became a clip in the last 24 hours. New cuts of an existing clip do not count.",
         "ClipsNoProgress",
         {"clips": _within(NEW_CLIPS, "24h")},
     ),
     Number(
         "Kept, 24 h",
-        "Clips that their owners decided to keep within the last 24 hours.",
+        "Clips that their owners kept in the last 24 hours.",
         "ClipsGatewayErrorBurn",
         {"clips": _within(_done("keep"), "24h")},
     ),
     Number(
         "Published, 24 h",
-        "Clips that got a public page within the last 24 hours.",
+        "Clips that their owners published in the last 24 hours.",
         "ClipsGatewayErrorBurn",
         {"clips": _within(_done("publish"), "24h")},
     ),
     Number(
         "Deleted by owners, 24 h",
-        "Clips that their owners deleted within the last 24 hours. They can be restored for a while.",
+        "Clips that their owners deleted in the last 24 hours. They can be restored for some minutes.",
         "ClipsReleasedObjectsAgeing",
         {"clips": _within(_done("delete"), "24h")},
     ),
     Number(
         "Purged, 24 h",
-        "Clips that are gone for good since 24 hours: nobody kept them, or their owners deleted them.",
+        "Clips purged in the last 24 hours: they expired, or their owners deleted them.",
         "ClipsTickMissed",
         {"clips": _within(_done("purge"), "24h")},
     ),
     Number(
         "Storage held",
-        "Bytes of all clips that are not purged. The platform pays for them.",
+        "Bytes of all clips that are not purged. The platform pays for this storage.",
         "ClipsPurgeLagBurn",
         {"bytes": "sum(max by (status) (clips_storage_bytes))"},
         Unit.BYTES,
@@ -67,7 +67,7 @@ TODAY: tuple[Panel, ...] = (
     ),
     Number(
         "Time to clip, 24 h",
-        "95 of 100 clips of the last 24 hours could be watched within this time of their highlight.",
+        "95 of 100 clips of the last 24 hours were available within this time after their highlight.",
         "ClipsHighlightToAvailableSlow",
         {"p95": _quantile("0.95", "24h")},
         Unit.SECONDS,
@@ -78,8 +78,8 @@ TODAY: tuple[Panel, ...] = (
 
 COURSE: tuple[Panel, ...] = (
     Lines(
-        "What becomes of clips, per hour",
-        "Clips made, and what was decided about clips, in the hour before each point.",
+        "Clips by event, per hour",
+        "Clips made, kept, published, deleted and purged, in the hour before each point.",
         "ClipsNoProgress",
         {
             "made": _within(NEW_CLIPS, "1h"),
@@ -93,11 +93,11 @@ COURSE: tuple[Panel, ...] = (
     ),
     Lines(
         "Time from highlight to clip",
-        "How long after its highlight a clip could be watched, of the clips of the hour before each point."
+        "Time from the highlight until the clip is available, of the clips of the hour before each point."
         " The objective: 99 of 100 within ten minutes.",
         "ClipsHighlightToAvailableSlow",
         {
-            "half of them": _quantile("0.5", "1h"),
+            "median": _quantile("0.5", "1h"),
             "95 of 100": _quantile("0.95", "1h"),
             "99 of 100": _quantile("0.99", "1h"),
         },
@@ -107,8 +107,8 @@ COURSE: tuple[Panel, ...] = (
     ),
     Lines(
         "Skipped highlights, per hour",
-        "Highlights that became no clip, by reason. source_missing and source_unreadable speak of VODs that"
-        " are gone or broken; the others follow from the rules.",
+        "Highlights that became no clip, by reason. source_missing and source_unreadable: the VOD is"
+        " missing or broken. The other reasons follow from the rules for highlights.",
         "ClipsSkipsSurge",
         {"{{reason}}": "sum by (reason) (increase(clips_skipped_total[1h]))"},
         height=7,
@@ -116,7 +116,7 @@ COURSE: tuple[Panel, ...] = (
     ),
     Lines(
         "Clips by status",
-        "Clips that are not purged. available: nobody has decided yet. deleted: can still be restored.",
+        "Clips that are not purged. available: not kept yet. deleted: can still be restored.",
         "ClipsFiguresStale",
         {"{{status}}": "max by (status) (clips_by_status)"},
         height=7,
@@ -124,8 +124,7 @@ COURSE: tuple[Panel, ...] = (
     ),
     Lines(
         "Storage held, by status",
-        "Bytes of the clips that are not purged. What is kept and published stays until its"
-        " owner decides otherwise.",
+        "Bytes of the clips that are not purged. Kept and published clips do not expire.",
         "ClipsPurgeLagBurn",
         {"{{status}}": "max by (status) (clips_storage_bytes)"},
         Unit.BYTES,
@@ -134,29 +133,29 @@ COURSE: tuple[Panel, ...] = (
     ),
     Bars(
         "Clips that leave, by days from now",
-        "Clips that expire in each of the next seven days, unless they are kept. 0: within 24 hours.",
+        "Clips that expire on each of the next seven days, unless they are kept. 0: within 24 hours.",
         "ClipsPurgeLagBurn",
         {"{{day}}": "max by (day) (clips_leaving)"},
         height=7,
     ),
     Lines(
-        "Videos and posters handed out, per hour",
-        "URLs that were signed for owners and viewers: to watch, to download, and posters.",
+        "Presigned URLs, per hour",
+        "URLs that were presigned for owners and viewers: to watch, to download, and for posters.",
         "ClipsGatewayErrorBurn",
         {"{{view}}": "sum by (view) (increase(clips_presigns_total[1h]))"},
         height=7,
     ),
     Lines(
-        "What owners do, per hour",
-        "What owners did to their clips, on pages and by the API.",
+        "Actions of owners, per hour",
+        "Actions of owners on their clips, on the pages and through the API.",
         "ClipsGatewayErrorBurn",
         {"{{action}}": "sum by (action) (increase(clips_owner_actions_total[1h]))"},
         height=7,
     ),
     Lines(
         "How clips are cut, per hour",
-        "copy: the VOD's own video, taken over. exact: re-encoded, which costs many times the CPU. fallbacks:"
-        " a copy was not good enough.",
+        "copy: the VOD's video is copied. exact: it is re-encoded, with many times the CPU. fallbacks:"
+        " re-encoded because a copy failed its checks.",
         "ClipsConsumerLagGrowing",
         {
             "{{mode}}": "sum by (mode) (increase(clips_cut_seconds_count[1h]))",
@@ -166,8 +165,7 @@ COURSE: tuple[Panel, ...] = (
     ),
     Lines(
         "Bytes read and stored, per hour",
-        "Bytes that were read from VODs to make clips, and bytes of the clips: what is paid for as transfer"
-        " and as storage.",
+        "Bytes read from VODs (paid as transfer) and bytes of the clips (paid as storage).",
         "ClipsSkipsSurge",
         {
             "read from VODs": _within("clips_pulled_bytes_total", "1h"),
@@ -180,6 +178,6 @@ COURSE: tuple[Panel, ...] = (
 
 
 def build() -> dashboard.Dashboard:
-    """Build the dashboard for whoever answers for the product."""
-    about = "What becomes of highlights, what owners do with their clips, and what the clips weigh."
+    """Build the dashboard for product owners."""
+    about = "Highlights and their clips, the actions of owners, and the storage of the clips."
     return board("clips-product", "Clips: product", about, TODAY + COURSE, hours=24)

@@ -29,7 +29,7 @@ from clip_shared.contracts.events import (
     clip_id_for,
 )
 from local_stack import supervisor
-from local_stack.client import SOURCE, Client, HighlightOutcome, new_id
+from local_stack.client import SOURCE, Client, HighlightReport, new_id
 from local_stack.demo.demo import DemoOptions, run_demo
 from local_stack.demo.journey import STREAMER
 from local_stack.demo.sample import fill
@@ -40,7 +40,7 @@ from local_stack.processes.signals import leave_on_signals
 from local_stack.processes.state import State
 from local_stack.servers.kafka_jars import BrokerUnavailable, bring_broker
 from local_stack.servers.monitoring import MonitoringPrograms, MonitoringUnavailable
-from local_stack.stack import SERVICE_VARIABLES, SOURCE_BUCKET, SOURCE_PROFILE, lacks_readiness
+from local_stack.stack import SERVICE_VARIABLES, SOURCE_BUCKET, SOURCE_PROFILE, readiness_error
 
 cli = typer.Typer(no_args_is_help=True, help="The whole of Clips on one machine, without Docker.")
 out = Console(highlight=False)
@@ -49,7 +49,7 @@ _OUTCOME_SECONDS = 600
 
 Account = Annotated[str, typer.Option(help="The streamer's account.")]
 Vod = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="A recording: MP4, MKV, MPEG-TS or FLV.")
+    Path | None, typer.Option(exists=True, dir_okay=False, help="A VOD: an MP4, MKV, MPEG-TS or FLV file.")
 ]
 
 
@@ -58,12 +58,12 @@ def commands(
     context: typer.Context,
     state: Annotated[Path, typer.Option(help="The folder of the stack.", file_okay=False)] = Path(".local"),
 ) -> None:
-    """Prepare for any of the commands."""
+    """Prepare every command: signals, proxies, logs, and the stack's folder."""
     leave_on_signals()
-    # Nothing here goes beyond this machine, so no proxy of the user's has a part in it.
+    # Every request stays on this machine, so the user's proxies must not be used.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK]))
-    # It reports each failed attempt; what matters is the one that is raised.
+    # aiokafka logs each failed attempt; the command prints the error that is raised in the end.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     context.obj = State(state)
 
@@ -72,23 +72,25 @@ def commands(
 def up(
     context: typer.Context,
     *,
-    monitored: Annotated[bool, typer.Option(help="With Prometheus and Alertmanager, from PATH.")] = False,
+    monitored: Annotated[
+        bool, typer.Option(help="Also start Prometheus and Alertmanager, found on PATH.")
+    ] = False,
 ) -> None:
-    """Start the whole system in the background; returns when it is ready."""
+    """Start the whole system in the background; return when it is ready."""
     state: State = context.obj
     if monitored:
         _find_monitoring()
     _bring_broker()
     running = supervisor.find_running(state)
     if running and monitored and not running.monitored:
-        raise _failed("it runs already, without Prometheus. First: make down")
+        raise _failed("Clips already runs, without Prometheus. Stop it first: make down")
     if running and running.ready:
-        out.print(f"It runs already, as process {running.pid}.\n")
+        out.print(f"Clips already runs, as process {running.pid}.\n")
         _show(state)
         return
     if running:
         raise _failed(
-            f"it is being started by process {running.pid}; what it does: {state.log('supervisor')}"
+            f"process {running.pid} is starting Clips; to see its progress: tail -f {state.log('supervisor')}"
         )
     started = time.monotonic()
     try:
@@ -104,33 +106,33 @@ def up(
 
 @cli.command()
 def down(context: typer.Context) -> None:
-    """Stop it, and whatever is left of it. Its data stays, for the next start."""
+    """Stop the system, and processes left over from an earlier run. Keep its data for the next start."""
     with out.status("Stopping …"):
         was_running = supervisor.stop(context.obj)
-    out.print("Stopped." if was_running else "Nothing was running.")
+    out.print("Clips is stopped." if was_running else "Clips was not running.")
 
 
 @cli.command()
 def status(context: typer.Context) -> None:
-    """Say what runs, where, and whether it is ready. Exit code 1 when not all of it is."""
+    """Show which services are ready. Exit code 1 when a service is not ready, or Clips does not run."""
     state: State = context.obj
     running = supervisor.find_running(state)
     if running is None or not running.ready:
-        out.print("It is being started." if running else "It is not running. To start it: make up")
+        out.print("Clips is starting." if running else "Clips is not running. To start it: make up")
         raise typer.Exit(1)
-    lacking = {name: lacks_readiness(url) for name, url in _urls(_client(state), "OPERATIONS_URL").items()}
+    errors = {name: readiness_error(url) for name, url in _urls(_client(state), "OPERATIONS_URL").items()}
     table = Table(box=None, show_header=False)
-    for name, lack in lacking.items():
-        table.add_row(name, "[green]ready[/]" if lack is None else f"[red]not ready[/] {escape(lack)}")
+    for name, error in errors.items():
+        table.add_row(name, "[green]ready[/]" if error is None else f"[red]not ready[/] {escape(error)}")
     out.print(table)
-    raise typer.Exit(0 if not any(lacking.values()) else 1)
+    raise typer.Exit(1 if any(errors.values()) else 0)
 
 
 @cli.command()
 def token(
     context: typer.Context,
     account: Account = STREAMER,
-    days: Annotated[float, typer.Option(min=0.0001, help="How long it is good for.")] = 1.0,
+    days: Annotated[float, typer.Option(min=0.0001, help="Days until the token expires.")] = 1.0,
 ) -> None:
     """Print a sign-in token for an account."""
     sys.stdout.write(_client(context.obj).token(account, lifetime=timedelta(days=days)) + "\n")
@@ -140,18 +142,26 @@ def token(
 def highlight(
     context: typer.Context,
     *,
-    vod: Annotated[str, typer.Option(help=f"A recording, or the key of one in the bucket {SOURCE_BUCKET}.")],
-    start: Annotated[float, typer.Option(help="Start of the highlight, in seconds of the recording.")],
-    end: Annotated[float, typer.Option(help="End of the highlight, likewise.")],
+    vod: Annotated[
+        str, typer.Option(help=f"The VOD: a file, or the key of an object in the bucket {SOURCE_BUCKET}.")
+    ],
+    start: Annotated[
+        float, typer.Option(help="Start of the highlight, in seconds from the start of the VOD.")
+    ],
+    end: Annotated[float, typer.Option(help="End of the highlight, in seconds from the start of the VOD.")],
     account: Account = STREAMER,
-    title: Annotated[str, typer.Option(help="What people see.")] = "A highlight",
+    title: Annotated[str, typer.Option(help="The clip's title.")] = "A highlight",
     kind: Annotated[HighlightKind, typer.Option(help="How it was found.")] = HighlightKind.REFINED,
-    id_: Annotated[str | None, typer.Option("--id", help="The highlight's id; unset: a new one.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until there is a clip, or a reason why not.")] = True,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="The highlight's id. Without this option: a new id.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for the clip, or for the reason why it was not cut.")
+    ] = True,
 ) -> None:
-    """Publish a highlight of a recording, and say what became of it."""
+    """Publish a highlight of a VOD, and print the clip's address or the reason why it was not cut."""
     client = _client(context.obj)
-    with _explained():
+    with _printed_errors():
         data = HighlightDetected(
             stream_highlight_id=id_ or new_id(),
             twitch_account_id=account,
@@ -174,63 +184,68 @@ def highlight(
         with out.status("Waiting for the clip …"):
             outcome = asyncio.run(_publish_and_wait(client, event))
     if outcome.reason:
-        raise _failed(f"no clip: {outcome.reason}")
-    out.print(f"[green]Available[/] after {time.monotonic() - started:.1f} s. To watch it:")
+        raise _failed(f"the highlight became no clip: {outcome.reason}")
+    out.print(f"[green]The clip is available[/] after {time.monotonic() - started:.1f} s. To download it:")
     bearer = f'-H "Authorization: Bearer $(make -s token ACCOUNT={account})"'
     out.print(escape(f"  curl -L -o clip.mp4 {bearer} {url}/watch"), soft_wrap=True)
     out.print(
-        f"or in a browser, signed in as {escape(account)}: {_gateway(client)}/clips/{clip_id}", soft_wrap=True
+        f"To watch it in a browser, signed in as {escape(account)}: {_gateway(client)}/clips/{clip_id}",
+        soft_wrap=True,
     )
 
 
 @cli.command()
 def sample(context: typer.Context, account: Account = STREAMER) -> None:
-    """Fill an account's gallery: generates two short VODs and publishes ten highlights of them."""
+    """Fill an account's gallery: generate two short VODs and publish ten highlights of them."""
     state: State = context.obj
     client = _client(state)
     started = time.monotonic()
     with (
-        _explained(),
-        out.status("Generating two VODs, publishing ten highlights, waiting for their clips …"),
+        _printed_errors(),
+        out.status("Generating two VODs, publishing ten highlights, waiting for the clips …"),
     ):
         outcomes = fill(client, account, state.tmp)
     for title, outcome in outcomes.items():
         mark, rest = ("[yellow]✗[/]", f": {outcome.reason}") if outcome.reason else ("[green]✓[/]", "")
         out.print(f"{mark} {escape(title)}[dim]{escape(rest)}[/]", soft_wrap=True)
-    out.print(f"\nAfter {time.monotonic() - started:.0f} s. [bold]In a browser:[/] {_gateway(client)}/")
-    out.print(f"Sign in as {escape(account)}; no password is asked for.")
+    out.print(f"\nDone after {time.monotonic() - started:.0f} s. [bold]In a browser:[/] {_gateway(client)}/")
+    out.print(f"Sign in as {escape(account)}, without a password.")
 
 
 @cli.command()
 def tick(context: typer.Context) -> None:
-    """Send the daily tick: clips whose time is up are purged."""
+    """Send the daily tick: the janitor purges the clips that are due."""
     client = _client(context.obj)
-    with _explained():
+    with _printed_errors():
         asyncio.run(client.publish(Event.new(DailyTick(), source=SOURCE)))
-    out.print("Sent. What was due is being purged.")
+    out.print("The tick is sent. The janitor purges the clips that are due.")
 
 
 @cli.command()
 def demo(
     vod: Vod = None,
     start: Annotated[
-        float | None, typer.Option(help="Start of the clip, in seconds of the recording.")
+        float | None, typer.Option(help="Start of the clip, in seconds from the start of the VOD.")
     ] = None,
-    end: Annotated[float | None, typer.Option(help="End of the clip, likewise.")] = None,
-    retention: Annotated[float | None, typer.Option(min=1, help="Seconds that the clips live.")] = None,
+    end: Annotated[
+        float | None, typer.Option(help="End of the clip, in seconds from the start of the VOD.")
+    ] = None,
+    retention: Annotated[
+        float | None, typer.Option(min=1, help="Seconds until a clip that is not kept expires.")
+    ] = None,
 ) -> None:
-    """Show the main job end to end, on a stack of its own; exit code 0 when every step went well."""
+    """Show the main job end to end, on a temporary stack. Exit code 0 when every step succeeded."""
     _bring_broker()
     raise typer.Exit(0 if run_demo(out, DemoOptions(vod, start, end, retention)) else 1)
 
 
 @cli.command()
 def figures(context: typer.Context) -> None:
-    """Ask Prometheus what the dashboards would show now. Needs a stack with monitoring."""
+    """Print the values that the dashboards show now. Needs a stack with monitoring."""
     client = _client(context.obj)
     if (prometheus := _monitoring(client).get("Prometheus")) is None:
-        raise _failed("Prometheus does not run beside it. First: make down, make up MONITORING=1")
-    with _explained():
+        raise _failed("the stack runs without Prometheus. Start it with: make down; make up MONITORING=1")
+    with _printed_errors():
         for title, panels in read_figures(prometheus).items():
             table = Table("", "now", title=f"[bold]{escape(title)}[/]", title_justify="left", box=None)
             for panel in panels:
@@ -240,7 +255,7 @@ def figures(context: typer.Context) -> None:
 
 @cli.command(hidden=True)
 def supervise(context: typer.Context, *, monitored: bool = False) -> None:
-    """Run the stack in the foreground until a signal comes. ``up`` starts this in the background."""
+    """Run the stack in the foreground until a signal. ``up`` starts this command in the background."""
     try:
         supervisor.supervise(context.obj.folder, monitored=monitored)
     except supervisor.NotStarted as error:
@@ -248,7 +263,7 @@ def supervise(context: typer.Context, *, monitored: bool = False) -> None:
         raise typer.Exit(1) from error
 
 
-async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> HighlightOutcome:
+async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> HighlightReport:
     async with client.outcomes() as outcomes, asyncio.timeout(_OUTCOME_SECONDS):
         await client.publish(event)
         while True:
@@ -260,10 +275,10 @@ async def _publish_and_wait(client: Client, event: Event[HighlightDetected]) -> 
 def _source(client: Client, vod: str) -> SourceObject:
     path = Path(vod).expanduser()
     if path.is_file():
-        with out.status(f"Putting {escape(str(path))} into the source bucket …"):
+        with out.status(f"Uploading {escape(str(path))} to the source bucket …"):
             return client.upload(path)
     if client.stored_bytes(SOURCE_BUCKET, vod) is None:
-        raise _failed(f"{vod} is no file here, and no object in the bucket {SOURCE_BUCKET}")
+        raise _failed(f"{vod} is neither a file nor an object in the bucket {SOURCE_BUCKET}")
     return SourceObject(profile=SOURCE_PROFILE, bucket=SOURCE_BUCKET, key=vod)
 
 
@@ -283,9 +298,9 @@ def _find_monitoring() -> None:
 
 def _bring_broker() -> None:
     def show(done: int, jars: int) -> None:
-        shown.update(f"Fetching Apache Kafka, once: {done} of {jars} jars …")
-        if done == 0 and not out.is_terminal:  # where a status is not shown
-            out.print("Fetching Apache Kafka (44 MB), once …")
+        shown.update(f"Downloading Apache Kafka (only the first time): {done} of {jars} jars …")
+        if done == 0 and not out.is_terminal:  # rich shows no status there
+            out.print("Downloading Apache Kafka (44 MB, only the first time) …")
 
     try:
         with out.status("Looking for Apache Kafka …") as shown:
@@ -321,32 +336,32 @@ def _show(state: State) -> None:
         "PostgreSQL": client.environment["DATABASE_URL"].rpartition("@")[2],
         "S3": client.environment["FREE_STORAGE_ENDPOINT"],
         **_monitoring(client),
-        "keys and all": str(state.env_file),
+        "settings and keys": str(state.env_file),
         "logs": str(state.logs),
     }
     for name, where in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(where))
     out.print(table)
     figures_hint = (
-        "  make figures                                       what the dashboards show\n"
+        "  make figures                                 print the values of the dashboards\n"
         if _monitoring(client)
         else ""
     )
     out.print(
         f"\n[bold]In a browser:[/] {_gateway(client)}/\n"
-        f"Sign in as {STREAMER}; no password is asked for.\n"
-        "\nTo go on:\n"
-        "  make sample                                        fill the gallery with clips\n"
-        "  make highlight VOD=recording.mp4 START=10 END=20   cut a clip\n"
-        "  make token ACCOUNT=streamer-1                      sign in as its streamer\n"
-        "  make tick                                          purge what is due\n"
+        f"Sign in as {STREAMER}, without a password.\n"
+        "\nNext steps:\n"
+        "  make sample                                  fill the gallery with clips\n"
+        "  make highlight VOD=vod.mp4 START=10 END=20   cut a clip\n"
+        "  make token ACCOUNT=streamer-1                print a sign-in token for the API\n"
+        "  make tick                                    purge the clips that are due\n"
         f"{figures_hint}"
-        "  make down                                          stop it"
+        "  make down                                    stop Clips"
     )
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _printed_errors() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
@@ -355,9 +370,9 @@ def _explained() -> Iterator[None]:
     except FfmpegFailed as error:
         raise _failed(str(error)) from error
     except TimeoutError as error:
-        raise _failed("no answer in time; the logs of the services may say why") from error
+        raise _failed("no answer in time; look for the reason in the services' logs") from error
     except (KafkaError, BotoCoreError, ClientError, httpx.HTTPError, OSError) as error:
-        raise _failed(f"the stack does not answer: {error}; is it up? make up") from error
+        raise _failed(f"the stack does not answer: {error}. To start it: make up") from error
 
 
 def _failed(why: str) -> typer.Exit:
@@ -366,7 +381,6 @@ def _failed(why: str) -> typer.Exit:
 
 
 def main() -> None:
-    """Run the command line."""
     cli()
 
 

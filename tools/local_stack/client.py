@@ -1,4 +1,4 @@
-"""What a person or a program does with a running stack: sign in, send a recording, publish, and wait."""
+"""A client of a running stack: sign in, upload a VOD, publish highlights, wait for their clips."""
 
 import hashlib
 import shlex
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SOURCE = "local-stack"
-# Wherever a highlight can get stuck on its way to a clip.
+# A highlight that fails on its way to a clip ends in one of these topics.
 _DEAD_LETTERS = (
     f"{HighlightDetected.TOPIC}.dlq",
     f"{EncodingRequested.TOPIC}.dlq",
@@ -45,17 +45,18 @@ _OUTCOME_TOPICS = (ClipAvailable.TOPIC, ClipSkipped.TOPIC, *_DEAD_LETTERS)
 
 
 @dataclass(frozen=True)
-class HighlightOutcome:
-    """What became of a highlight: a clip, or (``reason``) why not."""
+class HighlightReport:
+    """The outcome of a highlight: a clip (``reason`` is None), or the reason why it became no clip."""
 
     stream_highlight_id: str
     reason: str | None = None
 
 
 class Client:
-    """A stack's client.
+    """A client of one stack.
 
-    ``environment`` is that of the stack: :attr:`local_stack.stack.LocalStack.environment`, or ``stack.env``.
+    Args:
+        environment: the stack's, from :attr:`local_stack.stack.LocalStack.environment` or ``stack.env``.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -63,11 +64,11 @@ class Client:
 
     @classmethod
     def of_file(cls, env_file: Path) -> "Client":
-        """The client of the stack that wrote this ``stack.env``."""
+        """Return a client of the stack that wrote this ``stack.env``."""
         return cls(read_env(env_file.read_text()))
 
     def token(self, account_id: str, *, lifetime: timedelta = timedelta(days=1)) -> str:
-        """A sign-in token for an account."""
+        """Return a sign-in token for an account."""
         claims = {
             "sub": account_id,
             "iss": self.environment["JWT_ISSUER"],
@@ -77,7 +78,10 @@ class Client:
         return jwt.encode(claims, self.environment["JWT_SECRET"], algorithm=self.environment["JWT_ALGORITHM"])
 
     def gateway(self, account_id: str | None = None) -> httpx.Client:
-        """An HTTP client of the gateway, signed in as an account (None: a guest). It follows no redirect."""
+        """Return an HTTP client of the gateway, signed in as an account (None: as a guest).
+
+        It follows no redirects.
+        """
         headers = {"Authorization": f"Bearer {self.token(account_id)}"} if account_id else {}
         return httpx.Client(
             base_url=self.environment["GATEWAY_URL"], headers=headers, timeout=30, trust_env=False
@@ -85,7 +89,7 @@ class Client:
 
     @cached_property
     def s3(self) -> "S3Client":
-        """An S3 client with the stack's keys, good for both buckets."""
+        """An S3 client with the stack's keys, for both buckets."""
         return s3_client(
             endpoint=self.environment["FREE_STORAGE_ENDPOINT"],
             region=self.environment["FREE_STORAGE_REGION"],
@@ -93,17 +97,17 @@ class Client:
             secret_key=self.environment["FREE_STORAGE_SECRET_KEY"],
         )
 
-    def upload(self, recording: Path) -> SourceObject:
-        """Put a recording into the source bucket, unless this very file is there already."""
-        facts = recording.stat()
-        identity = f"{recording.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
-        key = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}/{recording.name}"
+    def upload(self, vod: Path) -> SourceObject:
+        """Upload a VOD to the source bucket, unless the same file was uploaded before."""
+        facts = vod.stat()
+        identity = f"{vod.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
+        key = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}/{vod.name}"
         if self.stored_bytes(SOURCE_BUCKET, key) != facts.st_size:
-            self.s3.upload_file(str(recording), SOURCE_BUCKET, key)
+            self.s3.upload_file(str(vod), SOURCE_BUCKET, key)
         return SourceObject(profile=SOURCE_PROFILE, bucket=SOURCE_BUCKET, key=key)
 
     def stored_bytes(self, bucket: str, key: str) -> int | None:
-        """The size of an object; None where there is none."""
+        """Return the size of an object in bytes, or None when the object does not exist."""
         try:
             return self.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
         except ClientError as error:
@@ -112,7 +116,7 @@ class Client:
             raise
 
     async def publish(self, *events: Event[Any]) -> None:
-        """Send events to their topics; returns when the broker has acknowledged all of them."""
+        """Send events to their topics; return when the broker has acknowledged all of them."""
         async with AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all") as producer:
             for event in events:
                 record = to_record(event)
@@ -121,12 +125,12 @@ class Client:
                 )
 
     @asynccontextmanager
-    async def outcomes(self) -> AsyncIterator[AsyncIterator[HighlightOutcome]]:
-        """What becomes of highlights that are published from now on, in any order."""
+    async def outcomes(self) -> AsyncIterator[AsyncIterator[HighlightReport]]:
+        """Read the outcomes of highlights that are published from now on, in any order."""
         consumer = AIOKafkaConsumer(*_OUTCOME_TOPICS, bootstrap_servers=self._brokers)
         async with consumer:
             await consumer.seek_to_end()
-            # Asked for, because seeking alone takes place with the first fetch.
+            # seek_to_end takes effect with the next fetch; asking for the position makes it take effect now.
             for partition in consumer.assignment():
                 await consumer.position(partition)
             yield _read_outcomes(consumer)
@@ -137,42 +141,42 @@ class Client:
 
 
 def new_id() -> str:
-    """An id that nothing else has."""
+    """Return a new unique id."""
     return uuid.uuid4().hex
 
 
 def read_env(text: str) -> dict[str, str]:
-    """The variables of a ``stack.env``."""
+    """Return the variables of the text of a ``stack.env``."""
     return dict(part.split("=", 1) for line in text.splitlines() for part in shlex.split(line, comments=True))
 
 
 def write_env(environment: Mapping[str, str]) -> str:
-    """A ``stack.env``: what a shell can source, and :func:`read_env` reads back."""
+    """Return the text of a ``stack.env``, which a shell can source and :func:`read_env` can read."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
-async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[HighlightOutcome]:
+async def _read_outcomes(consumer: AIOKafkaConsumer) -> AsyncIterator[HighlightReport]:
     async for record in consumer:
         outcome = read_outcome(record)
         if outcome is not None:
             yield outcome
 
 
-def read_outcome(record: ConsumerRecord) -> HighlightOutcome | None:
-    """What a record says about a highlight; None: nothing."""
+def read_outcome(record: ConsumerRecord) -> HighlightReport | None:
+    """Return the outcome in a record, or None when the record holds no outcome."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     if record.topic in _DEAD_LETTERS:
-        return HighlightOutcome(
+        return HighlightReport(
             (record.key or b"").decode(errors="replace"), headers.get("dlq_error", "refused")
         )
     try:
         if headers.get("ce_type") == ClipAvailable.TYPE:
             available = from_record(ClipAvailable, record)
-            return HighlightOutcome(available.data.stream_highlight_id)
+            return HighlightReport(available.data.stream_highlight_id)
         if record.topic == ClipSkipped.TOPIC:
             skipped = from_record(ClipSkipped, record)
-            return HighlightOutcome(skipped.data.stream_highlight_id, skipped.data.message)
+            return HighlightReport(skipped.data.stream_highlight_id, skipped.data.message)
     except InvalidEvent:
-        # Not for us to judge: somebody sent it by hand.
+        # Not an event of a service: sent by hand.
         return None
     return None

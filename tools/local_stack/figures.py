@@ -1,6 +1,6 @@
-"""What the dashboards of ``deploy/grafana`` show now, as text: each panel's own queries, asked of Prometheus.
+"""The current values of the dashboards in ``deploy/grafana``, as text, for a machine without Grafana.
 
-For whoever has no Grafana at hand.
+The queries are those of the panels; Prometheus answers them.
 """
 
 import json
@@ -17,7 +17,7 @@ from local_stack.servers.monitoring import SCRAPE_SECONDS
 
 _FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 _NAMES = ("product", "operation")
-# As Grafana has it: four scrapes.
+# Grafana's $__rate_interval: four scrapes.
 _RATE_INTERVAL = f"{4 * SCRAPE_SECONDS}s"
 _MOST_SERIES = 6
 _KIBIBYTE = 1024
@@ -28,39 +28,39 @@ Writer = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Figure:
-    """A panel, and what it shows now."""
+    """The title of a panel, and its current values as text."""
 
     title: str
     now: str
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """Every dashboard, as Grafana reads it, by the name of its file."""
+    """Return Grafana's JSON of every dashboard, by file name without its suffix."""
     return {name: json.loads((_FOLDER / f"{name}.json").read_text()) for name in _NAMES}
 
 
 def queries_of(panel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A panel's queries: legend and PromQL."""
+    """Yield a panel's queries: legend and PromQL."""
     for target in panel["targets"]:
         yield target["legendFormat"], target["expr"].replace("$__rate_interval", _RATE_INTERVAL)
 
 
 def legend_of(pattern: str, labels: Mapping[str, str]) -> str:
-    """The name of one series: ``{{label}}`` stands for a label's value."""
+    """Return the name of a series: ``{{label}}`` in the pattern becomes the label's value."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), pattern)
 
 
 def writer_of(panel: Mapping[str, Any]) -> Writer:
-    """How a panel writes its values."""
+    """Return the function that writes a panel's values."""
     defaults = panel["fieldConfig"]["defaults"]
     return write_whole if defaults.get("decimals") == 0 else _WRITERS[defaults["unit"]]
 
 
 def read_figures(prometheus: str) -> dict[str, list[Figure]]:
-    """Ask every panel's queries of the Prometheus at a URL. By the title of the dashboard.
+    """Send every panel's queries to the Prometheus at a URL; return the figures by dashboard title.
 
     Raises:
-        httpx.HTTPError: it does not answer, or refuses a query.
+        httpx.HTTPError: Prometheus does not answer, or refuses a query.
     """
     with httpx.Client(base_url=prometheus, trust_env=False, timeout=30) as client:
         return {
@@ -77,7 +77,7 @@ def _figure(client: httpx.Client, panel: Mapping[str, Any]) -> Figure:
 
 
 def _values(client: httpx.Client, panel: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Each series of a panel: its legend (empty where there is but one number) and its value."""
+    """Yield legend and value of each series of a panel; a panel of one number has an empty legend."""
     for pattern, query in queries_of(panel):
         answer = client.get("/api/v1/query", params={"query": query}).raise_for_status()
         for series in answer.json()["data"]["result"]:
@@ -86,12 +86,12 @@ def _values(client: httpx.Client, panel: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def write_count(value: float) -> str:
-    """Write a number: 3, 0.25, 12.5; "-" for none."""
+    """Write a number: 3, 0.25, 12.5; "-" for not-a-number."""
     return "-" if math.isnan(value) else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def write_whole(value: float) -> str:
-    """Write a number without its fraction."""
+    """Write a number, rounded to an integer."""
     return write_count(value if math.isnan(value) else round(value))
 
 
@@ -119,4 +119,4 @@ _WRITERS: Mapping[str, Writer] = {
     "ops": lambda value: f"{write_count(value)}/s",
     "percentunit": lambda value: f"{write_count(100 * value)} %",
 }
-"""By Grafana's name of the unit."""
+"""By Grafana's name for the unit."""

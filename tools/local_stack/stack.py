@@ -1,4 +1,4 @@
-"""The whole of Clips on one machine: three servers, topics, schema, four services."""
+"""Clips on one machine: three servers, the topics, the database schema, and the four services."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from local_stack.processes.ffmpeg import find_tools
-from local_stack.processes.ports import LOOPBACK, lacks_success
+from local_stack.processes.ports import LOOPBACK, http_error
 from local_stack.processes.process import Process, start_together, stop_together
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.monitoring import Monitoring
@@ -32,49 +32,49 @@ SERVICE_VARIABLES = {
     "clip-cutter": "CUTTER",
     "janitor": "JANITOR",
 }
-"""The variables of stack.env that say where a service is begin with this: ``_URL``, ``_OPERATIONS_URL``."""
+"""The prefix of each service's variables in stack.env: ``<prefix>_URL``, ``<prefix>_OPERATIONS_URL``."""
 
 _WITH_API = {"clip-registry", "clip-gateway"}
 _GRACE_SECONDS = 5
 
 Progress = Callable[[str, float], None]
-"""Told what has been done, and how many seconds it took."""
+"""Called after each step of the start with its name and its seconds."""
 
 ServiceSettings = Mapping[str, Mapping[str, str]]
-"""More environment variables for services, by the name of the service."""
+"""Additional environment variables by the name of the service."""
 
 
 class ServicePorts(NamedTuple):
-    """The ports of a service. One without an API has only that of its operations."""
+    """The ports of a service: its operations port, and its API's port (None: the service has no API)."""
 
     operations: int
     http: int | None
 
     @classmethod
     def claim(cls, workspace: Workspace, service: str, name: str) -> Self:
-        """Hold free ports for a process of a service, under the name of that process."""
+        """Claim free ports for a process of a service, under the name of that process."""
         http = workspace.ports.claim(name) if service in _WITH_API else None
         return cls(workspace.ports.claim(f"{name}-operations"), http)
 
     @property
     def operations_url(self) -> str:
-        """Where metrics and health are."""
+        """The address of the service's metrics and health checks."""
         return f"http://{LOOPBACK}:{self.operations}"
 
     @property
     def url(self) -> str:
-        """Where the API is; without one, where the operations are."""
+        """The address of the service's API; for a service without an API, ``operations_url``."""
         return f"http://{LOOPBACK}:{self.http or self.operations}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells the service."""
+        """The service's settings for these ports."""
         http = {} if self.http is None else {"HTTP_PORT": str(self.http)}
         return {"OPERATIONS_PORT": str(self.operations), **http}
 
 
 class Service(Process):
-    """One of the four services, as a process of its own, ready when it says so."""
+    """A process of one of the four services; ready when its readiness check answers 200."""
 
     def __init__(
         self,
@@ -91,26 +91,26 @@ class Service(Process):
             [sys.executable, "-m", *([runner] if runner else []), _PACKAGES[name], "serve"],
             log=workspace.state.log(name),
             environment={**environment, **ports.environment},
-            lacks=lambda: lacks_readiness(self.operations_url),
+            readiness_error=lambda: readiness_error(self.operations_url),
             stop_seconds=_GRACE_SECONDS + 5,
         )
 
 
 class LocalStack:
-    """The system on one workspace, as a context manager: ready when entered, stopped when left.
+    """The whole system as a context manager: ready when entered, stopped when left.
 
     Each service is a process that can be killed and started again: ``stack.cutter.kill()``.
 
     Args:
-        workspace: where it lives; on a temporary one nothing is left of it.
-        settings: more environment variables for services, by name: ``{"clip-registry": {"…": "…"}}``.
-        addresses: servers that run already; None: servers of its own.
-        monitored: whether Prometheus and Alertmanager run beside it.
-        progress: told of each step of the start.
-        runner: a module that runs the services' modules, in place of Python itself.
+        workspace: the folder and the ports of the stack; a temporary one is removed in the end.
+        settings: additional environment variables by service: ``{"clip-registry": {"…": "…"}}``.
+        addresses: servers that are running already; None: the stack starts servers itself.
+        monitored: whether to run Prometheus and Alertmanager too.
+        progress: called after each step of the start.
+        runner: a module that runs the services' modules (``python -m runner service serve``).
 
     Raises:
-        MonitoringUnavailable: it should be monitored, and the programs are not on PATH.
+        MonitoringUnavailable: ``monitored``, and Prometheus or Alertmanager is not on PATH.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class LocalStack:
         self._progress = progress
         self.servers = Servers(workspace) if addresses is None else None
         found = self.servers.addresses if self.servers else addresses
-        assert found is not None  # noqa: S101 - one of the two
+        assert found is not None  # noqa: S101 - either the servers' addresses or the given ones
         ports = {name: ServicePorts.claim(workspace, name, name) for name in _PACKAGES}
         self.environment = _environment(workspace, found, ports)
         more = settings or {}
@@ -158,27 +158,27 @@ class LocalStack:
 
     @property
     def cutter(self) -> Service:
-        """The clip-cutter."""
+        """The process of the clip-cutter."""
         return self.services["clip-cutter"]
 
     @property
     def registry(self) -> Service:
-        """The clip-registry."""
+        """The process of the clip-registry."""
         return self.services["clip-registry"]
 
     @property
     def gateway(self) -> Service:
-        """The clip-gateway."""
+        """The process of the clip-gateway."""
         return self.services["clip-gateway"]
 
     @property
     def janitor(self) -> Service:
-        """The janitor."""
+        """The process of the janitor."""
         return self.services["janitor"]
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """Everything that runs: servers first."""
+        """All processes of the stack, the servers first."""
         return (
             *(self.servers.processes if self.servers else ()),
             *self.services.values(),
@@ -187,27 +187,27 @@ class LocalStack:
 
     @property
     def targets(self) -> dict[str, str]:
-        """Where each service shows its metrics, by its name."""
+        """The addresses of the services' metrics, by the name of the service."""
         return {name: service.operations_url for name, service in self.services.items()}
 
     def start(self) -> None:
-        """Start everything, in order; nothing is left running when something cannot start.
+        """Start all processes, in order; when a process cannot start, stop all of them.
 
         Raises:
-            ProcessFailed: something died, or was not ready in time.
+            ProcessFailed: a process died, or was not ready in time.
         """
         try:
-            self._step("PostgreSQL, S3 and Apache Kafka run", self._start_servers)
-            self._step("topics and database schema are there", self._prepare)
-            self._step("all four services are ready", lambda: start_together(tuple(self.services.values())))
+            self._step("PostgreSQL, S3 and Apache Kafka are running", self._start_servers)
+            self._step("the topics and the database schema are created", self._prepare)
+            self._step("the four services are ready", lambda: start_together(tuple(self.services.values())))
             if self.monitoring:
-                self._step("Prometheus and Alertmanager run", self.monitoring.start)
+                self._step("Prometheus and Alertmanager are running", self.monitoring.start)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop everything: the services before the servers, for they still finish what they do."""
+        """Stop all processes; the services before the servers, which they need to finish their work."""
         if self.monitoring:
             self.monitoring.stop()
         stop_together(tuple(self.services.values()))
@@ -241,10 +241,10 @@ class LocalStack:
             environment=self._workspace.state.environment(**self.environment),
         )
 
-    def _step(self, what: str, work: Callable[[], None]) -> None:
+    def _step(self, name: str, work: Callable[[], None]) -> None:
         started = time.monotonic()
         work()
-        self._progress(what, time.monotonic() - started)
+        self._progress(name, time.monotonic() - started)
 
 
 @contextmanager
@@ -255,7 +255,7 @@ def temporary_stack(
     monitored: bool = False,
     progress: Progress = lambda _what, _seconds: None,
 ) -> Iterator[LocalStack]:
-    """A stack of one's own, of which nothing is left in the end. The arguments are LocalStack's."""
+    """Run a stack in a temporary folder that is removed in the end. The arguments are LocalStack's."""
     with (
         Workspace() as workspace,
         LocalStack(
@@ -265,9 +265,9 @@ def temporary_stack(
         yield stack
 
 
-def lacks_readiness(url: str) -> str | None:
-    """None when the service with this operations URL is ready, else what it, or nobody, answers."""
-    return lacks_success(f"{url}/healthz/ready")
+def readiness_error(url: str) -> str | None:
+    """Return None when the service with this operations URL is ready, else its answer or the error."""
+    return http_error(f"{url}/healthz/ready")
 
 
 def _environment(
@@ -276,19 +276,19 @@ def _environment(
     tools = find_tools()
     return {
         "KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
-        # A killed service's successor waits for the end of this before it gets to work.
+        # The successor of a killed service gets its partitions when this time is over.
         "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
         "DATABASE_URL": addresses.database_url,
         **_storage(addresses),
         **_urls(ports),
-        # Whoever tries the stack out signs in with a name alone.
+        # On the local stack, the name of an account is enough to sign in.
         "PUBLIC_URL": ports["clip-gateway"].url,
         "ENVIRONMENT": "development",
         "DEVELOPMENT_SIGN_IN": "true",
         "REGISTRY_TOKEN": workspace.secret("registry-token"),
         "REGISTRY_GATEWAY_TOKEN": workspace.secret("registry-token"),
         "REGISTRY_JANITOR_TOKEN": workspace.secret("registry-janitor-token"),
-        # Whoever tries the stack out wants to see objects go.
+        # On the local stack, released objects are deleted at once, so that the deletion can be seen.
         "RELEASE_DELAY_SECONDS": "0",
         "JWT_ALGORITHM": "HS256",
         "JWT_SECRET": workspace.secret("jwt"),
@@ -312,7 +312,7 @@ def _urls(ports: Mapping[str, ServicePorts]) -> dict[str, str]:
 
 
 def _own_environment(service: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a service is told in another way than the others, and than stack.env says."""
+    """Return the variables of a service that differ from those of stack.env."""
     return {"REGISTRY_TOKEN": environment["REGISTRY_JANITOR_TOKEN"]} if service == "janitor" else {}
 
 

@@ -1,4 +1,4 @@
-"""A stack in the background: one detached process that runs it, and those who talk about it."""
+"""Run a stack in a detached background process; start, find and stop that process."""
 
 import fcntl
 import os
@@ -24,12 +24,12 @@ _WATCH_SECONDS = 1.0
 _RESTART_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 60
-# What lines of its log begin with that tell of a step which is done.
+# Prefix of the log lines that report a finished step.
 _DONE = "done: "
 
 
 class NotStarted(Exception):
-    """The stack could not be started. The message says why."""
+    """The stack could not be started. The message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,36 @@ class RunningStack:
 
 
 def find_running(state: State) -> RunningStack | None:
-    """Who runs the stack of this folder; None: nobody.
+    """Return the process that runs the stack of this folder, or None.
 
-    Asks the kernel and no file: the process id in a file may be somebody else's by now.
+    The kernel's list of processes is searched: the process id in a file may belong to another process by now.
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
             for monitored in (False, True):
                 arguments = _arguments(state, monitored=monitored)
-                is_it = command[-len(arguments) :] == arguments
-                if is_it and process.status() != psutil.STATUS_ZOMBIE:
+                is_supervisor = command[-len(arguments) :] == arguments
+                if is_supervisor and process.status() != psutil.STATUS_ZOMBIE:
                     return RunningStack(process.pid, state.env_file.exists(), monitored)
     return None
 
 
 def _arguments(state: State, *, monitored: bool) -> list[str]:
-    watched = ["--monitored"] if monitored else []
-    return ["-m", "local_stack", "--state", str(state.folder), "supervise", *watched]
+    flags = ["--monitored"] if monitored else []
+    return ["-m", "local_stack", "--state", str(state.folder), "supervise", *flags]
 
 
 def launch(state: State, progress: Callable[[str], None], *, monitored: bool = False) -> None:
     """Start the stack in the background, and return when it is ready.
 
     Raises:
-        NotStarted: it is not, and nothing of it is left running.
+        NotStarted: a process of the stack failed; all its processes are stopped.
     """
     state.create()
-    # Of one that was killed together with its guardian: it would pass for a sign of readiness.
+    # A file of a stack that was killed together with its guardian: it would pass for a sign of readiness.
     state.env_file.unlink(missing_ok=True)
-    # Opened twice: a shared one would have a shared position.
+    # Opened twice: with one open file, writer and reader would share a position.
     with state.log("supervisor").open("a") as output, state.log("supervisor").open() as log:
         log.seek(0, os.SEEK_END)
         child = subprocess.Popen(  # noqa: S603 - this very package
@@ -94,7 +94,7 @@ def _wait_ready(
 ) -> None:
     other_lines: list[str] = []
     while True:
-        # Asked before the log is read, so that its last lines are not missed.
+        # Checked before the log is read, so that its last lines are not missed.
         is_ready, has_ended = state.env_file.exists(), child.poll() is not None
         for line in log.read().splitlines():
             if line.startswith(_DONE):
@@ -102,14 +102,16 @@ def _wait_ready(
             else:
                 other_lines.append(line)
         if has_ended:
-            raise NotStarted("\n".join(other_lines) or f"it ended with exit code {child.returncode}")
+            raise NotStarted(
+                "\n".join(other_lines) or f"the supervisor ended with exit code {child.returncode}"
+            )
         if is_ready:
             return
         time.sleep(_POLL_SECONDS)
 
 
 def stop(state: State) -> bool:
-    """Stop the stack of this folder, and whatever is left of it. False when nothing ran."""
+    """Stop the stack of this folder and all its processes. Return whether it was running."""
     running = find_running(state)
     if running is not None:
         process = psutil.Process(running.pid)
@@ -119,21 +121,21 @@ def stop(state: State) -> bool:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait()
-    # Of one that was killed, together with its guardian.
+    # Processes of a stack that was killed together with its guardian.
     state.sweep(remove=False)
     return running is not None
 
 
 def supervise(folder: Path, *, monitored: bool = False) -> NoReturn:
-    """Run the stack of a folder until a signal ends it; what dies meanwhile is started again.
+    """Run the stack of a folder until a signal ends it; restart its processes that die.
 
     Raises:
-        NotStarted: another process runs it, or it could not be started.
+        NotStarted: another process runs the stack, or a process of the stack failed to start.
     """
     state = State(folder)
     state.create()
     with _claimed(state):
-        # Of one that was killed, together with its guardian.
+        # Processes of a stack that was killed together with its guardian.
         state.sweep(remove=False)
         try:
             _run(folder, monitored=monitored)
@@ -142,37 +144,37 @@ def supervise(folder: Path, *, monitored: bool = False) -> NoReturn:
 
 
 def _claimed(state: State) -> IO[str]:
-    """The lock of the folder, held until it is closed: of two that start at once, one wins."""
+    """Take the folder's lock, held until the file is closed: of two stacks that start at once, one fails."""
     lock = (state.folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise NotStarted("another process runs it already") from error
+        raise NotStarted("another process already runs this stack") from error
     return lock
 
 
 def _run(folder: Path, *, monitored: bool) -> NoReturn:
     with (
         Workspace(folder) as workspace,
-        LocalStack(workspace, monitored=monitored, progress=_tell_step) as stack,
+        LocalStack(workspace, monitored=monitored, progress=_write_step) as stack,
     ):
         write_private(workspace.state.env_file, write_env(stack.environment))
         while True:
             time.sleep(_WATCH_SECONDS)
             for process in stack.processes:
                 if not process.running:
-                    _tell(f"{process.name} has died; starting it again")
+                    _write(f"{process.name} has died; restarting it")
                     try:
                         process.start()
                     except ProcessFailed as error:
-                        _tell(str(error))
+                        _write(str(error))
                         time.sleep(_RESTART_SECONDS)
 
 
-def _tell_step(what: str, seconds: float) -> None:
-    _tell(f"{_DONE}{what} ({seconds:.1f} s)")
+def _write_step(step: str, seconds: float) -> None:
+    _write(f"{_DONE}{step} ({seconds:.1f} s)")
 
 
-def _tell(text: str) -> None:
+def _write(text: str) -> None:
     os.write(sys.stdout.fileno(), f"{text}\n".encode())

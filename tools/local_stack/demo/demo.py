@@ -1,7 +1,8 @@
-"""The main job end to end, on real video and real servers, told step by step.
+"""Show the main job end to end, step by step, on real video and real servers.
 
-A recording goes into the source bucket; two highlights become two clips; the streamer watches them, nobody
-else can; one is kept, both run out of time, the tick comes: one is gone, the other still plays.
+A VOD is uploaded to the source bucket, and two highlights of it become two clips. Their streamer can watch
+them; other accounts and guests cannot. One clip is kept and the other expires. After the daily tick, the
+expired clip is purged and the kept clip still plays.
 """
 
 import json
@@ -49,7 +50,7 @@ _FAILURES = (
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user asked for; None: whatever shows the most."""
+    """The user's choices. None: a generated VOD, windows of the demo's choice, a short retention."""
 
     vod: Path | None = None
     start: float | None = None
@@ -58,14 +59,14 @@ class DemoOptions:
 
 
 def run_demo(console: Console, options: DemoOptions) -> bool:
-    """Run it on a stack of its own, of which nothing is left. Returns whether everything went well."""
+    """Run the demo on a temporary stack. Return whether every step succeeded."""
     steps = StepPrinter(console)
     with Workspace() as workspace:
         try:
             summary = _play(steps, workspace, options)
         except _FAILURES as error:
             console.print(f"\n[bold red]The demo failed:[/] {escape(str(error) or type(error).__name__)}")
-            for line in _troubles(workspace.state):
+            for line in _logged_errors(workspace.state):
                 console.print(f"[dim]{escape(line)}[/]", soft_wrap=True)
             return False
     console.print(Panel(escape(summary), title="It works", expand=False, border_style="green"))
@@ -73,59 +74,59 @@ def run_demo(console: Console, options: DemoOptions) -> bool:
 
 
 def _play(steps: StepPrinter, workspace: Workspace, options: DemoOptions) -> str:
-    vod = _find_recording(steps, workspace.state.folder, options)
+    vod = _find_vod(steps, workspace.state.folder, options)
     clips = _choose_clips(steps, vod)
     asked = options.retention_seconds
-    lifetime = asked or retention_seconds(vod.recording.video, vod.recording.pixels, vod.windows[0])
+    lifetime = asked or retention_seconds(vod.probed.video, vod.probed.pixels, vod.windows[0])
     stack = _start(steps, workspace, _settings(lifetime, vod))
     try:
         Journey(steps, Client(stack.environment), vod, clips, workspace.state.tmp).run()
     finally:
-        with steps.step("Stopping everything") as step:
+        with steps.step("Stopping all processes") as step:
             stack.stop()
-            step.says = "Everything is stopped"
-    kept, purged = (f"{clip.window.seconds:g} s after {clip.seconds_to_available:.1f} s" for clip in clips)
+            step.result = "All processes are stopped"
+    kept, purged = (
+        f"one of {clip.window.seconds:g} s after {clip.seconds_to_available:.1f} s" for clip in clips
+    )
     return (
-        f"Two clips were available soon after their highlights: {kept}, {purged}.\n"
-        "Both begin with the frame that was asked for. Only their streamer could reach them.\n"
-        f"The kept one still plays; the other one was purged after {lifetime:g} s.\n"
-        f"All in all {steps.seconds:.0f} s.\n\n"
-        "To see it in a browser: make up, then make sample, and open the address that they print.\n"
-        "Everything else: make help."
+        f"Two highlights became two clips: {kept}, {purged}.\n"
+        "Both clips begin with the frame that was asked for. Only their streamer could watch them.\n"
+        f"The kept clip still plays. The other clip expired after {lifetime:g} s and was purged.\n"
+        f"The demo took {steps.seconds:.0f} s.\n\n"
+        "To see Clips in a browser: make up, then make sample, and open the printed address.\n"
+        "All commands: make help."
     )
 
 
-def _find_recording(steps: StepPrinter, folder: Path, options: DemoOptions) -> DemoVod:
-    with steps.step("Generating a recording" if options.vod is None else f"Looking at {options.vod}") as step:
+def _find_vod(steps: StepPrinter, folder: Path, options: DemoOptions) -> DemoVod:
+    with steps.step("Generating a VOD" if options.vod is None else f"Probing {options.vod}") as step:
         file = options.vod or folder / "vod.mp4"
         if options.vod is None:
             generate_vod(file)
-        recording = probe(file)
+        probed = probe(file)
         any_window = options.start is None and options.end is None
         windows = (
             _GENERATED_WINDOWS
             if options.vod is None and any_window
-            else choose_windows(recording.seconds, options.start, options.end)
+            else choose_windows(probed.seconds, options.start, options.end)
         )
-        step.says = (
-            f"A recording of {recording.seconds:.1f} s: {recording.video} {recording.size},"
-            f" {recording.audio or 'no sound'}, {file.stat().st_size / _MEBIBYTE:.1f} MiB"
+        step.result = (
+            f"A VOD of {probed.seconds:.1f} s: {probed.video} {probed.size},"
+            f" {probed.audio or 'no audio'}, {file.stat().st_size / _MEBIBYTE:.1f} MiB"
         )
         if options.vod is None:
-            step.add("generated: every frame shows its number, every second begins with a beep")
-        return DemoVod(file, recording, windows, numbered=options.vod is None)
+            step.add("generated: every frame shows its number, and every second begins with a beep")
+        return DemoVod(file, probed, windows, numbered=options.vod is None)
 
 
 def _choose_clips(steps: StepPrinter, vod: DemoVod) -> tuple[DemoClip, DemoClip]:
     def choose(title: str, window: DemoWindow) -> DemoClip:
-        return DemoClip(title, window, frames_around(vod.file, vod.recording, window.start), new_id())
+        return DemoClip(title, window, frames_around(vod.file, vod.probed, window.start), new_id())
 
     with steps.step("Decoding the frames that the clips should begin with") as step:
         first, second = vod.windows
-        clips = choose("The clip to keep", first), choose("The clip to let go", second)
-        step.says = (
-            f"Two highlights: {first} and {second}; the frames that they should begin with are decoded"
-        )
+        clips = choose("The clip to keep", first), choose("The clip to expire", second)
+        step.result = f"Two highlights: {first} and {second}; the first frame of each is decoded"
     return clips
 
 
@@ -133,7 +134,7 @@ def _settings(lifetime: float, vod: DemoVod) -> ServiceSettings:
     longest = max(window.seconds for window in vod.windows)
     return {
         "clip-registry": {"CLIP_RETENTION_DAYS": f"{lifetime / DAY_SECONDS:.9f}"},
-        # The demo shows all of what was asked for, up to the hour that a clip may last.
+        # Long enough for the windows that the user chose, up to the setting's maximum of an hour.
         "clip-cutter": {"MAX_CLIP_SECONDS": f"{min(max(180.0, longest + 1), 3600.0):g}"},
     }
 
@@ -141,23 +142,23 @@ def _settings(lifetime: float, vod: DemoVod) -> ServiceSettings:
 def _start(steps: StepPrinter, workspace: Workspace, settings: ServiceSettings) -> LocalStack:
     with steps.step("Starting PostgreSQL, S3, Apache Kafka and the four services") as step:
         stack = LocalStack(
-            workspace, settings=settings, progress=lambda what, seconds: step.add(f"{seconds:.1f} s  {what}")
+            workspace, settings=settings, progress=lambda name, seconds: step.add(f"{seconds:.1f} s  {name}")
         )
         stack.start()
-        step.says = "PostgreSQL, S3, Apache Kafka and the four services are ready"
+        step.result = "PostgreSQL, S3, Apache Kafka and the four services are ready"
     return stack
 
 
-def _troubles(state: State) -> list[str]:
-    """The last warnings and errors in the services' logs."""
+def _logged_errors(state: State) -> list[str]:
+    """Return the last warnings and errors of the services' logs."""
     found: list[str] = []
     for log in sorted(state.logs.glob("*.log")):
-        lines = [line for line in log.read_text(errors="replace").splitlines() if _is_trouble(line)]
+        lines = [line for line in log.read_text(errors="replace").splitlines() if _is_error(line)]
         found += [f"{log.stem}: {line}" for line in lines[-_LOG_LINES:]]
     return found
 
 
-def _is_trouble(line: str) -> bool:
+def _is_error(line: str) -> bool:
     try:
         entry = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the demo does with a running stack, step by step."""
+"""The steps of the demo on a running stack."""
 
 import asyncio
 import time
@@ -23,9 +23,9 @@ from local_stack.client import SOURCE, Client
 from local_stack.demo.frames import (
     SIMILAR,
     SMALL,
-    DecodedFrame,
     FrameMatch,
     ProbedVod,
+    VodFrame,
     find,
     first_frame,
     probe,
@@ -44,26 +44,26 @@ _RANGE_BYTES = 1000
 
 
 class StepFailed(Exception):
-    """A step did not do what it should. The message says what it did."""
+    """A step of the demo had another result than expected. The message has the result."""
 
 
 @dataclass(frozen=True)
 class DemoVod:
-    """A recording and two windows of it. ``numbered``: its frames tell their numbers."""
+    """A VOD and two windows of it. ``numbered``: each frame shows its number."""
 
     file: Path
-    recording: ProbedVod
+    probed: ProbedVod
     windows: tuple[DemoWindow, DemoWindow]
     numbered: bool
 
 
 @dataclass
 class DemoClip:
-    """A clip as the demo follows it. ``source_frames`` are those around the start that was asked for."""
+    """A clip that the demo follows. ``source_frames``: the VOD's frames around the start of the window."""
 
     title: str
     window: DemoWindow
-    source_frames: list[DecodedFrame]
+    source_frames: list[VodFrame]
     highlight_id: str
     seconds_to_available: float = 0.0
     object_key: str = ""
@@ -71,12 +71,12 @@ class DemoClip:
 
     @property
     def id(self) -> str:
-        """Its id, known before it exists."""
+        """The clip's id, which follows from the highlight's id."""
         return str(clip_id_for(self.highlight_id))
 
 
 class Journey:
-    """The steps that need a running stack. Each raises StepFailed, or what its tools raise, when it fails."""
+    """The steps that need a running stack. A step that fails raises StepFailed or its client's error."""
 
     def __init__(
         self,
@@ -91,16 +91,16 @@ class Journey:
         self._client = client
         self._vod = vod
         self._clips = clips
-        self._kept, self._let_go = clips
+        self._kept, self._expiring = clips
         self._streamer = client.gateway(STREAMER)
 
     def run(self) -> None:
-        """All steps, in order."""
+        """Run all steps, in order."""
         source = self._upload()
         self._publish(source)
         expires_at = self._list()
         self._fetch()
-        self._examine()
+        self._compare()
         self._refuse()
         self._keep()
         self._expire(expires_at)
@@ -108,20 +108,18 @@ class Journey:
         self._play_again()
 
     def _upload(self) -> SourceObject:
-        with self._steps.step("Putting the recording into the source bucket") as step:
+        with self._steps.step("Uploading the VOD to the source bucket") as step:
             source = self._client.upload(self._vod.file)
-            step.says = f"The recording is in the source bucket: {source.bucket}/{source.key}"
+            step.result = f"The VOD is in the source bucket: {source.bucket}/{source.key}"
             return source
 
     def _publish(self, source: SourceObject) -> None:
-        with self._steps.step("Publishing two highlights, waiting for two clips") as step:
+        with self._steps.step("Publishing two highlights, waiting for the clips") as step:
             events = [self._highlight(clip, source) for clip in self._clips]
             asyncio.run(self._follow(events))
-            step.says = "Two highlights published, two clips available"
+            step.result = "Two highlights published, two clips available"
             for clip in self._clips:
-                step.add(
-                    f"{clip.seconds_to_available:.1f} s after its highlight: {clip.title}, clip {clip.id}"
-                )
+                step.add(f"{clip.seconds_to_available:.1f} s after the highlight: {clip.title}, id {clip.id}")
 
     def _highlight(self, clip: DemoClip, source: SourceObject) -> Event[HighlightDetected]:
         data = HighlightDetected(
@@ -154,16 +152,16 @@ class Journey:
                 raise StepFailed(f"no clip within {_CUT_SECONDS} s") from error
 
     def _list(self) -> datetime:
-        """Returns when the last of the two expires."""
+        """List the clips; return the time at which both have expired."""
         with self._steps.step("Listing the streamer's clips") as step:
             items = _expect(self._streamer.get("/v1/clips"), httpx.codes.OK).json()["items"]
             found = {item["id"]: item for item in items}
             if set(found) != {clip.id for clip in self._clips}:
                 raise StepFailed(
-                    f"the gateway lists {len(found)} clips, not the two."
-                    " On a very slow machine they may have expired already: give them more --retention."
+                    f"the gateway lists {len(found)} clips in place of the two of the demo."
+                    " On a slow machine they may have expired already: run the demo with --retention 60."
                 )
-            step.says = "The gateway lists both to their streamer"
+            step.result = "The gateway lists both clips to their streamer"
             for item in items:
                 step.add(
                     f"{item['title']}: {item['duration_seconds']:.2f} s, expires at {item['expires_at']}"
@@ -171,13 +169,14 @@ class Journey:
             return max(datetime.fromisoformat(item["expires_at"]) for item in items)
 
     def _fetch(self) -> None:
-        with self._steps.step("Fetching both by their watch URLs") as step:
+        with self._steps.step("Downloading both clips through their watch URLs") as step:
             for clip in self._clips:
                 clip.object_key, clip.content = self._watch(clip)
                 step.add(
-                    f"{clip.title}: 302 to a presigned URL, 206 for a range, {len(clip.content)} bytes in all"
+                    f"{clip.title}: 302 to a presigned URL, 206 for a range,"
+                    f" 200 for all {len(clip.content)} bytes"
                 )
-            step.says = "Both were fetched over HTTP by their watch URLs"
+            step.result = "Both clips were downloaded through their watch URLs"
 
     def _watch(self, clip: DemoClip) -> tuple[str, bytes]:
         url = _expect(self._streamer.get(f"/v1/clips/{clip.id}/watch"), httpx.codes.FOUND).headers["location"]
@@ -186,16 +185,18 @@ class Journey:
             _expect(part, httpx.codes.PARTIAL_CONTENT)
             whole = _expect(browser.get(url), httpx.codes.OK)
         if part.content != whole.content[:_RANGE_BYTES]:
-            raise StepFailed(f"the range of {clip.title} is not the beginning of the file")
+            raise StepFailed(
+                f"{clip.title}: the first {_RANGE_BYTES} bytes differ from the range that was read"
+            )
         return unquote(urlsplit(url).path).split("/", 2)[2], whole.content
 
-    def _examine(self) -> None:
-        with self._steps.step("Comparing both with the recording") as step:
+    def _compare(self) -> None:
+        with self._steps.step("Comparing both clips with the VOD") as step:
             for clip in self._clips:
-                step.add(f"{clip.title}: {self._examined(clip)}")
-            step.says = "Both are as long as asked for, and begin with the frame that was asked for"
+                step.add(f"{clip.title}: {self._check_clip(clip)}")
+            step.result = "Both clips have the length and the first frame that were asked for"
 
-    def _examined(self, clip: DemoClip) -> str:
+    def _check_clip(self, clip: DemoClip) -> str:
         file = self._folder / "clip.mp4"
         file.write_bytes(clip.content)
         found = probe(file)
@@ -206,62 +207,67 @@ class Journey:
         match = find(first_frame(file), clip.source_frames, clip.window.start)
         if match.difference > SIMILAR or match.frame not in shown_at(clip.source_frames, clip.window.start):
             raise StepFailed(
-                f"{clip.title} should begin with the frame at {clip.window.start:g} s of the recording."
-                f" It begins with the one at {match.frame.seconds:.3f} s (difference {match.difference:.1f})."
+                f"{clip.title} begins with the VOD's frame at {match.frame.seconds:.3f} s"
+                f" (difference {match.difference:.1f}) in place of the frame at {clip.window.start:g} s"
             )
-        skew = "" if found.skew_ms is None else f", sound {found.skew_ms:+.0f} ms"
-        return f"{found.seconds:.3f} s{skew}; first frame {self._told(match)}"
+        skew = "" if found.skew_ms is None else f", audio {found.skew_ms:+.0f} ms"
+        return f"{found.seconds:.3f} s{skew}; first frame {self._describe_match(match)}"
 
-    def _told(self, match: FrameMatch) -> str:
+    def _describe_match(self, match: FrameMatch) -> str:
         how = "re-encoded from" if match.difference else "identical to"
         number = f", number {read_frame_number(match.frame.small, SMALL[0])}" if self._vod.numbered else ""
-        return f"{how} the recording's at {match.frame.seconds:.3f} s{number}"
+        return f"{how} the VOD's at {match.frame.seconds:.3f} s{number}"
 
     def _refuse(self) -> None:
         path = f"/v1/clips/{self._kept.id}/watch"
-        with self._steps.step("Trying to get in") as step, self._client.gateway(STRANGER) as stranger:
+        with (
+            self._steps.step("Trying to watch as another account, and as a guest") as step,
+            self._client.gateway(STRANGER) as stranger,
+        ):
             _expect(stranger.get(path), httpx.codes.FORBIDDEN)
             with self._client.gateway() as guest:
                 _expect(guest.get(path), httpx.codes.UNAUTHORIZED)
-            step.says = "Another account is refused (403), a guest as well (401)"
+            step.result = "Another account is refused (403), and a guest is refused (401)"
 
     def _keep(self) -> None:
-        with self._steps.step("Keeping one clip") as step:
+        with self._steps.step("Keeping a clip") as step:
             kept = _expect(self._streamer.post(f"/v1/clips/{self._kept.id}/keep"), httpx.codes.OK).json()
             if (kept["status"], kept["expires_at"]) != (ClipStatus.KEPT, None):
                 raise StepFailed(f"the kept clip is {kept['status']} and expires at {kept['expires_at']}")
-            step.says = f"{self._kept.title} is kept: it does not expire any more"
+            step.result = f"{self._kept.title} is kept: it never expires"
 
     def _expire(self, expires_at: datetime) -> None:
-        with self._steps.step("Letting the time of both run out") as step:
-            # A little later, because no request is on time to the millisecond.
+        with self._steps.step("Waiting until the retention is over") as step:
+            # 0.2 s later, because the clocks of the processes are read at different times.
             time.sleep(max(0.0, (expires_at - datetime.now(UTC)).total_seconds()) + 0.2)
-            _expect(self._streamer.get(f"/v1/clips/{self._let_go.id}/watch"), httpx.codes.NOT_FOUND)
+            _expect(self._streamer.get(f"/v1/clips/{self._expiring.id}/watch"), httpx.codes.NOT_FOUND)
             _expect(self._streamer.get(f"/v1/clips/{self._kept.id}/watch"), httpx.codes.FOUND)
-            step.says = "The time of both is up: the one that is not kept cannot be watched any more (404)"
+            step.result = (
+                f"{self._expiring.title} has expired: it cannot be watched (404); the kept clip can (302)"
+            )
 
     def _purge(self) -> None:
         with self._steps.step("Sending the daily tick, waiting for the purge") as step:
-            if self._client.stored_bytes(self._bucket, self._let_go.object_key) is None:
-                raise StepFailed("the clip's object is gone before the tick")
+            if self._client.stored_bytes(self._bucket, self._expiring.object_key) is None:
+                raise StepFailed(f"the object of {self._expiring.title} was deleted before the tick")
             asyncio.run(self._client.publish(Event.new(DailyTick(), source=SOURCE)))
-            self._wait_until(lambda: self._status(self._let_go) == ClipStatus.PURGED, "purged")
-            self._wait_until(lambda: self._is_deleted(self._let_go), "deleted from the bucket")
-            _expect(self._streamer.get(f"/v1/clips/{self._let_go.id}"), httpx.codes.NOT_FOUND)
-            step.says = f"{self._let_go.title} is purged: 404 from the gateway, its object is gone"
+            self._wait_until(lambda: self._status(self._expiring) == ClipStatus.PURGED, "purged")
+            self._wait_until(lambda: self._is_deleted(self._expiring), "deleted from the bucket")
+            _expect(self._streamer.get(f"/v1/clips/{self._expiring.id}"), httpx.codes.NOT_FOUND)
+            step.result = f"{self._expiring.title} is purged: its object is deleted, the gateway answers 404"
 
     def _play_again(self) -> None:
         with self._steps.step("Playing the kept clip again") as step:
             if self._watch(self._kept) != (self._kept.object_key, self._kept.content):
-                raise StepFailed("the kept clip is not what it was")
-            step.says = f"{self._kept.title} still plays, byte for byte"
+                raise StepFailed(f"the object or the bytes of {self._kept.title} have changed")
+            step.result = f"{self._kept.title} still plays, with the same bytes"
 
     @property
     def _bucket(self) -> str:
         return self._client.environment["FREE_STORAGE_BUCKET"]
 
     def _status(self, clip: DemoClip) -> str:
-        """As the registry has it: to the streamer, an expired clip looks like a purged one."""
+        """Return the status from the registry: the gateway answers 404 for expired and purged clips alike."""
         environment = self._client.environment
         answer = httpx.get(
             f"{environment['REGISTRY_URL']}/v1/clips/{clip.id}",
@@ -273,11 +279,13 @@ class Journey:
     def _is_deleted(self, clip: DemoClip) -> bool:
         return self._client.stored_bytes(self._bucket, clip.object_key) is None
 
-    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], state: str) -> None:
         deadline = time.monotonic() + _PURGE_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise StepFailed(f"{self._let_go.title} is not {what} {_PURGE_SECONDS} s after the tick")
+                raise StepFailed(
+                    f"{self._expiring.title} was not {state} within {_PURGE_SECONDS} s of the tick"
+                )
             time.sleep(_POLL_SECONDS)
 
 

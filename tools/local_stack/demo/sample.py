@@ -1,6 +1,6 @@
-"""A few clips for a streamer, so that there is something to look at: generated VODs, and highlights of them.
+"""Sample clips for a streamer's gallery: generated VODs, and highlights of them.
 
-The pictures are plain colours that flow, because nothing else can be made without a file or a font.
+The video is of flowing colours, which ffmpeg generates without an input file or a font.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_shared.contracts.events import Event, HighlightDetected, HighlightKind, SourceObject
-from local_stack.client import SOURCE, Client, HighlightOutcome, new_id
+from local_stack.client import SOURCE, Client, HighlightReport, new_id
 from local_stack.processes.ffmpeg import find_tools, run_tool
 
 SCENE_SECONDS = 12
 _CUT_SECONDS = 600
-# Drawn small and scaled up, which takes a tenth of the time and looks the same.
+# Drawn small and scaled up: a tenth of the time, and the same look.
 _DRAWN, _SIZE, _FRAMES_PER_SECOND = "320x180", "1280x720", 25
-# What a scene looks like: the shape of its colours, and the colours.
+# By VOD, its scenes: the shape of the gradient, and its colours.
 _SCENES = {
     "vod-monday": [
         ("spiral", "0x0b1d3a", "0x2f7fd1", "0x9ad7ff"),
@@ -34,7 +34,7 @@ _SCENES = {
 
 @dataclass(frozen=True)
 class SampleHighlight:
-    """A highlight to be: where in its VOD, and what the detector says of it."""
+    """A highlight to publish: its window in seconds, and the detector's data."""
 
     start: float
     end: float
@@ -44,7 +44,7 @@ class SampleHighlight:
     clipable: bool = True
 
 
-MOMENTS = {
+HIGHLIGHTS = {
     "vod-monday": [
         SampleHighlight(1.5, 11, "Clutch 1v4 in the last round", 0.96),
         SampleHighlight(13, 22.5, "The boss falls at the ninth attempt", 0.91),
@@ -60,14 +60,14 @@ MOMENTS = {
         SampleHighlight(14, 18, "The song that we may not show", 0.66, clipable=False),
     ],
 }
-"""By VOD. Three of them become no clip: too short, outside the VOD, not to be clipped."""
+"""By VOD. Three of them become no clip: one is too short, one is outside the VOD, one is not clipable."""
 
 
 def generate_scenes(path: Path, vod: str) -> None:
-    """Write the VOD with this name: H.264 and AAC in MP4, a scene after the other, each with its own tone.
+    """Write the VOD with this name: H.264 and AAC in MP4, one scene after the other, each with its tone.
 
     Raises:
-        ToolFailed: ffmpeg could not make it.
+        FfmpegFailed: ffmpeg failed.
     """
     scenes = _SCENES[vod]
     inputs = [option for number, scene in enumerate(scenes) for option in _inputs(number, *scene)]
@@ -101,25 +101,25 @@ def generate_scenes(path: Path, vod: str) -> None:
 
 
 def _inputs(number: int, shape: str, *colours: str) -> Iterator[str]:
-    named = ":".join(f"c{index}={colour}" for index, colour in enumerate(colours))
-    look = f"type={shape}:nb_colors={len(colours)}:{named}:speed=0.02:seed={number + 1}"
-    lasts = f"duration={SCENE_SECONDS}"
-    yield from ("-f", "lavfi", "-i", f"gradients=size={_DRAWN}:rate={_FRAMES_PER_SECOND}:{lasts}:{look}")
-    tone = f"sine=frequency={220 + 60 * number}:sample_rate=48000:{lasts},volume=0.1"
+    colour_options = ":".join(f"c{index}={colour}" for index, colour in enumerate(colours))
+    look = f"type={shape}:nb_colors={len(colours)}:{colour_options}:speed=0.02:seed={number + 1}"
+    duration = f"duration={SCENE_SECONDS}"
+    yield from ("-f", "lavfi", "-i", f"gradients=size={_DRAWN}:rate={_FRAMES_PER_SECOND}:{duration}:{look}")
+    tone = f"sine=frequency={220 + 60 * number}:sample_rate=48000:{duration},volume=0.1"
     yield from ("-f", "lavfi", "-i", tone)
 
 
-def fill(client: Client, account: str, folder: Path) -> dict[str, HighlightOutcome]:
-    """Make the VODs in a folder, publish their highlights as an account's, and wait for what becomes of them.
+def fill(client: Client, account: str, folder: Path) -> dict[str, HighlightReport]:
+    """Generate the VODs in a folder, publish their highlights for an account, and wait for the outcomes.
 
     Returns:
         the outcome of each highlight, by its title.
 
     Raises:
-        ToolFailed: ffmpeg could not make a VOD.
+        FfmpegFailed: ffmpeg failed to generate a VOD.
         TimeoutError: the services did not answer within ten minutes.
     """
-    events = [event for vod in MOMENTS for event in _highlights(client, account, folder, vod)]
+    events = [event for vod in HIGHLIGHTS for event in _highlights(client, account, folder, vod)]
     return asyncio.run(_follow(client, events))
 
 
@@ -128,31 +128,32 @@ def _highlights(client: Client, account: str, folder: Path, vod: str) -> Iterato
     if not file.exists():
         generate_scenes(file, vod)
     source = client.upload(file)
-    for rank, moment in enumerate(sorted(MOMENTS[vod], key=lambda each: -each.score), start=1):
-        yield Event.new(_highlight(account, vod, source, moment, rank), source=SOURCE)
+    best_first = sorted(HIGHLIGHTS[vod], key=lambda highlight: -highlight.score)
+    for rank, highlight in enumerate(best_first, start=1):
+        yield Event.new(_highlight(account, vod, source, highlight, rank), source=SOURCE)
 
 
 def _highlight(
-    account: str, vod: str, source: SourceObject, moment: SampleHighlight, rank: int
+    account: str, vod: str, source: SourceObject, highlight: SampleHighlight, rank: int
 ) -> HighlightDetected:
     return HighlightDetected(
         stream_highlight_id=new_id(),
         twitch_account_id=account,
         source_vod_id=vod,
         source=source,
-        start_seconds=moment.start,
-        end_seconds=moment.end,
-        kind=moment.kind,
-        title=moment.title,
-        score=moment.score,
+        start_seconds=highlight.start,
+        end_seconds=highlight.end,
+        kind=highlight.kind,
+        title=highlight.title,
+        score=highlight.score,
         rank=rank,
-        is_clipable=moment.clipable,
+        is_clipable=highlight.clipable,
     )
 
 
-async def _follow(client: Client, events: list[Event[HighlightDetected]]) -> dict[str, HighlightOutcome]:
+async def _follow(client: Client, events: list[Event[HighlightDetected]]) -> dict[str, HighlightReport]:
     titles = {event.data.stream_highlight_id: event.data.title for event in events}
-    found: dict[str, HighlightOutcome] = {}
+    found: dict[str, HighlightReport] = {}
     async with client.outcomes() as outcomes, asyncio.timeout(_CUT_SECONDS):
         await client.publish(*events)
         while len(found) < len(titles):

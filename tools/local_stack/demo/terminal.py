@@ -1,4 +1,4 @@
-"""What the commands say on the terminal."""
+"""The demo's steps on the terminal."""
 
 import time
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ _INDENT = " " * 11
 
 
 class Step:
-    """One step under way. ``says`` becomes its line when it is done."""
+    """A running step. ``result`` is printed when the step is done."""
 
-    def __init__(self, says: str) -> None:
-        self.says = says
+    def __init__(self, result: str) -> None:
+        self.result = result
         self.details: list[str] = []
 
     def add(self, detail: str) -> None:
-        """Say more, below the line."""
+        """Print a detail below the step's line, when the step is done."""
         self.details.append(detail)
 
 
 class StepPrinter:
-    """Steps one after the other, each with its time, and the one that failed with a cross."""
+    """Print steps with their seconds: ✓ for a step that is done, ✗ for a step that failed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -32,25 +32,25 @@ class StepPrinter:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the first step."""
         return time.monotonic() - self._started
 
     @contextmanager
-    def step(self, doing: str) -> Iterator[Step]:
-        """Show what is being done, then what was done."""
-        step, started = Step(doing), time.monotonic()
+    def step(self, activity: str) -> Iterator[Step]:
+        """Show the activity while the step runs, and then its result."""
+        step, started = Step(activity), time.monotonic()
         try:
-            with self._console.status(f"{escape(doing)} …"):
+            with self._console.status(f"{escape(activity)} …"):
                 yield step
         except BaseException:
-            self.failed = doing
-            self._say("[red]✗[/]", doing, time.monotonic() - started)
+            self.failed = activity
+            self._print("[red]✗[/]", activity, time.monotonic() - started)
             raise
-        self._say("[green]✓[/]", step.says, time.monotonic() - started)
+        self._print("[green]✓[/]", step.result, time.monotonic() - started)
         for detail in step.details:
             self._console.print(f"{_INDENT}[dim]{escape(detail)}[/]", highlight=False, soft_wrap=True)
 
-    def _say(self, mark: str, text: str, seconds: float) -> None:
+    def _print(self, mark: str, text: str, seconds: float) -> None:
         self._console.print(
             f"{mark} [cyan]{seconds:6.1f} s[/] {escape(text)}", highlight=False, soft_wrap=True
         )

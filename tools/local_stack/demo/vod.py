@@ -1,13 +1,13 @@
-"""A recording to try things on: every frame tells its own number, to machines and to people.
+"""A generated VOD for demos and tests: every frame shows its number, for programs and for people.
 
-The picture is a mosaic of 32 x 18 blocks, drawn here and scaled up by ffmpeg, so no font is needed::
+A frame is a mosaic of 32 x 18 blocks, drawn here and scaled up by ffmpeg, so no font is needed::
 
     rows 0-1     the frame's number in binary, the lowest bit on the left, white is 1
     rows 6-10    the time as minutes:seconds:frame
     row 14       a bar that grows through each second
-    rows 16-17   light up while the beep of each second sounds
+    rows 16-17   light up during the beep of each second
 
-A block is 40 pixels wide: a number can still be read from a scaled-down or re-encoded picture.
+A block is 40 pixels wide: the number can still be read from a scaled-down or re-encoded frame.
 """
 
 from pathlib import Path
@@ -44,21 +44,21 @@ _GLYPHS = {
 def generate_vod(
     path: Path, *, seconds: int = 60, frames_per_second: int = FRAMES_PER_SECOND, b_frames: int = 0
 ) -> None:
-    """Write a recording: 720p H.264 with 2-second GOPs, and AAC with a short beep at each full second.
+    """Write a VOD: 720p H.264 with 2-second GOPs, and AAC with a short beep at each full second.
 
-    The container follows from the suffix: .mp4, .mkv, .ts or .flv.
+    The suffix selects the container: .mp4, .mkv, .ts or .flv.
 
     Raises:
-        ToolFailed: ffmpeg could not make it.
+        FfmpegFailed: ffmpeg failed.
     """
     frames = b"".join(_draw(number, frames_per_second) for number in range(seconds * frames_per_second))
-    picture = f"-f rawvideo -pix_fmt rgb24 -s {COLUMNS}x{ROWS} -r {frames_per_second} -i pipe:0"
+    raw_video = f"-f rawvideo -pix_fmt rgb24 -s {COLUMNS}x{ROWS} -r {frames_per_second} -i pipe:0"
     tone = f"sine=frequency=880:sample_rate=48000:duration={seconds}"
     video = f"-c:v libx264 -preset ultrafast -bf {b_frames} -g {2 * frames_per_second} -sc_threshold 0"
     run_tool(
         find_tools().ffmpeg,
         [
-            *("-hide_banner", "-loglevel", "error", "-y", *picture.split()),
+            *("-hide_banner", "-loglevel", "error", "-y", *raw_video.split()),
             *("-f", "lavfi", "-i", f"{tone},volume=0:enable='gte(mod(t,1),{BEEP_SECONDS})'"),
             *("-vf", f"scale={_WIDTH}:{_HEIGHT}:flags=neighbor,format=yuv420p"),
             *(*video.split(), "-c:a", "aac", "-b:a", "96k"),
@@ -70,7 +70,7 @@ def generate_vod(
 
 
 def read_frame_number(grey: bytes, width: int = COLUMNS) -> int:
-    """The number in a frame, from its grey picture scaled to a width that is a multiple of ``COLUMNS``."""
+    """Return the number in a grey frame that is scaled to a width that is a multiple of ``COLUMNS``."""
     block = width // COLUMNS
     middle = block // 2 * width + block // 2
     return sum(1 << bit for bit in range(_BITS) if grey[middle + 2 * bit * block] > _GREY)
@@ -78,18 +78,18 @@ def read_frame_number(grey: bytes, width: int = COLUMNS) -> int:
 
 def _draw(number: int, frames_per_second: int) -> bytes:
     second, frame = divmod(number, frames_per_second)
-    picture = _Picture()
+    mosaic = _Mosaic()
     for bit in range(_BITS):
-        picture.fill(2 * bit, 0, (2, 2), _WHITE if number >> bit & 1 else _BLACK)
+        mosaic.fill(2 * bit, 0, (2, 2), _WHITE if number >> bit & 1 else _BLACK)
     for place, character in enumerate(f"{second // 60:02}:{second % 60:02}:{frame:02}"):
-        picture.write(4 * place, 6, character)
-    picture.fill(0, 14, ((frame + 1) * COLUMNS // frames_per_second, 1), _BLUE)
+        mosaic.write(4 * place, 6, character)
+    mosaic.fill(0, 14, ((frame + 1) * COLUMNS // frames_per_second, 1), _BLUE)
     if frame < BEEP_SECONDS * frames_per_second:
-        picture.fill(0, 16, (COLUMNS, 2), _AMBER)
-    return picture.rgb()
+        mosaic.fill(0, 16, (COLUMNS, 2), _AMBER)
+    return mosaic.rgb()
 
 
-class _Picture:
+class _Mosaic:
     def __init__(self) -> None:
         self._blocks = [_NIGHT] * (COLUMNS * ROWS)
 

@@ -1,81 +1,83 @@
-"""Which parts of a recording the demo cuts, and how long it lets the clips live. Pure."""
+"""Choose the windows of a VOD that the demo cuts, and the retention of its clips. Pure functions."""
 
 from dataclasses import dataclass
 
 USUAL_SECONDS = 10.0
-# As the cutter has it by default.
+# The cutter's default of MIN_CLIP_SECONDS.
 SHORTEST_SECONDS = 1.0
-# Between the moment that a clip is available and the one that it expires, the demo lists, fetches, probes and
-# compares two clips: two or three seconds on a small machine.
+# Before a clip expires, the demo lists, downloads, probes and compares two clips: two or three seconds on a
+# small machine.
 _RETENTION_SECONDS = 12.0
-# A re-encode can take a few times as long as the clip plays, and the first clip waits for the second.
+# A re-encode can take several times the clip's length, and the first clip waits for the second.
 _REENCODE_FACTOR = 4.0
 _COPIED_VIDEO, _COPIED_PIXELS = "h264", {"yuv420p", "yuvj420p"}
 
 
 class BadWindow(Exception):
-    """The recording has no such part. The message says what it has."""
+    """The window is outside the VOD, or too short. The message has the VOD's length."""
 
 
 @dataclass(frozen=True)
 class DemoWindow:
-    """A part of a recording, in seconds from its start."""
+    """A window of a VOD, in seconds from its start."""
 
     start: float
     end: float
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """The window's length."""
         return self.end - self.start
 
     def __str__(self) -> str:
         return f"{self.start:g} s to {self.end:g} s"
 
 
-def choose_windows(recorded: float, start: float | None, end: float | None) -> tuple[DemoWindow, DemoWindow]:
-    """Two windows of a recording that lasts ``recorded`` seconds.
+def choose_windows(
+    vod_seconds: float, start: float | None, end: float | None
+) -> tuple[DemoWindow, DemoWindow]:
+    """Choose two windows of a VOD that lasts ``vod_seconds``.
 
-    The first is the one asked for, as far as it was asked for; the second is as long, and elsewhere if there
-    is room: after it, else before it, else in the same place.
+    The first window has the given start and end; a missing one is chosen. The second window has the same
+    length and is after the first; where there is no room, before it; else it is the same window.
 
     Raises:
-        BadWindow: what is asked for is not in the recording, or too short to be cut.
+        BadWindow: the first window is not inside the VOD, or too short to be cut.
     """
-    first = _first(recorded, start, end)
-    if first.start < 0 or first.end > recorded or first.seconds < SHORTEST_SECONDS:
+    first = _first(vod_seconds, start, end)
+    if first.start < 0 or first.end > vod_seconds or first.seconds < SHORTEST_SECONDS:
         raise BadWindow(
-            f"{first} is not a part of the recording of at least {SHORTEST_SECONDS:g} s;"
-            f" it has {recorded:.3f} s"
+            f"{first} is not a window of at least {SHORTEST_SECONDS:g} s inside the VOD,"
+            f" which lasts {vod_seconds:.3f} s; choose another --start and --end"
         )
-    return first, _second(recorded, first)
+    return first, _second(vod_seconds, first)
 
 
-def _first(recorded: float, start: float | None, end: float | None) -> DemoWindow:
-    length = min(USUAL_SECONDS, recorded / 4)
+def _first(vod_seconds: float, start: float | None, end: float | None) -> DemoWindow:
+    length = min(USUAL_SECONDS, vod_seconds / 4)
     if start is None and end is None:
-        start = round(recorded / 5, 1)
-        # Not at full seconds, where keyframes like to be: those could be cut by anybody.
-        start += 0.5 if start == int(start) and start + 0.5 + length <= recorded else 0.0
+        start = round(vod_seconds / 5, 1)
+        # Not at full seconds: keyframes are often there, where a cut is too easy to show anything.
+        start += 0.5 if start == int(start) and start + 0.5 + length <= vod_seconds else 0.0
     elif start is None:
         start = max(0.0, (end or 0.0) - length)
-    return DemoWindow(start, end if end is not None else min(start + length, recorded))
+    return DemoWindow(start, end if end is not None else min(start + length, vod_seconds))
 
 
-def _second(recorded: float, first: DemoWindow) -> DemoWindow:
-    room_after, room_before = recorded - first.end, first.start
+def _second(vod_seconds: float, first: DemoWindow) -> DemoWindow:
+    room_after, room_before = vod_seconds - first.end, first.start
     if room_after >= first.seconds:
         start = first.end + (room_after - first.seconds) / 2
     elif room_before >= first.seconds:
         start = (room_before - first.seconds) / 2
     else:
         return first
-    # Rounded down, so that it stays inside.
+    # Rounded down, so that the window stays inside the VOD.
     start = int(start * 1000) / 1000
     return DemoWindow(start, start + first.seconds)
 
 
 def retention_seconds(video: str, pixels: str, window: DemoWindow) -> float:
-    """How long the clips of a demo live: short, but longer than what has to be done with them."""
+    """Return a retention for the demo's clips: short, but longer than the demo needs to compare them."""
     is_copied = video == _COPIED_VIDEO and pixels in _COPIED_PIXELS
     return _RETENTION_SECONDS + (0.0 if is_copied else _REENCODE_FACTOR * window.seconds)

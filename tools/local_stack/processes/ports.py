@@ -86,7 +86,7 @@ class Ports:
         return True
 
 
-def lacks_listener(port: int) -> str | None:
+def listener_error(port: int) -> str | None:
     """Return None when a loopback port accepts TCP connections, else the reason why it does not."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
@@ -95,7 +95,7 @@ def lacks_listener(port: int) -> str | None:
     return None
 
 
-def lacks_success(url: str) -> str | None:
+def http_error(url: str) -> str | None:
     """Return None when ``http://host:port/path`` answers 200, else the answer or the connection's error."""
     address, _, path = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(address, timeout=5)

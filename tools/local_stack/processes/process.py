@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.03
 _TAIL_LINES = 15
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-# The kernel sends the parent-death signal when the *thread* that forked ends. Callers' threads come and go,
+# The kernel sends PR_SET_PDEATHSIG when the *thread* that forked ends. Callers' threads come and go,
 # so one thread that lives until the interpreter exits forks every child.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 
@@ -41,10 +41,10 @@ class Process:
         command: the program and its arguments.
         log: the file that its output is appended to.
         environment: the whole environment; no variable is inherited.
-        lacks: returns what is missing until the process is ready (None: it is ready); polled during start.
+        readiness_error: returns why the process is not ready, or None when it is; polled during start.
         user: the user to run it as (None: this process's).
         stop_signal: the signal for an orderly end.
-        death_signal: the signal that the kernel sends it when this process dies.
+        parent_exit_signal: the signal that the kernel sends it when this process dies.
         start_seconds, stop_seconds: time limits for start and stop.
     """
 
@@ -55,10 +55,10 @@ class Process:
         *,
         log: Path,
         environment: Mapping[str, str],
-        lacks: Callable[[], str | None] = lambda: None,
+        readiness_error: Callable[[], str | None] = lambda: None,
         user: pwd.struct_passwd | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
-        death_signal: signal.Signals = signal.SIGKILL,
+        parent_exit_signal: signal.Signals = signal.SIGKILL,
         start_seconds: float = 60,
         stop_seconds: float = 15,
     ) -> None:
@@ -66,10 +66,10 @@ class Process:
         self.log = log
         self._command = [str(part) for part in command]
         self._environment = dict(environment)
-        self._lacks = lacks
+        self._readiness_error = readiness_error
         self._user = user
         self._stop_signal = stop_signal
-        self._death_signal = death_signal
+        self._parent_exit_signal = parent_exit_signal
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
         self._child: subprocess.Popen[bytes] | None = None
@@ -122,12 +122,12 @@ class Process:
             # Asked first: when the child is dead, an answer on its port comes from another process.
             if not self.running:
                 raise self._failure(f"{self.name} ended with {self._outcome()} before it was ready")
-            lacking = self._lacks()
-            if lacking is None:
+            error = self._readiness_error()
+            if error is None:
                 return
             if time.monotonic() > deadline:
                 self.kill()
-                raise self._failure(f"{self.name} was not ready within {self._start_seconds:g} s: {lacking}")
+                raise self._failure(f"{self.name} was not ready within {self._start_seconds:g} s: {error}")
             time.sleep(_POLL_SECONDS)
 
     def run(self) -> None:
@@ -196,7 +196,7 @@ class Process:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_between_fork_and_exec(self._user, self._death_signal),  # noqa: PLW1509 - see there
+            preexec_fn=_between_fork_and_exec(self._user, self._parent_exit_signal),  # noqa: PLW1509 - see there
         )
 
     def _signal(self, number: signal.Signals) -> None:
@@ -248,7 +248,7 @@ def stop_together(processes: Sequence[Process]) -> None:
 
 
 def _between_fork_and_exec(
-    user: pwd.struct_passwd | None, death_signal: signal.Signals
+    user: pwd.struct_passwd | None, parent_exit_signal: signal.Signals
 ) -> Callable[[], None]:
     """Return what the child runs between fork and exec.
 
@@ -261,7 +261,7 @@ def _between_fork_and_exec(
             become(user)
         if sys.platform == "linux":
             # After the change of user, which clears it.
-            _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, parent_exit_signal, 0, 0, 0)
         if os.getppid() != parent:  # it died before the signal was set
             os._exit(1)
 

@@ -108,7 +108,7 @@ class State:
                 return False
             if process.environ().get(MARKER) == str(self.folder):
                 return True
-            # ffmpeg has almost no environment; the file on scratch that it works on tells whose it is.
+            # ffmpeg has almost no environment; the file on scratch in its arguments identifies its stack.
             return any(str(self.scratch) in argument for argument in process.cmdline())
         except psutil.Error:
             # It has ended, or belongs to another user.

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from local_stack.processes.ports import LOOPBACK, lacks_listener
+from local_stack.processes.ports import LOOPBACK, listener_error
 from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
@@ -15,7 +15,7 @@ _JVM = (
     *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
 )
-# Any id will do: it tells clusters apart, and only this machine reaches this one.
+# Any id works: it distinguishes clusters, and only this machine reaches this cluster.
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 
 
@@ -49,7 +49,7 @@ class ApacheKafka(Process):
             log=log,
             environment=environment,
             # The broker opens this port only when it takes requests.
-            lacks=lambda: lacks_listener(self._ports[0]),
+            readiness_error=lambda: listener_error(self._ports[0]),
         )
 
     @property

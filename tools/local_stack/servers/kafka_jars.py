@@ -50,7 +50,7 @@ Progress = Callable[[int, int], None]
 
 
 class BrokerUnavailable(ProcessFailed):
-    """The Kafka broker cannot be run on this machine. The message says what to do."""
+    """The Kafka broker cannot be run on this machine. The message has the remedy."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _fetch(jars: list[Jar], folder: Path, progress: Progress) -> None:
 def _fetch_one(jar: Jar, maven: "MavenContext", folder: Path) -> None:
     file = _download(jar, maven)
     if _digest(file) != jar.digest:
-        raise BrokerUnavailable(f"{jar.name}: what was fetched is not the jar that was locked")
+        raise BrokerUnavailable(f"{jar.name}: the downloaded jar has another checksum than the lock file")
     file.replace(folder / jar.name)
 
 
@@ -184,8 +184,8 @@ def _download(jar: Jar, maven: "MavenContext") -> Path:
                 artifact.cached_path.unlink(missing_ok=True)  # a part of it
             time.sleep(backoff_seconds(attempt, first=_PAUSE_SECONDS, longest=2 * _PAUSE_SECONDS))
     raise BrokerUnavailable(
-        f"{jar.name} could not be fetched: {failure}. The network is needed once;"
-        " what was fetched is kept: try again."
+        f"{jar.name} could not be downloaded: {failure}. The network is needed once;"
+        " downloaded jars are kept: try again."
     ) from failure
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from local_stack.processes.ports import LOOPBACK, lacks_success
+from local_stack.processes.ports import LOOPBACK, http_error
 from local_stack.processes.process import Process, start_together, stop_together
 from local_stack.processes.workspace import Workspace
 
@@ -23,7 +23,7 @@ _ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")
 
 
 class MonitoringUnavailable(Exception):
-    """Prometheus or Alertmanager is not on PATH. The message says how to get them."""
+    """Prometheus or Alertmanager is not on PATH. The message has the command to install them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class MonitoringPrograms:
 
 
 class Monitoring:
-    """Prometheus, which scrapes the services, and Alertmanager, which it tells of alerts. A context manager.
+    """Prometheus, which scrapes the services, and Alertmanager, which receives its alerts. A context manager.
 
     Args:
         workspace: of their data and ports.
@@ -104,7 +104,7 @@ class Monitoring:
 
 
 class _MonitoringServer(Process):
-    """A program that listens on a loopback port, and says on /-/ready whether it is ready."""
+    """A program that listens on a loopback port, with its readiness at /-/ready."""
 
     def __init__(self, workspace: Workspace, name: str, program: str, *options: str) -> None:
         self.address = f"{LOOPBACK}:{workspace.ports.claim(name)}"
@@ -115,7 +115,7 @@ class _MonitoringServer(Process):
             [program, f"--web.listen-address={self.address}", "--log.level=warn", *options],
             log=workspace.state.log(name),
             environment=workspace.state.environment(),
-            lacks=lambda: lacks_success(f"{self.url}/-/ready"),
+            readiness_error=lambda: http_error(f"{self.url}/-/ready"),
         )
 
     def prepare(self) -> None:

@@ -38,12 +38,12 @@ class Postgres(Process):
             [_program("postgres"), "-D", self._data, *_settings(self._port)],
             log=state.log("postgres"),
             environment=state.environment(),
-            lacks=self._lacks_readiness,
+            readiness_error=self._readiness_error,
             user=self._run_as,
             # "Fast shutdown": SIGTERM would wait for every client to leave.
             stop_signal=signal.SIGINT,
             # "Immediate shutdown": SIGKILL would leave a shared memory segment behind.
-            death_signal=signal.SIGQUIT,
+            parent_exit_signal=signal.SIGQUIT,
         )
 
     @property
@@ -88,7 +88,7 @@ class Postgres(Process):
         environment = self._state.environment()
         return Process(name, command, log=self.log, environment=environment, user=self._run_as)
 
-    def _lacks_readiness(self) -> str | None:
+    def _readiness_error(self) -> str | None:
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

@@ -40,7 +40,7 @@ class SeaweedFS(Process):
             environment=state.environment(
                 AWS_ACCESS_KEY_ID=self.access_key, AWS_SECRET_ACCESS_KEY=self.secret_key
             ),
-            lacks=self._lacks_service,
+            readiness_error=self._service_error,
         )
 
     @property
@@ -67,7 +67,7 @@ class SeaweedFS(Process):
             max_attempts=1,
         )
 
-    def _lacks_service(self) -> str | None:
+    def _service_error(self) -> str | None:
         try:
             found = {bucket.get("Name") for bucket in self._client.list_buckets()["Buckets"]}
             missing = set(BUCKETS) - found
