@@ -1,12 +1,12 @@
 #!/bin/sh
-# Starts SeaweedFS (the program that the arguments name) with an identity for each service, one for VODs, and
-# an administrator's. The secrets come from the environment; what an identity may do stands in policies/.
+# Starts SeaweedFS (the program in the arguments) with an identity for each service, one for VODs, and one of an
+# administrator. The secrets come from the environment; the permissions of each identity are in policies/.
 set -eu
 folder=$(dirname "$0")
 config=${TMPDIR:-/tmp}/s3.json
 
 for name in clip-cutter clip-gateway janitor sources; do
-    # Below, in a here-document, a failure would go unnoticed.
+    # Checked here, because a failure in the here-document below would go unnoticed.
     [ -s "$folder/policies/$name.json" ] && [ -r "$folder/policies/$name.json" ] || {
         echo "$folder/policies/$name.json is missing, empty or not readable" >&2
         exit 1
@@ -14,14 +14,14 @@ for name in clip-cutter clip-gateway janitor sources; do
 done
 : "${SOURCE_BUCKET:?}"
 
-# NAME: the policy of that name, as a document in a string
+# NAME: print the policy of that name, as a document in a string
 policy() {
     printf '{"name": "%s", "content": "' "$1"
     sed -e 's/"/\\"/g' -e "s/:::vods/:::$SOURCE_BUCKET/" "$folder/policies/$1.json" | tr -d '\n'
     printf '"}'
 }
 
-# NAME ACCESS_KEY SECRET_KEY: an identity with the policy of its name
+# NAME ACCESS_KEY SECRET_KEY: print an identity with the policy of its name
 identity() {
     printf '{"name": "%s", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "policyNames": ["%s"]}' \
         "$1" "$2" "$3" "$1"

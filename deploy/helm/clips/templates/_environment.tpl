@@ -4,7 +4,7 @@
   valueFrom: {secretKeyRef: {name: {{ index . 0 }}, key: {{ index . 1 }}}}
 {{- end }}
 
-{{/* The settings that stand in `environment`: everybody's, and those of a service. Takes (list $ component). */}}
+{{/* The settings in `environment`: those of all services, and those of one. Takes (list $ component). */}}
 {{- define "clips.env.own" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
@@ -13,7 +13,7 @@
 {{- end }}
 {{- end }}
 
-{{/* What every service has. Takes $. */}}
+{{/* The settings of every service. Takes $. */}}
 {{- define "clips.env.service" -}}
 - {name: OPERATIONS_PORT, value: "8081"}
 - {name: SHUTDOWN_GRACE_SECONDS, value: {{ .Values.shutdownGraceSeconds | quote }}}
@@ -23,7 +23,7 @@
 - {name: HTTP_PORT, value: "8080"}
 {{- end }}
 
-{{/* The bus, as a user. Takes (list $ component). */}}
+{{/* The connection to Kafka, as a user. Takes (list $ component). */}}
 {{- define "clips.env.kafka" -}}
 {{- $root := index . 0 -}}
 {{- $kafka := $root.Values.kafka -}}
@@ -57,7 +57,7 @@
 {{- end }}
 {{- end }}
 
-{{/* The registry's API, for who calls it. Takes (list $ component). */}}
+{{/* The registry's API, for its clients. Takes (list $ component). */}}
 {{- define "clips.env.registryClient" -}}
 - {name: REGISTRY_URL, value: "http://{{ include "clips.name" (list (index . 0) "registry") }}:8080"}
 {{ include "clips.fromSecret" (list (include "clips.secret" .) "REGISTRY_TOKEN") }}

@@ -15,7 +15,7 @@ gateway: {program: clip-gateway, api: true, scratch: false, kafka: false, exclud
 janitor: {program: janitor, api: false, scratch: false, kafka: true, exclude: ""}
 {{- end }}
 
-{{/* What selects a component's pods. Takes (list $ component). */}}
+{{/* The selector of a component's pods. Takes (list $ component). */}}
 {{- define "clips.selector" -}}
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name ($root.Chart.Version | replace
 {{- $account.name | default (ternary (include "clips.name" .) "default" $account.create) -}}
 {{- end }}
 
-{{/* How every pod of the chart is bounded. Takes $. */}}
+{{/* The security settings of every pod of the chart. Takes $. */}}
 {{- define "clips.pod" -}}
 automountServiceAccountToken: false
 # Variables for each Service of the namespace could be taken for settings.
@@ -67,7 +67,7 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* How every container is bounded. */}}
+{{/* The security settings of every container. */}}
 {{- define "clips.container" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -75,7 +75,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* What every container mounts, and the volumes for it. Takes $. */}}
+{{/* The mounts of every container, and their volumes. Takes $. */}}
 {{- define "clips.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 {{- if .Values.kafka.caSecret }}
@@ -100,7 +100,7 @@ securityContext:
 {{- add (mul 4 (atoi $environment.MAX_CLIP_MEBIBYTES)) (atoi $environment.INDEX_CACHE_MEBIBYTES) -}}
 {{- end }}
 
-{{/* The port of a URL or a host:port; 0 where it names none. */}}
+{{/* The port of a URL or a host:port; 0 without a port. */}}
 {{- define "clips.port" -}}
 {{- $found := regexFind ":[0-9]+(/|$)" . | trimPrefix ":" | trimSuffix "/" -}}
 {{- if $found }}{{ $found }}{{ else if hasPrefix "http://" . }}80{{ else }}443{{ end -}}
