@@ -1,7 +1,7 @@
-"""Bare ffmpeg: the least that cuts a clip, whatever the cutter does inside.
+"""Bare ffmpeg: a minimal program that cuts a clip, to compare the cutter with.
 
-What was measured before the cutter wrote MP4 itself was measured against these very arguments, so figures of
-then and now can be compared.
+The figures from before the cutter wrote MP4 itself were measured against the same arguments, so they can be
+compared with the present ones.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from pathlib import Path
 from clip_cutter.domain.policy import Window
 from clip_shared.contracts.events import CutMode
 
-# MPEG-TS has no index: a seek lands late, and a clip begins without video unless reading begins earlier.
+# MPEG-TS has no index: ffmpeg seeks too far, and the clip begins without video unless reading begins earlier.
 LEADS = {".ts": 6.0}
 QUIETLY = ("-hide_banner", "-loglevel", "level+verbose", "-nostdin", "-nostats")
 TRACKS = ("-map", "0:0", "-map", "0:1")
 COPY = ("-c", "copy")
-# What the cutter encodes with.
+# The cutter's options for encoding.
 ENCODE = (
     *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"),
     *("-enc_time_base:v", "1/90000", "-c:a", "aac", "-b:a", "160k", "-ac", "2"),
@@ -26,7 +26,7 @@ WITHOUT = ("-dn", "-sn", "-map_metadata", "-1", "-map_chapters", "-1")
 
 @dataclass(frozen=True)
 class BareFfmpeg:
-    """ffmpeg, and the file that it writes clips into."""
+    """ffmpeg, and its output file."""
 
     program: str
     output: Path

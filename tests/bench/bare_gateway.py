@@ -1,7 +1,7 @@
-"""What the gateway is compared with: one FastAPI route that presigns with boto3, and does nothing else.
+"""A minimal gateway, to compare the gateway with: one FastAPI route that presigns with boto3.
 
-No sign-in, no registry, no limit, no metrics, no header of its own. Started as a process: the port is its
-argument; the storage is in the environment, as for the gateway.
+It has no sign-in, registry, limits, metrics or headers. It runs as a process; its argument is the port, and
+its storage is in the environment, as for the gateway.
 """
 
 import sys
@@ -18,7 +18,7 @@ READY = "/ready"
 
 
 def create_app() -> FastAPI:
-    """The application."""
+    """Build the application."""
     app, storage = FastAPI(), FreeStorage(FreeStorageSettings())
     client = storage.client()
 

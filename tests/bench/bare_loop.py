@@ -1,8 +1,8 @@
-"""The least that could store clips: consume with aiokafka, one upsert and commit for each event with asyncpg.
+"""A minimal registry, to compare with: aiokafka, and an upsert and commit for each event with asyncpg.
 
-``python -m tests.bench.bare_loop events`` stores that many, as a process of its own, and prints as JSON how
-long it took from the first in hand to the last committed, and its CPU time. Offsets are committed by the
-client's timer; nothing is validated, logged, announced or counted.
+``python -m tests.bench.bare_loop 1000`` stores 1,000 events and prints as JSON the time from the first event
+to the last commit, and its CPU time. The client's timer commits offsets; it validates, logs, announces and
+counts nothing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ COLUMNS = (
     *("bucket", "object_key", "poster_key", "content_type", "file_size_bytes", "duration_seconds"),
     *("cut_receipt", "highlight_event_id", "highlight_detected_at"),
 )
-# The columns that a newer cut of a clip brings.
+# The columns that a newer cut of a clip changes.
 _NEWER = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[4:])
 UPSERT = f"""
 INSERT INTO {TABLE} AS clip ({", ".join(COLUMNS)}, status, expires_at, version, created_at, updated_at)
@@ -80,4 +80,4 @@ def _part(data: dict[str, object], name: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_store(int(sys.argv[1])))))  # noqa: T201 - its answer
+    print(json.dumps(asyncio.run(_store(int(sys.argv[1])))))  # noqa: T201 - the result

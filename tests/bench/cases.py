@@ -1,4 +1,4 @@
-"""Which clips the cutter's benchmark cuts, and how often."""
+"""The clips that the cutter's benchmark cuts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ SUFFIXES = {SHORT: ".mp4", LONG: ".mp4", STREAM: ".ts", FLASH: ".flv", FRAGMENTE
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One clip. ``rounds``: how often it is cut; ``moviepy``: in how many of them by MoviePy too.
+    """A clip to cut. ``rounds``: how often; ``moviepy``: in how many rounds by MoviePy too.
 
-    ``first``: each time as the first of its recording, of which the cutter then knows nothing. ``far``: its
-    storage answers each request late, and bare ffmpeg, which would ask thousands of times, takes no part.
+    ``first``: every cut is the first one of its VOD, which the cutter has not read before. ``far``: the
+    storage delays each answer; bare ffmpeg is not measured, because it would send thousands of requests.
     """
 
     mode: CutMode
@@ -31,29 +31,29 @@ class BenchmarkCase:
 
     @property
     def vod(self) -> tuple[str, str]:
-        """The recording that it is cut from: picture and length."""
+        """The VOD that it is cut from: kind of video, and length."""
         return self.picture, self.source
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the case."""
         return f"{self.mode} {self.picture} {self.source} {self.clip}"
 
     @property
     def clip(self) -> str:
-        """What is cut from the recording."""
+        """The length and conditions of the clip."""
         return f"{self.seconds} s{', first' if self.first else ''}{', far' if self.far else ''}"
 
 
 COPY_ROUNDS = 7
-# Re-encoding takes two to four CPU seconds for each second of a clip: the long ones are cut on demand only.
+# Re-encoding takes two to four CPU seconds for each second of a clip: long clips are cut only with --every.
 EXACT_ROUNDS = {"720p60": {1: 4, 10: 3, 30: 5}, "1080p60": {1: 4, 10: 2}}
 LONG_EXACT_ROUNDS = {60: 1, 120: 1}
 MOVIEPY_ROUNDS = {("720p60", 30): 1}
 
 
 def full(*, moviepy: bool, every: bool) -> list[BenchmarkCase]:
-    """The ordinary run; with ``every`` also the re-encodes that take minutes each."""
+    """Return the cases of an ordinary run; with ``every``, also re-encodes that take minutes each."""
     return [*_copies(moviepy=moviepy), *_exacts(LONG_EXACT_ROUNDS if every else {})]
 
 
@@ -62,7 +62,7 @@ def _copies(*, moviepy: bool) -> Iterator[BenchmarkCase]:
         for seconds in (1, 10, 30, 60, 120):
             also = MOVIEPY_ROUNDS.get((picture, seconds), 0) if moviepy else 0
             yield BenchmarkCase(CutMode.COPY, picture, SHORT, seconds, COPY_ROUNDS, also)
-            # The length of its index is what a long recording costs, and that has no picture size.
+            # A long VOD costs more because of its index, whose size does not depend on the video's size.
             if picture == PICTURES[0]:
                 yield BenchmarkCase(CutMode.COPY, picture, LONG, seconds, COPY_ROUNDS)
     for source in (STREAM, FLASH):
@@ -79,7 +79,7 @@ def _exacts(also: dict[int, int]) -> Iterator[BenchmarkCase]:
 
 
 def quick(*, moviepy: bool) -> list[BenchmarkCase]:
-    """A smoke run of less than a minute, whose figures mean nothing."""
+    """Return the cases of a smoke run of less than a minute, whose figures have no meaning."""
     return [
         BenchmarkCase(CutMode.COPY, "720p60", SHORT, 1, rounds=2, moviepy=int(moviepy)),
         BenchmarkCase(CutMode.COPY, "720p60", SHORT, 30, rounds=2),

@@ -1,4 +1,4 @@
-"""Who cuts: the cutter's whole job, bare ffmpeg, and MoviePy."""
+"""The contenders: the cutter's whole job, bare ffmpeg, and MoviePy."""
 
 import asyncio
 import contextlib
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DIRECT, COUNTED = "direct", "counted"
-# The cutter remembers recordings by profile too: under each of these it meets all of them for the first time.
+# The cutter remembers VODs by profile: under each of these profiles, it reads every VOD for the first time.
 NEW = tuple(f"new-{number}" for number in range(10))
 FAR = tuple(f"far-{number}" for number in range(10))
 URL_SECONDS = 3600
 PATIENCE_SECONDS = 600
-# "auto" copies the recordings of the benchmark, and is what runs in production.
+# "auto" copies the VODs of the benchmark, and is production's mode.
 CUT_MODES = {CutMode.COPY: "auto", CutMode.EXACT: "exact"}
 
 
 @dataclass(frozen=True)
 class ClipToCut:
-    """What is to be cut: a window of an object in the source bucket, and how."""
+    """A window of an object in the source bucket, and the mode of the cut."""
 
     key: str
     window: Window
@@ -58,11 +58,11 @@ class ClipToCut:
 
 
 class NoClip(Exception):
-    """The cutter made no clip, or cut it in another way than the benchmark is about."""
+    """The cutter made no clip, or cut it in another mode than the benchmark measures."""
 
 
 class CutterProcess:
-    """The clip-cutter as a process of its own, behind the bus."""
+    """The clip-cutter as a process behind Kafka."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._service = stack.cutter
@@ -78,7 +78,7 @@ class CutterProcess:
     async def running(
         cls, addresses: Addresses, counted: str, far: str, mode: CutMode, *, trace: Path | None = None
     ) -> AsyncIterator[Self]:
-        """A cutter on servers that run.
+        """Run a cutter on running servers.
 
         ``counted`` and ``far`` are the source storage's endpoints behind proxies. ``trace``: where to note
         what each job did; that costs some time.
@@ -111,12 +111,12 @@ class CutterProcess:
             await self._outcomes.stop()
 
     async def cut(self, clip: ClipToCut, *, profile: str = DIRECT) -> tuple[CutRun, int]:
-        """Publish a highlight and wait for its clip. Returns the run, and the bytes that were stored.
+        """Publish a highlight and wait for its clip; return the run, and the stored bytes.
 
         Times are the service's own: from the event's arrival, or its time, to the acknowledged clip-created.
 
         Raises:
-            NoClip: there is none.
+            NoClip: the highlight became no clip, or was cut in another mode.
         """
         pid = self._service.pid
         assert pid is not None
@@ -144,7 +144,7 @@ class CutterProcess:
         raise NoClip("the consumer was stopped")
 
     async def _settled(self, before: tuple[float, float]) -> tuple[float, float]:
-        """Both timers, once the job that was announced has been noted in them."""
+        """Return both timers after they have counted the job that was announced."""
         while True:
             after = await self._timers()
             if after[0] > before[0] and after[1] > before[1]:
@@ -152,7 +152,7 @@ class CutterProcess:
             await asyncio.sleep(0.02)
 
     async def _timers(self) -> tuple[float, float]:
-        """Seconds of all jobs so far: from publishing, and from consuming."""
+        """Return the seconds of all jobs so far: from publishing, and from consuming."""
         text = (await self._http.get("/metrics")).raise_for_status().text
         found = {
             sample.name: sample.value
@@ -189,7 +189,7 @@ def _highlight(clip: ClipToCut, profile: str) -> HighlightDetected:
 
 
 class Rivals:
-    """Those who only cut and upload. ``folder`` is where they work."""
+    """Contenders that only cut and upload. ``folder`` has their files."""
 
     def __init__(self, s3: "S3Client", folder: Path) -> None:
         self._s3 = s3
@@ -197,15 +197,15 @@ class Rivals:
         self._ffmpeg = BareFfmpeg(find_tools().ffmpeg, self._output, cores())
 
     def command(self, clip: ClipToCut) -> list[str]:
-        """The command that cuts a clip, over a presigned URL."""
+        """Return the command that cuts a clip through a presigned URL."""
         return self._ffmpeg.command(self._url(clip), Path(clip.key).suffix, clip.window, clip.mode)
 
     async def bare(self, command: list[str]) -> CutRun:
-        """Run ffmpeg, upload what it wrote."""
+        """Run ffmpeg, and upload its output."""
         return await asyncio.to_thread(self._timed, lambda: _run_quietly(command))
 
     async def moviepy(self, clip: ClipToCut) -> CutRun:
-        """Cut with MoviePy as its manual does, upload what it wrote. Its import is not counted."""
+        """Cut with MoviePy as its manual does, and upload its output. Its import is not timed."""
         return await asyncio.to_thread(self._timed, _moviepy_job(self._url(clip), clip.window, self._output))
 
     def _url(self, clip: ClipToCut) -> str:

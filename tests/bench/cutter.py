@@ -1,8 +1,8 @@
 """The cutter's benchmark: ``make bench-cutter``.
 
-Contenders take turns within each round, and who begins changes from round to round, so that whatever else the
-machine does hits all of them alike. Of each clip there are runs beforehand that are not timed: they warm the
-caches, and their reading is counted. An interrupted run keeps the figures of the rounds that it had.
+Contenders take turns within each round, and the first one changes from round to round, so that other load on
+the machine affects all of them equally. Before the timed runs of a clip, other runs warm the caches and count
+the bytes that are read. An interrupted run keeps the figures of its finished rounds.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from tests.bench.targets import targets
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Midway between two keyframes, as the average highlight begins, and on the same pictures in each recording.
+# Midway between two keyframes, like an average highlight, and on the same frames of every VOD.
 START_SHARE, START_OFFSET = 0.5, 1.0
-FAR_SECONDS = 0.02  # a request to a storage that is far away takes so much longer
+FAR_SECONDS = 0.02  # added to each request to a distant storage
 
 
 @dataclass
 class CaseInProgress:
-    """A case on its way: what to cut, bare ffmpeg's command for it, and what has been measured."""
+    """A case during the benchmark: the clip, bare ffmpeg's command, and the figures so far."""
 
     case: BenchmarkCase
     clip: ClipToCut
@@ -51,27 +51,31 @@ class CaseInProgress:
     runs: dict[str, list[CutRun]] = field(default_factory=lambda: {CUTTER: [], BARE: [], MOVIEPY: []})
 
     def result(self) -> CaseFigures:
-        """What was measured."""
+        """The figures of the case."""
         return CaseFigures(self.case, self.runs, self.traffic)
 
 
 def main(
     *,
     smoke: Annotated[
-        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+        bool, typer.Option("--quick", help="Run for less than a minute, and do not write the documentation.")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--every", help="Also re-encodes of 60 and 120 s: a quarter of an hour more.")
+        bool, typer.Option("--every", help="Also re-encode clips of 60 and 120 s, in 15 more minutes.")
     ] = False,
-    moviepy: Annotated[bool, typer.Option(help="With MoviePy, which takes a minute or two.")] = True,
+    moviepy: Annotated[bool, typer.Option(help="Also measure MoviePy, in one or two more minutes.")] = True,
     only: Annotated[
         str,
-        typer.Option(help="Just the clips with this in their name, as 'exact 720p60'; likewise unwritten."),
+        typer.Option(
+            help="Only clips with this text in their name, as 'exact 720p60'; writes no documentation."
+        ),
     ] = "",
-    rounds: Annotated[int, typer.Option(min=0, max=len(NEW), help="How often each; 0: as usual.")] = 0,
+    rounds: Annotated[
+        int, typer.Option(min=0, max=len(NEW), help="Rounds of each clip; 0: the default.")
+    ] = 0,
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Show where the jobs' time goes, step by step; likewise unwritten."),
+        typer.Option("--profile", help="Show the time of each step of the jobs; writes no documentation."),
     ] = False,
 ) -> None:
     """Measure the cutter against bare ffmpeg and MoviePy, side by side."""
@@ -90,7 +94,7 @@ def main(
         typer.echo(figures)
         for entry in entries:
             if entry.profile:
-                typer.echo(f"\n{entry.case.name}, under stopwatches:\n\n{entry.profile}")
+                typer.echo(f"\n{entry.case.name}, step by step:\n\n{entry.profile}")
         if results and not (smoke or only or profile):
             publish(about, figures, report.as_dict(results))
             draw(results, FIGURES / "cutter.png")
@@ -130,9 +134,9 @@ async def _measure(
 
 
 async def _profile(entry: CaseInProgress, cutter: CutterProcess, trace: Path) -> None:
-    """Cut a clip as often as before, under stopwatches."""
-    say(f"under stopwatches: {entry.case.name}")
-    await cutter.cut(_opening(entry.clip))  # everything has been loaded
+    """Cut a clip as often as before, with the time of each step."""
+    say(f"profiling: {entry.case.name}")
+    await cutter.cut(_opening(entry.clip))  # loads modules and opens connections
     if not entry.case.first:
         await cutter.cut(entry.clip)
     traced.forget(trace)
@@ -145,7 +149,7 @@ def _store_sources(cases: Sequence[BenchmarkCase], s3: "S3Client", folder: Path)
     for picture in sorted({case.picture for case in cases}):
         loop = encode_loop(folder, picture)
         for source in sorted({case.source for case in cases if case.picture == picture}):
-            say(f"making a recording: {picture}, {source}")
+            say(f"generating a VOD: {picture}, {source}")
             vod = folder / f"vod{SUFFIXES[source]}"
             lengthen(loop, SOURCE_SECONDS[source], vod, fragmented=source == FRAGMENTED)
             move_to_storage(vod, s3, SOURCE_BUCKET, _key(picture, source))
@@ -162,7 +166,7 @@ async def _run_rounds(entries: Sequence[CaseInProgress], cutter: CutterProcess, 
 async def _prepare(
     case: BenchmarkCase, cutter: CutterProcess, rivals: Rivals, proxy: CountingProxy
 ) -> CaseInProgress:
-    """Warm up, and count what is read: what opens a recording is not in it."""
+    """Warm up, and count the bytes that a cut reads, without those that open the VOD."""
     say(f"warming up: {case.name}")
     clip = _clip(case)
     for profile in (DIRECT, COUNTED):
@@ -174,7 +178,7 @@ async def _prepare(
 
 
 async def _round(entry: CaseInProgress, number: int, cutter: CutterProcess, rivals: Rivals) -> None:
-    if not entry.case.first:  # it knows the latest few recordings, and should know this one
+    if not entry.case.first:  # the cutter remembers the last few VODs, and must remember this one
         await cutter.cut(_opening(entry.clip))
     taken: dict[str, CutRun] = {}
     for name in (CUTTER, BARE) if number % 2 == 0 else (BARE, CUTTER):
@@ -184,14 +188,14 @@ async def _round(entry: CaseInProgress, number: int, cutter: CutterProcess, riva
             taken[name] = await rivals.bare(entry.command)
     if number < entry.case.moviepy:
         taken[MOVIEPY] = await rivals.moviepy(entry.clip)
-    for name, run in taken.items():  # all of them or none: ratios are of pairs
+    for name, run in taken.items():  # only whole rounds: ratios are of pairs
         entry.runs[name].append(run)
     times = ", ".join(f"{name} {run.seconds:.2f} s" for name, run in sorted(taken.items()))
     say(f"round {number + 1} of {entry.case.rounds}: {entry.case.name}: {times}")
 
 
 def _profile_of(case: BenchmarkCase, number: int) -> str:
-    """Return by which profile a clip is cut in a round."""
+    """Return the source profile of a clip in a round."""
     if case.far:
         return FAR[number]
     return NEW[number] if case.first else DIRECT
@@ -204,7 +208,7 @@ def _clip(case: BenchmarkCase) -> ClipToCut:
 
 
 def _opening(clip: ClipToCut) -> ClipToCut:
-    """The shortest clip of the same recording."""
+    """Return the shortest clip of the same VOD."""
     return replace(clip, window=Window(clip.window.start, clip.window.start + 1))
 
 

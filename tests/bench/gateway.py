@@ -1,8 +1,8 @@
 """The gateway's benchmark: ``make bench-gateway``.
 
-The gateway, with its registry and a large table in PostgreSQL behind it, and a bare application that presigns
-take turns at as many requests as they answer; then each kind of request comes at half of that pace. What was
-measured is written down after each part, so that an interrupted run keeps it.
+The gateway (with its registry and a large table in PostgreSQL) and a bare application that presigns take
+turns, with as many requests as they answer. Then each kind of request is sent at half of that rate. The
+figures are written after each part, so that an interrupted run keeps them.
 """
 
 import asyncio
@@ -52,13 +52,13 @@ SELECT clip_id, twitch_account_id FROM generated_clips
 WHERE status = 'available' AND expires_at > now() + interval '1 hour'
 """
 SAMPLE_SIZE = 20_000
-# The limits are for people; the load comes from few of them.
+# The rate limits are for people; here, few accounts send all requests.
 SETTINGS = {"clip-gateway": {"PRESIGNS_PER_MINUTE": "100000"}}
 
 
 @dataclass(frozen=True)
 class GatewayLoad:
-    """How much is measured: rounds of ``seconds`` for each kind, then ``paced_seconds`` at half the rate."""
+    """The size of the run: rounds of ``seconds`` for each kind, then ``paced_seconds`` at half the rate."""
 
     rows: int
     rounds: int
@@ -82,7 +82,7 @@ class GatewayRun:
 
 @dataclass
 class GatewayFigures:
-    """All that was measured, as far as it got: the n-th runs of all kinds are neighbours."""
+    """The figures so far. The n-th runs of all kinds belong to the same round."""
 
     rows: int = 0
     runs: dict[str, list[GatewayRun]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
@@ -90,23 +90,23 @@ class GatewayFigures:
     paced: dict[str, list[float]] = field(default_factory=dict)
 
     def of(self, kind: str, figure: Callable[[GatewayRun], float]) -> Spread | None:
-        """A figure of a kind, over the rounds."""
+        """Return a figure of a kind, over the rounds."""
         return Spread.of(figure(run) for run in self.runs[kind])
 
     def ratio(self, kind: str) -> Spread | None:
-        """The rate of a kind over the bare application's, round by round."""
+        """Return the rate of a kind divided by the bare application's, round by round."""
         pairs = zip(self.runs[kind], self.runs[BARE], strict=False)
         return Spread.of(run.rate / bare.rate for run, bare in pairs)
 
     def p99(self, kind: str) -> float | None:
-        """The 99th percentile at half load, in ms."""
+        """Return the 99th percentile at half load, in ms."""
         found = self.paced.get(kind)
         return percentile(found, 99) * 1000 if found else None
 
 
 @dataclass(frozen=True)
 class ServerUnderLoad:
-    """Where requests of a kind go, whose CPU time they take, and what they are."""
+    """The server for requests of a kind, the processes whose CPU time counts, and the requests."""
 
     port: int
     process: int
@@ -117,7 +117,7 @@ class ServerUnderLoad:
 def main(
     *,
     smoke: Annotated[
-        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+        bool, typer.Option("--quick", help="Run for less than a minute, and do not write the documentation.")
     ] = False,
 ) -> None:
     """Measure the gateway against a bare application that presigns, side by side."""
@@ -159,7 +159,7 @@ async def _measure(
         port = int(stack.gateway.url.rpartition(":")[2])
         async with _bare(stack) as (bare_port, bare):
             requests = await _requests(stack)
-            give_own_core(gateway, bare)  # they take turns
+            give_own_core(gateway, bare)  # they run in turns
             servers = {
                 kind: ServerUnderLoad(port, gateway, registry, requests[kind])
                 if kind != BARE
@@ -169,7 +169,7 @@ async def _measure(
             for number in range(size.rounds):
                 for kind, server in servers.items():
                     results.runs[kind].append(await _as_many(kind, server, size))
-                say(f"round {number + 1} of {size.rounds}: {_told(results)}")
+                say(f"round {number + 1} of {size.rounds}: {_last_rates(results)}")
                 note()
             for kind, server in servers.items():
                 pace = results.of(kind, lambda run: run.rate)
@@ -203,12 +203,12 @@ def _cpu(server: ServerUnderLoad) -> tuple[float, float]:
 
 def _checked(kind: str, answers: Answers) -> Answers:
     if not answers.only(STATUSES.get(kind, HTTPStatus.OK)):
-        raise RuntimeError(f"{kind}: not what was asked for: {answers.statuses}")
+        raise RuntimeError(f"{kind}: unexpected statuses of answers: {answers.statuses}")
     return answers
 
 
 async def _requests(stack: LocalStack) -> dict[str, list[bytes]]:
-    """The requests of each kind: every one of another clip, and of its account."""
+    """Return the requests of each kind, each for another clip and its account."""
     connection = await asyncpg.connect(stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
     try:
         rows = await connection.fetch(SAMPLE)
@@ -229,7 +229,7 @@ async def _requests(stack: LocalStack) -> dict[str, list[bytes]]:
 
 @asynccontextmanager
 async def _bare(stack: LocalStack) -> AsyncIterator[tuple[int, int]]:
-    """The bare application, running: its port and its process."""
+    """Run the bare application; yield its port and its process id."""
     with Ports() as ports:
         port = ports.claim("bare")
         command = [sys.executable, "-m", bare_gateway.__name__, str(port)]
@@ -255,12 +255,12 @@ def _wait_ready(url: str) -> None:
             return
 
 
-def _told(results: GatewayFigures) -> str:
+def _last_rates(results: GatewayFigures) -> str:
     return ", ".join(f"{kind} {runs[-1].rate:.0f}/s" for kind, runs in results.runs.items() if runs)
 
 
 def summary(about: About, results: GatewayFigures) -> str:
-    """What stands in the documentation."""
+    """Return the text for the documentation."""
     parts = [about.sentence()]
     if results.runs[KEEP]:
         parts.append(_rates(results))
@@ -302,7 +302,7 @@ def _latencies(results: GatewayFigures) -> str:
 
 
 def targets(results: GatewayFigures) -> list[Bound]:
-    """What was promised."""
+    """Return the targets and their figures."""
     watch = results.ratio(WATCH)
     return [
         Bound(

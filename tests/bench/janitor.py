@@ -1,8 +1,8 @@
 """The janitor's benchmark: ``make bench-janitor``.
 
-First the janitor and a bare ``DeleteObjects`` loop take turns at released objects. Then comes a whole purge,
-from the tick until every row is purged and every object gone, between two halves of a bare loop over as many
-objects. What was measured is written down after each part, so that an interrupted run keeps it.
+First the janitor and a bare ``DeleteObjects`` loop take turns to delete released objects. Then follows a
+whole purge, from the tick until every row is purged and every object deleted, between two halves of a bare
+loop over as many objects. The figures are written after each part, so that an interrupted run keeps them.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS each(clip_id,
 
 @dataclass(frozen=True)
 class JanitorLoad:
-    """How much is measured: ``turns`` of so many objects for each contender, then a purge of ``clips``."""
+    """The size of the run: turns of deletions for each contender, then a purge of ``clips``."""
 
     turns: int
     objects: int
@@ -67,7 +67,7 @@ TURNS, OBJECTS = 3, 10_000
 
 @dataclass(frozen=True)
 class PurgeProgress:
-    """One look at the purge: seconds since the tick, what is left, and resident bytes by process."""
+    """The state of the purge: seconds since the tick, the rest, and resident bytes by process."""
 
     seconds: float
     clips_left: int
@@ -77,9 +77,9 @@ class PurgeProgress:
 
 @dataclass
 class JanitorFigures:
-    """What was measured, as far as it got: objects per second, and the looks at the purge of ``clips``.
+    """The figures so far: objects per second, and the states of the purge of ``clips``.
 
-    ``turns``: by the janitor and by the bare loop next to it. ``objects_found``: listed after the purge.
+    ``turns``: of the janitor and of the bare loop after it. ``objects_found``: listed after the purge.
     """
 
     clips: int
@@ -90,11 +90,11 @@ class JanitorFigures:
 
     @property
     def deleting(self) -> Spread | None:
-        """The janitor's deletion of what is released over the bare loop's, turn by turn."""
+        """The janitor's rate of deletions divided by the bare loop's, turn by turn."""
         return Spread.of(ours / bare for ours, bare in self.turns)
 
     def seconds_until(self, done: Callable[[PurgeProgress], bool]) -> float | None:
-        """When the purge was so far."""
+        """Return the seconds until the purge met a condition."""
         return next((sample.seconds for sample in self.samples if done(sample)), None)
 
     @property
@@ -105,7 +105,7 @@ class JanitorFigures:
 
     @property
     def whole(self) -> Spread | None:
-        """The whole purge over the bare loop, by each half of it."""
+        """The rate of the whole purge divided by that of each half of the bare loop."""
         rate = self.purge_rate
         return Spread.of(rate / half for half in self.halves) if rate else None
 
@@ -127,9 +127,9 @@ def _is_done(sample: PurgeProgress) -> bool:
 def main(
     *,
     smoke: Annotated[
-        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+        bool, typer.Option("--quick", help="Run for less than a minute, and do not write the documentation.")
     ] = False,
-    clips: Annotated[int, typer.Option(min=1000, help="How many clips to purge.")] = 100_000,
+    clips: Annotated[int, typer.Option(min=1000, help="Number of clips to purge.")] = 100_000,
 ) -> None:
     """Measure a purge against a bare loop of DeleteObjects over as many objects."""
     size = QUICK if smoke else JanitorLoad(TURNS, OBJECTS, clips)
@@ -197,7 +197,7 @@ async def _turn(
     *,
     janitor_first: bool,
 ) -> None:
-    """The janitor and the bare loop delete as many objects each."""
+    """Let the janitor and the bare loop delete the same number of objects."""
     ours, bare = await _store(objects, number, "ours"), await _store(objects, number, "bare")
     if janitor_first:
         rate = await _by_janitor(platform, ours)
@@ -217,7 +217,7 @@ async def _half(objects: Objects, clips: Sequence[SeededClip], results: JanitorF
 
 
 async def _by_janitor(platform: BenchmarkPlatform, clips: Sequence[SeededClip]) -> float:
-    """Objects per second, from the first batch's end to the last's."""
+    """Return the objects per second, from the end of the first batch to the end of the last one."""
     await platform.publish([_released(clip) for clip in clips])
     async with running(platform.stack.janitor, ready=False), _deletions(platform) as deleted:
         first = await _until(deleted, 1)
@@ -229,14 +229,14 @@ async def _by_janitor(platform: BenchmarkPlatform, clips: Sequence[SeededClip]) 
 async def _until(deleted: Callable[[], Awaitable[int]], number: int) -> int:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            with suppress(httpx.TransportError):  # it does not answer yet
+            with suppress(httpx.TransportError):  # the janitor is still starting
                 if (found := await deleted()) >= number:
                     return found
             await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _purge(platform: BenchmarkPlatform, due: Sequence[SeededClip], results: JanitorFigures) -> None:
-    """From the tick until nothing is left, with a look at it every second."""
+    """Send the tick, and note the state every second until the purge is done."""
     await platform.database.execute("TRUNCATE generated_clips, outbox")
     columns = ([clip.clip_id for clip in due], [clip.account for clip in due], [clip.key for clip in due])
     await platform.database.execute(INSERT_DUE, *columns, CLIPS_BUCKET)
@@ -263,7 +263,7 @@ async def _purge(platform: BenchmarkPlatform, due: Sequence[SeededClip], results
 
 @asynccontextmanager
 async def _deletions(platform: BenchmarkPlatform) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-    """Asks the janitor how many objects it has deleted since it started."""
+    """Reads the number of objects that the janitor has deleted since its start."""
     url = platform.stack.janitor.operations_url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
 
@@ -289,7 +289,7 @@ def _released(clip: SeededClip) -> Event[ObjectReleased]:
 
 
 def summary(about: About, results: JanitorFigures) -> str:
-    """What stands in the documentation."""
+    """Return the text for the documentation."""
     return "\n\n".join([about.sentence(), _rates(results), _memory(results), targets_table(targets(results))])
 
 
@@ -341,7 +341,7 @@ def _memory(results: JanitorFigures) -> str:
 
 
 def targets(results: JanitorFigures) -> list[Bound]:
-    """What was promised."""
+    """Return the targets and their figures."""
     deleting = results.deleting.median if results.deleting else None
     whole = results.whole.median if results.whole else None
     names = results.samples[0].memory if results.samples else ()

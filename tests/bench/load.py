@@ -1,4 +1,4 @@
-"""Requests for a server over connections that stay open: as many as it answers, or at a steady pace.
+"""Send requests to a server over open connections: as many as it answers, or at a steady rate.
 
 The client costs a tenth of what the servers under test do: it writes requests that were made beforehand, and
 reads of the answers what it needs to know where they end.
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30.0
 
 @dataclass
 class Answers:
-    """How long each request took, in seconds, how many answers had which status, and over which time."""
+    """The seconds of each request, the number of answers by status, and the seconds of the run."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Answers:
         return len(self.seconds) / self.duration
 
     def only(self, status: int) -> bool:
-        """Return whether there were answers, and all with this status."""
+        """Return whether all answers, and at least one, had this status."""
         return set(self.statuses) == {status}
 
 
@@ -56,7 +56,7 @@ class _Connection(asyncio.Protocol):
             self._answered.set_exception(exc or ConnectionError("the server closed the connection"))
 
     async def ask(self, request: bytes) -> int:
-        """Send a request: the status of its answer."""
+        """Send a request; return the status of its answer."""
         assert self._transport is not None
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
 
 
 def request(method: str, path: str, token: str | None = None) -> bytes:
-    """The text of a request without a body."""
+    """Return the bytes of a request without a body."""
     headers = ["Host: bench", "Accept: */*", *([f"Authorization: Bearer {token}"] if token else [])]
     length = ["Content-Length: 0"] if method == "POST" else []
     return "\r\n".join([f"{method} {path} HTTP/1.1", *headers, *length, "", ""]).encode()
@@ -94,7 +94,7 @@ class Load:
             connection.close()
 
     async def as_many(self, requests: Sequence[bytes], seconds: float) -> Answers:
-        """Ask on every connection again as soon as it has its answer."""
+        """Send the next request on a connection as soon as its answer has arrived."""
         answers, texts = Answers(), cycle(requests)
         began = time.perf_counter()
 
@@ -109,7 +109,7 @@ class Load:
         return answers
 
     async def at_pace(self, requests: Sequence[bytes], rate: float, seconds: float) -> Answers:
-        """Ask so many times a second. A request that finds no free connection waits, and that counts."""
+        """Send requests at a rate per second. The wait for a free connection is counted."""
         answers, texts = Answers(), cycle(requests)
         free: asyncio.Queue[_Connection] = asyncio.Queue()
         for connection in self._connections:

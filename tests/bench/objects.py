@@ -1,4 +1,4 @@
-"""Tiny objects, many of them: stored side by side, and deleted by the least that could delete them."""
+"""Many tiny objects: stored in parallel, and deleted by a minimal loop."""
 
 import http.client
 import threading
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 WRITERS = 8
-MAX_KEYS = 1000  # that one DeleteObjects takes
+MAX_KEYS = 1000  # the limit of DeleteObjects
 ACCOUNTS = 200
 
 
@@ -31,7 +31,7 @@ class SeededClip:
 
 
 class Objects:
-    """The clips' bucket, full of clips of one byte each."""
+    """The bucket for clips, filled with objects of one byte."""
 
     def __init__(self, stack: LocalStack) -> None:
         self.client: S3Client = s3_client(
@@ -39,25 +39,25 @@ class Objects:
             region=stack.environment["FREE_STORAGE_REGION"],
             access_key=stack.environment["FREE_STORAGE_ACCESS_KEY"],
             secret_key=stack.environment["FREE_STORAGE_SECRET_KEY"],
-            # A page of a listing looks at every folder that was emptied: a minute after a large purge.
+            # A listing reads every folder that was emptied: it takes a minute after a large purge.
             read_timeout_seconds=600,
         )
         self._connections = threading.local()
 
     def store(self, number: int, group: str) -> list[SeededClip]:
-        """Put so many objects, of accounts of a group."""
+        """Store a number of objects for the accounts of a group."""
         clips = [_clip(f"{group}-{place % ACCOUNTS}") for place in range(number)]
         with ThreadPoolExecutor(WRITERS) as writers:
             try:
                 for _ in writers.map(self._put, clips):
                     pass
-            except BaseException:  # interrupted: what waits need not be put
+            except BaseException:  # interrupted: the waiting uploads are not needed
                 writers.shutdown(wait=False, cancel_futures=True)
                 raise
         return clips
 
     def _put(self, clip: SeededClip) -> None:
-        # Presigned, over a plain connection: boto3's own client takes twice the time for it.
+        # Presigned, over a plain connection: boto3's client takes twice the time.
         place = {"Bucket": CLIPS_BUCKET, "Key": clip.key}
         url = urlsplit(self.client.generate_presigned_url("put_object", Params=place, ExpiresIn=3600))
         connection = self._connections.__dict__.setdefault("each", http.client.HTTPConnection(url.netloc))
@@ -65,10 +65,10 @@ class Objects:
         response = connection.getresponse()
         response.read()
         if response.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"the storage took no object: {response.status}")
+            raise RuntimeError(f"the storage answered {response.status} in place of storing an object")
 
     def delete(self, keys: Sequence[str]) -> float:
-        """The bare loop: DeleteObjects, a thousand at a time. Returns seconds."""
+        """Delete objects with DeleteObjects, a thousand at a time; return the seconds."""
         started = time.monotonic()
         for start in range(0, len(keys), MAX_KEYS):
             batch = keys[start : start + MAX_KEYS]
@@ -80,7 +80,7 @@ class Objects:
         return time.monotonic() - started
 
     def left(self) -> int:
-        """How many there are."""
+        """Return the number of objects in the bucket."""
         return sum(1 for _ in self._listed())
 
     def _listed(self) -> Iterator[str]:

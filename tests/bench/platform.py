@@ -1,4 +1,4 @@
-"""The bus and the database, as the benchmarks of the services use them."""
+"""Kafka and the database for the benchmarks of the services."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from local_stack.stack import LocalStack
 
 
 class BenchmarkPlatform:
-    """The bus and the database, as the benchmark itself uses them."""
+    """The benchmark's own connections to Kafka and the database."""
 
     def __init__(self, stack: LocalStack, database: Any) -> None:
         self.stack = stack
@@ -25,7 +25,7 @@ class BenchmarkPlatform:
     @classmethod
     @asynccontextmanager
     async def running(cls, stack: LocalStack) -> AsyncIterator[Self]:
-        """Connected."""
+        """Connect to both."""
         database = await asyncpg.connect(_plain(stack.environment["DATABASE_URL"]))
         platform = cls(stack, database)
         try:
@@ -36,11 +36,11 @@ class BenchmarkPlatform:
 
     @property
     def database_url(self) -> str:
-        """The database's URL for asyncpg alone."""
+        """The database's URL for asyncpg."""
         return _plain(self.stack.environment["DATABASE_URL"])
 
     async def publish(self, events: Sequence[Event[Any]]) -> None:
-        """Publish events as quickly as the bus takes them."""
+        """Publish events as fast as the broker takes them."""
         sent = []
         for event in events:
             record = to_record(event)
@@ -51,7 +51,7 @@ class BenchmarkPlatform:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[AIOKafkaConsumer]:
-        """A consumer of what the registry announces from now on."""
+        """Run a consumer of the registry's events from now on."""
         consumer = AIOKafkaConsumer(ClipLifecycle.TOPIC, bootstrap_servers=self._brokers)
         await consumer.start()
         try:

@@ -1,4 +1,4 @@
-"""The figures as a picture."""
+"""Draw the figures of the cutter's benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ LENGTHS = (1, 10, 30, 60, 120)
 
 
 def draw(results: Sequence[CaseFigures], path: Path) -> None:
-    """Seconds by the clip's length, a panel for each mode and picture; dashed: from the long recording."""
+    """Draw seconds by the clip's length, one panel for each mode and size; dashed: from the long VOD."""
     panels = sorted({(str(result.case.mode), result.case.picture) for result in results})
     figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
     for number, (mode, picture) in enumerate(panels, start=1):

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts what a server sends, and can make it seem far away."""
+"""A TCP proxy on loopback that counts the bytes that a server sends, and can delay its answers."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 HANG_UP_SECONDS = 5
-# A server sends ahead of its client by as much as the buffers between them hold. Over a network that is
-# little; on loopback it would be megabytes that nobody asked for.
+# A server sends as much as the buffers to its client hold. Over a network that is little; on loopback it
+# would be megabytes that the client never reads.
 BUFFER_BYTES = 64 * 1024
 
 
@@ -29,7 +29,7 @@ class CountingProxy:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen on a free port for as long as this is entered. Clients are to be gone in the end."""
+        """Listen on a free port while this context is entered. Its clients must have ended before its end."""
         server = await asyncio.start_server(self._accept, LOOPBACK, 0)
         self.endpoint = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
         try:
@@ -56,7 +56,7 @@ class CountingProxy:
             asyncio.create_task(self._ask(reader, server_writer)),
             asyncio.create_task(self._answer(server_reader, writer)),
         ]
-        # Whichever side hangs up first ends both: nobody reads on.
+        # The end of one side ends both.
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()

@@ -1,4 +1,4 @@
-"""The registry's queries on a small table and on a large one, turn by turn."""
+"""Measure the registry's queries on a small and a large table, in turns."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement, RowMapping, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from clip_registry.clips import statements as sql
+from clip_registry.clips import lookup_statements, purge_statements
 from clip_registry.migrations.run import migrate
 from clip_registry.queries.account_queries import MAX_VODS
 from clip_registry.queries.statements import USAGE, VODS, list_clips
@@ -23,10 +23,10 @@ from tests.integration.clip_registry.test_queries import SERVED, generic_plan
 
 SMALL, LARGE = 10_000, 1_000_000
 CLIPS_PER_ACCOUNT = 50
-EXPIRED_AT_ONCE = 500  # as the janitor asks
+EXPIRED_AT_ONCE = 500  # the janitor's batch
 PAGE_SIZE = 50
-# Clips of sixteen days in the order in which they were made, as a platform has them: what was not kept is
-# purged after seven, but for one day's, which a tick is to purge now.
+# Clips of sixteen days in the order of their creation, as on a platform: clips that are not kept were purged
+# after seven days, except those of one day, which the next tick purges.
 LOAD = f"""
 INSERT INTO generated_clips (
     clip_id, stream_highlight_id, twitch_account_id, source_vod_id, kind, title, score, bucket, object_key,
@@ -62,7 +62,7 @@ FROM generate_series(0, :rows - 1) n,
 """  # noqa: S608 - numbers of this module
 
 
-# Living clips in an order of no meaning: the parameters of the queries.
+# Clips that are not purged, in random order: the parameters of the queries.
 SAMPLE = text("""
 SELECT clip_id, twitch_account_id AS account, created_at FROM generated_clips WHERE status <> 'purged'
 ORDER BY md5(clip_id::text) LIMIT :number
@@ -83,15 +83,15 @@ def _page(clip: RowMapping) -> dict[str, Any]:
     return {"account": clip.account, "statuses": LIVING, "limit": PAGE_SIZE}
 
 
-def _listed(order: ClipOrder, *filters: str, goes_on: bool = False) -> Any:
-    return list_clips(order, frozenset(filters), goes_on=goes_on)
+def _listed(order: ClipOrder, *filters: str, continues: bool = False) -> Any:
+    return list_clips(order, frozenset(filters), continues=continues)
 
 
 KINDS = {
-    "get": TimedStatement(sql.GET, lambda clip: {"clip_id": clip.clip_id}),
+    "get": TimedStatement(lookup_statements.GET, lambda clip: {"clip_id": clip.clip_id}),
     "list": TimedStatement(_listed(ClipOrder.NEWEST), _page),
     "list, next page": TimedStatement(
-        _listed(ClipOrder.NEWEST, goes_on=True),
+        _listed(ClipOrder.NEWEST, continues=True),
         lambda clip: {**_page(clip), "clip_id": clip.clip_id, "value": clip.created_at},
     ),
     "list by expiry": TimedStatement(_listed(ClipOrder.EXPIRING), _page),
@@ -101,15 +101,15 @@ KINDS = {
     "usage": TimedStatement(USAGE, lambda clip: {"account": clip.account}),
     "vods": TimedStatement(VODS, lambda clip: {"account": clip.account, "limit": MAX_VODS}),
     f"expire {EXPIRED_AT_ONCE}": TimedStatement(
-        sql.EXPIRE, lambda _: {"limit": EXPIRED_AT_ONCE, "cutoff": None}, share=0.04
+        purge_statements.PURGE, lambda _: {"limit": EXPIRED_AT_ONCE, "cutoff": None}, share=0.04
     ),
-    "is more due": TimedStatement(sql.STILL_DUE, lambda _: {"cutoff": None}),
+    "is more due": TimedStatement(purge_statements.STILL_DUE, lambda _: {"cutoff": None}),
 }
 
 
 @dataclass
 class QueryTiming:
-    """How long a query takes in seconds, by the number of rows; the n-th runs of both are neighbours."""
+    """The seconds of a query by the number of rows; the n-th runs on both tables follow each other."""
 
     name: str
     seconds: dict[int, list[float]] = field(default_factory=lambda: {SMALL: [], LARGE: []})
@@ -117,12 +117,12 @@ class QueryTiming:
 
     @property
     def growth(self) -> Spread | None:
-        """From the small table to the large one: a ratio of medians for each tenth of the runs."""
+        """The median on the large table divided by that on the small table, for each tenth of the runs."""
         small, large = (_medians(self.seconds[rows]) for rows in (SMALL, LARGE))
         return Spread.of(late / early for early, late in zip(small, large, strict=False))
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the figures for the JSON."""
         spreads = {rows: Spread.of(seconds) for rows, seconds in self.seconds.items()}
         return {
             "name": self.name,
@@ -134,7 +134,7 @@ class QueryTiming:
 
 @dataclass
 class QueryTimings:
-    """What was measured, and which of all served queries read the whole large table.
+    """The figures, and the queries that read the whole large table.
 
     ``rows``: how many each table has; a smoke run's large one is smaller.
     """
@@ -151,7 +151,7 @@ def _medians(seconds: Sequence[float]) -> list[float]:
 
 
 def measure(server_url: str, results: QueryTimings, *, large: int, runs: int) -> None:
-    """Load both tables, in databases of their own, and run the queries ``runs`` times on each, in turns."""
+    """Load both tables, each in its own database, and run the queries ``runs`` times on each, in turns."""
     with fresh_database(server_url) as small_url, fresh_database(server_url) as large_url:
         asyncio.run(_measure({SMALL: small_url, LARGE: large_url}, results, large=large, runs=runs))
 
@@ -172,7 +172,7 @@ async def _measure(urls: dict[int, str], results: QueryTimings, *, large: int, r
 
 
 async def fill(url: str, rows: int) -> None:
-    """Put so many clips into the tables of a database, and let it take stock of them."""
+    """Insert a number of clips into a database, and update its statistics."""
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:
@@ -212,7 +212,7 @@ async def _run(
             started = time.perf_counter()
             (await connection.execute(kind.statement, parameters)).all()  # type: ignore[call-overload]
             took = time.perf_counter() - started
-            await connection.rollback()  # what was expired is due again
+            await connection.rollback()  # the expired clips are due again
             if number >= warm_up:
                 query.seconds[rows].append(took)
     for rows, connection in connections.items():
@@ -220,7 +220,7 @@ async def _run(
 
 
 async def _plan(connection: AsyncConnection, statement: ClauseElement, parameters: dict[str, Any]) -> str:
-    """What PostgreSQL did, step by step, and what it read."""
+    """Return PostgreSQL's plan of a query, with the rows that it read."""
     dialect: Any = asyncpg.dialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
     compiled: Any = statement.compile(dialect=dialect)
     values = compiled.construct_params(parameters)

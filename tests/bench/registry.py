@@ -88,7 +88,7 @@ QUICK = RegistryLoad(
 
 @dataclass(frozen=True)
 class RegistryRun:
-    """The registry's way through a backlog: events per second into the store, out of the outbox, and from
+    """The registry's rates for a backlog: events per second into the store, out of the outbox, and from
     the first event in to the last one out; CPU seconds of the process for each event.
     """
 
@@ -100,7 +100,7 @@ class RegistryRun:
 
 @dataclass(frozen=True)
 class Bare:
-    """The bare loop's: events per second into the store, CPU seconds for each."""
+    """The bare loop's rate: events per second into the store, and CPU seconds for each event."""
 
     stored: float
     cpu_seconds: float
@@ -108,29 +108,29 @@ class Bare:
 
 @dataclass
 class RegistryFigures:
-    """All that was measured, as far as it got. ``latencies``: seconds, by what came and how often."""
+    """The figures so far. ``latencies``: seconds by the kind of event and its rate."""
 
     rounds: list[tuple[RegistryRun, Bare]] = field(default_factory=list)
     latencies: dict[str, list[float]] = field(default_factory=dict)
     queries: QueryTimings = field(default_factory=QueryTimings)
 
     def ours(self, figure: Callable[[RegistryRun], float]) -> Spread | None:
-        """A figure of the registry, over the rounds."""
+        """Return a figure of the registry, over the rounds."""
         return Spread.of(figure(run) for run, _ in self.rounds)
 
     def bare(self, figure: Callable[[Bare], float]) -> Spread | None:
-        """A figure of the bare loop."""
+        """Return a figure of the bare loop, over the rounds."""
         return Spread.of(figure(bare) for _, bare in self.rounds)
 
     def ratio(self, figure: Callable[[RegistryRun], float]) -> Spread | None:
-        """A rate of the registry over the bare loop's, round by round."""
+        """Return a rate of the registry divided by the bare loop's, round by round."""
         return Spread.of(figure(run) / bare.stored for run, bare in self.rounds)
 
 
 def main(
     *,
     smoke: Annotated[
-        bool, typer.Option("--quick", help="A smoke run of less than a minute; writes no documentation.")
+        bool, typer.Option("--quick", help="Run for less than a minute, and do not write the documentation.")
     ] = False,
 ) -> None:
     """Measure the registry against a bare loop of the same client libraries, side by side."""
@@ -195,7 +195,7 @@ async def _measure_events(
 async def _round(
     platform: BenchmarkPlatform, events: int, results: RegistryFigures, *, registry_first: bool
 ) -> None:
-    """Both work through the same backlog, each on its own."""
+    """Let registry and bare loop handle the same backlog, one after the other."""
     await platform.database.execute(f"TRUNCATE generated_clips, outbox, {bare_loop.TABLE}")
     backlog = [clip_created() for _ in range(events)]
     await platform.publish(backlog)
@@ -208,7 +208,7 @@ async def _round(
 
 
 async def _by_registry(platform: BenchmarkPlatform, backlog: Sequence[Event[ClipCreated]]) -> RegistryRun:
-    """Start the registry, and let it go when everything has left its outbox."""
+    """Start the registry, and stop it when its outbox is empty."""
     awaited = {str(event.data.clip_id).encode() for event in backlog}
     async with platform.listening() as announced:
         first = {place: await announced.position(place) for place in announced.assignment()}
@@ -228,7 +228,7 @@ async def _by_registry(platform: BenchmarkPlatform, backlog: Sequence[Event[Clip
     )
     begin, end = stored[0]["at"], stored[-1]["at"]
     return RegistryRun(
-        # Of the last transaction only its beginning is known.
+        # Only the start of the last transaction is known.
         stored=(len(backlog) - stored[-1]["clips"]) / (end - begin),
         relayed=(len(times) - 1) / (times[-1] - times[0]),
         through=len(backlog) / (times[-1] - begin),
@@ -237,7 +237,7 @@ async def _by_registry(platform: BenchmarkPlatform, backlog: Sequence[Event[Clip
 
 
 async def _read(consumer: AIOKafkaConsumer, awaited: set[bytes]) -> list[ConsumerRecord]:
-    """What was announced, until every awaited clip was."""
+    """Yield the registry's events until every awaited clip was announced."""
     records: list[ConsumerRecord] = []
     missing = set(awaited)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -310,7 +310,7 @@ async def _latencies(
 
 
 def highlight_detected() -> Event[HighlightDetected]:
-    """Half a minute of the VOD, from midway between two keyframes on."""
+    """Return a highlight of half a minute that starts midway between two keyframes."""
     data = HighlightDetected(
         stream_highlight_id=uuid.uuid4().hex,
         twitch_account_id=f"streamer-{uuid.uuid4().int % ACCOUNTS}",
@@ -325,7 +325,7 @@ def highlight_detected() -> Event[HighlightDetected]:
 
 
 def clip_created() -> Event[ClipCreated]:
-    """A clip like any other, of a highlight that nobody has seen before."""
+    """Return the event of a clip of a new highlight."""
     highlight = uuid.uuid4().hex
     account = f"streamer-{uuid.uuid4().int % ACCOUNTS}"
     clip_id, cause = clip_id_for(highlight), str(uuid.uuid4())
@@ -356,12 +356,12 @@ def clip_created() -> Event[ClipCreated]:
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float:
-    """The value below which so many of a hundred lie."""
+    """Return a percentile of the values."""
     return quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 
 def summary(about: About, results: RegistryFigures) -> str:
-    """What stands in the documentation."""
+    """Return the text for the documentation."""
     parts = [about.sentence()]
     if results.rounds:
         parts += [_rates(results), _paces(results)]
@@ -425,7 +425,7 @@ def _queries(found: QueryTimings) -> str:
 
 
 def targets(results: RegistryFigures) -> list[Bound]:
-    """What was promised."""
+    """Return the targets and their figures."""
 
     def median(spread: Spread | None) -> float | None:
         return None if spread is None else spread.median

@@ -1,4 +1,4 @@
-"""From the cutter's measured runs to the figures, the table and the JSON."""
+"""Make the figures, the table and the JSON from the cutter's runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +30,7 @@ class CutRun:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one job of the cutter read and wrote."""
+    """The bytes that a job of the cutter read and wrote."""
 
     pulled_bytes: int
     stored_bytes: int
@@ -45,13 +45,13 @@ class CaseFigures:
     traffic: Traffic
 
     def seconds(self, contender: str) -> float | None:
-        """The median of a contender."""
+        """Return the median of a contender's seconds."""
         found = Spread.of(run.seconds for run in self.runs[contender])
         return found.median if found else None
 
     @property
     def ratio(self) -> Spread | None:
-        """The cutter's time over bare ffmpeg's, pair by pair."""
+        """The cutter's time divided by bare ffmpeg's, pair by pair."""
         return self._over_bare(lambda run: run.seconds)
 
     @property
@@ -61,40 +61,40 @@ class CaseFigures:
 
     @property
     def cpu_ratio(self) -> Spread | None:
-        """The cutter's CPU time over bare ffmpeg's, pair by pair."""
+        """The cutter's CPU time divided by bare ffmpeg's, pair by pair."""
         return Spread.of(ours.cpu_seconds / bare.cpu_seconds for ours, bare in self._pairs())
 
     @property
     def times_faster_than_moviepy(self) -> Spread | None:
-        """MoviePy's time over the cutter's, pair by pair."""
+        """MoviePy's time divided by the cutter's, pair by pair."""
         pairs = zip(self.runs[CUTTER], self.runs[MOVIEPY], strict=False)
         return Spread.of(moviepy.seconds / ours.seconds for ours, moviepy in pairs)
 
     @property
     def clips_per_second_and_core(self) -> float:
-        """How many clips one second of CPU time makes."""
+        """The number of clips for a second of CPU time."""
         return 1 / median(run.cpu_seconds for run in self.runs[CUTTER])
 
     @property
     def peak_rss_bytes(self) -> int:
-        """The most that the worker, without ffmpeg, ever had resident."""
+        """The peak of the worker's resident memory, without ffmpeg, in bytes."""
         return max(run.peak_rss_bytes or 0 for run in self.runs[CUTTER])
 
     @property
     def pulled_per_stored(self) -> float:
-        """Bytes read for each byte stored."""
+        """The bytes that were read for each stored byte."""
         return self.traffic.pulled_bytes / self.traffic.stored_bytes
 
     def _over_bare(self, seconds: Any) -> Spread | None:
         return Spread.of(seconds(ours) / bare.seconds for ours, bare in self._pairs())
 
     def _pairs(self) -> Sequence[tuple[CutRun, CutRun]]:
-        """Return both runs of each round; no rounds where bare ffmpeg took no part."""
+        """Return both runs of each round; empty when bare ffmpeg was not measured."""
         return [] if self.case.far else list(zip(self.runs[CUTTER], self.runs[BARE], strict=True))
 
 
 def long_over_short(results: Sequence[CaseFigures]) -> dict[str, Spread]:
-    """What a clip from the long recording costs over the same from the short one, round by round."""
+    """Return the cost of a clip of the long VOD divided by the same clip of the short one, round by round."""
     found = {}
     for result in results:
         twin = next((each for each in results if _is_twin(each.case, result.case)), None)
@@ -112,7 +112,7 @@ def _is_twin(short: BenchmarkCase, long: BenchmarkCase) -> bool:
 
 
 def summary(results: Sequence[CaseFigures], about: About) -> str:
-    """Return what stands in the documentation: command, machine, figures, and cost by the VOD's length."""
+    """Return the text for the documentation: command, machine, figures, and cost by the VOD's length."""
     long = ", ".join(f"{name} {shown(spread, 2)}" for name, spread in long_over_short(results).items())
     return "\n\n".join(
         [
@@ -147,7 +147,7 @@ def _median(spread: Spread | None) -> str:
 
 
 def as_dict(results: Sequence[CaseFigures]) -> dict[str, Any]:
-    """Every run, and what the table says of them."""
+    """Return every run and the figures of the table, for the JSON."""
     cases = [
         {
             "case": asdict(result.case),

@@ -1,4 +1,4 @@
-"""What the benchmarks share: how they say what was run, where figures go, and verdicts."""
+"""Helpers of the benchmarks: the description of a run, its figures, and its targets."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Spread:
-    """How figures are distributed."""
+    """Median, least and greatest value of a figure."""
 
     median: float
     least: float
@@ -34,14 +34,14 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread | None":
-        """None where there are none."""
+        """Return the spread of values, or None without values."""
         found = sorted(values)
         return cls(median(found), found[0], found[-1]) if found else None
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound for a figure; ``at_least``: it must not be lower, else not higher. No figure: not measured.
+    """A target for a figure; ``at_least``: a lower bound, else an upper one. Without a figure: not measured.
 
     ``before``: the figure of an earlier version, where there is one to compare with.
     """
@@ -53,23 +53,23 @@ class Bound:
     before: float | None = None
 
     @property
-    def verdict(self) -> str:
-        """Whether it holds."""
+    def outcome(self) -> str:
+        """Whether the target is met."""
         if self.found is None:
             return "not measured"
         holds = self.found >= self.bound if self.at_least else self.found <= self.bound
         return "met" if holds else "**missed**"
 
     def cells(self) -> tuple[str, str, str, str]:
-        """Return its row in a table: what is bounded, before, now, and the verdict."""
+        """Return the row of the table: target, figure before, figure now, outcome."""
         sign = "≥" if self.at_least else "≤"
         before, found = ("" if each is None else f"{each:.2f}" for each in (self.before, self.found))
-        return f"{self.what} {sign} {self.bound:g}", before, found, self.verdict
+        return f"{self.what} {sign} {self.bound:g}", before, found, self.outcome
 
 
 @dataclass
 class About:
-    """What was run, when and where."""
+    """The command, date and machine of a run."""
 
     benchmark: str
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
@@ -78,17 +78,17 @@ class About:
 
     @property
     def command(self) -> str:
-        """What to type to run it again."""
+        """The command that repeats the run."""
         arguments = shlex.join(sys.argv[1:])
         return f"make bench-{self.benchmark}" + (f' ARGS="{arguments}"' if arguments else "")
 
     @property
     def minutes(self) -> float:
-        """How long it has been running."""
+        """The minutes since the start."""
         return round((time.monotonic() - self.started) / 60, 1)
 
     def sentence(self) -> str:
-        """The first line of the figures."""
+        """Return the first line of the figures."""
         where = self.machine
         return (
             f"`{self.command}`, {self.date}, {self.minutes} minutes, on {where['cores']} cores"
@@ -97,7 +97,7 @@ class About:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for the JSON."""
+        """Return the description for the JSON."""
         return {
             "command": self.command,
             "date": self.date,
@@ -107,7 +107,7 @@ class About:
 
 
 def publish(about: About, figures: str, results: Mapping[str, Any]) -> None:
-    """Write figures into the documentation, and all results beside it as JSON."""
+    """Write the figures into the documentation, and all results to a JSON file beside it."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about.as_dict(), **results}, indent=1)
     (FIGURES / f"{about.benchmark}.json").write_text(text + "\n")
@@ -115,10 +115,10 @@ def publish(about: About, figures: str, results: Mapping[str, Any]) -> None:
 
 
 def replace_figures(page: Path, figures: str, *, name: str) -> None:
-    """Put figures between the marks of a page that have the name.
+    """Replace the figures between a page's marks with the name.
 
     Raises:
-        ValueError: it has no such marks.
+        ValueError: the page has no such marks.
     """
     text = page.read_text()
     opening, closing = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
@@ -130,22 +130,22 @@ def replace_figures(page: Path, figures: str, *, name: str) -> None:
 
 
 def table(*rows: Sequence[str], texts: int = 1) -> str:
-    """Markdown: the first row is the heading; all but the first ``texts`` columns are numbers."""
+    """Return a Markdown table: the first row is its head; columns after the first ``texts`` are numbers."""
     header, *body = rows
     ruler = ["---"] * texts + ["--:"] * (len(header) - texts)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ruler, *body))
 
 
 def targets_table(targets: Sequence[Bound]) -> str:
-    """Return whether the figures are as good as they should be, and what they were where that is known."""
+    """Return the table of targets, with the figures before and now."""
     rows = [("target", "before", "measured", ""), *(target.cells() for target in targets)]
     if all(target.before is None for target in targets):
-        return table(*((what, found, verdict) for what, _, found, verdict in rows))
+        return table(*((what, found, outcome) for what, _, found, outcome in rows))
     return table(*rows)
 
 
 def shown(spread: Spread | None, digits: int = 0, unit: str = "") -> str:
-    """A median with the least and the most."""
+    """Return a median with the least and the greatest value."""
     if spread is None:
         return ""
     median, least, most = (f"{value:,.{digits}f}" for value in (spread.median, spread.least, spread.most))
@@ -153,18 +153,18 @@ def shown(spread: Spread | None, digits: int = 0, unit: str = "") -> str:
 
 
 def mebibytes(size: float) -> str:
-    """A size for people."""
+    """Return a size in MiB."""
     return f"{size / MEBIBYTE:.0f} MiB"
 
 
 def say(text: str) -> None:
-    """Tell whoever waits."""
+    """Print a line of progress."""
     typer.echo(text, err=True)
 
 
 @asynccontextmanager
 async def running(service: Service, *, ready: bool = True) -> AsyncIterator[int]:
-    """A service that runs, and is ready unless that is not waited for: its process id."""
+    """Run a service, and wait until it is ready unless ``ready`` is False; yield its process id."""
     try:
         await asyncio.to_thread(service.start if ready else service.launch)
         assert service.pid is not None

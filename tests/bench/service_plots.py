@@ -1,4 +1,4 @@
-"""The figures of the services' benchmarks as pictures."""
+"""Draw the figures of the services' benchmarks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def draw_registry(
     queries: Sequence[QueryTiming],
     path: Path,
 ) -> None:
-    """Rates by round, latencies as distributions, and each query's growth."""
+    """Draw rates by round, distributions of latencies, and the growth of each query."""
     figure = Figure(figsize=(13.5, 4.5), layout="constrained")
     rates, waiting, growth = (_panel(figure, number) for number in (1, 2, 3))
     numbers = range(1, len(rounds) + 1)
@@ -44,7 +44,7 @@ def draw_registry(
     growth.set(title="queries, 10 thousand and 1 million rows", ylabel="ms", yscale="log")
     growth.set_xticks(range(len(queries)), labels=[query.name for query in queries], rotation=20)
     rates.legend(fontsize="small")
-    if latencies:  # not yet, while an interrupted run may still want its picture
+    if latencies:  # empty when the run was interrupted before them
         waiting.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 
@@ -52,7 +52,7 @@ def draw_registry(
 def draw_janitor(
     memory: Mapping[str, Sequence[tuple[float, int]]], progress: Sequence[tuple[float, int, int]], path: Path
 ) -> None:
-    """What is left over the time of the purge, and the memory of the processes beside it."""
+    """Draw the rest of the clips and objects during the purge, and the memory of the processes."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     left, used = (_panel(figure, number, panels=2) for number in (1, 2))
     seconds = [moment for moment, _, _ in progress]
@@ -72,7 +72,7 @@ def draw_janitor(
 def draw_gateway(
     rates: Mapping[str, Sequence[float]], latencies: Mapping[str, Sequence[float]], path: Path
 ) -> None:
-    """Rates by round, and latencies at half load as distributions."""
+    """Draw rates by round, and distributions of latencies at half load."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     by_round, waiting = (_panel(figure, number, panels=2) for number in (1, 2))
     colours = dict(zip(rates, (BARE, OURS, OTHER, "#3a9a5b", "#b0479c"), strict=True))

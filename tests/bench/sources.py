@@ -1,9 +1,9 @@
-"""The recordings that are cut: a few seconds with the bit rate of a stream, played again and again.
+"""The VODs of the benchmark: a few seconds with the bit rate of a stream, repeated.
 
-The picture zooms into a fractal under noise, at a constant bit rate, with keyframes every two seconds and
-two B-frames, as streaming software sends it. The container is MP4 with its index at the end, as ffmpeg
-writes it from a stream: the hardest case for a reader, and one that grows with the recording. Of fragmented
-MP4 it is a recording that was broken off: fragments of a second each, and nowhere a list of them.
+The video zooms into a fractal under noise, at a constant bit rate, with keyframes every two seconds and two
+B-frames, as streaming software sends it. The container is MP4 with its index at the end, as ffmpeg writes it
+from a stream: the hardest case for a reader, because the index grows with the VOD. The fragmented MP4 was
+broken off: it has fragments of a second each, and no list of them.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from local_stack.processes.ffmpeg import find_tools, run_tool
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-LOOP_SECONDS = 8  # 375 whole AAC frames: picture and sound stay together
+LOOP_SECONDS = 8  # 375 whole AAC frames: video and audio stay in sync
 SIZES = {"720p60": "1280:720", "1080p60": "1920:1080"}
 MEGABITS = {"720p60": 3, "1080p60": 5}
 PART_BYTES = 64 * 1024 * 1024
@@ -25,7 +25,7 @@ FRAGMENTS = (
 
 
 def encode_loop(folder: Path, picture: str) -> Path:
-    """Encode the seconds that a recording repeats."""
+    """Encode the seconds that a VOD repeats."""
     path = folder / f"{picture}.mp4"
     rate = f"{MEGABITS[picture]}M"
     zoom = f"mandelbrot=size=320x180:rate=60:start_scale=2:end_scale=0.001:end_pts={60 * LOOP_SECONDS}"
@@ -42,13 +42,13 @@ def encode_loop(folder: Path, picture: str) -> Path:
 
 
 def lengthen(loop: Path, seconds: int, target: Path, *, fragmented: bool = False) -> None:
-    """Repeat a loop without encoding it again."""
+    """Write a VOD that repeats a loop, without encoding."""
     form = FRAGMENTS if fragmented else ()
     _ffmpeg("-stream_loop", seconds // LOOP_SECONDS, "-i", loop, "-t", seconds, "-c", "copy", *form, target)
 
 
 def move_to_storage(path: Path, s3: "S3Client", bucket: str, key: str) -> None:
-    """Upload a file, its end first, and cut off what is stored: the disk never holds it twice."""
+    """Upload a file from its end, and truncate it after each part, so that the disk never holds it twice."""
     upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     parts: list[Any] = []
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""What the cutter's figures should be, and what they were before it wrote MP4 itself."""
+"""The targets of the cutter's figures, and its figures before it wrote MP4 itself."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -6,7 +6,7 @@ from tests.bench.cases import LONG
 from tests.bench.report import CUTTER, CaseFigures, long_over_short
 from tests.bench.run import MEBIBYTE, Bound, Spread
 
-# The most that a case may take of the time of bare ffmpeg and upload, and what it took on 2026-11-23.
+# The cutter's time divided by the time of bare ffmpeg and upload: the target, and the figure of 2026-11-23.
 RATIOS = {
     "copy 720p60 10 min 1 s": (1.2, 2.17),
     "copy 720p60 10 min 10 s": (0.9, 1.58),
@@ -24,7 +24,7 @@ RATIOS = {
     "copy 720p60 6 h 30 s, first": (0.5, 0.95),
     "exact 720p60 10 min 30 s": (1.03, 1.03),
 }
-# The same of CPU time.
+# The same for CPU time.
 CPU_RATIOS = {"copy 720p60 10 min 30 s": (1.0, 1.97), "copy 1080p60 10 min 30 s": (1.0, 2.00)}
 LONG_OVER_SHORT = {"copy 720p60 30 s": (1.3, 1.05), "copy 720p60 30 s, first": (1.3, 1.72)}
 FASTER_THAN_MOVIEPY = {"copy 720p60 10 min 30 s": (50, 198)}
@@ -33,7 +33,7 @@ PEAK_RSS_MEBIBYTES = (110, 109)
 
 
 def targets(results: Sequence[CaseFigures]) -> list[Bound]:
-    """Return what was promised of the cases that were measured, and of the worker's memory."""
+    """Return the targets of the cases that were measured, and of the worker's memory."""
     memory = max((each.peak_rss_bytes for each in results), default=None)
     bound, before = PEAK_RSS_MEBIBYTES
     return [

@@ -77,7 +77,7 @@ def test_targets_are_of_some_cases_and_of_all_memory() -> None:
         ("copy 720p60 10 min 30 s, MoviePy ÷ cutter", 50, 50),
         ("the worker's peak RSS, MiB", 110, 70 / 2**20),
     ]
-    assert [target.verdict for target in targets([])] == ["not measured"]
+    assert [target.outcome for target in targets([])] == ["not measured"]
 
 
 def test_every_target_is_of_a_case_that_is_measured() -> None:
@@ -87,7 +87,7 @@ def test_every_target_is_of_a_case_that_is_measured() -> None:
     assert set(LONG_OVER_SHORT) <= set(long_over_short(cases))
 
 
-def test_what_was_before_has_a_column_where_it_is_known() -> None:
+def test_figures_before_have_a_column_when_they_are_known() -> None:
     new, old = Bound("a", 2, 1), Bound("b", 1, 2, before=3)
     assert targets_table([new]).splitlines()[2] == "| a ≤ 2 | 1.00 | met |"
     assert targets_table([new, old]).splitlines()[2:] == [

@@ -12,7 +12,7 @@ ABOUT = About("registry", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load
 
 
 @pytest.mark.parametrize(
-    ("found", "at_least", "verdict"),
+    ("found", "at_least", "outcome"),
     [
         (0.8, True, "met"),
         (0.79, True, "**missed**"),
@@ -21,8 +21,8 @@ ABOUT = About("registry", machine={"cores": 2, "cpu": "", "memory_gib": 1, "load
         (None, True, "not measured"),
     ],
 )
-def test_a_target_is_met_or_missed_or_not_measured(found: float | None, at_least: bool, verdict: str) -> None:
-    assert Bound("ratio", 0.8, found, at_least=at_least).verdict == verdict
+def test_a_target_is_met_or_missed_or_not_measured(found: float | None, at_least: bool, outcome: str) -> None:
+    assert Bound("ratio", 0.8, found, at_least=at_least).outcome == outcome
 
 
 def test_growth_is_of_neighbouring_runs() -> None:
@@ -34,13 +34,13 @@ def test_growth_is_of_neighbouring_runs() -> None:
 def test_the_registry_is_compared_with_the_loop_of_its_round() -> None:
     results = registry.RegistryFigures(rounds=[(RUN, Bare(400, 0)), (replace(RUN, stored=100), Bare(100, 0))])
     assert results.ratio(lambda run: run.stored) == Spread(0.875, 0.75, 1)
-    assert [target.verdict for target in registry.targets(results)][:2] == ["met", "met"]
+    assert [target.outcome for target in registry.targets(results)][:2] == ["met", "met"]
     assert "| into the store | 200 (100, 300) | 250 (100, 400) |" in registry.summary(ABOUT, results)
 
 
-def test_a_run_that_was_interrupted_at_once_says_so() -> None:
+def test_a_run_that_was_interrupted_at_once_has_no_figures() -> None:
     for found in (registry.targets(registry.RegistryFigures()), janitor.targets(janitor.JanitorFigures(10))):
-        assert {target.verdict for target in found} == {"not measured"}
+        assert {target.outcome for target in found} == {"not measured"}
     assert "not measured" in registry.summary(ABOUT, registry.RegistryFigures())
     assert "not measured" in janitor.summary(ABOUT, janitor.JanitorFigures(10))
 
@@ -57,7 +57,7 @@ def test_a_purge_ends_with_its_last_object_and_memory_must_not_grow_late() -> No
     assert results.purge_rate == 2
     assert results.whole == Spread(0.75, 0.5, 1)
     assert results.growth("janitor") == pytest.approx(1.2)
-    assert [target.verdict for target in janitor.targets(results)][1:3] == ["**missed**", "**missed**"]
+    assert [target.outcome for target in janitor.targets(results)][1:3] == ["**missed**", "**missed**"]
 
 
 def test_a_table_has_a_cell_for_each_heading() -> None:

@@ -37,7 +37,7 @@ def test_a_job_is_noted_step_by_step_and_tabled(tmp_path: Path) -> None:
     assert rows[1].startswith("| · inner | 3 | 0.")
 
 
-def test_what_is_done_in_a_thread_is_part_of_the_step(tmp_path: Path) -> None:
+def test_work_in_a_thread_is_part_of_the_step(tmp_path: Path) -> None:
     to_thread = traced._timed_to_thread(asyncio.to_thread)
 
     async def job() -> None:

@@ -1,4 +1,4 @@
-"""A stopwatch around the cutter's steps, put there from outside: where a job's time goes.
+"""Time the steps of the cutter's jobs, with wrappers from outside.
 
 A service is run by ``python -m tests.bench.traced clip_cutter serve``, which times every coroutine of the
 package, what it hands to threads, every program that it runs and every request to S3, and then does what
@@ -35,7 +35,7 @@ ALSO = ("clip_shared.bus.bus",)  # modules whose coroutines are timed too
 
 @dataclass(frozen=True)
 class TracedStep:
-    """A step of a job: what it is part of, itself last, and its seconds from the start of the job."""
+    """A step of a job: the path of its name, and its seconds from the start of the job."""
 
     path: tuple[str, ...]
     start: float
@@ -54,7 +54,7 @@ _path: ContextVar[tuple[str, ...]] = ContextVar("_path", default=())
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Time what is done within, if it is part of a job."""
+    """Time the body of this context, when it is part of a job."""
     job = _job.get()
     if job is None:
         yield
@@ -71,7 +71,7 @@ def step(name: str) -> Iterator[None]:
 
 @contextmanager
 def whole_job(file: Path) -> Iterator[None]:
-    """Time a job and all its steps, and note them in a file."""
+    """Time a job and all its steps, and append them to a file."""
     job, cpu = _Job(), _cpu_seconds()
     outer = _job.set(job)
     try:
@@ -91,7 +91,7 @@ def _cpu_seconds() -> tuple[float, float]:
 
 
 def install(package: str, file: Path) -> None:
-    """Put a stopwatch around every step of a package."""
+    """Wrap every coroutine of a package with a timer."""
     modules = [*_modules_of(package), *map(importlib.import_module, ALSO)]
     wrapped = {original: timed(original, file) for original in _coroutines_of(modules)}
     for owner in [*modules, *_classes_of(modules)]:
@@ -123,7 +123,7 @@ def _coroutines_of(modules: Sequence[ModuleType]) -> set[Callable[..., Any]]:
 
 
 def timed(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
-    """Return a coroutine function that does the same under a stopwatch."""
+    """Return a coroutine function that calls another one and times it."""
     if function.__qualname__ == ROOT:
 
         @functools.wraps(function)
@@ -142,7 +142,7 @@ def timed(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
 
 
 def _name(function: Callable[..., Any], arguments: Sequence[Any]) -> str:
-    """Return a function's name; a program's, where it runs one."""
+    """Return the name of a function, or of the program that it runs."""
     if arguments and isinstance(arguments[0], list | tuple) and function.__name__ == "run":
         program, *_, output, _ = map(Path, arguments[0])
         return f"{program.name.split('-')[0]}: {output.name}"
@@ -174,7 +174,7 @@ def forget(file: Path) -> None:
 
 
 def profile(file: Path) -> str:
-    """Return a table of what jobs did, step by step: medians over the jobs of a file."""
+    """Return a table of the steps of jobs: medians over the jobs of a file."""
     jobs = [json.loads(line) for line in file.read_text().splitlines()]
     steps: dict[tuple[str, ...], list[tuple[float, float, int]]] = {}
     for job in jobs:
@@ -196,7 +196,7 @@ def profile(file: Path) -> str:
 
 
 def main() -> None:
-    """Run the module that the arguments name, under stopwatches."""
+    """Run the service that the arguments name, with timers."""
     package = sys.argv[1]
     install(package, Path(os.environ[FILE]))
     sys.argv = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""What a process and its children take of the machine, as Linux counts it."""
+"""CPU time and memory of a process and its children, as Linux counts them."""
 
 import os
 import re
@@ -9,13 +9,13 @@ import psutil
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, with that of the children that it has waited for."""
+    """Return the CPU time of a process so far, with that of the children that it has waited for."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def own_cpu_seconds() -> float:
-    """The same for this process, more finely."""
+    """Return the CPU time of this process, with a finer resolution."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
@@ -26,20 +26,20 @@ def reset_peak(pid: int) -> None:
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """The most memory that a process had resident since the last reset: ``VmHWM``."""
+    """Return the peak of a process' resident memory since the last reset: ``VmHWM``, in bytes."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     if found is None:
-        raise RuntimeError("the kernel does not say VmHWM")
+        raise RuntimeError(f"/proc/{pid}/status has no VmHWM")
     return int(found[1]) * 1024
 
 
 def cores() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def give_own_core(*processes: int) -> None:
-    """Let these processes share one core, and this one and all its others have the rest."""
+    """Let these processes share one core, and this process and its other children share the other cores."""
     own, *rest = sorted(os.sched_getaffinity(0))
     if not rest:
         return
@@ -49,7 +49,7 @@ def give_own_core(*processes: int) -> None:
 
 
 def machine() -> dict[str, str | int | float]:
-    """The machine, as far as it explains the figures."""
+    """Return the facts about the machine that explain the figures."""
     names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "cores": cores(),

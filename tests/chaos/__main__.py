@@ -25,29 +25,32 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    rounds: Annotated[
-        int, typer.Option(min=1, help="How many rounds, each with a seed of its own.")
-    ] = ROUNDS,
-    seed: Annotated[int | None, typer.Option(min=0, help="The first seed; the next rounds count on.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; each has its own seed.")] = ROUNDS,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the first round; each next round adds 1.")
+    ] = None,
     hours: Annotated[
-        float | None, typer.Option(min=0.01, help="Go on for so long, from a random seed.")
+        float | None, typer.Option(min=0.01, help="Run rounds for this many hours, from a random seed.")
     ] = None,
     session: Annotated[
-        int, typer.Option(min=6, max=30, help="Seconds of a consumer's session (30 in production).")
+        int,
+        typer.Option(min=6, max=30, help="Session timeout of the consumers, in seconds (30 in production)."),
     ] = 6,
-    logs: Annotated[Path, typer.Option(help="Where logs go after a violation.")] = Path(".local/chaos-logs"),
+    logs: Annotated[Path, typer.Option(help="Folder for the logs after a violation.")] = Path(
+        ".local/chaos-logs"
+    ),
 ) -> None:
-    """Hurt a running system, heal it, and check that nothing was lost. Exit code 1: something was."""
+    """Inject faults into a running system, and check that it loses nothing. Exit code 1 after a violation."""
     if seed is None:
         seed = random.randrange(MAX_SEED) if hours else FIRST_SEED  # noqa: S311 - chance, not a secret
     until = time.monotonic() + hours * 3600 if hours else None
-    may_mount = own_mounts()  # before anything makes a thread
+    may_mount = own_mounts()  # before the first thread starts
     try:
         bring_broker()
     except BrokerUnavailable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    # It tells of every attempt to reach a broker that is down, as it is meant to be.
+    # aiokafka logs every attempt to reach a broker that is down; here, brokers are down on purpose.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     totals = Totals(session_seconds=session)
     suite = run(

@@ -1,9 +1,10 @@
-"""What must hold once a system has healed and settled, whatever was done to it. Pure.
+"""The rules that a system must meet after its faults are over and it has settled. Pure functions.
 
-Nothing lost: every accepted event has come to exactly one end, and to the one that it deserves. Nothing told
-in vain: whoever heard "kept" has the clip, row and objects. Nothing twice: an event id has one content and
-one effect. Nothing stands still: every group has committed all of every partition. Nothing left: no
-backlog, no orphan, no process, no file, no lock.
+- Every accepted event has exactly one end, and it is the expected one.
+- An account that was answered "kept" has its clip: the row and the objects.
+- An event id has one content and one effect.
+- Every consumer group has committed the end of every partition.
+- No backlog, orphan, process, file or lock is left.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from clip_shared.contracts.events import clip_id_for
-from clip_shared.errors import RefusedRecord, RepeatedDeath
+from clip_shared.errors import RefusedRecord, RepeatedCrash
 from tests.chaos.ledger import Ledger
 from tests.chaos.observe import ClipRow, ObservedMessage, Snapshot
 from tests.chaos.plan import ExpectedEnd, Flaw, Send
@@ -24,25 +25,25 @@ LIVING = ("available", "kept", "published")
 
 
 class Violation(StrEnum):
-    """What may not be."""
+    """A broken rule."""
 
     LOST = "lost"
     TWO_ENDS = "two ends"
     WRONG_END = "wrong end"
-    TOLD_IN_VAIN = "told in vain"
+    FALSE_ANSWER = "false answer"
     WRONGLY_PURGED = "wrongly purged"
     MISSING_OBJECT = "missing object"
     ORPHAN = "orphan"
     DUPLICATE_EFFECT = "duplicate effect"
     BROKEN_HISTORY = "broken history"
     BACKLOG = "backlog"
-    STANDING = "standing partition"
+    STUCK_PARTITION = "stuck partition"
     LEFTOVER = "leftover"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A violation, and what it is about."""
+    """A violation, and its description."""
 
     violation: Violation
     what: str
@@ -50,21 +51,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Every violation, and how many accepted highlights came to which end."""
+    """Every violation, and the number of accepted highlights by their end."""
 
     findings: list[Finding]
     ends: Counter[str]
 
     def count(self, violation: Violation) -> int:
-        """How many of a kind."""
+        """Return the number of violations of a rule."""
         return sum(each.violation is violation for each in self.findings)
 
 
 def check(ledger: Ledger, snapshot: Snapshot) -> CheckResult:
-    """Hold the system against what its users were told."""
+    """Compare the state of the system with the accepted events and the answers to accounts."""
     findings = [
         *_check_ends(ledger, snapshot),
-        *_check_told(ledger, snapshot),
+        *_check_answers(ledger, snapshot),
         *_check_objects(snapshot),
         *_check_contents(snapshot),
         *_check_histories(snapshot),
@@ -74,15 +75,15 @@ def check(ledger: Ledger, snapshot: Snapshot) -> CheckResult:
     return CheckResult(findings, _count_ends(ledger, snapshot))
 
 
-# Every accepted event comes to one end.
+# Every accepted event has one end.
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """The ends that highlight events came to.
+    """The ends of highlight events.
 
-    By the event's id; by its highlight, for one that was sent without an id; by its position, for one of
-    which not even the headers could be read, and for one without an id that was never passed on.
+    An event is found by its id; an event without an id by its highlight; and an event whose headers could
+    not be read, or without an id that no service passed on, by its position.
     """
 
     clips: set[str]
@@ -103,22 +104,22 @@ class _Ends:
             {_position(each): each for each in dead},
         )
 
-    def letter(self, ledger: Ledger, send: Send) -> ObservedMessage | None:
-        """The dead letter of an event."""
+    def dead_letter(self, ledger: Ledger, send: Send) -> ObservedMessage | None:
+        """Return the dead letter of an event, or None."""
         if send.flaw is Flaw.NO_ID and send.highlight in self.dead_highlights:
             return self.dead_highlights[send.highlight]
         position = ledger.positions.get(send.event)
         return self.dead_ids.get(send.event) or (self.dead_positions.get(position) if position else None)
 
     def come_to(self, ledger: Ledger, send: Send) -> set[ExpectedEnd]:
-        """All ends of an event."""
+        """Return all ends of an event."""
         name = send.highlight if send.flaw is Flaw.NO_ID else send.event
         found = {
             ExpectedEnd.CLIP: name in self.clips,
             ExpectedEnd.SKIPPED: name in self.skips,
-            ExpectedEnd.DEAD: self.letter(ledger, send) is not None,
+            ExpectedEnd.DEAD: self.dead_letter(ledger, send) is not None,
         }
-        return {fate for fate, is_so in found.items() if is_so}
+        return {end for end, is_so in found.items() if is_so}
 
 
 def _names(messages: Iterable[ObservedMessage]) -> set[str]:
@@ -126,60 +127,62 @@ def _names(messages: Iterable[ObservedMessage]) -> set[str]:
     return {str(each.data[name]) for each in messages for name in fields if name in each.data}
 
 
-def _position(letter: ObservedMessage) -> tuple[int, int]:
-    return int(letter.headers.get("dlq_partition", -2)), int(letter.headers.get("dlq_offset", -2))
+def _position(dead_letter: ObservedMessage) -> tuple[int, int]:
+    return int(dead_letter.headers.get("dlq_partition", -2)), int(dead_letter.headers.get("dlq_offset", -2))
 
 
 def _check_ends(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
     ends = _Ends.of(snapshot)
     rows = {each.clip_id: each for each in snapshot.rows}
     for event, send in ledger.accepted.items():
-        found, letter = ends.come_to(ledger, send), ends.letter(ledger, send)
+        found, dead_letter = ends.come_to(ledger, send), ends.dead_letter(ledger, send)
         about = f"{send.highlight} ({', '.join(each for each in (event, send.flaw, send.codec) if each)})"
-        yield from _check_end(about, send, found, letter)
+        yield from _check_end(about, send, found, dead_letter)
         if ExpectedEnd.CLIP in found and clip_id_for(send.highlight) not in rows:
-            yield Finding(Violation.LOST, f"{about}: it was cut, and the registry has no clip of it")
-    for position in (ledger.positions[each.event] for each in ledger.poison):
+            yield Finding(Violation.LOST, f"{about}: it was cut, but the registry has no clip of it")
+    for position in (ledger.positions[each.event] for each in ledger.unreadable):
         if position not in ends.dead_positions:
-            yield Finding(Violation.LOST, f"poison at {position}: no dead letter says that it was there")
+            yield Finding(
+                Violation.LOST, f"unreadable event at {position}: no dead letter names its position"
+            )
     for topic in ("clip-created.dlq", "clip-skipped.dlq", "daily-tick.dlq"):
         for message in snapshot.topics[topic]:
             yield Finding(Violation.WRONG_END, f"{message.id} of {topic}: {_error(message)}")
 
 
 def _check_end(
-    about: str, send: Send, found: set[ExpectedEnd], letter: ObservedMessage | None
+    about: str, send: Send, found: set[ExpectedEnd], dead_letter: ObservedMessage | None
 ) -> Iterator[Finding]:
     if not found:
-        yield Finding(Violation.LOST, f"{about}: no clip, not skipped, not among the dead letters")
-    elif letter is None or not _is_excused(letter, found):
-        named = ", ".join(sorted(found)) + (f" ({_error(letter)})" if letter else "")
+        yield Finding(Violation.LOST, f"{about}: no clip, no skip and no dead letter")
+    elif dead_letter is None or not _is_excused(dead_letter, found):
+        named = ", ".join(sorted(found)) + (f" ({_error(dead_letter)})" if dead_letter else "")
         if len(found) > 1:
             yield Finding(Violation.TWO_ENDS, f"{about}: {named}")
-        elif found != {send.fate}:
-            yield Finding(Violation.WRONG_END, f"{about}: {named} in place of {send.fate}")
+        elif found != {send.expected}:
+            yield Finding(Violation.WRONG_END, f"{about}: {named} in place of {send.expected}")
 
 
-def _is_excused(letter: ObservedMessage, found: set[ExpectedEnd]) -> bool:
-    """Whether the end among the dead letters is the chaos's doing, which anybody may come to.
+def _is_excused(dead_letter: ObservedMessage, found: set[ExpectedEnd]) -> bool:
+    """Return whether injected faults explain the dead letter, so that it is no violation.
 
-    Those are the machine's deaths, three in a row; and records that the broker was told to refuse, after
-    which a repetition of the event may well be cut.
+    They do for an event whose process was killed three times in a row, and for an event whose result the
+    broker refused; a repetition of such an event can be cut.
     """
-    error_type = letter.headers.get("dlq_error_type")
+    error_type = dead_letter.headers.get("dlq_error_type")
     if error_type == RefusedRecord.__name__:
         return found <= {ExpectedEnd.CLIP, ExpectedEnd.DEAD}
-    return error_type == RepeatedDeath.__name__ and len(found) == 1
+    return error_type == RepeatedCrash.__name__ and len(found) == 1
 
 
 def refused(snapshot: Snapshot) -> int:
-    """How many highlights were dead-lettered because the broker refused what was to be said of them."""
-    letters = (*snapshot.topics["highlight-detected.dlq"], *snapshot.topics["highlight-encodings.dlq"])
-    return sum(each.headers.get("dlq_error_type") == RefusedRecord.__name__ for each in letters)
+    """Return the number of highlights that were dead-lettered because the broker refused their results."""
+    dead_letters = (*snapshot.topics["highlight-detected.dlq"], *snapshot.topics["highlight-encodings.dlq"])
+    return sum(each.headers.get("dlq_error_type") == RefusedRecord.__name__ for each in dead_letters)
 
 
 def re_encoded(snapshot: Snapshot) -> int:
-    """How many highlights have a clip whose video was re-encoded."""
+    """Return the number of highlights whose clip was re-encoded."""
     return len(
         {
             each.data["highlight_event_id"]
@@ -189,12 +192,12 @@ def re_encoded(snapshot: Snapshot) -> int:
     )
 
 
-def _error(letter: ObservedMessage) -> str:
-    return f"{letter.headers.get('dlq_error_type')}: {letter.headers.get('dlq_error')}"
+def _error(dead_letter: ObservedMessage) -> str:
+    return f"{dead_letter.headers.get('dlq_error_type')}: {dead_letter.headers.get('dlq_error')}"
 
 
 def _count_ends(ledger: Ledger, snapshot: Snapshot) -> Counter[str]:
-    """How many highlights are where now."""
+    """Return the number of highlights by the status of their clip, or by their end without a clip."""
     ends = _Ends.of(snapshot)
     statuses = {each.stream_highlight_id: each.status for each in snapshot.rows}
     names = {ExpectedEnd.CLIP: "cut", ExpectedEnd.SKIPPED: "skipped", ExpectedEnd.DEAD: "DLQ"}
@@ -205,19 +208,21 @@ def _count_ends(ledger: Ledger, snapshot: Snapshot) -> Counter[str]:
     )
 
 
-# Nobody is told in vain.
+# The answers to accounts are true.
 
 
-def _check_told(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
+def _check_answers(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
     rows = {each.clip_id: each for each in snapshot.rows}
-    for clip_id, told in ledger.told.items():
+    for clip_id, answer in ledger.answers.items():
         row = rows.get(clip_id)
-        if not told.kept or (row and row.status in {"kept", "published"} and _is_whole(row, snapshot)):
+        if not answer.kept or (row and row.status in {"kept", "published"} and _is_whole(row, snapshot)):
             continue
         state = "gone" if row is None else row.status
         purged = row is not None and row.status == "purged"
-        violation = Violation.WRONGLY_PURGED if purged else Violation.TOLD_IN_VAIN
-        yield Finding(violation, f"clip {clip_id}: {told.account} was told that it is kept; it is {state}")
+        violation = Violation.WRONGLY_PURGED if purged else Violation.FALSE_ANSWER
+        yield Finding(
+            violation, f"clip {clip_id}: {answer.account} was answered that it is kept; it is {state}"
+        )
 
 
 def _is_whole(row: ClipRow, snapshot: Snapshot) -> bool:
@@ -228,7 +233,7 @@ def _is_whole(row: ClipRow, snapshot: Snapshot) -> bool:
 
 
 def orphans(snapshot: Snapshot) -> list[str]:
-    """Objects that no clip owns."""
+    """Return the keys of objects that no clip owns."""
     owned = {key for row in snapshot.rows for key in row.keys}
     return sorted(snapshot.objects.keys() - owned)
 
@@ -239,7 +244,7 @@ def _check_objects(snapshot: Snapshot) -> Iterator[Finding]:
             yield Finding(Violation.MISSING_OBJECT, f"{row.status} clip {row.clip_id} without {key}")
         size = snapshot.objects.get(row.object_key)
         if row.keys and size is not None and size != row.file_size_bytes:
-            problem = f"{row.object_key} has {size} bytes, its clip says {row.file_size_bytes}"
+            problem = f"{row.object_key} has {size} bytes in place of the {row.file_size_bytes} of its clip"
             yield Finding(Violation.MISSING_OBJECT, problem)
     for key in orphans(snapshot):
         yield Finding(Violation.ORPHAN, key)
@@ -260,38 +265,40 @@ def _check_contents(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _check_histories(snapshot: Snapshot) -> Iterator[Finding]:
-    """Each change of a clip was told under one version, once, and what was told leads to what is."""
-    told: dict[UUID, dict[int, list[ObservedMessage]]] = defaultdict(lambda: defaultdict(list))
+    """Check that each change of a clip has one event, and that the events end with the clip's status."""
+    events: dict[UUID, dict[int, list[ObservedMessage]]] = defaultdict(lambda: defaultdict(list))
     seen: set[str] = set()
     for message in snapshot.topics["clip-lifecycle"]:
         if message.type != "clip.expiring.v1" and message.id not in seen:
             seen.add(message.id)
-            told[UUID(message.data["clip_id"])][message.data["version"]].append(message)
+            events[UUID(message.data["clip_id"])][message.data["version"]].append(message)
     cuts: dict[UUID, set[str]] = defaultdict(set)
     for message in snapshot.topics["clip-created"]:
         cuts[UUID(message.data["clip_id"])].add(message.data["highlight_event_id"])
     for row in snapshot.rows:
-        yield from _check_history(row, told.pop(row.clip_id, {}), cuts[row.clip_id])
-    for clip_id in told:
-        yield Finding(Violation.BROKEN_HISTORY, f"events of clip {clip_id}, which there is not")
+        yield from _check_history(row, events.pop(row.clip_id, {}), cuts[row.clip_id])
+    for clip_id in events:
+        yield Finding(Violation.BROKEN_HISTORY, f"events of clip {clip_id}, which does not exist")
 
 
-def _check_history(row: ClipRow, told: dict[int, list[ObservedMessage]], cuts: set[str]) -> Iterator[Finding]:
+def _check_history(
+    row: ClipRow, events: dict[int, list[ObservedMessage]], cuts: set[str]
+) -> Iterator[Finding]:
     about = f"clip {row.clip_id}"
-    if missing := set(range(1, row.version + 1)) - told.keys():
-        yield Finding(Violation.LOST, f"{about}: nothing was told of its versions {sorted(missing)}")
+    if missing := set(range(1, row.version + 1)) - events.keys():
+        yield Finding(Violation.LOST, f"{about}: no event has its versions {sorted(missing)}")
         return
-    for version, messages in told.items():
+    for version, messages in events.items():
         if version > row.version or len(messages) > 1:
             types = [each.type for each in messages]
             yield Finding(Violation.DUPLICATE_EFFECT, f"{about} version {version} of {row.version}: {types}")
-    history = [told[version][0] for version in range(1, row.version + 1)]
+    history = [events[version][0] for version in range(1, row.version + 1)]
     if (videos := sum(each.type == "clip.available.v1" for each in history)) > len(cuts):
         yield Finding(Violation.DUPLICATE_EFFECT, f"{about}: {videos} videos of {len(cuts)} cuts")
     status, findings = _replay(history, about)
     yield from findings
     if status != row.status:
-        yield Finding(Violation.BROKEN_HISTORY, f"{about} is {row.status}; told was {status}")
+        yield Finding(Violation.BROKEN_HISTORY, f"{about} is {row.status}; its events end with {status}")
 
 
 _CHANGES = {
@@ -305,20 +312,20 @@ _CHANGES = {
 
 
 def _change(message: ObservedMessage) -> tuple[set[str], str]:
-    """From which statuses to which."""
+    """Return the statuses from which, and the status to which, a message changes a clip."""
     if message.type == "clip.restored.v1":
         return {"deleted"}, message.data["status"]
     return _CHANGES[message.type]
 
 
 def _replay(history: Iterable[ObservedMessage], about: str) -> tuple[str, list[Finding]]:
-    """The status that a reader of the events ends with."""
+    """Return the status after all events, and the violations among them."""
     status, expires_at = "none", None
     findings = []
     for message in history:
         data = message.data
         if message.type == "clip.available.v1":
-            # All cuts of a chaos are detectors': what its owner decided about keeps its video.
+            # All cuts of this suite are detectors': a clip keeps its video once its owner has decided.
             if status in {"kept", "published", "deleted"}:
                 problem = f"{about}: another video when it was {status}"
                 findings.append(Finding(Violation.BROKEN_HISTORY, problem))
@@ -332,24 +339,26 @@ def _replay(history: Iterable[ObservedMessage], about: str) -> tuple[str, list[F
                 findings.append(Finding(violation, f"{about}: {message.type} when it was {status}"))
             status = target
         if message.type == "clip.purged.v1" and _is_before(data["purged_at"], expires_at):
-            problem = f"{about}: purged at {data['purged_at']}, and was to live until {expires_at}"
+            problem = f"{about}: purged at {data['purged_at']}, before it expired at {expires_at}"
             findings.append(Finding(Violation.WRONGLY_PURGED, problem))
         expires_at = data.get("expires_at")
     return status, findings
 
 
-def _is_before(moment: str, other: Any) -> bool:
-    return other is None or datetime.fromisoformat(moment) < datetime.fromisoformat(other)
+def _is_before(time: str, other: Any) -> bool:
+    return other is None or datetime.fromisoformat(time) < datetime.fromisoformat(other)
 
 
-# Nothing stands still.
+# Every partition is handled to its end.
 
 
 def _check_partitions(snapshot: Snapshot) -> Iterator[Finding]:
     for each in snapshot.partitions:
         if each.lag:
-            problem = f"{each.group} stands at {each.committed} of {each.end} in {each.topic}-{each.number}"
-            yield Finding(Violation.STANDING, problem)
+            problem = (
+                f"{each.group} has committed {each.committed} of {each.end} in {each.topic}-{each.number}"
+            )
+            yield Finding(Violation.STUCK_PARTITION, problem)
 
 
 # Nothing is left.

@@ -1,11 +1,11 @@
-"""Places where a service dies when it is told to, wrapped around it from outside.
+"""Failpoints: places where a service kills itself, wrapped around its functions from outside.
 
-The services know nothing of this: what nobody built in cannot be switched on in production. A service is run
-by ``python -m tests.chaos.failpoints clip_cutter serve``, which wraps the functions of :data:`FAILPOINTS` and
-then does what ``python -m clip_cutter serve`` does. A function that is not there any more fails the start.
+The services contain no failpoints, so none can be switched on in production. ``python -m
+tests.chaos.failpoints clip_cutter serve`` wraps the functions of :data:`FAILPOINTS` and then does what
+``python -m clip_cutter serve`` does. The start fails when a wrapped function does not exist.
 
-A failpoint is armed by a file of its name in the folder that ``CHAOS_ARMED`` names. Whichever process passes
-first takes the file away and kills itself, so that one file is one death, however many workers there are.
+A file in the folder that ``CHAOS_ARMED`` names arms the failpoint of the same name. The first process that
+reaches the failpoint removes the file and kills itself: one file kills one worker.
 """
 
 import functools
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ARMED = "CHAOS_ARMED"
-# Whoever begins with a highlight of such an id dies of it, every time.
+# A cutter that begins with a highlight of such an id kills itself, every time.
 KILLER_PREFIX = "killer-"
 
 
@@ -30,7 +30,7 @@ KILLER_PREFIX = "killer-"
 class Failpoint:
     """A place in a service: before or after a function, ``module:Class.method``.
 
-    ``later_seconds``: how long after that it dies, in the middle of what takes longer.
+    ``later_seconds``: kills this long after the function was called, while it is still running.
     """
 
     service: str
@@ -41,7 +41,7 @@ class Failpoint:
 
     @property
     def name(self) -> str:
-        """What it is called, and its file."""
+        """The name of the failpoint and of the file that arms it."""
         return f"{self.service}.{self.place}"
 
 
@@ -53,31 +53,31 @@ FAILPOINTS = (
     Failpoint(
         "clip-cutter", "in_re_encode", "clip_cutter.ffmpeg.run:Ffmpeg.encode", after=False, later_seconds=0.4
     ),
-    Failpoint("clip-cutter", "after_request", "clip_cutter.metrics:Metrics.passed_on"),
+    Failpoint("clip-cutter", "after_request", "clip_cutter.metrics:CutterMetrics.passed_on"),
     Failpoint("clip-cutter", "after_cut", "clip_cutter.cutter:Cutter.cut"),
-    Failpoint("clip-cutter", "after_parts", "clip_cutter.uploads:InParts._complete", after=False),
+    Failpoint("clip-cutter", "after_parts", "clip_cutter.uploads:MultipartUpload._complete", after=False),
     Failpoint("clip-cutter", "between_uploads", "clip_cutter.storage:ClipStorage.put_poster"),
-    Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:Upload.finish"),
+    Failpoint("clip-cutter", "after_upload", "clip_cutter.storage:ClipUpload.finish"),
     Failpoint("clip-cutter", "after_publish", "clip_shared.bus.bus:Bus.publish"),
     Failpoint("clip-cutter", "before_ack", _COMMIT, after=False),
     Failpoint("clip-registry", "before_commit", "clip_registry.outbox.outbox:Outbox.write"),
-    Failpoint("clip-registry", "after_commit_of_cuts", "clip_registry.clips.store:Store.record"),
-    Failpoint("clip-registry", "after_commit_of_action", "clip_registry.clips.store:Store.act"),
-    Failpoint("clip-registry", "after_commit_of_purge", "clip_registry.clips.store:Store.expire"),
+    Failpoint("clip-registry", "after_commit_of_cuts", "clip_registry.clips.store:ClipStore.record"),
+    Failpoint("clip-registry", "after_commit_of_action", "clip_registry.clips.store:ClipStore.act"),
+    Failpoint("clip-registry", "after_commit_of_purge", "clip_registry.clips.store:ClipStore.purge"),
     Failpoint("clip-registry", "before_relay", "clip_registry.outbox.relay:Relay._send", after=False),
     Failpoint("clip-registry", "between_relay_and_delete", "clip_registry.outbox.relay:Relay._send"),
     Failpoint("clip-registry", "before_ack", _COMMIT, after=False),
-    Failpoint("clip-gateway", "after_action", "clip_gateway.registry_client:HttpRegistry.act"),
-    Failpoint("janitor", "before_purge", "janitor.registry_client:HttpRegistry.expire", after=False),
-    Failpoint("janitor", "after_purge", "janitor.registry_client:HttpRegistry.expire"),
-    Failpoint("janitor", "before_delete", "janitor.storage:ClipStorage.delete", after=False),
-    Failpoint("janitor", "after_delete", "janitor.storage:ClipStorage.delete"),
+    Failpoint("clip-gateway", "after_action", "clip_gateway.registry:HttpGatewayRegistry.act"),
+    Failpoint("janitor", "before_purge", "janitor.registry:HttpJanitorRegistry.purge", after=False),
+    Failpoint("janitor", "after_purge", "janitor.registry:HttpJanitorRegistry.purge"),
+    Failpoint("janitor", "before_delete", "janitor.storage:ClipBucket.delete", after=False),
+    Failpoint("janitor", "after_delete", "janitor.storage:ClipBucket.delete"),
     Failpoint("janitor", "before_ack", _COMMIT, after=False),
 )
 
 
 def install(service: str, armed: Path) -> None:
-    """Wrap every failpoint of a service, and what killers are killed by."""
+    """Wrap the functions of every failpoint of a service, and of the highlights that kill the cutter."""
     for each in FAILPOINTS:
         if each.service == service:
             hook = functools.partial(_die_if_armed, armed / each.name, each.later_seconds)
@@ -142,7 +142,7 @@ def _with_hook(original: Any, hook: Callable[..., None], *, after: bool) -> Any:
 
 
 def main() -> None:
-    """Run the module that the arguments name, as a service that can be told to die."""
+    """Run the service that the arguments name, with failpoints."""
     package = sys.argv[1]
     install(package.replace("_", "-"), Path(os.environ[ARMED]))
     sys.argv = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""How each fault is done to the system, and undone."""
+"""Inject each fault into the system, and end it."""
 
 import asyncio
 import os
@@ -23,15 +23,15 @@ from tests.chaos.system import Supervised, SystemUnderTest
 
 REPEATED_AT_ONCE = 12
 MID_JOB_PATIENCE_SECONDS = 4.0
-# How long a frozen worker stays so after its session has ended.
+# How long a worker stays frozen after its session has ended.
 BEYOND_SECONDS = 3.0
 SPARE_BYTES = 64 * 1024
 
 
 class Faults:
-    """Injects faults into one system; ``injected`` counts those that took place, ``missed`` the others.
+    """Inject faults into one system; ``injected`` counts faults that took place, ``missed`` the others.
 
-    A server or a process is hurt by one fault at a time: the next one waits for its turn.
+    A server or process has one fault at a time: the next fault waits until it is over.
     """
 
     def __init__(self, system: SystemUnderTest, platform: ChaosPlatform) -> None:
@@ -53,18 +53,18 @@ class Faults:
             FaultKind.REFUSED: self._refuse,
             FaultKind.ALL_KILLED: self._kill_all,
             FaultKind.DATABASE_STOPPED: self._stop_database,
-            FaultKind.STORAGE: self._trouble_storage,
+            FaultKind.STORAGE: self._fail_storage,
             FaultKind.REPEATED: self._repeat,
             FaultKind.DISK_FULL: self._fill_disk,
             FaultKind.KILLER: self._send_killer,
             FaultKind.POISONED_SOURCE: self._poison_source,
         }
         self.healing = asyncio.Event()
-        # The highlight of this round that can never succeed, until it has come to its end.
+        # The highlight of this round that can never succeed, until it is dead-lettered.
         self.unanswered: Send | None = None
 
     async def inject(self, fault: Fault, seed: int, started: float) -> None:
-        """Wait for a fault's time (on the monotonic clock), let it happen and pass."""
+        """Wait for a fault's time (on the monotonic clock), inject the fault, and end it."""
         await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
         dice = random.Random(f"{seed} {fault}")  # noqa: S311 - chance, not a secret
         took_place = await self._ways[fault.kind](fault, dice)
@@ -116,7 +116,7 @@ class Faults:
         await asyncio.sleep(fault.seconds)
         if fault.kind is FaultKind.JOIN_AND_DIE:
             self._system.kill(worker)
-            # Started again, it removes what it left on scratch, as the next worker would.
+            # After a restart, it removes its files from the scratch disk, as the next worker would.
             await self._system.until_ready(worker)
         await self._system.leave(worker)
         return True
@@ -128,7 +128,7 @@ class Faults:
             end = kafka.kill if fault.kind is FaultKind.BROKER_KILLED else kafka.stop
             await asyncio.to_thread(end)
             await asyncio.sleep(fault.seconds)
-            if service:  # with all that it could not send
+            if service:  # together with the messages that it could not send
                 self._system.kill(self._system.of(service))
             await self._system.start_again(kafka)
         return True
@@ -144,7 +144,7 @@ class Faults:
         return True
 
     async def _kill_all(self, fault: Fault, _dice: random.Random) -> bool:
-        """As when the power fails, but for the storage, whose losses would be none of ours."""
+        """Kill all processes as a power failure does, except the storage, whose losses are not tested."""
         servers = self._system.servers
         async with self._turn("kafka"), self._turn("postgres"):
             for worker in self._system.workers:
@@ -163,23 +163,23 @@ class Faults:
             await self._system.start_again(self._system.servers.postgres)
         return True
 
-    async def _trouble_storage(self, fault: Fault, dice: random.Random) -> bool:
-        proxy, trouble = self._system.proxy, StorageFault(fault.target)
+    async def _fail_storage(self, fault: Fault, dice: random.Random) -> bool:
+        proxy, storage_fault = self._system.proxy, StorageFault(fault.target)
         async with self._turn("storage"):
-            before = proxy.injected[trouble]
-            # A storm that hits everything, or one in which some requests get through.
-            proxy.share = 1.0 if trouble in WHOLE else dice.choice((0.5, 1.0))
-            proxy.trouble = trouble
+            before = proxy.injected[storage_fault]
+            # The fault hits all requests, or half of them.
+            proxy.share = 1.0 if storage_fault in WHOLE else dice.choice((0.5, 1.0))
+            proxy.fault = storage_fault
             await asyncio.sleep(fault.seconds)
-            while proxy.injected[trouble] == before:
+            while proxy.injected[storage_fault] == before:
                 if self.healing.is_set():
                     break
                 await asyncio.sleep(0.1)
-            proxy.trouble = None
-        return proxy.injected[trouble] > before
+            proxy.fault = None
+        return proxy.injected[storage_fault] > before
 
     async def _repeat(self, fault: Fault, dice: random.Random) -> bool:
-        """Publish some of a topic's events again, in any order."""
+        """Publish some of a topic's events a second time, in random order."""
         servers = self._system.environment["KAFKA_BOOTSTRAP_SERVERS"]
         records: list[ConsumerRecord] = []
         while not records and not self.healing.is_set():
@@ -208,7 +208,7 @@ class Faults:
         return True
 
     async def _poison_source(self, _fault: Fault, dice: random.Random) -> bool:
-        """Send a highlight whose VOD is answered for with errors, as long as it is asked for."""
+        """Send a highlight whose VOD the storage answers with errors, every time."""
         self._system.proxy.poisoned.add(f"/{SOURCE_BUCKET}/{NEVER_ANSWERED_VOD}")
         send = never_answered(dice.randrange(10**9))
         await self._platform.detect(send, detection_time())
@@ -217,7 +217,7 @@ class Faults:
 
 
 def _is_repeatable(record: ConsumerRecord) -> bool:
-    """Whether a copy is the same event: not, where the record is half read, or has no time."""
+    """Return whether a copy is the same event: not when its batch is crafted, or it has no timestamp."""
     return not isinstance(record, UnreadableRecord) and record.timestamp >= 0
 
 

@@ -1,4 +1,4 @@
-"""What the platform sent and was told: the truth that the system is held against."""
+"""The events that the platform sent, and the answers that accounts got: what the checker compares with."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ LETTING_GO = {"unkeep", "delete"}
 
 @dataclass
 class LastAnswer:
-    """What an account was last told about its clip.
+    """The last answer to an account about its clip.
 
-    ``kept``: it was told that the clip is kept (or published), and never again asked to let go of it.
+    ``kept``: the answer was that the clip is kept (or published), and no unkeep or delete was sent after it.
     """
 
     account: str
@@ -23,14 +23,14 @@ class LastAnswer:
     _before_delete: bool = False
 
     def asked(self, action: str) -> None:
-        """Asked, and perhaps never answered: from here on, letting go may take effect."""
+        """Note a request. From now on, an unkeep or delete can take effect, even without an answer."""
         if action == "delete":
             self._before_delete = self.kept
         if action in LETTING_GO:
             self.kept = False
 
     def answered(self, action: str) -> None:
-        """Told that it is done."""
+        """Note the answer that an action is done."""
         if action in KEEPING or (action == "restore" and self._before_delete):
             self.kept = True
 
@@ -39,29 +39,29 @@ class LastAnswer:
 class Ledger:
     """Events that the broker acknowledged, by their id, and answers to accounts, by clip.
 
-    ``positions``: where an event stands, as (partition, offset) of ``highlight-detected``.
+    ``positions``: the partition and offset of each event in ``highlight-detected``.
     """
 
     accepted: dict[str, Send] = field(default_factory=dict)
     positions: dict[str, tuple[int, int]] = field(default_factory=dict)
-    told: dict[UUID, LastAnswer] = field(default_factory=dict)
+    answers: dict[UUID, LastAnswer] = field(default_factory=dict)
 
     def accept(self, send: Send, partition: int, offset: int) -> None:
-        """Note that the broker has an event, and where."""
+        """Note that the broker has acknowledged an event, and its position."""
         self.accepted[send.event] = send
         self.positions[send.event] = (partition, offset)
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many of the events have which codec, flaw or strangeness."""
+        """The number of events by codec and by flaw."""
         names = [name for each in self.accepted.values() for name in (each.codec, each.flaw) if name]
         return Counter(names)
 
     @property
-    def poison(self) -> list[Send]:
-        """What no handler could read."""
+    def unreadable(self) -> list[Send]:
+        """The events that no handler can read."""
         return [each for each in self.accepted.values() if each.flaw in BELOW_HANDLERS]
 
-    def told_of(self, highlight: str, account: str) -> LastAnswer:
-        """The entry of a highlight's clip."""
-        return self.told.setdefault(clip_id_for(highlight), LastAnswer(account))
+    def answer_about(self, highlight: str, account: str) -> LastAnswer:
+        """Return the entry of a highlight's clip."""
+        return self.answers.setdefault(clip_id_for(highlight), LastAnswer(account))

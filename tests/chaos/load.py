@@ -45,13 +45,13 @@ from tests.support.foreign import BAD_NAME, Headers, Librdkafka, send_crafted
 VOD_SECONDS = 20
 AGAIN_SECONDS = 0.3
 HTTP_TIMEOUT_SECONDS = 10.0
-# Of events that are detected one after the other.
+# Between the detection times of two events of one highlight.
 DETECTION_GAP = timedelta(seconds=1)
 DETECTED = "highlight-detected"
 (PARTITIONS,) = (each.partitions for each in TOPICS if each.name == DETECTED)
 NEVER_ANSWERED_VOD = "never-answered.mp4"
 BOMB_BYTES = 150_000_000
-# Small pictures, so that a re-encode takes a second; but enough bytes for an upload in parts.
+# Small frames, so that a re-encode takes a second; but enough bytes for an upload in parts.
 _CODING = {
     "vod.ts": "-c copy",
     "vod.flv": "-c copy",
@@ -60,15 +60,15 @@ _CODING = {
     LARGE_VOD: "-t 8 -vf scale=640:-2,noise=alls=100:allf=t -c:v libx264 -preset ultrafast -g 60"
     " -b:v 28M -maxrate 28M -bufsize 14M -c:a copy -movflags +faststart",
 }
-# The second one just fits: its dead letter, with what is said of it, does not, unless it is truncated.
+# The second size just fits into the topic; its dead letter, with more headers, fits only when truncated.
 _LARGE = {Flaw.LARGE_HEADERS: 900_000, Flaw.LARGE_AND_BAD: 1_048_000}
-_BEFORE_TIME = -(10**17)  # milliseconds: no calendar knows that year
+_BEFORE_TIME = -(10**17)  # milliseconds: outside the range of datetime
 Answer = TypeVar("Answer")
-_TOLD = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN}
+_FINAL_STATUSES = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN}
 
 
 class ChaosPlatform:
-    """Sends what a plan says, and writes down what it is told. ``close`` it in the end."""
+    """Send the events and requests of a plan, and note the answers in a ledger. Call ``close`` in the end."""
 
     def __init__(self, system: SystemUnderTest, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -94,14 +94,14 @@ class ChaosPlatform:
         return self._producer
 
     async def open(self, folder: Path) -> None:
-        """Connect, and put recordings into the source bucket."""
+        """Connect, and upload VODs to the source bucket."""
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._system.environment["KAFKA_BOOTSTRAP_SERVERS"],
             acks="all",
             request_timeout_ms=5_000,
         )
         await self._producer.start()
-        # So that whatever else is asked of it is answered.
+        # It exists, so that only the request for its bytes fails.
         self._system.s3.put_object(Bucket=SOURCE_BUCKET, Key=NEVER_ANSWERED_VOD, Body=b"never read")
         for vod in await asyncio.to_thread(_make_vods, folder):
             await asyncio.to_thread(self._system.s3.upload_file, str(vod), SOURCE_BUCKET, vod.name)
@@ -122,10 +122,10 @@ class ChaosPlatform:
         codec: str = "",
         partition: int | None = None,
     ) -> tuple[int, int]:
-        """Publish, again and again until the broker has acknowledged it.
+        """Publish an event, and repeat until the broker has acknowledged it.
 
         Returns:
-            the partition and the offset.
+            the event's partition and offset.
         """
         if codec:
             send = partial(
@@ -148,15 +148,15 @@ class ChaosPlatform:
         partition: int,
         timestamp: int | None = None,
     ) -> int:
-        """Publish a batch of highlights that no client library makes; its first offset is returned."""
+        """Publish a batch of highlights that no client library would make; return its first offset."""
         return await _insist(
             lambda: send_crafted(self._connected, DETECTED, records, partition=partition, timestamp=timestamp)
         )
 
     async def detect(self, send: Send, detected_from: datetime) -> None:
-        """Publish a highlight, with others around it where its flaw is below the handlers.
+        """Publish a highlight; one that no handler can read gets a good highlight before and after it.
 
-        Accepted when this returns.
+        The broker has acknowledged all of them when this returns.
         """
         key, partition = send.highlight.encode(), partition_of(send)
         before, after = neighbours(send)
@@ -194,17 +194,17 @@ class ChaosPlatform:
                 self.ledger.accept(send, *place)
 
     async def tick(self) -> None:
-        """Call for a clean-up."""
+        """Send the daily tick."""
         headers = [("ce_id", str(uuid.uuid4()).encode()), ("ce_type", b"tick.daily.v1")]
         await self.publish("daily-tick", b"{}", key=None, headers=headers)
 
     async def play(self, plan: RoundPlan, healed: asyncio.Event, settled: asyncio.Event) -> None:
-        """Send the load in its time. Returns when every account has had its answers.
+        """Send the load at its times. Return when every account has its answers.
 
         Args:
-            plan: what to send, and what accounts wish.
-            healed: no more ticks are needed.
-            settled: a clip that is not there by now is not waited for.
+            plan: the events, and the requests of accounts.
+            healed: set when the faults are over: ticks and additional highlights end.
+            settled: set when the system has settled: accounts stop waiting for clips that do not exist.
         """
         detected_from, started = detection_time(), time.monotonic()
 
@@ -214,8 +214,8 @@ class ChaosPlatform:
 
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(self._tick_on())
-            for wish in plan.wishes:
-                group.create_task(self._wish(wish, settled))
+            for requests in plan.requests:
+                group.create_task(self._act(requests, settled))
             for each in plan.sends:
                 group.create_task(send(each))
             keeping_on = group.create_task(self._keep_on(plan, started + plan.seconds))
@@ -229,23 +229,23 @@ class ChaosPlatform:
             await asyncio.sleep(TICK_SECONDS)
 
     async def _keep_on(self, plan: RoundPlan, start: float) -> None:
-        """Send one highlight after the other from a moment (of the monotonic clock) on."""
+        """Send one highlight after the other from a time of the monotonic clock on."""
         await asyncio.sleep(max(0.0, start - time.monotonic()))
         for number in itertools.count():
             await self.detect(extra(plan, number), detection_time())
             await asyncio.sleep(EXTRA_EVERY_SECONDS)
 
-    async def _wish(self, wish: AccountRequests, settled: asyncio.Event) -> None:
-        clip = f"/v1/clips/{clip_id_for(wish.highlight)}"
-        headers = {"Authorization": f"Bearer {self._client.token(wish.account)}"}
+    async def _act(self, requests: AccountRequests, settled: asyncio.Event) -> None:
+        clip = f"/v1/clips/{clip_id_for(requests.highlight)}"
+        headers = {"Authorization": f"Bearer {self._client.token(requests.account)}"}
         while await self._ask("GET", clip, headers) != HTTPStatus.OK:
             if settled.is_set():
                 return
             await asyncio.sleep(AGAIN_SECONDS)
-        told = self.ledger.told_of(wish.highlight, wish.account)
-        for number, action in enumerate(wish.actions):
-            await asyncio.sleep(wish.pause if number else wish.haste)
-            told.asked(action)
+        last_answer = self.ledger.answer_about(requests.highlight, requests.account)
+        for number, action in enumerate(requests.actions):
+            await asyncio.sleep(requests.pause if number else requests.first_pause)
+            last_answer.asked(action)
             method, path = _CALLS[action]
             status, certain = None, True
             while status is None:
@@ -255,22 +255,22 @@ class ChaosPlatform:
                     await asyncio.sleep(AGAIN_SECONDS)
             if status != HTTPStatus.OK:
                 return
-            told.answered(action)
+            last_answer.answered(action)
             if action in LETTING_GO and not certain:
-                return  # a call that was given up may still arrive, after whatever would be asked next
+                return  # a request without an answer may still arrive, after the next request
 
     async def _ask(self, method: str, path: str, headers: dict[str, str]) -> int | None:
-        """The status of an answer; None: nobody knows what has become of the call."""
+        """Return the status of the answer, or None when it is unknown whether the request took effect."""
         try:
             answer = await self._http.request(method, path, headers=headers)
         except httpx.TransportError:
             return None
-        known = answer.status_code == HTTPStatus.OK or answer.status_code in _TOLD
+        known = answer.status_code == HTTPStatus.OK or answer.status_code in _FINAL_STATUSES
         return answer.status_code if known else None
 
 
 def _make_vods(folder: Path) -> list[Path]:
-    """Make a recording, and others of it."""
+    """Generate a VOD, and other VODs from it."""
     vod = folder / "vod.mp4"
     generate_vod(vod, seconds=VOD_SECONDS)
     others = [folder / name for name in _CODING]
@@ -290,7 +290,7 @@ _CALLS = {
 
 
 def detection_time() -> datetime:
-    """A time for what is detected now: not later than the broker's, which would be taken instead."""
+    """Return a detection time that is before the broker's time, which would be used in its place."""
     return datetime.now(UTC) - 2 * DETECTION_GAP
 
 
@@ -302,7 +302,7 @@ async def _insist(publish: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 def partition_of(send: Send) -> int:
-    """The partition of what is sent to one that we choose."""
+    """Return the partition for a highlight that is sent to a chosen partition."""
     return zlib.crc32(send.highlight.encode()) % PARTITIONS
 
 

@@ -1,4 +1,4 @@
-"""The state of the whole system, as seen from outside: topics, rows, objects, processes, files."""
+"""Read the state of the whole system from outside: topics, rows, objects, processes, files."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ class ObservedMessage:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What it says; empty where that cannot be read."""
+        """The event's data; empty when it cannot be read."""
         try:
             found = json.loads(self.value)
         except ValueError:
@@ -61,7 +61,7 @@ class ObservedMessage:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """A clip, as the registry has it."""
+    """A clip in the registry's database."""
 
     clip_id: UUID
     stream_highlight_id: str
@@ -75,7 +75,7 @@ class ClipRow:
 
     @property
     def keys(self) -> set[str]:
-        """The objects that must be there: none of a purged clip's."""
+        """The objects that must exist; a purged clip has none."""
         return (
             set()
             if self.status == "purged"
@@ -85,7 +85,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class Partition:
-    """How far a consumer group has come in a partition: offsets."""
+    """The offsets of a consumer group in a partition."""
 
     group: str
     topic: str
@@ -95,15 +95,15 @@ class Partition:
 
     @property
     def lag(self) -> int:
-        """How many events are not handled."""
+        """The number of events that are not handled."""
         return self.end - self.committed
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the checker looks at: ``topics`` by name, ``objects`` with their sizes.
+    """The state that the checker reads: ``topics`` by name, ``objects`` with their sizes.
 
-    ``unfinished``: keys of uploads in parts that nobody completed. They are no objects.
+    ``unfinished``: keys of uploads in parts that are not completed. They are not objects.
     """
 
     rows: list[ClipRow]
@@ -119,7 +119,7 @@ class Snapshot:
 
 
 async def take(system: SystemUnderTest) -> Snapshot:
-    """Look at everything. It is one moment only when nothing is at work any more."""
+    """Read the whole state. It is consistent only when no service has work left."""
     servers = system.environment["KAFKA_BOOTSTRAP_SERVERS"]
     topics = {name: [_message(each) for each in await read_topic(servers, name)] for name in (*READ, *DEAD)}
     connection = await _connect(system)
@@ -146,7 +146,7 @@ async def take(system: SystemUnderTest) -> Snapshot:
 
 
 async def backlog(system: SystemUnderTest) -> int:
-    """How much is still to be done: events not handled, and events not sent."""
+    """Return the number of events that are not handled or not sent."""
     connection = await _connect(system)
     try:
         outbox: int = await connection.fetchval("SELECT count(*) FROM outbox")
@@ -157,7 +157,7 @@ async def backlog(system: SystemUnderTest) -> int:
 
 
 async def replay_outbox(system: SystemUnderTest) -> int:
-    """Put refused events back into the outbox, as ``clip-registry outbox replay`` does; returns how many."""
+    """Put refused events back into the outbox, as ``clip-registry outbox replay`` does; return how many."""
     engine = open_engine(system.environment["DATABASE_URL"], pool_size=1, statement_timeout_seconds=30)
     try:
         return await refused_events.replay(engine, limit=100_000)
@@ -166,18 +166,18 @@ async def replay_outbox(system: SystemUnderTest) -> int:
 
 
 async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
-    """Everything that is on a topic.
+    """Return all records of a topic.
 
     Raises:
-        KafkaError, TimeoutError: the broker is out.
+        KafkaError, TimeoutError: the broker is down.
     """
     async with asyncio.timeout(READ_SECONDS):
         return await _read_topic(servers, topic)
 
 
 async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
-    fetching.install()  # there is what no other consumer could read
-    # It asks even where nothing is, and cannot be stopped before the broker has answered.
+    fetching.install()  # some records cannot be read without it
+    # A consumer cannot be stopped before the broker has answered its fetch.
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=20)
     try:
         await consumer.start()
@@ -195,7 +195,7 @@ async def _read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
 
 
 async def progress(servers: str) -> list[Partition]:
-    """How far every consumer group of the services has come, in every partition."""
+    """Return the offsets of every consumer group of the services, in every partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=servers)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     try:
@@ -253,7 +253,7 @@ async def _locks(connection: Any) -> list[str]:
 def _objects(system: SystemUnderTest) -> dict[str, int]:
     pages = system.s3.get_paginator("list_objects_v2").paginate(Bucket=CLIPS_BUCKET)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    # A HEAD for each: a listing may know what the storage cannot give.
+    # A HEAD request for each key: a listing can contain objects that the storage cannot return.
     return {key: system.s3.head_object(Bucket=CLIPS_BUCKET, Key=key)["ContentLength"] for key in keys}
 
 
@@ -263,7 +263,7 @@ def _unfinished(system: SystemUnderTest) -> list[str]:
 
 
 def _strays(scratch: Path) -> list[str]:
-    """Tools of the cutter that are at work."""
+    """Return the running ffmpeg processes of the cutter."""
     needle = f"{scratch}/"
     return [
         f"{process.pid} {process.info['name']}"
@@ -273,7 +273,7 @@ def _strays(scratch: Path) -> list[str]:
 
 
 def _files(scratch: Path, *, workers: int) -> list[str]:
-    """What does not belong on an idle scratch disk: all but indexes, and a locked folder for each worker."""
+    """Return the leftovers on an idle scratch disk: all but indexes, and a locked folder for each worker."""
     folders, indexes = list(scratch.glob("worker-*")), scratch / "indexes"
     known = {scratch / "lock", indexes, *indexes.glob("*"), *folders, *(each / "lock" for each in folders)}
     left = [str(path.relative_to(scratch)) for path in scratch.rglob("*") if path not in known]

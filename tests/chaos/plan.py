@@ -1,7 +1,7 @@
-"""What happens in a round, drawn from its seed: the load, and the faults. Pure; the timing is the machine's.
+"""The plan of a round, drawn from its seed: the load and the faults. Pure functions.
 
-Faults are dealt like cards. Each deck has every fault once; consecutive seeds take consecutive hands of a
-deck that is shuffled for them. So ``ROUNDS_PER_DECK`` seeds, from a multiple of it on, see every fault.
+Faults are dealt like cards. A deck has every fault once; ``ROUNDS_PER_DECK`` consecutive seeds (the first one
+a multiple of it) share a shuffled deck, and together have every fault.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from tests.chaos.failpoints import FAILPOINTS, KILLER_PREFIX
 from tests.chaos.s3_proxy import StorageFault
 
 LOAD_SECONDS = 22.0
-# Faults that nothing has run into by then are waited for, and so long some more highlights are sent.
+# A failpoint that no process has reached is waited for this long, while more highlights are sent.
 EXTRA_SECONDS = 12.0
 EXTRA_EVERY_SECONDS = 1.5
 HIGHLIGHTS = 20
 ACCOUNTS = 4
 TICK_SECONDS = 2.0
-# Half of the highlights come at once, so that there are clips to act on when faults begin; the others, and
+# Half of the highlights are sent at the beginning, so that clips exist when the faults begin; the others, and
 # the faults, are spread over the time.
 RUSH_SECONDS = 3.0
 SENT_UNTIL = 18.0
@@ -30,7 +30,7 @@ ROUNDS_PER_DECK = 6
 
 
 class FaultKind(StrEnum):
-    """What is done to the system."""
+    """The kind of a fault."""
 
     KILL_AT = "SIGKILL at a failpoint"
     KILL = "SIGKILL at any moment"
@@ -53,7 +53,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, ``at`` seconds after the load began, for ``seconds`` (where it lasts)."""
+    """A fault that begins ``at`` seconds after the load, and lasts ``seconds`` (0: it has no duration)."""
 
     kind: FaultKind
     target: str
@@ -61,13 +61,13 @@ class Fault:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """As in the printed plan."""
+        """Return the fault's line in the printed plan."""
         lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
         return f"{self.at:5.1f} s  {self.kind}: {self.target}{lasting}"
 
 
 class ExpectedEnd(StrEnum):
-    """What has to become of a highlight."""
+    """The end that a highlight must have."""
 
     CLIP = "clip"
     SKIPPED = "skipped"
@@ -75,7 +75,7 @@ class ExpectedEnd(StrEnum):
 
 
 class Flaw(StrEnum):
-    """What is wrong with a highlight, or strange."""
+    """A defect or an unusual property of a highlight event."""
 
     NONE = ""
     NOT_CLIPABLE = "not clipable"
@@ -85,18 +85,18 @@ class Flaw(StrEnum):
     FOREIGN = "foreign bucket"
     KILLER = "killer"
     NEVER_ANSWERED = "VOD that is never answered for"
-    # Good ones, of careless producers.
+    # Valid events with unusual headers or timestamps.
     NULL_HEADER = "null header"
     NO_ID = "no ce_id"
     LARGE_HEADERS = "large headers"
     NEGATIVE_TIME = "negative timestamp"
-    # Bad ones of which no handler hears, or whose dead letter is too large.
+    # Events that no handler can read, or whose dead letter is too large.
     BOMB = "batch that unpacks to 150 MB"
     HEADER_NAME = "header name that is not UTF-8"
     LARGE_AND_BAD = "large headers, not JSON"
 
 
-# They stop things below the handlers: good ones stand before and after them in the same partition.
+# These fail below the handlers: a good event is sent before and after them in the same partition.
 BELOW_HANDLERS = {Flaw.BOMB, Flaw.HEADER_NAME}
 
 
@@ -104,14 +104,14 @@ BELOW_HANDLERS = {Flaw.BOMB, Flaw.HEADER_NAME}
 class Send:
     """A highlight event to publish; events of one ``highlight`` are detected in the order of ``detected``.
 
-    ``codec``: sent by librdkafka, compressed in this way; without one by aiokafka, as it is.
+    ``codec``: librdkafka sends the event with this compression; without a codec, aiokafka sends it.
     """
 
     at: float
     event: str
     highlight: str
     account: str
-    fate: ExpectedEnd
+    expected: ExpectedEnd
     flaw: Flaw = Flaw.NONE
     codec: str = ""
     detected: int = 0
@@ -122,29 +122,29 @@ class Send:
 
 @dataclass(frozen=True)
 class AccountRequests:
-    """What an account asks of a clip: at first ``haste`` seconds after it is there, then every ``pause``."""
+    """An account's requests: the first ``first_pause`` seconds after the clip exists, then each ``pause``."""
 
     highlight: str
     account: str
     actions: tuple[str, ...]
-    haste: float = 0.0
+    first_pause: float = 0.0
     pause: float = 0.0
 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """A round, of which ``seconds`` are for load and faults."""
+    """The plan of a round. ``seconds``: the time of its load and faults."""
 
     seed: int
     sends: tuple[Send, ...]
-    wishes: tuple[AccountRequests, ...]
+    requests: tuple[AccountRequests, ...]
     faults: tuple[Fault, ...]
     seconds: float = LOAD_SECONDS
 
     def __str__(self) -> str:
-        """The same for the same seed."""
-        flawed = sum(each.fate is not ExpectedEnd.CLIP for each in self.sends)
-        load = f"{len(self.sends)} events ({flawed} flawed), {len(self.wishes)} clips asked for"
+        """Return the printed plan, which is the same for the same seed."""
+        flawed = sum(each.expected is not ExpectedEnd.CLIP for each in self.sends)
+        load = f"{len(self.sends)} events ({flawed} flawed), {len(self.requests)} clips asked for"
         return "\n".join([f"seed {self.seed}: {load}", *(f"  {fault}" for fault in self.faults)])
 
 
@@ -157,7 +157,7 @@ REPEATABLE = (
     "clip-objects-released",
     "daily-tick",
 )
-_WISHES = (
+_ACTIONS = (
     ("keep",),
     ("publish",),
     ("keep", "publish", "unpublish"),
@@ -186,7 +186,7 @@ _FLAWS = (
 _CODECS = ("", "gzip", "snappy", "lz4", "zstd")
 REFUSING = ("clip-created", "clip-lifecycle", "highlight-encodings", "highlight-detected.dlq")
 RE_ENCODED_VOD, LARGE_VOD = "deep.mp4", "large.mp4"
-# Each is read in a way of its own, or its clips go another way. The others are of a plain MP4.
+# By number of the highlight, VODs that the cutter reads or cuts in another way. The others are a plain MP4.
 _OTHER_VODS = {
     **dict.fromkeys((4, 10, 16), RE_ENCODED_VOD),
     **dict.fromkeys((5, 11, 17), "vod.ts"),
@@ -194,12 +194,12 @@ _OTHER_VODS = {
     **dict.fromkeys((8, 14), "vod.flv"),
     **dict.fromkeys((9, 19), "fragmented.mp4"),
 }
-# From the start of each recording: the shortest is still long enough.
+# Latest start of a window in a VOD, in seconds.
 STARTS_UNTIL = {LARGE_VOD: 4.0}
 
 
 def deck() -> tuple[Fault, ...]:
-    """Every fault there is, once."""
+    """Return every fault once."""
     return (
         *(Fault(FaultKind.KILL_AT, each.name) for each in FAILPOINTS),
         *(Fault(FaultKind.KILL, service) for service in SERVICES),
@@ -215,7 +215,7 @@ def deck() -> tuple[Fault, ...]:
         Fault(FaultKind.ALL_KILLED, "broker, database and services", seconds=1),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=2),
         Fault(FaultKind.DATABASE_STOPPED, "postgres", seconds=0.1),
-        *(Fault(FaultKind.STORAGE, trouble, seconds=5) for trouble in StorageFault),
+        *(Fault(FaultKind.STORAGE, fault, seconds=5) for fault in StorageFault),
         *(Fault(FaultKind.REPEATED, topic) for topic in REPEATABLE),
         Fault(FaultKind.DISK_FULL, "clip-cutter", seconds=4),
         Fault(FaultKind.KILLER, "clip-cutter"),
@@ -224,37 +224,37 @@ def deck() -> tuple[Fault, ...]:
 
 
 def draw(seed: int) -> RoundPlan:
-    """The round of a seed."""
+    """Return the plan of a seed's round."""
     dice = random.Random(seed)  # noqa: S311 - chance, not a secret
     sends = tuple(sorted(_sends(seed, dice), key=lambda each: each.at))
-    clips = {each.highlight: each.account for each in sends if each.fate is ExpectedEnd.CLIP}
-    wished = dice.sample(sorted(clips), len(clips) * 6 // 10)
-    wishes = tuple(
+    clips = {each.highlight: each.account for each in sends if each.expected is ExpectedEnd.CLIP}
+    chosen = dice.sample(sorted(clips), len(clips) * 6 // 10)
+    requests = tuple(
         AccountRequests(
             each,
             clips[each],
-            _WISHES[number % len(_WISHES)],
-            haste=dice.uniform(0, 1.5),
+            _ACTIONS[number % len(_ACTIONS)],
+            first_pause=dice.uniform(0, 1.5),
             pause=dice.uniform(0, 4),
         )
-        for number, each in enumerate(wished)
+        for number, each in enumerate(chosen)
     )
-    return RoundPlan(seed, sends, wishes, tuple(_faults(seed, dice)))
+    return RoundPlan(seed, sends, requests, tuple(_faults(seed, dice)))
 
 
 def _faults(seed: int, dice: random.Random) -> list[Fault]:
     number, hand = divmod(seed, ROUNDS_PER_DECK)
     cards = list(deck())
     random.Random(number).shuffle(cards)  # noqa: S311 - chance, not a secret
-    dealt = [
+    faults = [
         Fault(card.kind, card.target, at=dice.uniform(FAULTS_FROM, FAULTS_UNTIL), seconds=card.seconds)
         for card in cards[hand::ROUNDS_PER_DECK]
     ]
-    return sorted(dealt, key=lambda fault: fault.at)
+    return sorted(faults, key=lambda fault: fault.at)
 
 
 def _event_id(name: str, number: int = 0) -> str:
-    """A random UUID to whoever reads it, which every service therefore keeps."""
+    """Return a UUID that follows from the name, and looks random to the services."""
     return str(UUID(bytes=hashlib.md5(f"{name}-e{number}".encode()).digest(), version=4))  # noqa: S324 - no secret
 
 
@@ -269,38 +269,38 @@ def _sends(seed: int, dice: random.Random) -> Iterator[Send]:
             name,
             f"s{seed}-a{number % ACCOUNTS}",
             ExpectedEnd.CLIP,
-            _carelessness(number),
+            _producer_flaw(number),
             _CODECS[number % len(_CODECS)],
             start=dice.uniform(0, STARTS_UNTIL.get(vod, 15.0)),
             seconds=dice.uniform(3.5, 4) if vod == LARGE_VOD else dice.uniform(2, 4),
             vod=vod,
         )
         yield first
-        if number % 5 == 1:  # a newer detection of the same, which may even arrive before
+        if number % 5 == 1:  # a newer detection of the same highlight, which can be sent first
             later = at + dice.uniform(-2, 6)
             yield replace(first, at=max(0.0, later), event=_event_id(name, 1), detected=1)
-    for number, (fate, flaw) in enumerate(_FLAWS):
+    for number, (expected, flaw) in enumerate(_FLAWS):
         name = f"s{seed}-f{number}"
-        yield Send(dice.uniform(0, SENT_UNTIL), _event_id(name), name, f"s{seed}-a0", fate, flaw)
+        yield Send(dice.uniform(0, SENT_UNTIL), _event_id(name), name, f"s{seed}-a0", expected, flaw)
 
 
-def _carelessness(number: int) -> Flaw:
+def _producer_flaw(number: int) -> Flaw:
     if number % 8 == 2:
         return Flaw.NO_ID
     return Flaw.NULL_HEADER if number % 6 == 3 else Flaw.NONE
 
 
 def neighbours(send: Send) -> tuple[Send, Send]:
-    """The good highlights before and after one that stops things below the handlers."""
+    """Return the good highlights before and after an event that fails below the handlers."""
     before, after = (
-        replace(send, event=_event_id(name), highlight=name, fate=ExpectedEnd.CLIP, flaw=Flaw.NONE)
+        replace(send, event=_event_id(name), highlight=name, expected=ExpectedEnd.CLIP, flaw=Flaw.NONE)
         for name in (f"{send.highlight}-before", f"{send.highlight}-after")
     )
     return before, after
 
 
 def extra(plan: RoundPlan, number: int) -> Send:
-    """One more highlight, while there are faults that nothing has run into."""
+    """Return an additional highlight, sent while a failpoint waits for a process."""
     seed, name = plan.seed, f"s{plan.seed}-x{number}"
     vod = ("vod.mp4", RE_ENCODED_VOD, LARGE_VOD)[number % 3]
     return Send(
@@ -316,18 +316,18 @@ def extra(plan: RoundPlan, number: int) -> Send:
 
 
 def killer(seed: int) -> Send:
-    """A highlight whose cutter dies of it, every time."""
+    """Return a highlight that kills its cutter, every time."""
     name = f"{KILLER_PREFIX}s{seed}"
     return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.DEAD, Flaw.KILLER)
 
 
 def never_answered(seed: int) -> Send:
-    """A highlight whose VOD the storage answers with errors, every time."""
+    """Return a highlight whose VOD the storage answers with errors, every time."""
     name = f"never-answered-s{seed}"
     return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.DEAD, Flaw.NEVER_ANSWERED)
 
 
-def passer_by(seed: int, number: int) -> Send:
-    """A highlight that succeeds at once, as a skip."""
+def skipped_highlight(seed: int, number: int) -> Send:
+    """Return a highlight that is skipped at once."""
     name = f"s{seed}-p{number}"
     return Send(0.0, _event_id(name), name, f"s{seed}-a0", ExpectedEnd.SKIPPED, Flaw.NOT_CLIPABLE)

@@ -1,4 +1,4 @@
-"""What a run of the chaos suite prints."""
+"""The printed report of a run of the chaos suite."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ MAX_SHOWN = 30  # findings
 
 @dataclass
 class Totals:
-    """All rounds of a run."""
+    """The totals of all rounds of a run."""
 
     session_seconds: int
     seeds: list[int] = field(default_factory=list)
@@ -33,18 +33,18 @@ class Totals:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was violated."""
+        """Whether no rule was violated."""
         return bool(self.seeds) and not self.findings
 
-    def add(self, seed: int, verdict: CheckResult, recovery_seconds: float) -> None:
-        """One more round."""
+    def add(self, seed: int, result: CheckResult, recovery_seconds: float) -> None:
+        """Add a round."""
         self.seeds.append(seed)
-        self.findings += verdict.findings
-        self.ends = verdict.ends
+        self.findings += result.findings
+        self.ends = result.ends
         self.recovery_seconds.append(recovery_seconds)
 
     def summary(self) -> str:
-        """For people."""
+        """Return the report of the run."""
         faults = self.by_kind(self.injected)
         return "\n".join(
             [
@@ -54,15 +54,15 @@ class Totals:
                 f"of the events: {_counts(self.kinds)}",
                 f"faults injected: {sum(faults.values())}",
                 *(f"  {number:4}  {kind}" for kind, number in sorted(faults.items())),
-                f"faults that nothing ran into: {_counts(self.missed)}",
-                f"restarts after a death: {_counts(self.restarts)}",
+                f"faults that did not take place: {_counts(self.missed)}",
+                f"restarts after a crash: {_counts(self.restarts)}",
                 f"restarts by the liveness probe: {_counts(self.liveness_restarts)}",
                 f"dead-lettered releases replayed: {self.replayed};"
                 f" events that the broker refused to the outbox: {self.replayed_events};"
-                f" orphans left to the sweep: {self.swept}",
+                f" orphans deleted by the sweep: {self.swept}",
                 f"clips whose video was re-encoded: {self.re_encoded};"
-                f" uploads in parts that nobody completed: {self.unfinished}",
-                f"waited for what can never succeed to be given up: {self.unanswered_seconds:.0f} s",
+                f" unfinished uploads in parts: {self.unfinished}",
+                f"waited until highlights that cannot succeed gave up: {self.unanswered_seconds:.0f} s",
                 f"recovery, from healed to settled: p50 {quantile(self.recovery_seconds, 0.5):.1f} s,"
                 f" p99 {quantile(self.recovery_seconds, 0.99):.1f} s",
                 *(f"{name}: {number}" for name, number in self.violations().items()),
@@ -71,20 +71,20 @@ class Totals:
         )
 
     def violations(self) -> dict[str, int]:
-        """The figures that must be 0."""
+        """Return the figures that must be 0."""
         counts = Counter(each.violation for each in self.findings)
         figures = {
             "lost": counts.pop(Violation.LOST, 0),
             "duplicate effects": counts.pop(Violation.DUPLICATE_EFFECT, 0)
             + counts.pop(Violation.TWO_ENDS, 0),
             "wrongly purged": counts.pop(Violation.WRONGLY_PURGED, 0),
-            "standing partitions": counts.pop(Violation.STANDING, 0),
+            "stuck partitions": counts.pop(Violation.STUCK_PARTITION, 0),
         }
         return {**figures, "other violations": counts.total()}
 
     @staticmethod
     def by_kind(faults: Counter[str]) -> Counter[str]:
-        """Faults by their kind, without what they hit."""
+        """Return the number of faults by their kind, without their target."""
         kinds: Counter[str] = Counter()
         for name, number in faults.items():
             kinds[name.partition(":")[0]] += number
@@ -92,7 +92,7 @@ class Totals:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The least value that so many of them do not exceed; 0 of none."""
+    """Return the least value that this share of the values does not exceed; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)

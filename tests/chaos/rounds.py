@@ -1,4 +1,4 @@
-"""Rounds: load and faults, healing, settling, and the check."""
+"""Rounds of load and faults; after each round, the system settles and is checked."""
 
 import asyncio
 import shutil
@@ -12,34 +12,35 @@ import asyncpg
 import typer
 from aiokafka.errors import KafkaError
 
-from clip_shared.bus.delivery.middleware import LONGEST_PAUSE_SECONDS
+from clip_shared.bus.delivery.redelivery import LONGEST_PAUSE_SECONDS
 from clip_shared.bus.dlq import replay
 from clip_shared.bus.settings import KafkaSettings
-from janitor.registry_client import HttpRegistry, open_http
+from clip_shared.contracts.registry_client import RegistryClient
+from janitor.registry import HttpJanitorRegistry
 from janitor.storage import ClipBucket
-from janitor.sweep import Sweep, TooManyOrphans
+from janitor.sweep import OrphanSweep, TooManyOrphans
 from tests.chaos.checker import CheckResult, Finding, Violation, check, orphans, re_encoded, refused
 from tests.chaos.faults import Faults
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import DETECTED, ChaosPlatform, detection_time
 from tests.chaos.observe import backlog, progress, replay_outbox, take
-from tests.chaos.plan import EXTRA_SECONDS, RoundPlan, Send, draw, passer_by
+from tests.chaos.plan import EXTRA_SECONDS, RoundPlan, Send, draw, skipped_highlight
 from tests.chaos.report import MAX_SHOWN, Totals
 from tests.chaos.system import GIVE_UP_SECONDS, SystemUnderTest
 
 RELEASES = "clip-objects-released"
 MAX_REPLAYED = 1000
 RECOVERY_LIMIT_SECONDS = 60.0
-# What can never succeed is given up, at the latest, after the pause that follows.
+# A highlight that cannot succeed gives up after this time and the pause that follows, at the latest.
 UNANSWERED_LIMIT_SECONDS = GIVE_UP_SECONDS + 2 * LONGEST_PAUSE_SECONDS
 PASSERS_BY_EVERY_SECONDS = 2.0
 LOOK_SECONDS = 0.5
-# In a row, with nothing to do each time.
+# Observations in a row without work left.
 QUIET_LOOKS = 2
 
 
 class ChaosRun:
-    """Rounds on one system, which remembers all of them: each check is of everything so far."""
+    """Rounds on one system. Each check includes all rounds so far."""
 
     def __init__(self, system: SystemUnderTest, totals: Totals) -> None:
         self.ledger = Ledger()
@@ -50,11 +51,11 @@ class ChaosRun:
         self._refused = 0
 
     async def round(self, plan: RoundPlan) -> CheckResult:
-        """One round, and what the checker has to say."""
+        """Run a round, and return the checker's result."""
         typer.echo(plan)
         healed, settled = asyncio.Event(), asyncio.Event()
         playing = asyncio.create_task(self.platform.play(plan, healed, settled))
-        await self._suffer(plan)
+        await self._inject(plan)
         healed.set()
         self._totals.unanswered_seconds += await self._outlast_unanswered(plan)
         settling_from = time.monotonic()
@@ -71,14 +72,14 @@ class ChaosRun:
             snapshot = await take(self._system)
         self._refused = refused(snapshot)
         self._totals.re_encoded, self._totals.unfinished = re_encoded(snapshot), len(snapshot.unfinished)
-        verdict = check(self.ledger, snapshot)
-        findings = verdict.findings + self._complaints(settled=is_settled)
-        verdict = CheckResult(findings, verdict.ends)
-        self._note(plan, verdict, seconds)
-        return verdict
+        result = check(self.ledger, snapshot)
+        findings = result.findings + self._complaints(settled=is_settled)
+        result = CheckResult(findings, result.ends)
+        self._note(plan, result, seconds)
+        return result
 
-    async def _suffer(self, plan: RoundPlan) -> None:
-        """Inject the faults. At the return all are over, and so is the load."""
+    async def _inject(self, plan: RoundPlan) -> None:
+        """Inject the faults; return when all of them, and the load, are over."""
         self.faults.healing.clear()
         started = time.monotonic()
         faults = [asyncio.create_task(self.faults.inject(fault, plan.seed, started)) for fault in plan.faults]
@@ -89,19 +90,19 @@ class ChaosRun:
         await asyncio.gather(*faults)
 
     async def _outlast_unanswered(self, plan: RoundPlan) -> float:
-        """Wait until the highlight that can never succeed has come to its end, while others pass by.
+        """Wait until the highlight that cannot succeed is dead-lettered, while other highlights are handled.
 
-        Only while others succeed does a message meet no outage, and is given up.
+        A message gives up only while other messages of its topic succeed.
 
         Returns:
-            how many seconds that took.
+            the seconds that it took.
         """
         started, send, self.faults.unanswered = time.monotonic(), self.faults.unanswered, None
         number = 0
         while send is not None and time.monotonic() < started + UNANSWERED_LIMIT_SECONDS:
             if await self._has_passed(send):
                 break
-            await self.platform.detect(passer_by(plan.seed, number), detection_time())
+            await self.platform.detect(skipped_highlight(plan.seed, number), detection_time())
             number += 1
             await asyncio.sleep(PASSERS_BY_EVERY_SECONDS)
         return time.monotonic() - started
@@ -116,7 +117,7 @@ class ChaosRun:
         return False
 
     async def _settle(self) -> bool:
-        """Wait until there is nothing left to do, anywhere."""
+        """Wait until no service has work left; return whether that happened in time."""
         quiet, deadline = 0, time.monotonic() + RECOVERY_LIMIT_SECONDS
         while quiet < QUIET_LOOKS and time.monotonic() < deadline:
             quiet = 0 if await self._is_busy() else quiet + 1
@@ -127,10 +128,10 @@ class ChaosRun:
         try:
             return await backlog(self._system) > 0 or not await self._system.all_ready()
         except (KafkaError, OSError, TimeoutError, asyncpg.PostgresError):
-            return True  # a server that is not quite up yet
+            return True  # a server that is still starting
 
     async def _replay_releases(self) -> None:
-        """What a person does with objects that could not be deleted: have it tried again."""
+        """Redrive the dead letters of released objects that could not be deleted, as an operator does."""
         environment = self._system.environment
         settings = KafkaSettings(kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"])
         replayed = (await replay(settings, RELEASES, limit=MAX_REPLAYED)).dealt_with
@@ -139,26 +140,31 @@ class ChaosRun:
             await self._settle()
 
     async def _replay_outbox(self) -> None:
-        """What a person does with events that the broker refused: have them sent again."""
+        """Replay the events that the broker refused, as an operator does."""
         replayed = await replay_outbox(self._system)
         self._totals.replayed_events += replayed
         if replayed:
             await self._settle()
 
     async def _sweep(self) -> None:
-        """Sweep as ``janitor sweep --delete`` does, without its margin of age.
+        """Sweep as ``janitor sweep --delete`` does, without its minimum age.
 
-        A cutter leaves objects behind when it dies after an upload, and nobody does its job again: somebody
-        had done it meanwhile, or too many had died of it.
+        A cutter that dies after an upload leaves objects when its job is not repeated: another worker has
+        done the job, or the job was dead-lettered after too many crashes.
         """
         environment = self._system.environment
         storage = ClipBucket(self._system.s3, environment["FREE_STORAGE_BUCKET"])
-        async with open_http(environment["REGISTRY_URL"], environment["REGISTRY_JANITOR_TOKEN"]) as http:
+        url, token = environment["REGISTRY_URL"], environment["REGISTRY_JANITOR_TOKEN"]
+        async with RegistryClient(url, token) as client:
             older_than = datetime.now(UTC) + timedelta(minutes=1)
-            sweep = Sweep(
-                storage, HttpRegistry(http), older_than=older_than, limit_percent=50, progress=lambda _: None
+            sweep = OrphanSweep(
+                storage,
+                HttpJanitorRegistry(client),
+                older_than=older_than,
+                limit_percent=50,
+                on_page=lambda _: None,
             )
-            with suppress(TooManyOrphans):  # they are left for the checker to find
+            with suppress(TooManyOrphans):  # the checker reports them
                 tally = await sweep.delete(await sweep.count(), force=False)
                 self._totals.swept += tally.deleted
 
@@ -177,28 +183,28 @@ class ChaosRun:
 
     @property
     def _most_orphans(self) -> int:
-        """A death, or a clip whose announcement was refused, leaves no more than a poster and a video."""
+        """The largest allowed number: a crash, or a refused announcement of a clip, leaves two objects."""
         return 2 * (self._system.restarts["clip-cutter"] + self._refused)
 
-    def _note(self, plan: RoundPlan, verdict: CheckResult, seconds: float) -> None:
+    def _note(self, plan: RoundPlan, result: CheckResult, seconds: float) -> None:
         totals = self._totals
-        totals.add(plan.seed, verdict, seconds)
+        totals.add(plan.seed, result, seconds)
         totals.events, totals.kinds = len(self.ledger.accepted), self.ledger.kinds
         totals.injected, totals.missed = self.faults.injected, self.faults.missed
         totals.restarts = self._system.restarts
         totals.liveness_restarts = self._system.liveness_restarts
-        typer.echo(f"  so far: {dict(verdict.ends)}, {totals.injected.total()} faults")
-        typer.echo(f"  recovered in {seconds:.1f} s, {len(verdict.findings)} violations")
-        for each in verdict.findings[:MAX_SHOWN]:
+        typer.echo(f"  so far: {dict(result.ends)}, {totals.injected.total()} faults")
+        typer.echo(f"  recovered in {seconds:.1f} s, {len(result.findings)} violations")
+        for each in result.findings[:MAX_SHOWN]:
             typer.echo(f"  VIOLATION {each.violation}: {each.what}")
 
 
 async def run(
     totals: Totals, *, first_seed: int, rounds: int | None, until: float | None, logs: Path, may_mount: bool
 ) -> None:
-    """Rounds on one system: so many, or until a moment of the monotonic clock; a violation is the end.
+    """Run rounds on one system: a number of them, or until a time of the monotonic clock.
 
-    ``logs``: where the logs of everything are put after a violation.
+    The first violation ends the run; the logs are then copied to ``logs``.
     """
     system = SystemUnderTest(session_seconds=totals.session_seconds, seed=first_seed, may_mount=may_mount)
     with tempfile.TemporaryDirectory(prefix="clips-chaos-") as folder:

@@ -1,8 +1,8 @@
-"""Storage that fails: a proxy in front of the S3 server, which lets through, delays, refuses and breaks off.
+"""A proxy in front of the S3 server that delays, refuses and breaks off requests.
 
-One request for each connection (``Connection: close`` is put into each), so that every request can be looked
-at, and its bytes passed on as they are: the signature covers them. A DeleteObjects during "delete errors" is
-answered by the proxy itself, which deletes the other keys in its own name.
+Each connection has one request (the proxy adds ``Connection: close``), so that the proxy can read every
+request and pass its bytes on unchanged: the signature covers them. During "delete errors", the proxy answers
+DeleteObjects itself, and deletes the keys without an error with its own client.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 SLOW_CHUNK_BYTES, SLOW_SECONDS = 16 * 1024, 0.1
-# Of the keys of a DeleteObjects: one in so many is stuck, and this share of the others fails this time.
+# Of the keys of a DeleteObjects: one in this many always fails, and this share of the others fails once.
 STUCK_ONE_IN, UNLUCKY_SHARE = 4, 0.3
 PAGE = b"<!DOCTYPE html><html><body><h1>Not here</h1></body></html>"
 S3_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 class StorageFault(StrEnum):
-    """What the storage has."""
+    """A fault of the storage."""
 
     ERROR_500 = "500"
     ERROR_503 = "503"
     SLOW = "slow"
     RESET = "reset"
     DELETE_ERRORS = "delete_errors"
-    # Answers of something that is not the storage, or does not know us. They are no facts about an object.
+    # Answers of another server, or without permission: they say nothing about an object.
     PAGE_404 = "404 with a page"
     DENIED = "403 AccessDenied"
     OTHER_BODY = "200 with another body"
@@ -45,12 +45,12 @@ class StorageFault(StrEnum):
 
 
 _DELETES = {StorageFault.DELETE_ERRORS, StorageFault.NO_BULK_DELETE}
-# What hits all requests or none: half of a denial says that the others may be answered, and are facts.
+# These faults hit all requests: were half of them answered, the services could rely on the answers.
 WHOLE = {StorageFault.DELETE_ERRORS, StorageFault.DENIED, StorageFault.NO_BULK_DELETE}
 
 
 @dataclass(frozen=True)
-class _Request:
+class _ProxiedRequest:
     method: str
     target: str
     head: bytes
@@ -90,19 +90,19 @@ class FaultyS3Proxy:
     """A proxy on one loopback port.
 
     Args:
-        port: where it listens.
+        port: the port that it listens on.
         upstream: the S3 server's URL.
         delete: deletes one object (bucket, key); called from a thread.
-        seed: of its dice.
+        seed: seed of its random choices.
 
-    ``trouble`` is what goes on at present, for the ``share`` of requests that it hits; ``injected`` counts
-    those, and of delete errors the keys that are stuck. Requests for a path of ``poisoned`` are answered with
-    500, whatever else goes on.
+    ``fault`` is the present fault, which hits a ``share`` of the requests. ``injected`` counts these
+    requests; of delete errors, it counts the keys that always fail. Requests for a path in ``poisoned`` are
+    always answered with 500.
     """
 
     def __init__(self, port: int, upstream: str, delete: Callable[[str, str], object], *, seed: int) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
-        self.trouble: StorageFault | None = None
+        self.fault: StorageFault | None = None
         self.share = 0.0
         self.poisoned: set[str] = set()
         self.injected: Counter[StorageFault] = Counter()
@@ -115,7 +115,7 @@ class FaultyS3Proxy:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen for as long as this is entered."""
+        """Listen while this context is entered."""
         server = await asyncio.start_server(self._accept, LOOPBACK, self._port, limit=MAX_HEAD_BYTES)
         try:
             yield
@@ -139,57 +139,57 @@ class FaultyS3Proxy:
         finally:
             writer.close()
 
-    def _draw(self, request: _Request) -> StorageFault | None:
-        """The trouble that this request has."""
-        trouble = self.trouble
+    def _draw(self, request: _ProxiedRequest) -> StorageFault | None:
+        """Draw the fault of a request, or None."""
+        fault = self.fault
         if request.path in self.poisoned:
             return StorageFault.ERROR_500
-        if trouble is None or self._dice.random() >= self.share:
+        if fault is None or self._dice.random() >= self.share:
             return None
-        if trouble in _DELETES and not request.is_batch_delete:
+        if fault in _DELETES and not request.is_batch_delete:
             return None
-        if trouble is StorageFault.OTHER_BODY and request.method != "GET":
+        if fault is StorageFault.OTHER_BODY and request.method != "GET":
             return None
-        if trouble is not StorageFault.DELETE_ERRORS:  # which counts keys
-            self.injected[trouble] += 1
-        return trouble
+        if fault is not StorageFault.DELETE_ERRORS:  # counted by key
+            self.injected[fault] += 1
+        return fault
 
     async def _handle(
         self,
-        request: _Request,
-        trouble: StorageFault | None,
+        request: _ProxiedRequest,
+        fault: StorageFault | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if trouble in _ANSWERS:
-            await _answer(reader, writer, request, _ANSWERS[trouble])
+        if fault in _ANSWERS:
+            await _answer(reader, writer, request, _ANSWERS[fault])
             return
-        match trouble:
+        match fault:
             case StorageFault.DELETE_ERRORS:
                 await self._delete_some(reader, writer, request)
             case StorageFault.RESET:
-                # Anywhere: before the request has left, within it, within the answer, or just before its end.
+                # At any point: before the request, within it, within the answer, or before its end.
                 await self._pass_on(request, reader, writer, break_after=self._dice.choice((0, 1, 2, 20)))
             case _:
-                await self._pass_on(request, reader, writer, slow=trouble is StorageFault.SLOW)
+                await self._pass_on(request, reader, writer, slow=fault is StorageFault.SLOW)
 
     async def _pass_on(
         self,
-        request: _Request,
+        request: _ProxiedRequest,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
         slow: bool = False,
         break_after: int | None = None,
     ) -> None:
-        """Splice the connection with one to the server.
+        """Connect the client with the server.
 
         Args:
-            request: its head, which was read already.
-            reader: the client's side.
-            writer: the client's side.
-            slow: pass a little at a time.
-            break_after: reset the client's connection after so many chunks of either way.
+            request: the head of the request, which was read already.
+            reader: the client's stream.
+            writer: the client's stream.
+            slow: pass small chunks, with pauses.
+            break_after: reset the client's connection after this number of chunks in either direction.
         """
         server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         chunks = iter(range(break_after)) if break_after is not None else None
@@ -208,9 +208,9 @@ class FaultyS3Proxy:
             server_writer.close()
 
     async def _delete_some(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _ProxiedRequest
     ) -> None:
-        """Delete what can be deleted: of the other keys, some come free when they are tried again."""
+        """Delete some keys and answer with errors for the others; some of these succeed when repeated."""
         body = await _read_body(reader, writer, request)
         bucket = request.path.strip("/")
         errors = []
@@ -227,24 +227,26 @@ class FaultyS3Proxy:
         await writer.drain()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> _Request:
+async def _read_request(reader: asyncio.StreamReader) -> _ProxiedRequest:
     head = await reader.readuntil(b"\r\n\r\n")
     first, *fields = head[:-4].split(b"\r\n")
     method, target, _ = first.decode("latin-1").split(" ", 2)
     kept = [line for line in fields if not line.lower().startswith(b"connection:")]
     lengths = [int(line.split(b":")[1]) for line in kept if line.lower().startswith(b"content-length:")]
     changed = b"\r\n".join([first, *kept, b"Connection: close"]) + b"\r\n\r\n"
-    return _Request(method, target, changed, lengths[0] if lengths else 0)
+    return _ProxiedRequest(method, target, changed, lengths[0] if lengths else 0)
 
 
-async def _read_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request) -> bytes:
+async def _read_body(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _ProxiedRequest
+) -> bytes:
     if b"100-continue" in request.head.lower():
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return await reader.readexactly(request.length)
 
 
 async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request, answer: _Answer
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _ProxiedRequest, answer: _Answer
 ) -> None:
     await _read_body(reader, writer, request)
     _write(writer, replace(answer, body=b"") if request.method == "HEAD" else answer)
@@ -262,7 +264,7 @@ def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
 async def _pass(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slow: bool, chunks: Iterator[int] | None
 ) -> bool:
-    """Pass bytes on until their end. True: it was broken off."""
+    """Pass bytes on until their end. Return whether the connection was broken off."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(SLOW_CHUNK_BYTES if slow else CHUNK_BYTES):
             if chunks is not None and next(chunks, None) is None:
@@ -275,7 +277,7 @@ async def _pass(
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with RST, as a server that crashes does."""
+    """End a connection with RST, as a crashing server does."""
     connection: socket.socket = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -287,6 +289,6 @@ def _key_error(key: str, code: str) -> str:
 
 
 def _keys_of(body: bytes) -> list[str]:
-    """The keys of a DeleteObjects. The body is our own services': no stranger's XML."""
+    """Return the keys of a DeleteObjects. The body comes from our services, so its XML is trusted."""
     root = ET.fromstring(body)  # noqa: S314 - see above
     return [element.text or "" for tag in (f"{S3_NAMESPACE}Key", "Key") for element in root.iter(tag)]

@@ -1,4 +1,4 @@
-"""Clips under fire: real servers, the four services as processes, and somebody who restarts what dies."""
+"""The system under test: real servers, and four services whose processes are restarted when they end."""
 
 import asyncio
 import ctypes
@@ -20,7 +20,7 @@ from clip_shared.storage import s3_client
 from local_stack.processes.process import Process, ProcessFailed
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses, Servers
-from local_stack.stack import LocalStack, Service, ServicePorts, lacks_readiness
+from local_stack.stack import LocalStack, Service, ServicePorts, readiness_error
 from tests.chaos.failpoints import ARMED
 from tests.chaos.s3_proxy import FaultyS3Proxy
 from tests.support.foreign import limit_records
@@ -34,24 +34,24 @@ RETENTION_SECONDS = 5.0
 SCRATCH_MEBIBYTES = 96
 LOOK_SECONDS = 0.2
 LIVENESS_SECONDS, LIVENESS_FAILURES = 2.0, 3
-# Above what a service may take to end after SIGTERM.
+# Longer than a service may take to end after SIGTERM.
 END_SECONDS = 20.0
 START_SECONDS = 60.0
-# Below every event of ours.
+# Smaller than every event of the services.
 SMALLEST_BYTES = 64
-# Hours in production. Above what the faults of a round can keep a good highlight from its end.
+# Hours in production. Longer than the faults of a round can delay a good highlight.
 GIVE_UP_SECONDS = 30
 
 _CLONE_NEWNS = 0x00020000
 
 
 def own_mounts() -> bool:
-    """Let mounts of this process be seen by it and its children only, and vanish with them.
+    """Give this process a mount namespace: only it and its children see its mounts, which end with them.
 
-    To be called before there is a second thread.
+    Call it before the second thread starts.
 
     Returns:
-        whether that could be done: it needs root.
+        False when this process is not allowed to do so; it needs root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() != 0 or libc.unshare(_CLONE_NEWNS) != 0:
@@ -61,7 +61,7 @@ def own_mounts() -> bool:
 
 @dataclass
 class Supervised:
-    """A service's process, started again whenever it has ended, for as long as it is wanted."""
+    """A process of a service that is restarted when it ends, until it leaves."""
 
     process: Service
     wanted: bool = True
@@ -70,12 +70,12 @@ class Supervised:
 
 
 class SystemUnderTest:
-    """The system, and the handles to hurt it.
+    """The system, and the functions that inject faults into it.
 
     Args:
-        session_seconds: of its consumers.
-        seed: of what is left to chance.
-        may_mount: whether the cutter can have a small disk of its own, mounted for it.
+        session_seconds: session timeout of the consumers.
+        seed: seed of the random choices of the storage's proxy.
+        may_mount: whether a small scratch disk can be mounted for the cutter.
     """
 
     def __init__(self, *, session_seconds: int, seed: int, may_mount: bool = False) -> None:
@@ -89,7 +89,7 @@ class SystemUnderTest:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["SystemUnderTest"]:
-        """Everything runs for as long as this is entered; nothing is left afterwards."""
+        """Run the system while this context is entered; remove it in the end."""
         with (
             Workspace() as workspace,
             _scratch_disk(workspace.state.scratch, mounted=self.scratch_is_bounded),
@@ -120,7 +120,7 @@ class SystemUnderTest:
         try:
             await asyncio.to_thread(self.stack.start)
             self.workers = [Supervised(each) for each in self.stack.services.values()]
-            await self.join("clip-cutter")  # one that dies leaves the other at work
+            await self.join("clip-cutter")  # when one worker dies, the other goes on
             watch = asyncio.create_task(self._supervise())
             try:
                 yield
@@ -143,16 +143,16 @@ class SystemUnderTest:
             "CLIP_RETENTION_DAYS": str(RETENTION_SECONDS / 86_400),
             "DELETE_UNDO_SECONDS": str(RETENTION_SECONDS),
             "GIVE_UP_AFTER_SECONDS": str(GIVE_UP_SECONDS),
-            # Small, so that a purge has many edges.
+            # Small pages, so that a purge takes many of them.
             "EXPIRATION_BATCH_SIZE": "3",
-            # Nearly all that nobody kept is due whenever a tick comes.
+            # Nearly all clips that are not kept are due at every tick.
             "PURGE_LIMIT_PERCENT": "100",
             "FFMPEG_THREADS": "1",
         }
 
     @cached_property
     def s3(self) -> "S3Client":
-        """The S3 server itself, without its troubles."""
+        """The S3 server itself, without the faults of the proxy."""
         addresses = self.servers.addresses
         return s3_client(
             endpoint=addresses.s3_endpoint_url,
@@ -166,22 +166,22 @@ class SystemUnderTest:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Addresses and credentials."""
+        """The addresses and credentials of the stack."""
         return self.stack.environment
 
     def of(self, service: str) -> Supervised:
-        """The service's first process."""
+        """Return the service's first process."""
         return next(each for each in self.workers if each.process.name == service)
 
-    # What faults are made of.
+    # The parts of faults.
 
     def kill(self, worker: Supervised) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to a worker."""
         worker.process.kill()
 
     @asynccontextmanager
     async def frozen(self, worker: Supervised) -> AsyncIterator[None]:
-        """SIGSTOP, and SIGCONT in the end."""
+        """Send SIGSTOP to a worker, and SIGCONT in the end."""
         worker.frozen = True
         self._signal(worker.process, signal.SIGSTOP)
         try:
@@ -192,7 +192,7 @@ class SystemUnderTest:
 
     @asynccontextmanager
     async def frozen_server(self, server: Process) -> AsyncIterator[None]:
-        """The same for a server."""
+        """Send SIGSTOP to a server, and SIGCONT in the end."""
         self._signal(server, signal.SIGSTOP)
         try:
             yield
@@ -201,7 +201,7 @@ class SystemUnderTest:
 
     @asynccontextmanager
     async def refusing(self, topic: str) -> AsyncIterator[None]:
-        """The broker takes no record of a topic, however small."""
+        """Have the broker refuse all records of a topic."""
         servers = self.environment["KAFKA_BOOTSTRAP_SERVERS"]
         before = await asyncio.to_thread(limit_records, servers, topic, SMALLEST_BYTES)
         try:
@@ -210,7 +210,7 @@ class SystemUnderTest:
             await asyncio.to_thread(limit_records, servers, topic, before)
 
     async def end(self, worker: Supervised) -> None:
-        """SIGTERM, and wait for the end that it must come to by itself."""
+        """Send SIGTERM to a worker, and wait until it ends by itself."""
         process, deadline = worker.process, time.monotonic() + END_SECONDS
         process.terminate()
         while process.running and time.monotonic() < deadline:
@@ -220,7 +220,7 @@ class SystemUnderTest:
         process.kill()
 
     async def join(self, service: str) -> Supervised:
-        """One more worker of a service."""
+        """Start another worker of a service."""
         first = self.of(service).process
         ports = ServicePorts.claim(self.workspace, service, f"{service}-{len(self.workers)}")
         environment = {**self.workspace.state.environment(**self.environment), **self._more}
@@ -230,25 +230,25 @@ class SystemUnderTest:
         return worker
 
     async def until_ready(self, worker: Supervised) -> None:
-        """Wait until a worker has been started (again), and is ready."""
+        """Wait until a worker is started or restarted, and ready."""
         async with asyncio.timeout(START_SECONDS):
-            while await asyncio.to_thread(lacks_readiness, worker.process.operations_url) is not None:
+            while await asyncio.to_thread(readiness_error, worker.process.operations_url) is not None:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def all_ready(self) -> bool:
-        """Whether every worker is."""
-        lacks = [asyncio.to_thread(lacks_readiness, each.process.operations_url) for each in self.workers]
-        return not any(await asyncio.gather(*lacks))
+        """Return whether every worker is ready."""
+        errors = [asyncio.to_thread(readiness_error, each.process.operations_url) for each in self.workers]
+        return not any(await asyncio.gather(*errors))
 
     async def leave(self, worker: Supervised) -> None:
-        """End one that joined."""
+        """End a worker that joined."""
         worker.wanted = False
         async with worker.lock:
             await self.end(worker)
         self.workers.remove(worker)
 
     async def stop_database_at_once(self) -> None:
-        """PostgreSQL's immediate shutdown: no goodbye, no checkpoint; it recovers from its log."""
+        """Stop PostgreSQL with its immediate shutdown, without a checkpoint; it recovers from its log."""
         postgres = self.servers.postgres
         if postgres.pid is not None:
             os.kill(postgres.pid, signal.SIGQUIT)
@@ -256,14 +256,14 @@ class SystemUnderTest:
             await asyncio.sleep(0.05)
 
     async def start_again(self, server: Process) -> None:
-        """Start a server that was stopped; once more, should what it left behind still be in its way."""
+        """Start a server that was stopped; try twice, because its old port or lock can still be in use."""
         try:
             await asyncio.to_thread(server.start)
         except ProcessFailed:
             await asyncio.to_thread(server.start)
 
     def arm(self, failpoint: str) -> Path:
-        """Let the next process that comes by die there. The file is gone when it has."""
+        """Arm a failpoint for the next process that reaches it. That process removes the returned file."""
         file = self.armed / failpoint
         file.touch()
         return file
@@ -272,14 +272,14 @@ class SystemUnderTest:
         if process.pid is not None:
             os.kill(process.pid, number)
 
-    # What an orchestrator does.
+    # The work of an orchestrator.
 
     async def _supervise(self) -> None:
         async with httpx.AsyncClient(timeout=1, trust_env=False) as http, asyncio.TaskGroup() as group:
-            group.create_task(self._restart_what_died())
+            group.create_task(self._restart_ended_workers())
             group.create_task(self._probe(http))
 
-    async def _restart_what_died(self) -> None:
+    async def _restart_ended_workers(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for worker in list(self.workers):
@@ -289,7 +289,7 @@ class SystemUnderTest:
                         await asyncio.to_thread(worker.process.launch)
 
     async def _probe(self, http: httpx.AsyncClient) -> None:
-        """Liveness: who says that it is stuck, several times in a row, is ended and so started again."""
+        """Restart workers whose liveness check fails several times in a row."""
         failures: Counter[str] = Counter()
         while True:
             await asyncio.sleep(LIVENESS_SECONDS)
@@ -312,7 +312,7 @@ async def _is_stuck(http: httpx.AsyncClient, worker: Supervised) -> bool:
 
 @contextmanager
 def _scratch_disk(folder: Path, *, mounted: bool) -> Iterator[None]:
-    """The cutter's disk: a small one, where it may be mounted."""
+    """Provide the cutter's scratch disk: a small one where mounts are possible."""
     folder.mkdir(parents=True, exist_ok=True)
     if not mounted:
         yield

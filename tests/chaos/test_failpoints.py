@@ -1,4 +1,4 @@
-"""A process dies where it is told to, once, and nowhere else."""
+"""A process kills itself at an armed failpoint, once, and nowhere else."""
 
 import importlib
 import signal
@@ -62,7 +62,7 @@ def test_names_are_unique() -> None:
     assert len({each.name for each in FAILPOINTS}) == len(FAILPOINTS)
 
 
-async def test_a_wrapped_function_stays_what_it_was() -> None:
+async def test_a_wrapped_function_behaves_as_before() -> None:
     passed: list[Any] = []
 
     async def double(number: int, *, plus: int = 0) -> int:

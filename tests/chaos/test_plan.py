@@ -1,4 +1,4 @@
-"""A seed says it all."""
+"""A plan follows from its seed."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from tests.chaos.plan import (
     extra,
     killer,
     never_answered,
-    passer_by,
+    skipped_highlight,
 )
 
 
@@ -24,9 +24,9 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 
 def test_consecutive_seeds_see_every_fault_once() -> None:
     rounds = range(3 * ROUNDS_PER_DECK, 4 * ROUNDS_PER_DECK)
-    dealt = Counter((fault.kind, fault.target) for seed in rounds for fault in draw(seed).faults)
+    faults = Counter((fault.kind, fault.target) for seed in rounds for fault in draw(seed).faults)
     wanted = Counter((fault.kind, fault.target) for fault in deck())
-    assert dealt == wanted
+    assert faults == wanted
 
 
 def test_another_deck_is_dealt_otherwise() -> None:
@@ -38,22 +38,22 @@ def test_events_and_highlights_are_no_other_rounds() -> None:
     ids = [
         each.event
         for seed in range(20)
-        for each in (*draw(seed).sends, killer(seed), never_answered(seed), passer_by(seed, 0))
+        for each in (*draw(seed).sends, killer(seed), never_answered(seed), skipped_highlight(seed, 0))
     ]
     assert len(ids) == len(set(ids))
 
 
 def test_accounts_ask_for_clips_of_their_own() -> None:
     plan = draw(3)
-    owners = {each.highlight: each.account for each in plan.sends if each.fate is ExpectedEnd.CLIP}
-    assert plan.wishes
-    assert all(owners[each.highlight] == each.account for each in plan.wishes)
+    owners = {each.highlight: each.account for each in plan.sends if each.expected is ExpectedEnd.CLIP}
+    assert plan.requests
+    assert all(owners[each.highlight] == each.account for each in plan.requests)
 
 
 def test_some_highlights_are_detected_twice_and_some_are_flawed() -> None:
     sends = draw(0).sends
     assert any(each.detected for each in sends)
-    assert {each.fate for each in sends} == set(ExpectedEnd)
+    assert {each.expected for each in sends} == set(ExpectedEnd)
 
 
 def test_every_codec_and_every_flaw_is_in_every_round() -> None:

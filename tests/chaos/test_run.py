@@ -1,4 +1,4 @@
-"""A quiet round on the real system passes; then it is damaged by hand, and the checker sees each damage."""
+"""A round without faults passes on the real system; after each damage by hand, the checker reports it."""
 
 import asyncio
 from asyncio.subprocess import PIPE
@@ -33,15 +33,15 @@ PLAN = RoundPlan(
             for flaw in BELOW_HANDLERS
         ),
     ),
-    wishes=(AccountRequests(KEPT, "a", ("keep",)), AccountRequests(OTHER, "a", ("publish",))),
+    requests=(AccountRequests(KEPT, "a", ("keep",)), AccountRequests(OTHER, "a", ("publish",))),
     faults=(),
     seconds=4,
 )
 
 
 @dataclass
-class Quiet:
-    """A run after one round without any fault."""
+class FaultlessRun:
+    """A run after one round without faults."""
 
     run: ChaosRun
     system: SystemUnderTest
@@ -59,7 +59,7 @@ class Quiet:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet]:
+async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultlessRun]:
     system = SystemUnderTest(session_seconds=6, seed=0)
     totals = Totals(session_seconds=6)
     async with system.running():
@@ -68,39 +68,39 @@ async def quiet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Quiet
         try:
             await run.round(PLAN)
             assert totals.findings == []
-            yield Quiet(run, system)
+            yield FaultlessRun(run, system)
         finally:
             await run.platform.close()
 
 
-async def test_a_quiet_round_passes(quiet: Quiet) -> None:
-    assert await quiet.violations() == set()
-    statuses = {each.stream_highlight_id: each.status for each in (await take(quiet.system)).rows}
+async def test_a_quiet_round_passes(run: FaultlessRun) -> None:
+    assert await run.violations() == set()
+    statuses = {each.stream_highlight_id: each.status for each in (await take(run.system)).rows}
     assert (statuses[KEPT], statuses[OTHER]) == ("kept", "published")
 
 
-async def test_a_dropped_object(quiet: Quiet) -> None:
-    (key,) = (each.object_key for each in (await take(quiet.system)).rows if each.stream_highlight_id == KEPT)
+async def test_a_dropped_object(run: FaultlessRun) -> None:
+    (key,) = (each.object_key for each in (await take(run.system)).rows if each.stream_highlight_id == KEPT)
     place = {"Bucket": CLIPS_BUCKET, "Key": key}
-    body = quiet.system.s3.get_object(Bucket=CLIPS_BUCKET, Key=key)["Body"].read()
-    quiet.system.s3.delete_object(Bucket=CLIPS_BUCKET, Key=key)
-    assert await quiet.violations() == {V.MISSING_OBJECT, V.TOLD_IN_VAIN}, place
-    quiet.system.s3.put_object(Bucket=CLIPS_BUCKET, Key=key, Body=body[:-1])
-    assert await quiet.violations() == {V.MISSING_OBJECT, V.TOLD_IN_VAIN}
-    quiet.system.s3.put_object(Bucket=CLIPS_BUCKET, Key=key, Body=body)
-    assert await quiet.violations() == set()
+    body = run.system.s3.get_object(Bucket=CLIPS_BUCKET, Key=key)["Body"].read()
+    run.system.s3.delete_object(Bucket=CLIPS_BUCKET, Key=key)
+    assert await run.violations() == {V.MISSING_OBJECT, V.FALSE_ANSWER}, place
+    run.system.s3.put_object(Bucket=CLIPS_BUCKET, Key=key, Body=body[:-1])
+    assert await run.violations() == {V.MISSING_OBJECT, V.FALSE_ANSWER}
+    run.system.s3.put_object(Bucket=CLIPS_BUCKET, Key=key, Body=body)
+    assert await run.violations() == set()
 
 
-async def test_an_orphan(quiet: Quiet) -> None:
-    quiet.system.s3.put_object(Bucket=CLIPS_BUCKET, Key="clips/a/b/c.mp4", Body=b"x")
-    assert await quiet.violations() == {V.ORPHAN}
-    quiet.system.s3.delete_object(Bucket=CLIPS_BUCKET, Key="clips/a/b/c.mp4")
+async def test_an_orphan(run: FaultlessRun) -> None:
+    run.system.s3.put_object(Bucket=CLIPS_BUCKET, Key="clips/a/b/c.mp4", Body=b"x")
+    assert await run.violations() == {V.ORPHAN}
+    run.system.s3.delete_object(Bucket=CLIPS_BUCKET, Key="clips/a/b/c.mp4")
 
 
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        ("status = 'available', expires_at = now() + interval '1 h'", {V.TOLD_IN_VAIN, V.BROKEN_HISTORY}),
+        ("status = 'available', expires_at = now() + interval '1 h'", {V.FALSE_ANSWER, V.BROKEN_HISTORY}),
         (
             "status = 'purged', purge_reason = 'expired', purged_at = now(), expires_at = now()",
             {V.WRONGLY_PURGED, V.BROKEN_HISTORY, V.ORPHAN},
@@ -108,49 +108,49 @@ async def test_an_orphan(quiet: Quiet) -> None:
     ],
     ids=["un-kept", "purged"],
 )
-async def test_a_clip_that_was_kept_and_is_not(quiet: Quiet, damage: str, found: set[Violation]) -> None:
+async def test_a_clip_that_was_kept_and_is_not(run: FaultlessRun, damage: str, found: set[Violation]) -> None:
     clip_id = clip_id_for(KEPT)
-    await quiet.execute(
+    await run.execute(
         f"UPDATE generated_clips SET {damage}, kept_at = NULL, kept_by = NULL WHERE clip_id = $1",  # noqa: S608
         clip_id,
     )
-    assert await quiet.violations() == found
-    await quiet.execute(
+    assert await run.violations() == found
+    await run.execute(
         "UPDATE generated_clips SET status = 'kept', purge_reason = NULL, kept_at = now(), kept_by = 'a',"
         " expires_at = NULL, purged_at = NULL WHERE clip_id = $1",
         clip_id,
     )
-    assert await quiet.violations() == set()
+    assert await run.violations() == set()
 
 
-async def test_what_the_cutter_leaves_behind(quiet: Quiet) -> None:
-    scratch = quiet.system.workspace.state.scratch
+async def test_leftovers_of_the_cutter_are_found(run: FaultlessRun) -> None:
+    scratch = run.system.workspace.state.scratch
     (scratch / "job-left").mkdir()
     stray = await asyncio.create_subprocess_exec("sh", "-c", "read line", f"{scratch}/clip.mp4", stdin=PIPE)
     try:
-        assert await quiet.violations() == {V.LEFTOVER}
+        assert await run.violations() == {V.LEFTOVER}
         (scratch / "job-left").rmdir()
-        assert await quiet.violations() == {V.LEFTOVER}
+        assert await run.violations() == {V.LEFTOVER}
     finally:
         stray.kill()
         await stray.wait()
-    assert await quiet.violations() == set()
+    assert await run.violations() == set()
 
 
-async def test_an_outbox_that_is_dead(quiet: Quiet) -> None:
-    """Last: the registry does not come back."""
-    registry = quiet.system.of("clip-registry")
+async def test_an_outbox_that_is_dead(run: FaultlessRun) -> None:
+    """The last test: it leaves the registry stopped."""
+    registry = run.system.of("clip-registry")
     registry.wanted = False
-    quiet.system.kill(registry)
-    await quiet.execute("INSERT INTO outbox (queue, payload) VALUES ('clip-lifecycle', 'lost')")
-    await quiet.run.platform.publish("clip-skipped", b"{}", key=None, headers=[])
-    snapshot = await take(quiet.system)
-    findings = check(quiet.run.ledger, snapshot).findings
-    assert {each.violation for each in findings} == {V.BACKLOG, V.STANDING}
+    run.system.kill(registry)
+    await run.execute("INSERT INTO outbox (queue, payload) VALUES ('clip-lifecycle', 'lost')")
+    await run.run.platform.publish("clip-skipped", b"{}", key=None, headers=[])
+    snapshot = await take(run.system)
+    findings = check(run.run.ledger, snapshot).findings
+    assert {each.violation for each in findings} == {V.BACKLOG, V.STUCK_PARTITION}
     standing = [each for each in snapshot.partitions if each.lag]
     assert [(each.group, each.lag) for each in standing] == [("clip-registry.clip-skipped", 1)]
 
-    await quiet.execute("DELETE FROM outbox")
+    await run.execute("DELETE FROM outbox")
     change = "UPDATE generated_clips SET version = version + 1 WHERE clip_id = $1"
-    await quiet.execute(change, clip_id_for(OTHER))
-    assert V.LOST in await quiet.violations()
+    await run.execute(change, clip_id_for(OTHER))
+    assert V.LOST in await run.violations()

@@ -1,4 +1,4 @@
-"""The proxy lets everything through, unless it is told not to; then clients see a server in trouble."""
+"""The proxy passes requests on without a fault, and clients see a failing server with one."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ async def proxy(addresses: Addresses, s3: "S3Client") -> AsyncIterator[FaultyS3P
 
 @pytest.fixture
 def client(proxy: FaultyS3Proxy, addresses: Addresses) -> "S3Client":
-    """A client that does not try again."""
+    """A client without retries."""
     return s3_client(
         endpoint=proxy.url,
         region=addresses.s3_region,
@@ -67,7 +67,7 @@ async def test_signed_requests_pass_through(client: "S3Client", key: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("trouble", "status"),
+    ("fault", "status"),
     [
         (StorageFault.ERROR_500, 500),
         (StorageFault.ERROR_503, 503),
@@ -75,15 +75,15 @@ async def test_signed_requests_pass_through(client: "S3Client", key: str) -> Non
     ],
 )
 async def test_it_refuses(
-    proxy: FaultyS3Proxy, client: "S3Client", key: str, trouble: StorageFault, status: int
+    proxy: FaultyS3Proxy, client: "S3Client", key: str, fault: StorageFault, status: int
 ) -> None:
-    proxy.trouble, proxy.share = trouble, 1.0
+    proxy.fault, proxy.share = fault, 1.0
     for request in (put(client, key), get(client, key)):
         with pytest.raises(ClientError) as error:
             await request
         assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
-    assert proxy.injected == {trouble: 2}
-    proxy.trouble = None
+    assert proxy.injected == {fault: 2}
+    proxy.fault = None
     await put(client, key)
 
 
@@ -91,7 +91,7 @@ async def test_a_page_of_a_proxy_is_no_word_of_the_storage(
     proxy: FaultyS3Proxy, client: "S3Client", key: str
 ) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = StorageFault.PAGE_404, 1.0
+    proxy.fault, proxy.share = StorageFault.PAGE_404, 1.0
     with pytest.raises((ClientError, BotoCoreError)) as error:
         await get(client, key)
     assert "NoSuchKey" not in str(error.value)
@@ -100,16 +100,16 @@ async def test_a_page_of_a_proxy_is_no_word_of_the_storage(
 async def test_it_gives_another_body_to_readers_only(
     proxy: FaultyS3Proxy, client: "S3Client", key: str
 ) -> None:
-    proxy.trouble, proxy.share = StorageFault.OTHER_BODY, 1.0
+    proxy.fault, proxy.share = StorageFault.OTHER_BODY, 1.0
     await put(client, key)
     assert await get(client, key) == PAGE
-    proxy.trouble = None
+    proxy.fault = None
     assert await get(client, key) == BODY
 
 
 async def test_it_knows_no_bulk_delete(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = StorageFault.NO_BULK_DELETE, 1.0
+    proxy.fault, proxy.share = StorageFault.NO_BULK_DELETE, 1.0
     with pytest.raises(ClientError, match="NotImplemented"):
         await asyncio.to_thread(client.delete_objects, Bucket=BUCKET, Delete={"Objects": [{"Key": key}]})
     await asyncio.to_thread(client.delete_object, Bucket=BUCKET, Key=key)
@@ -126,7 +126,7 @@ async def test_one_object_is_never_answered_for(proxy: FaultyS3Proxy, client: "S
 
 async def test_it_breaks_off(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = StorageFault.RESET, 1.0
+    proxy.fault, proxy.share = StorageFault.RESET, 1.0
     broken = 0
     for _ in range(10):
         try:
@@ -138,7 +138,7 @@ async def test_it_breaks_off(proxy: FaultyS3Proxy, client: "S3Client", key: str)
 
 async def test_it_is_slow(proxy: FaultyS3Proxy, client: "S3Client", key: str) -> None:
     await put(client, key)
-    proxy.trouble, proxy.share = StorageFault.SLOW, 1.0
+    proxy.fault, proxy.share = StorageFault.SLOW, 1.0
     started = time.monotonic()
     assert await get(client, key, "bytes=0-99999") == BODY[:100_000]
     assert time.monotonic() - started > 0.3
@@ -150,7 +150,7 @@ async def test_some_keys_are_not_deleted_and_the_others_are(
     keys = [f"{key}/{number}" for number in range(40)]
     for each in keys:
         s3.put_object(Bucket=BUCKET, Key=each, Body=b"x")
-    proxy.trouble, proxy.share = StorageFault.DELETE_ERRORS, 1.0
+    proxy.fault, proxy.share = StorageFault.DELETE_ERRORS, 1.0
     answer = await asyncio.to_thread(
         lambda: client.delete_objects(
             Bucket=BUCKET, Delete={"Objects": [{"Key": each} for each in keys], "Quiet": True}

@@ -1,4 +1,4 @@
-"""One running system for all e2e tests, gone before the integration tests, whose topics it consumes."""
+"""One running system for all e2e tests. It stops before the integration tests, which use its topics."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from tests.support.collector import Collector, running_collector
 
 
 class _Embedding(BaseHTTPRequestHandler):
-    """A page with nothing but a frame of the address that it is asked with."""
+    """A page with only a frame of the address in its query."""
 
     def do_GET(self) -> None:
         source = parse_qs(urlsplit(self.path).query).get("src", [""])[0]
@@ -32,12 +32,12 @@ class _Embedding(BaseHTTPRequestHandler):
         self.wfile.write(page.encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @dataclass(frozen=True)
 class EmbeddingSite:
-    """One server under two origins: an allowed one, and another."""
+    """A server with two origins: an allowed origin, and another."""
 
     port: int
 
@@ -56,7 +56,7 @@ class EmbeddingSite:
 
 @pytest.fixture(scope="package")
 def embedding_site() -> Iterator[EmbeddingSite]:
-    """Where clips are embedded."""
+    """A site that embeds clips."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Embedding) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -69,14 +69,14 @@ def embedding_site() -> Iterator[EmbeddingSite]:
 
 @pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
-    """Where the traces of the stack go."""
+    """The collector of the stack's traces."""
     with running_collector() as collector:
         yield collector
 
 
 @pytest.fixture(scope="package")
 def stack(addresses: Addresses, embedding_site: EmbeddingSite, collector: Collector) -> Iterator[LocalStack]:
-    """The four services on the servers of this run. They are traced."""
+    """The four services on the servers of this run, with tracing."""
     settings = {name: {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} for name in SERVICE_VARIABLES}
     settings["clip-gateway"]["EMBED_ORIGINS"] = embedding_site.allowed
     with temporary_stack(addresses=addresses, settings=settings) as stack:
@@ -85,7 +85,7 @@ def stack(addresses: Addresses, embedding_site: EmbeddingSite, collector: Collec
 
 @pytest.fixture(scope="package")
 def vod(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute in which every frame tells its number."""
+    """A VOD of a minute in which every frame shows its number."""
     path = tmp_path_factory.mktemp("vod") / "vod.mp4"
     generate_vod(path)
     return path
@@ -93,7 +93,7 @@ def vod(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def platform(stack: LocalStack, vod: Path) -> AsyncIterator[Platform]:
-    """The platform around the system, with the recording in its source bucket."""
+    """The platform around the system, with the VOD in its source bucket."""
     async with Platform(stack) as platform:
         platform.upload(vod)
         yield platform

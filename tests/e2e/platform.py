@@ -1,4 +1,4 @@
-"""The platform around Clips, as far as a test needs it: detector, scheduler, streamers, and eyes."""
+"""The platform around Clips, for tests: detector, scheduler, streamers, and the state of the system."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 60
 
 
 class Platform:
-    """Everything outside Clips, on one running stack. An async context manager."""
+    """The platform around one running stack, as an async context manager."""
 
     def __init__(self, stack: LocalStack) -> None:
         self.stack = stack
@@ -62,7 +62,7 @@ class Platform:
         headers: dict[str, str] | None = None,
         partition: int | None = None,
     ) -> None:
-        """Send raw bytes, as any Kafka client can."""
+        """Send raw bytes to a topic."""
         assert self._producer is not None
         encoded = [(name, text.encode()) for name, text in (headers or {}).items()]
         await self._producer.send_and_wait(
@@ -72,7 +72,7 @@ class Platform:
     async def detect(
         self, *, partition: int | None = None, traceparent: str | None = None, **changes: Any
     ) -> uuid.UUID:
-        """Publish a highlight, as the detector does. Returns the id of the clip that it will become."""
+        """Publish a highlight, as the detector does; return the id of its clip."""
         highlight = {
             "stream_highlight_id": uuid.uuid4().hex,
             "twitch_account_id": "streamer-1",
@@ -102,17 +102,17 @@ class Platform:
         await self.send("daily-tick", b"{}")
 
     def gateway(self, account: str | None = "streamer-1") -> httpx.AsyncClient:
-        """The public API as an account sees it; None: as a guest."""
+        """Return a client of the gateway, signed in as an account (None: as a guest)."""
         headers = {"Authorization": f"Bearer {self.token(account)}"} if account else {}
         return httpx.AsyncClient(base_url=self.stack.gateway.url, headers=headers, timeout=10)
 
     def token(self, account: str) -> str:
-        """A sign-in token."""
+        """Return a sign-in token."""
         claims = {"sub": account, "iss": JWT_ISSUER, "aud": JWT_AUDIENCE, "exp": time.time() + 600}
         return jwt.encode(claims, self.stack.environment["JWT_SECRET"], algorithm="HS256")
 
     async def available(self, clip_id: uuid.UUID, account: str = "streamer-1") -> dict[str, Any]:
-        """Wait until a clip can be watched; what the gateway says of it."""
+        """Wait until a clip is available; return it from the gateway."""
         async with self.gateway(account) as gateway:
 
             async def found() -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ class Platform:
             return await until(found, f"clip {clip_id} to become available")
 
     async def expire(self, clip_id: uuid.UUID) -> None:
-        """Let a clip's retention window end now."""
+        """Let a clip expire now."""
         connection = await asyncpg.connect(self.stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
         try:
             command = (
@@ -137,11 +137,11 @@ class Platform:
 
     @property
     def scratch(self) -> Path:
-        """Where the cutter works."""
+        """The cutter's scratch folder."""
         return Path(self.stack.environment["SCRATCH_DIR"])
 
     async def scratch_is_clean(self) -> None:
-        """Wait until no job has left anything on the scratch disk."""
+        """Wait until no job has files on the scratch disk."""
 
         async def clean() -> bool | None:
             return None if any(self.scratch.glob("*/job-*")) else True
@@ -149,18 +149,18 @@ class Platform:
         await until(clean, "the scratch disk to be clean")
 
     def objects_of(self, clip_id: uuid.UUID) -> list[str]:
-        """The keys of a clip's objects in the free bucket."""
+        """Return the keys of a clip's objects in the free bucket."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=CLIPS_BUCKET, Prefix="clips/")
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         return [key for key in keys if f"/{clip_id}/" in key]
 
     async def messages(self, topic: str) -> list[ConsumerRecord]:
-        """Everything on a topic."""
+        """Return all records of a topic."""
         consumer = AIOKafkaConsumer(
             topic,
             bootstrap_servers=self.stack.environment["KAFKA_BOOTSTRAP_SERVERS"],
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,  # it cannot be stopped before the broker has answered
+            fetch_max_wait_ms=20,  # a consumer cannot be stopped before the broker has answered
         )
         await consumer.start()
         try:
@@ -181,14 +181,14 @@ class Platform:
         return await until(found, f"a message about {text} on {topic}")
 
     def upload(self, path: Path, key: str | None = None) -> str:
-        """Put a file into the source bucket. Returns its key."""
+        """Upload a file to the source bucket; return its key."""
         key = key or path.name
         self.s3.upload_file(str(path), SOURCE_BUCKET, key)
         return key
 
 
 async def until(look: Callable[[], Awaitable[Found | None]], what: str) -> Found:
-    """Wait until something is there."""
+    """Call ``look`` until it returns a value; return that value."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:

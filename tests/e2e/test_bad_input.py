@@ -1,4 +1,4 @@
-"""Bad input ends where a person finds it, with a reason; the next good event is handled; nothing is left."""
+"""Bad input is skipped or dead-lettered with a reason, and the next good event is handled."""
 
 import uuid
 from pathlib import Path
@@ -35,7 +35,7 @@ async def test_an_undecodable_message(platform: Platform) -> None:
         ({"source": {"profile": "local", "bucket": "secrets", "key": "vod.mp4"}}, b"secrets"),
     ],
 )
-async def test_what_breaks_the_contract_or_the_policy(
+async def test_events_that_break_the_contract_or_the_policy(
     platform: Platform, change: dict[str, Any], reason: bytes
 ) -> None:
     highlight_id = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Each service dies by SIGKILL in the middle of its work, is started again, and nothing is lost."""
+"""Each service is killed during its work and restarted, and no highlight, clip or object is lost."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def test_the_cutter(platform: Platform, stack: LocalStack) -> None:
     for clip_id in clips:
         await platform.available(clip_id)
         assert len(platform.objects_of(clip_id)) == 2
-    # Production's session of 30 s would have held the successor up for longer.
+    # With production's session of 30 s, the successor would start later.
     assert time.monotonic() - killed < 24
 
     await platform.scratch_is_clean()

@@ -1,4 +1,4 @@
-"""The programs of docs/integrating.md, run as somebody runs them who has nothing but the page and a stack."""
+"""The programs of docs/integrating.md run as on the page, against a running stack."""
 
 import asyncio
 import os
@@ -14,24 +14,24 @@ from clip_shared.contracts.events import clip_id_for
 from tests.e2e.platform import Platform
 from tests.support import programs
 
-# A compiler is fetched and Java is started, on a machine that may be busy.
+# A compiler is downloaded and Java is started, perhaps on a busy machine.
 pytestmark = pytest.mark.timeout(400)
 PATIENCE_SECONDS = 100
 PUBLISH = ["publish_highlight.py", "PublishHighlight.java"]
 FOLLOW = ["follow_clips.py", "FollowClips.java"]
-# What a shell has that has sourced stack.env.
+# Variables of a shell that has sourced stack.env.
 SHELL = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class IntegrationPrograms:
-    """The page's programs, in a folder and an environment."""
+    """The programs of the page, in a folder and an environment."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder, self._environment = folder, environment
 
     @asynccontextmanager
     async def running(self, name: str, *arguments: str) -> AsyncIterator[Process]:
-        """A program that is ended here if it has not ended by itself. What goes wrong is in ``errors``."""
+        """Run a program, and end it if it has not ended by itself. ``errors`` has its standard error."""
         with self.errors.open("a") as errors:
             process = await asyncio.create_subprocess_exec(
                 *programs.words(name, self._folder),
@@ -49,14 +49,14 @@ class IntegrationPrograms:
             await process.wait()
 
     async def run(self, name: str, *arguments: str) -> str:
-        """Run a program to its end, and return what it printed."""
+        """Run a program to its end, and return its output."""
         async with self.running(name, *arguments) as process, asyncio.timeout(PATIENCE_SECONDS):
             printed, _ = await process.communicate()
         assert process.returncode == 0, self.errors.read_text()
         return printed.decode()
 
     async def line_of(self, process: Process, *wanted: str) -> str:
-        """Wait for a line that has all of these words."""
+        """Wait for a line with all of these words."""
         assert process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             async for line in process.stdout:
@@ -72,7 +72,7 @@ class IntegrationPrograms:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every program, compiled where it has to be."""
+    """The folder of the programs, with the Java programs compiled."""
     folder = tmp_path_factory.mktemp("integrating")
     programs.write_all(folder)
     return folder
@@ -108,10 +108,10 @@ async def test_a_highlight_is_published_and_its_clip_followed(
 async def test_a_vod_is_uploaded_and_its_clip_fetched(
     page: IntegrationPrograms, platform: Platform, vod: Path, tmp_path: Path
 ) -> None:
-    recording, saved = tmp_path / f"{uuid.uuid4().hex}.mp4", tmp_path / "clip.mp4"
-    recording.symlink_to(vod)
-    await page.run("upload_vod.py", str(recording))
-    source = {"profile": "local", "bucket": "vods", "key": recording.name}
+    copy, saved = tmp_path / f"{uuid.uuid4().hex}.mp4", tmp_path / "clip.mp4"
+    copy.symlink_to(vod)
+    await page.run("upload_vod.py", str(copy))
+    source = {"profile": "local", "bucket": "vods", "key": copy.name}
     clip = await platform.detect(source=source, start_seconds=1, end_seconds=3)
     await platform.available(clip)
     printed = await page.run("fetch_clip.py", str(clip), str(saved))

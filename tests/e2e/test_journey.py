@@ -1,4 +1,4 @@
-"""The main job from end to end, and who is refused on the way."""
+"""The main job from end to end, and the refusals of other accounts and guests."""
 
 import uuid
 from pathlib import Path
@@ -14,37 +14,37 @@ from tests.e2e.platform import Platform, until
 
 async def test_from_a_highlight_to_a_clip_that_is_kept_or_purged(platform: Platform, tmp_path: Path) -> None:
     kept = await platform.detect(start_seconds=10.5, end_seconds=14.5, title="Ace — “Größe” 🎉")
-    let_go = await platform.detect(start_seconds=30.0, end_seconds=33.0)
-    first, _ = await platform.available(kept), await platform.available(let_go)
+    expiring = await platform.detect(start_seconds=30.0, end_seconds=33.0)
+    first, _ = await platform.available(kept), await platform.available(expiring)
     assert first["title"] == "Ace — “Größe” 🎉"
     assert first["expires_in_days"] == 7
     assert abs(first["duration_seconds"] - 4.0) < 0.2
 
     async with platform.gateway() as streamer:
         listed = {clip["id"] for clip in (await streamer.get("/v1/clips")).json()["items"]}
-        assert {str(kept), str(let_go)} <= listed
+        assert {str(kept), str(expiring)} <= listed
         await assert_plays(streamer, kept, tmp_path, first_frame=round(10.5 * FRAMES_PER_SECOND))
         assert (await streamer.post(f"/v1/clips/{kept}/keep")).json()["status"] == "kept"
 
-        for clip_id in (kept, let_go):
+        for clip_id in (kept, expiring):
             await platform.expire(clip_id)
-        assert (await streamer.get(f"/v1/clips/{let_go}/watch")).status_code == 404
+        assert (await streamer.get(f"/v1/clips/{expiring}/watch")).status_code == 404
         await platform.tick()
 
         async def purged() -> bool | None:
-            return None if platform.objects_of(let_go) else True
+            return None if platform.objects_of(expiring) else True
 
         await until(purged, "the objects of the unkept clip to be deleted")
-        assert (await streamer.get(f"/v1/clips/{let_go}")).status_code == 404
+        assert (await streamer.get(f"/v1/clips/{expiring}")).status_code == 404
         await assert_plays(streamer, kept, tmp_path, first_frame=round(10.5 * FRAMES_PER_SECOND))
     lifecycle = [record.value.decode() for record in await platform.messages("clip-lifecycle")]
-    assert any(str(let_go) in each and "purged_at" in each for each in lifecycle)
+    assert any(str(expiring) in each and "purged_at" in each for each in lifecycle)
 
 
 async def assert_plays(
     streamer: httpx.AsyncClient, clip_id: uuid.UUID, folder: Path, *, first_frame: int
 ) -> None:
-    """The clip comes over HTTP, in ranges and whole, and shows the frame that was asked for."""
+    """Download the clip, in ranges and whole, and check that it begins with the frame that was asked for."""
     redirect = await streamer.get(f"/v1/clips/{clip_id}/watch")
     assert redirect.status_code == 302
     assert redirect.headers["cache-control"] == "no-store"
@@ -64,14 +64,14 @@ async def assert_plays(
 
 @pytest.mark.parametrize("path", ["", "/watch", "/download", "/poster"])
 async def test_another_account_and_a_guest_are_refused(platform: Platform, path: str) -> None:
-    clip_id = await _clip_of_somebody(platform)
+    clip_id = await _clip_of_another_account(platform)
     async with platform.gateway("streamer-2") as other, platform.gateway(None) as guest:
         assert (await other.get(f"/v1/clips/{clip_id}{path}")).status_code == 403
         assert (await guest.get(f"/v1/clips/{clip_id}{path}")).status_code == 401
 
 
-async def test_another_account_and_a_guest_can_change_nothing(platform: Platform) -> None:
-    clip_id = await _clip_of_somebody(platform)
+async def test_another_account_and_a_guest_cannot_change_a_clip(platform: Platform) -> None:
+    clip_id = await _clip_of_another_account(platform)
     async with platform.gateway("streamer-2") as other, platform.gateway(None) as guest:
         for client, status in ((other, 403), (guest, 401)):
             assert (await client.post(f"/v1/clips/{clip_id}/keep")).status_code == status
@@ -112,7 +112,7 @@ async def test_the_same_highlight_twice_is_one_clip_and_one_cut(platform: Platfo
 _SOMEBODYS: list[uuid.UUID] = []
 
 
-async def _clip_of_somebody(platform: Platform) -> uuid.UUID:
+async def _clip_of_another_account(platform: Platform) -> uuid.UUID:
     if not _SOMEBODYS:
         clip_id = await platform.detect(start_seconds=50, end_seconds=52)
         await platform.available(clip_id)

@@ -1,4 +1,4 @@
-"""A clip that has to be re-encoded takes its time, and no copy waits for it."""
+"""A copy does not wait for a clip that has to be re-encoded."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PARTITION = 0
 
 @pytest.fixture
 def deep(platform: Platform, vod: Path, tmp_path: Path) -> str:
-    """The key of a recording with ten bits a colour, which not every browser plays."""
+    """The key of a VOD with ten bits for each colour, which not every browser plays."""
     path = tmp_path / "deep.mp4"
     coding = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 60 -c:a copy -movflags +faststart"
     run_tool(find_tools().ffmpeg, ["-loglevel", "error", "-i", vod, *coding.split(), path])
@@ -27,12 +27,12 @@ def deep(platform: Platform, vod: Path, tmp_path: Path) -> str:
 
 
 def encoders(platform: Platform) -> list[psutil.Process]:
-    """The programs that encode on the scratch disk, and let others go first."""
+    """Return the low-priority processes that encode on the scratch disk."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "nice"])
-        if str(platform.scratch) in (told := " ".join(process.info["cmdline"] or ()))
-        and "libx264" in told
+        if str(platform.scratch) in (command := " ".join(process.info["cmdline"] or ()))
+        and "libx264" in command
         and process.info["nice"] == os.nice(0) + ENCODING_NICENESS
     ]
 

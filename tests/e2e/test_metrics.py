@@ -1,4 +1,4 @@
-"""What the running services show to Prometheus is what the reference says."""
+"""The running services have exactly the metrics of the reference."""
 
 import re
 from pathlib import Path
@@ -28,5 +28,5 @@ async def test_a_service_shows_what_is_documented(platform: Platform, service: s
         text = (await http.get(f"{url}/metrics")).raise_for_status().text
     shown = {each.name for each in text_string_to_metric_families(text) if each.name.startswith(PREFIX)}
     names = documented(service)
-    # The client shows as a metric of its own when each counter and histogram was made.
+    # The client adds a metric with the creation time of each counter and histogram.
     assert shown - {f"{each}_created" for each in names} == names

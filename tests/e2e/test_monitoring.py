@@ -16,15 +16,15 @@ from tests.support.monitoring import PromQuery, measured, panel_queries, rule_qu
 
 SCRAPE_SECONDS = 1
 RATE_INTERVAL = "1m"
-# How long data may take: the longest is that ends of partitions are asked for now and then.
+# The time for data to arrive: the services read the ends of partitions only once in a while.
 PATIENCE_SECONDS = 150
-# Answered only when something is not as it should be, or has been watched for a day.
+# Parts of queries that have a result only during a fault, or after a day of scraping.
 SILENT_WHEN_WELL = ("absent(", "absent_over_time(", " offset 1d2h")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def monitoring(platform: Platform) -> AsyncIterator[Monitoring]:
-    """Prometheus and Alertmanager, which have seen the system before the load."""
+    """Prometheus and Alertmanager, which have scraped the system before the load."""
     try:
         MonitoringPrograms.find()
     except MonitoringUnavailable as error:
@@ -34,7 +34,7 @@ async def monitoring(platform: Platform) -> AsyncIterator[Monitoring]:
         Monitoring(workspace, platform.stack.targets, scrape_seconds=SCRAPE_SECONDS) as running,
     ):
         await _until_scraped(running)
-        # First: a process that is started again counts from nothing, and what came before may be lost.
+        # First, because a restarted process counts from 0, and earlier increases may be lost.
         await _fail(platform)
         await _until_scraped_again(running)
         await _load(platform)
@@ -50,7 +50,7 @@ async def _until_scraped(monitoring: Monitoring) -> None:
 
 async def _until_scraped_again(monitoring: Monitoring) -> None:
     async def scraped() -> bool | None:
-        # From its first scrape on, what the new process counts is an increase.
+        # After its first scrape, the counts of the new process are increases.
         restarted = 'changes(process_start_time_seconds{job="clip-registry"}[5m]) >= 1'
         return True if await _answers(monitoring, restarted) else None
 
@@ -58,7 +58,7 @@ async def _until_scraped_again(monitoring: Monitoring) -> None:
 
 
 async def _load(platform: Platform) -> None:
-    """Let everything that is counted happen once."""
+    """Cause every counted event once."""
     purged, kept, published, deleted = [await platform.detect(title=f"Clip {number}") for number in range(4)]
     await platform.detect(source={"profile": "local", "bucket": "vods", "key": "nowhere.mp4"})
     await platform.send("highlight-detected", b"no JSON", key=uuid.uuid4().hex)
@@ -77,7 +77,7 @@ async def _load(platform: Platform) -> None:
 
 
 async def _fail(platform: Platform) -> None:
-    """Let the gateway answer with an error of its own: the registry is away."""
+    """Cause a 5xx of the gateway: the registry is stopped."""
     await asyncio.to_thread(platform.stack.registry.kill)
     try:
         async with platform.gateway() as streamer:
@@ -88,10 +88,10 @@ async def _fail(platform: Platform) -> None:
 
 
 async def _answers(monitoring: Monitoring, expression: str) -> bool:
-    """Whether Prometheus returns a value for an expression.
+    """Return whether Prometheus has a value for an expression.
 
     Raises:
-        AssertionError: it refuses the expression.
+        AssertionError: Prometheus refuses the expression.
     """
     async with httpx.AsyncClient(base_url=monitoring.prometheus.url, timeout=30) as client:
         answer = await client.get("/api/v1/query", params={"query": expression})
@@ -100,7 +100,7 @@ async def _answers(monitoring: Monitoring, expression: str) -> bool:
 
 
 async def _unanswered(monitoring: Monitoring, queries: list[PromQuery]) -> list[PromQuery]:
-    """Ask again and again, until all are answered or patience is at its end; those that were not."""
+    """Repeat queries until all have a value or the time is over; return those without a value."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while queries := [each for each in queries if not await _answers(monitoring, each.expression)]:
@@ -138,13 +138,13 @@ async def test_every_rule_is_evaluated(monitoring: Monitoring) -> None:
 
 
 async def test_an_alert_reaches_its_receiver(monitoring: Monitoring) -> None:
-    """The load had a dead letter."""
+    """The load caused a dead letter, for which an alert fires."""
     async with httpx.AsyncClient(base_url=monitoring.alertmanager.url) as client:
 
-        async def told() -> dict[str, object] | None:
+        async def received() -> dict[str, object] | None:
             query = {"filter": 'alertname="ClipsDeadLetters"', "receiver": "tickets"}
             alerts: list[dict[str, object]] = (await client.get("/api/v2/alerts", params=query)).json()
             return alerts[0] if alerts else None
 
-        alert = await until(told, "the alert to reach Alertmanager")
+        alert = await until(received, "the alert to reach Alertmanager")
     assert alert["annotations"]["runbook_url"] == "docs/runbooks/ClipsDeadLetters.md"  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What was skipped, or purged, becomes a clip after all when its highlight comes once more."""
+"""A skipped or purged highlight becomes a clip when its event is sent a second time."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def test_a_skipped_highlight_is_cut_once_its_vod_is_there(platform: Platfo
 
 
 async def test_a_purged_highlight_without_an_id_can_be_clipped_again(platform: Platform) -> None:
-    """The very same bytes, sent twice."""
+    """The same bytes are sent twice."""
     highlight_id = uuid.uuid4().hex
     body = json.dumps(
         {

@@ -1,4 +1,4 @@
-"""What a streamer and their viewers do in a browser, on the whole system: one journey, and ways off it."""
+"""A streamer and their viewers in a browser, on the whole system: the main path, and other cases."""
 
 import asyncio
 import re
@@ -44,7 +44,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 
 class Visitor:
-    """A person with a browser of their own, and what their pages complained of."""
+    """A person with a browser, and the errors in the console of their pages."""
 
     def __init__(self, context: BrowserContext, page: Page, url: str) -> None:
         self.context = context
@@ -55,7 +55,7 @@ class Visitor:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _note(self, message: Any) -> None:
-        # A refusal that a test provokes is logged by the browser; it is no mistake of the page.
+        # The browser logs refusals that a test causes; they are not errors of the page.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)
 
@@ -74,7 +74,7 @@ class Visitor:
 
 @pytest.fixture
 async def visit(browser: Browser, platform: Platform) -> AsyncIterator[Any]:
-    """Makes visitors; in the end none of their pages may have complained."""
+    """Yield a function that makes visitors; in the end, check that their pages logged no errors."""
     visitors: list[Visitor] = []
 
     async def make(**options: Any) -> Visitor:
@@ -90,12 +90,12 @@ async def visit(browser: Browser, platform: Platform) -> AsyncIterator[Any]:
 
 
 def an_account() -> str:
-    """A streamer of whom nobody else knows."""
+    """Return a new account."""
     return f"streamer-{uuid.uuid4().hex[:8]}"
 
 
 async def clips_of(platform: Platform, account: str, *titles: str) -> list[uuid.UUID]:
-    """New clips of an account."""
+    """Cut clips for an account; return their ids."""
     ids = [
         await platform.detect(twitch_account_id=account, title=title, start_seconds=5 + n, end_seconds=9 + n)
         for n, title in enumerate(titles)
@@ -106,7 +106,7 @@ async def clips_of(platform: Platform, account: str, *titles: str) -> list[uuid.
 
 
 async def row(platform: Platform, clip_id: uuid.UUID) -> dict[str, Any]:
-    """A clip in the registry's database."""
+    """Return a clip's row in the registry's database."""
     connection = await asyncpg.connect(platform.stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
     try:
         found = await connection.fetchrow("SELECT * FROM generated_clips WHERE clip_id = $1", clip_id)
@@ -137,7 +137,7 @@ async def test_the_journey_of_a_streamer(platform: Platform, visit: Any, tmp_pat
     ann = await visit()
     page = ann.page
 
-    # A guest is sent to sign in, and comes back to the page that was wanted.
+    # A guest is redirected to sign in, and then back to the page.
     await ann.sign_in(account, f"/clips/{clip_id}")
     video = page.locator("video")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Ace — “Größe” 🎉")
@@ -149,7 +149,7 @@ async def test_the_journey_of_a_streamer(platform: Platform, visit: Any, tmp_pat
     assert ready >= 2
     await assert_accessible(page)
 
-    # Download: the name, and the very bytes.
+    # Download: the file name and the bytes.
     async with page.expect_download() as downloading:
         await page.get_by_role("link", name="Download").first.click()
     download = await downloading.value
@@ -175,7 +175,7 @@ async def test_the_journey_of_a_streamer(platform: Platform, visit: Any, tmp_pat
     await expect(page.get_by_role("heading", level=1)).to_have_text("A better name")
     assert (await row(platform, clip_id))["title"] == "A better name"
 
-    # Delete, and take it back where it offers that.
+    # Delete, and undo.
     await page.get_by_role("button", name="Delete").click()
     await page.wait_for_url(f"{ann.url}/**")
     await expect(page.get_by_role("status").get_by_text("A better name")).to_be_visible()
@@ -188,12 +188,12 @@ async def test_the_journey_of_a_streamer(platform: Platform, visit: Any, tmp_pat
 
 async def test_many_at_once(platform: Platform, visit: Any) -> None:
     account = an_account()
-    titles = [f"Moment {n}" for n in range(6)]
+    titles = [f"Highlight {n}" for n in range(6)]
     ids = await clips_of(platform, account, *titles)
     ann = await visit()
     await ann.sign_in(account)
     for title in titles[:5]:
-        # As people do it; the box itself lies under its picture.
+        # Forced: the checkbox itself is below the poster.
         await card(ann, title).get_by_label(f"Select: {title}").check(force=True)
     await ann.page.get_by_role("form", name="Selected clips").get_by_role("button", name="Keep").click()
     await expect(ann.page.locator(".badge.kept")).to_have_count(5)
@@ -216,14 +216,14 @@ async def test_a_public_clip_is_a_promise(
     await expect(ann.page.locator(f"input[value='{share_url}']")).to_have_count(1)
     await assert_accessible(ann.page)
 
-    # A second browser, signed out.
+    # A second browser, without sign-in.
     path = share_url.removeprefix(ann.url)
     assert await stranger.open(path) == 200
     assert await stranger.page.locator("video").evaluate(PLAYING) > 0.3
     assert account not in await stranger.page.content()
     await assert_accessible(stranger.page)
 
-    # Embedded in a site that the platform allows, and in one that it does not.
+    # Embedded in a site that the platform allows, and in another site.
     slug = path.rpartition("/")[2]
     await stranger.page.goto(embedding_site.page(embedding_site.allowed, f"{ann.url}/e/{slug}"))
     embedded = stranger.page.frame_locator("iframe").locator("video")
@@ -232,11 +232,11 @@ async def test_a_public_clip_is_a_promise(
     await refused.page.goto(embedding_site.page(embedding_site.other, f"{ann.url}/e/{slug}"))
     await refused.page.wait_for_timeout(1000)
     assert await refused.page.frame_locator("iframe").locator("video").count() == 0
-    # That is what the browser says when it keeps a frame out.
+    # The browser's message for a blocked frame.
     assert all("frame-ancestors" in complaint for complaint in refused.complaints)
     refused.complaints.clear()
 
-    # Unpublished: the page says so, the media address is dead.
+    # Unpublished: page and media address answer 410.
     async with httpx.AsyncClient(base_url=ann.url) as guest:
         found = re.search(r'property="og:video" content="([^"]+)"', (await guest.get(path)).text)
         assert found
@@ -248,7 +248,7 @@ async def test_a_public_clip_is_a_promise(
     assert await stranger.open(path) == 410
 
 
-async def test_a_clip_that_its_owner_deleted_is_nobodys(platform: Platform, visit: Any) -> None:
+async def test_a_deleted_clip_cannot_be_watched(platform: Platform, visit: Any) -> None:
     account = an_account()
     (clip_id,) = await clips_of(platform, account, "Not for long")
     async with platform.gateway(account) as api:
@@ -289,7 +289,7 @@ async def test_without_javascript(platform: Platform, visit: Any) -> None:
     assert (await row(platform, first))["status"] == "published"
 
 
-async def test_on_a_phone_nothing_sticks_out(platform: Platform, visit: Any) -> None:
+async def test_pages_fit_the_width_of_a_phone(platform: Platform, visit: Any) -> None:
     account = an_account()
     (clip_id,) = await clips_of(
         platform, account, "A title that goes on and on, as titles on streams do " * 3
@@ -328,7 +328,7 @@ async def test_the_registry_away_is_said_and_mended_by_itself(platform: Platform
     await expect(card(ann, "Still there")).to_be_visible(timeout=PATIENCE_MS)
 
 
-async def test_a_vod_says_what_became_of_its_highlights(platform: Platform, visit: Any) -> None:
+async def test_a_vod_lists_the_outcomes_of_its_highlights(platform: Platform, visit: Any) -> None:
     account, vod = an_account(), f"vod-{uuid.uuid4().hex[:8]}"
     common: dict[str, Any] = {"twitch_account_id": account, "source_vod_id": vod}
     clip_id = await platform.detect(**common, title="Seen")

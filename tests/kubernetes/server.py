@@ -1,6 +1,6 @@
-"""A real Kubernetes API server on loopback, on etcd: built once from its Go module, kept in the environment.
+"""A real Kubernetes API server with etcd on loopback, built once and kept in the Python environment.
 
-There is no kubelet, no scheduler and no controller: objects are checked, stored and read, and nothing runs.
+Without a kubelet, a scheduler and controllers, it checks, stores and returns objects, and runs no pods.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_stack.processes.ports import LOOPBACK, lacks_success
+from local_stack.processes.ports import LOOPBACK, http_error
 from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 
@@ -29,14 +29,14 @@ BUILD_SECONDS = 3600
 
 
 class CannotRun(Exception):
-    """Something that the server needs is not on this machine. The message says what."""
+    """A program that the server needs is not on this machine. The message names it."""
 
 
 def build() -> Path:
-    """Return the server's program; the first time, after building it for about ten minutes.
+    """Return the path of the server's program, which the first call builds in about ten minutes.
 
     Raises:
-        CannotRun: etcd is missing; or Go is, and the program has not been built yet.
+        CannotRun: etcd is missing; or the program is not built yet, and Go is missing.
     """
     if shutil.which("etcd") is None:
         raise CannotRun("etcd is not on PATH (Debian: apt-get install etcd-server)")
@@ -49,7 +49,9 @@ def _build() -> None:
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise CannotRun("Go 1.26 is not on PATH, and the Kubernetes API server has not been built yet")
-    sys.stderr.write(f"\nBuilding the Kubernetes API server {VERSION}, once: about ten minutes …\n")
+    sys.stderr.write(
+        f"\nBuilding the Kubernetes API server {VERSION} (about ten minutes, only the first time) …\n"
+    )
     BUILT.parent.mkdir(parents=True, exist_ok=True)
     flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{VERSION}"
     partial = BUILT.with_suffix(".partial")
@@ -61,16 +63,16 @@ def _build() -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running API server, and how clients reach it."""
+    """A running API server: its address and its kubeconfig."""
 
     url: str
     kubeconfig: Path
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Run kubectl, and return what it printed.
+        """Run kubectl, and return its output.
 
         Raises:
-            Refused: the server, or kubectl itself, refused.
+            ObjectRefused: kubectl failed.
         """
         done = subprocess.run(
             [KUBECTL, f"--kubeconfig={self.kubeconfig}", "--request-timeout=60s", *arguments],
@@ -85,7 +87,7 @@ class Cluster:
         return done.stdout
 
     def get(self, kinds: str, *arguments: str) -> list[dict[str, Any]]:
-        """The objects of some kinds."""
+        """Return the objects of some kinds."""
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", kinds, "--output=json", *arguments))[
             "items"
         ]
@@ -93,7 +95,7 @@ class Cluster:
 
 
 class ObjectRefused(Exception):
-    """The server did not take an object. The message says why."""
+    """The server refused an object. The message has the reason."""
 
 
 @contextmanager
@@ -119,12 +121,12 @@ def _etcd(workspace: Workspace, port: int, peers: int) -> Process:
             f"--listen-peer-urls={others}",
             f"--initial-advertise-peer-urls={others}",
             f"--initial-cluster=default={others}",
-            # What the tests write need not survive them.
+            # The data of the tests need not be durable.
             "--unsafe-no-fsync",
         ],
         log=workspace.state.log("etcd"),
         environment=workspace.state.environment(),
-        lacks=lambda: lacks_success(f"{clients}/health"),
+        readiness_error=lambda: http_error(f"{clients}/health"),
         start_seconds=120,
     )
 
@@ -145,7 +147,7 @@ def _api_server(workspace: Workspace, program: Path, store: int, port: int) -> P
             f"--etcd-servers=http://{LOOPBACK}:{store}",
             f"--bind-address={LOOPBACK}",
             f"--advertise-address={LOOPBACK}",
-            # It refuses to publish a loopback address as its own.
+            # The server refuses to advertise a loopback address.
             "--endpoint-reconciler-type=none",
             f"--secure-port={port}",
             f"--cert-dir={folder / 'certificates'}",
@@ -155,21 +157,21 @@ def _api_server(workspace: Workspace, program: Path, store: int, port: int) -> P
             f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.0.0.0/24",
-            # It waits for a controller that makes each namespace's accounts.
+            # It would wait for a controller that creates each namespace's service accounts.
             "--disable-admission-plugins=ServiceAccount",
         ],
         log=workspace.state.log("kube-apiserver"),
         environment=workspace.state.environment(),
-        lacks=lambda: _lacks_readiness(port),
+        readiness_error=lambda: _readiness_error(port),
         start_seconds=240,
     )
 
 
-def _lacks_readiness(port: int) -> str | None:
+def _readiness_error(port: int) -> str | None:
     request = urllib.request.Request(
         f"https://{LOOPBACK}:{port}/readyz", headers={"Authorization": f"Bearer {TOKEN}"}
     )
-    # Its certificate is made at its start, by itself.
+    # The server makes its own certificate at its start.
     context = ssl._create_unverified_context()  # noqa: S323
     try:
         with urllib.request.urlopen(request, timeout=10, context=context):  # noqa: S310 - loopback

@@ -1,6 +1,6 @@
-"""The chart in a real API server: every object is taken as it is, installed, upgraded, rolled back, removed.
+"""The chart in a real API server: its objects are checked, installed, upgraded, rolled back and removed.
 
-Only by ``make test-helm``: the server's program is built once, which takes ten minutes.
+Only ``make test-helm`` runs these tests: the first run builds the server in ten minutes.
 """
 
 import json
@@ -37,7 +37,7 @@ OURS = "--selector=app.kubernetes.io/part-of=clips"
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """An API server that knows KEDA's and the Prometheus Operator's resources."""
+    """An API server with the resources of KEDA and the Prometheus Operator."""
     try:
         program = build()
     except CannotRun as error:
@@ -50,7 +50,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> str:
-    """A namespace of its own, which takes no pod beyond the standard "restricted"."""
+    """A new namespace that enforces the pod security standard "restricted"."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
@@ -58,7 +58,7 @@ def namespace(cluster: Cluster) -> str:
 
 
 def take(cluster: Cluster, namespace: str, objects: list[Object], *arguments: str) -> str:
-    """Have the server check objects as if it made them: unknown fields are refused."""
+    """Have the server check objects without storing them; it refuses unknown fields."""
     return cluster.kubectl(
         "create",
         "--dry-run=server",
@@ -83,10 +83,10 @@ def test_a_restricted_namespace_takes_every_pod(values: str, cluster: Cluster, n
 
 
 def as_pod(component: str, template: Object) -> Object:
-    """The pod that a controller would make of a template."""
+    """Return the pod that a controller would create from a template."""
     pod = json.loads(json.dumps(template))
     pod["metadata"]["name"] = component
-    pod["spec"].pop("priorityClassName", None)  # a cluster's own, which this one lacks
+    pod["spec"].pop("priorityClassName", None)  # not defined in this cluster
     return {"apiVersion": "v1", "kind": "Pod", **pod}
 
 
@@ -97,7 +97,7 @@ def changed(component: str, change: Any) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda spec: spec["securityContext"].pop("seccompProfile"), "seccompProfile"),
         (lambda spec: spec["securityContext"].update(runAsUser=0), "runAsUser=0"),
@@ -106,13 +106,15 @@ def changed(component: str, change: Any) -> Object:
         (lambda spec: spec["containers"][0]["resources"]["limits"].update(memory="100mm"), "quantity"),
     ],
 )
-def test_it_would_refuse_one_that_is_wrong(change: Any, says: str, cluster: Cluster, namespace: str) -> None:
-    with pytest.raises(ObjectRefused, match=says):
+def test_it_would_refuse_one_that_is_wrong(
+    change: Any, message: str, cluster: Cluster, namespace: str
+) -> None:
+    with pytest.raises(ObjectRefused, match=message):
         take(cluster, namespace, [changed("cutter", change)])
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "says"),
+    ("kind", "change", "message"),
     [
         ("ScaledObject", lambda spec: spec.update(minReplicaCont=1), "minReplicaCont"),
         ("ServiceMonitor", lambda spec: spec["endpoints"][0].update(prt="operations"), "prt"),
@@ -126,11 +128,11 @@ def test_it_would_refuse_one_that_is_wrong(change: Any, says: str, cluster: Clus
     ],
 )
 def test_it_would_refuse_what_schemas_let_pass(
-    kind: str, change: Any, says: str, cluster: Cluster, namespace: str
+    kind: str, change: Any, message: str, cluster: Cluster, namespace: str
 ) -> None:
     found = json.loads(json.dumps(next(each for each in rendered("full") if each["kind"] == kind)))
     change(found["spec"])
-    with pytest.raises(ObjectRefused, match=says):
+    with pytest.raises(ObjectRefused, match=message):
         take(cluster, namespace, [found])
 
 
@@ -157,7 +159,7 @@ def test_a_release_lives_and_goes(cluster: Cluster, namespace: str) -> None:
 
 
 def check_live(cluster: Cluster, namespace: str, values: str) -> None:
-    """The namespace has what was rendered, no field of it lost, and nothing of the hooks."""
+    """Check that the namespace has all rendered objects with all their fields, and none of the hooks."""
     live = {
         (each["kind"], each["metadata"]["name"]): each
         for each in cluster.get(KINDS, f"--namespace={namespace}", OURS)
@@ -174,7 +176,7 @@ def check_live(cluster: Cluster, namespace: str, values: str) -> None:
 
 
 def lost(wanted: Any, found: Any, place: str = "") -> list[str]:
-    """The places of what is not there as it was written."""
+    """Return the places of values that differ from the rendered ones."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return [each for name in wanted for each in lost(wanted[name], found.get(name), f"{place}.{name}")]
     if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
@@ -186,14 +188,14 @@ def lost(wanted: Any, found: Any, place: str = "") -> list[str]:
 
 @contextmanager
 def job_controller(cluster: Cluster, namespace: str) -> Iterator[list[str]]:
-    """Say of each Job that it is done, as a controller would after its pod; yields their names in order."""
+    """Mark each Job as complete, as a controller does after its pod; yield the names of the Jobs in order."""
     done: list[str] = []
     seen: set[str] = set()
     stop = threading.Event()
 
     def work() -> None:
         while not stop.wait(0.1):
-            with suppress(ObjectRefused):  # one that is gone again
+            with suppress(ObjectRefused):  # the Job was deleted in the meantime
                 for job in cluster.get("jobs", f"--namespace={namespace}"):
                     if job["metadata"]["uid"] not in seen:
                         complete(cluster, namespace, job["metadata"]["name"])

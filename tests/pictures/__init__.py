@@ -1,1 +1,1 @@
-"""The pictures of the documents: screenshots of the pages, and the panels of the dashboards."""
+"""The images of the documentation: screenshots of the pages, and the dashboards."""

@@ -1,4 +1,4 @@
-"""The pictures of the pages in the README: ``make screenshots`` makes them anew, on a stack of its own."""
+"""Take the screenshots of docs/screenshots on a temporary stack: ``make screenshots``."""
 
 import asyncio
 import tempfile
@@ -19,10 +19,10 @@ from tests.support.browser import running_browser
 
 ACCOUNT = "streamer-1"
 FOLDER = Path("docs/screenshots")
-QUALITY = 82  # of JPEG: a picture stays well below 300 kB
-# Long enough for posters to come.
+QUALITY = 82  # of JPEG: an image stays well below 300 kB
+# Long enough for the posters to load.
 SETTLE_MS = 700
-# What is done to the sample before anybody looks: some of it is kept, and one clip is public.
+# Clips of the sample that are kept or published before the screenshots.
 KEPT = ("The boss falls at the ninth attempt", "First win of the season")
 PUBLISHED = "Grandmother joins the stream"
 
@@ -31,7 +31,7 @@ Scheme = Literal["light", "dark"]
 
 @dataclass(frozen=True)
 class Viewer:
-    """How somebody looks at pages."""
+    """A device and colour scheme."""
 
     name: str
     viewport: ViewportSize
@@ -47,8 +47,8 @@ LOOKS = [
 ]
 
 
-def main(folder: Annotated[Path, typer.Option(help="Where the pictures go.")] = FOLDER) -> None:
-    """Take a picture of each main page: light and dark, on a desktop and on a phone."""
+def main(folder: Annotated[Path, typer.Option(help="The folder for the images.")] = FOLDER) -> None:
+    """Take a screenshot of each main page: light and dark, on a desktop and on a phone."""
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_stack() as stack, tempfile.TemporaryDirectory(prefix="clips-screenshots-") as scratch:
         typer.echo("Cutting a few clips …")
@@ -56,11 +56,11 @@ def main(folder: Annotated[Path, typer.Option(help="Where the pictures go.")] = 
         sample.fill(client, ACCOUNT, Path(scratch))
         paths = _arrange(client)
         asyncio.run(_take_all(stack, paths, folder, Path(scratch)))
-    typer.echo(f"The pictures are in {folder}.")
+    typer.echo(f"The images are in {folder}.")
 
 
 def _arrange(client: Client) -> dict[str, str]:
-    """Keep and publish some of the sample; the path of each page, by its name."""
+    """Keep and publish clips of the sample; return the path of each page, by its name."""
     with client.gateway(ACCOUNT) as api:
         clips = {clip["title"]: clip for clip in _json(api.get("/v1/clips"))["items"]}
         for title in KEPT:

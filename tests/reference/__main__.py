@@ -19,9 +19,11 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when a page is out of date.")
+    ] = False,
 ) -> None:
-    """Write the reference pages, or check that they are what the code says."""
+    """Write the reference pages, or check that they are up to date."""
     stale = [name for name, page in PAGES.items() if not _is_written(FOLDER / name, page())]
     if check and stale:
         typer.echo(f"out of date in {FOLDER}: {', '.join(stale)}; run: make docs", err=True)

@@ -27,13 +27,13 @@ the same [settings](settings.md) as the services. `make help` lists the commands
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     return document("Commands", ABOUT, *(_section(name, cli) for name, cli in PROGRAMS.items()))
 
 
 @cache
 def every_command() -> tuple[str, ...]:
-    """The words of every command."""
+    """Return every command with its group."""
     found = [_leaves(name, typer.main.get_command(cli)) for name, cli in PROGRAMS.items()]
     return tuple(words for leaves in found for words, _ in leaves)
 
@@ -45,7 +45,7 @@ def _section(program: str, cli: typer.Typer) -> str:
 
 
 def _leaves(words: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Every command below a group, with the words that call it. Typer keeps the types of these to itself."""
+    """Yield every command of a group with its full name. Typer's types for them are private."""
     if not isinstance(command, TyperGroup):
         yield words, command
         return

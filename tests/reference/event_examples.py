@@ -1,4 +1,4 @@
-"""An example of every event: what a streamer's highlight goes through, on its way to a clip and after."""
+"""An example of every event, from a highlight to its purged clip."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -145,5 +145,5 @@ EXAMPLES: Mapping[type[EventData], EventData] = {each: each.model_validate(data)
 
 
 def highlight_event() -> Event[EventData]:
-    """The detector's own event, with its envelope."""
+    """Return the detector's event with its envelope."""
     return Event.new(EXAMPLES[HighlightDetected], source="detector", id=DETECTED, time=DETECTED_AT)

@@ -17,47 +17,47 @@ CloudEvents 1.0 in Kafka's binary mode: attributes in headers, data as JSON. The
 AsyncAPI 3 document: [shared/schemas](../../shared/schemas). Programs that send and follow events:
 [integrating](../integrating.md).
 
-- **At least once.** An event may come again, with the same id.
-- **In order per key.** Events with the same key are in one partition. Those of a clip's life have a
-  `version`: drop one that is lower than what you have.
-- **A published type only gains optional fields.** Ignore fields that you do not know. `make schemas` refuses
-  any other change."""
+- **At least once.** An event can arrive more than once, with the same id.
+- **In order per key.** Events with the same key are in one partition. Events of `clip-lifecycle` have a
+  `version`: drop an event whose version is not higher than the last one of its clip.
+- **A published type only gets new optional fields.** Ignore fields that you do not know. `make schemas`
+  refuses any other change."""
 ENVELOPE = """\
-Of an event that you send, only the data is required: what the headers do not say is taken from the record
-([why](../decisions/0024-identity-and-replays.md)). Events of Clips carry all of them; `traceparent`
-only where there is a trace."""
+In an event that you send, only the data is required: values of missing headers are taken from the record
+([why](../decisions/0024-identity-and-replays.md)). Events of Clips have all headers; `traceparent` only
+when the event is part of a trace."""
 LOG_APPEND = """\
 The times on `highlight-detected`, `highlight-encodings` and `*.dlq` are the broker's (`LogAppendTime`). With
 three replicas or more, a write needs two in sync. `clip-shared topics create` makes all topics
 ([commands](commands.md#clip-shared-topics-create))."""
 DEAD_LETTERS = """\
-A message that cannot be handled goes to `<topic>.dlq` as it came, with these headers added
+A message that cannot be handled is sent to `<topic>.dlq` unchanged, with these headers added
 ([what is dead-lettered](../architecture.md#when-work-fails)). `clip-shared dlq` lists, shows, replays and
 discards dead letters ([commands](commands.md#clip-shared-dlq-list))."""
 NOTES: Mapping[str, str] = {
-    "dlq_topic": "The topic that the message came from.",
-    "dlq_partition": "Its partition there.",
-    "dlq_offset": "Its offset there.",
-    "dlq_timestamp_ms": "Its timestamp, in milliseconds since 1970.",
+    "dlq_topic": "The topic of the message.",
+    "dlq_partition": "The partition of the message in its topic.",
+    "dlq_offset": "The offset of the message in its topic.",
+    "dlq_timestamp_ms": "The timestamp of the message, in milliseconds since 1970.",
     "dlq_service": "The service that could not handle it.",
-    "dlq_attempts": "How often that service tried.",
-    "dlq_error_type": "The kind of error.",
-    "dlq_error": "What was wrong, in words.",
-    "dlq_truncated": "Only where the value did not fit: its whole size in bytes.",
-    "dlq_sha256": "Only where the value did not fit: the SHA-256 of the whole value.",
-    "dlq_left_out": "Only where something else is missing: what.",
+    "dlq_attempts": "Number of attempts of that service.",
+    "dlq_error_type": "Class of the error.",
+    "dlq_error": "Message of the error.",
+    "dlq_truncated": "Only on a truncated value: the size of the whole value, in bytes.",
+    "dlq_sha256": "Only on a truncated value: the SHA-256 of the whole value.",
+    "dlq_left_out": "Only on a truncated message: the parts that were left out beside the value.",
 }
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     return document(
         "Events",
         ABOUT,
         "## Envelope",
         table(("header", "meaning"), [(code(name), text) for name, text in ENVELOPE_HEADERS.items()]),
         ENVELOPE,
-        "A whole record:",
+        "An example of a record:",
         fence(_whole_record()),
         "## Topics",
         table(
@@ -119,7 +119,7 @@ def _type_section(each: type[EventData]) -> str:
 
 
 def _key_field(each: type[EventData]) -> str:
-    """The field that an event's key is taken from, by the example."""
+    """Return the field that an event's key is taken from, by its example."""
     key = EXAMPLES[each].key()
     names = [name for name, value in EXAMPLES[each] if key is not None and str(value) == key]
     return code(names[0]) if names else "none"

@@ -20,32 +20,32 @@ from tests.reference.markdown import code, codes, document, fence, first_sentenc
 METHODS = ("get", "post", "put", "patch", "delete")
 PROBLEM = "application/problem+json"
 ABOUT = """\
-The public may reach the gateway's `HTTP_PORT` and nothing else
-([deployment](../deployment.md#in-front-of-the-gateway)). The two JSON APIs in full, with every schema and
-example, are OpenAPI 3.1 documents: [clip-gateway.json](openapi/clip-gateway.json),
+The public may reach only the gateway's `HTTP_PORT`
+([deployment](../deployment.md#in-front-of-the-gateway)). The OpenAPI 3.1 documents have every schema and
+example of the two JSON APIs: [clip-gateway.json](openapi/clip-gateway.json),
 [clip-registry.json](openapi/clip-registry.json)."""
 GATEWAY = """\
 On the gateway's `HTTP_PORT`, for streamers and their programs ([sign-in](../deployment.md#sign-in))."""
 PUBLIC = """\
-On the gateway's `HTTP_PORT`, for everybody. A share link that has died is answered with 410, one that never
-was with 404, and too many requests of one address with 429
-([what everybody may see](../decisions/0039-public-pages.md))."""
+On the gateway's `HTTP_PORT`, without sign-in. A share link that is no longer valid is answered with 410, an
+unknown one with 404, and too many requests of one address with 429
+([public pages](../decisions/0039-public-pages.md))."""
 PAGES = """\
-On the gateway's `HTTP_PORT`, for streamers in a browser. A guest is sent to `LOGIN_URL`. Forms answer
-with 303, back to a page."""
+On the gateway's `HTTP_PORT`, for streamers in a browser. A guest is redirected to `LOGIN_URL`. Forms are
+answered with 303 to a page."""
 REGISTRY = """\
 On the registry's `HTTP_PORT`, for the gateway (with `REGISTRY_GATEWAY_TOKEN`) and the janitor (with
-`REGISTRY_JANITOR_TOKEN`: expirations, notices, unknown objects). Parameters and bodies:
+`REGISTRY_JANITOR_TOKEN`: expirations, notices, orphans). Parameters and bodies:
 [clip-registry.json](openapi/clip-registry.json)."""
 OPERATIONS = """\
 On every service's `OPERATIONS_PORT`, without sign-in: for Prometheus and the orchestrator, never for the
 public."""
 ERRORS = """\
-Errors are `application/problem+json` (RFC 9457). With 429 and 503 comes `Retry-After`."""
+Errors are `application/problem+json` (RFC 9457). Answers with 429 and 503 have the header `Retry-After`."""
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     gateway, registry = clip_gateway.app.api_document(), clip_registry.app.api_document()
     parts = _parts()
     return document(
@@ -79,7 +79,7 @@ def page() -> str:
 
 
 def _parts() -> GatewayParts:
-    """The gateway's parts, connected to nothing."""
+    """Return the gateway's parts without connections."""
     anywhere = "https://clips.example"
     settings = {
         "free_storage_bucket": "clips",
@@ -104,14 +104,14 @@ def _operations_of(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 
 
 def _calls(api: Mapping[str, Any]) -> str:
-    """Every call of an API: what it does, what it answers, what it refuses."""
+    """Return the table of an API's calls, with their answers and refusals."""
     rows = []
     for call, operation in _operations_of(api):
         answers = {status: _body(answer) for status, answer in operation["responses"].items()}
         refusals = [status for status in answers if "$ref" in operation["responses"][status]]
         given = [f"{code(status)} {answers[status]}".strip() for status in answers if status not in refusals]
         rows.append((code(call), prose(operation.get("description")), ", ".join(given), codes(refusals)))
-    return table(("call", "does", "answers", "refuses with"), rows)
+    return table(("call", "effect", "answers", "refusals"), rows)
 
 
 def _body(answer: Mapping[str, Any]) -> str:
@@ -120,7 +120,7 @@ def _body(answer: Mapping[str, Any]) -> str:
 
 
 def _asked(api: Mapping[str, Any]) -> str:
-    """What calls are asked with: parameters of queries, and fields of bodies."""
+    """Return the table of query parameters and fields of bodies."""
     definitions = api["components"]["schemas"]
     rows: list[tuple[str, ...]] = []
     for call, operation in _operations_of(api):
@@ -134,7 +134,7 @@ def _asked(api: Mapping[str, Any]) -> str:
 
 
 def _sent(operation: Mapping[str, Any]) -> str:
-    """The name of the model that a call takes as its body."""
+    """Return the name of the model of a call's body."""
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     return name_of(schema) or next(filter(None, map(name_of, schema.get("anyOf", ()))), "")
 
@@ -156,7 +156,7 @@ def _errors(api: Mapping[str, Any]) -> str:
 
 
 def _pages(app: FastAPI) -> str:
-    """The addresses of pages; those with the same description share a row."""
+    """Return the table of pages; pages with the same description share a row."""
     shared: dict[str, list[str]] = {}
     for call, operation in _operations_of(app.openapi()):
         shared.setdefault(prose(operation["description"]), []).append(call)
@@ -164,7 +164,7 @@ def _pages(app: FastAPI) -> str:
 
 
 def _operations() -> str:
-    """The addresses of the operations port, which every service builds in the same way."""
+    """Return the table of the operations port, which is the same for every service."""
     app = create_app("any", registry=CollectorRegistry(), checks={})
     found = {each.path: each.endpoint for each in app.routes if isinstance(each, APIRoute)}
     return _described(([f"GET {path}"], first_sentence(found[path].__doc__)) for path in found)

@@ -23,13 +23,13 @@ class Field:
 
 
 def name_of(schema: Schema) -> str:
-    """The name of the definition that a schema refers to; empty where it refers to none."""
+    """Return the name of the definition that a schema refers to, or an empty text."""
     reference: str = schema.get("$ref", "")
     return reference.rpartition("/")[2]
 
 
 def type_of(schema: Schema, definitions: Definitions, link: Callable[[str], str] = code) -> str:
-    """What a value may be, in words. ``link`` shows the name of a model."""
+    """Return the type of a value in words. ``link`` formats the name of a model."""
     values = definitions.get(name_of(schema), schema).get("enum")
     if values:
         return codes(values)
@@ -64,7 +64,7 @@ def _bounds(schema: Schema) -> Iterator[str]:
 
 
 def fields_of(schema: Schema, definitions: Definitions, above: str = "") -> Iterator[Field]:
-    """Every field of a model, those of models within it after it."""
+    """Yield every field of a model; the fields of a nested model follow its own field."""
     for name, field in schema.get("properties", {}).items():
         is_required = name in schema.get("required", ())
         yield Field(f"{above}{name}", type_of(field, definitions, _object), is_required, with_default(field))
@@ -77,7 +77,7 @@ def _object(_name: str) -> str:
 
 
 def with_default(field: Schema) -> str:
-    """What a field means, and its default where it has one."""
+    """Return the meaning of a field, and its default if it has one."""
     text: str = field.get("description", "")
     default = field.get("default")
     return text if default in (None, []) else f"{text} Default: {code(str(default).lower())}."

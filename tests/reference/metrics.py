@@ -42,18 +42,18 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 HEADS = ("metric", "type", "labels", "service", "meaning")
 ABOUT = """\
-Every service shows its metrics to Prometheus at `/metrics` on its operations port (`OPERATIONS_PORT`), beside
-those of the process (`process_…`, `python_…`). A counter's series are there from the start, at 0, wherever
-the values of its labels are known then. In the table, a name is what queries use; a histogram has the
-suffixes `_bucket`, `_sum` and `_count` besides.
+Every service has its metrics at `/metrics` on its operations port (`OPERATIONS_PORT`), together with those of
+the process (`process_…`, `python_…`). The series of a counter exist from the start, with the value 0, when
+the values of its labels are known. The table has the names for queries; a histogram has the suffixes
+`_bucket`, `_sum` and `_count`.
 
-The orphan sweep is a command: `janitor sweep --metrics-file` writes its figures (`clips_sweep_…`) for
-node_exporter's textfile collector."""
+The orphan sweep is a command, not a service: `janitor sweep --metrics-file` writes its metrics
+(`clips_sweep_…`) for node_exporter's textfile collector."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A metric as a service declares it. ``name`` is what queries use."""
+    """A metric as a service declares it. ``name`` is its name in queries."""
 
     name: str
     kind: str
@@ -62,7 +62,7 @@ class Described:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     users: dict[Described, list[str]] = {}
     for service in SERVICES:
         for metric in metrics_of(service):
@@ -79,13 +79,13 @@ def _names(services: list[str]) -> str:
 
 
 def metrics_of(service: str) -> list[Described]:
-    """Every metric of a service, without those of the process."""
+    """Return every metric of a service, without those of the process."""
     described = [metric for collector in _collectors(registry_of(service)) for metric in describe(collector)]
     return [each for each in described if each.name.startswith(PREFIX)]
 
 
 def registry_of(service: str) -> CollectorRegistry:
-    """What a service shows to Prometheus, before it has done anything."""
+    """Return the metrics of a service that has not done any work."""
     package = SERVICES[service]
     with _environment():
         settings = SETTINGS[service]()
@@ -112,7 +112,7 @@ def _collectors(registry: CollectorRegistry) -> list[Any]:
 
 
 def describe(collector: Any) -> list[Described]:
-    """The metrics of one collector. A collector of our own says its labels itself."""
+    """Return the metrics of a collector. The collectors of the services list their labels themselves."""
     if isinstance(collector, MetricWrapperBase):
         (family,) = collector.describe()
         return [_described(family, tuple(collector._labelnames))]

@@ -24,30 +24,30 @@ SERVICES: Mapping[str, type[BaseSettings]] = {
     "clip-cutter": clip_cutter.settings.CutterSettings,
     "clip-registry": clip_registry.settings.RegistrySettings,
     "clip-gateway": clip_gateway.settings.GatewaySettings,
-    "janitor": janitor.settings.Settings,
+    "janitor": janitor.settings.JanitorSettings,
 }
 HEADS = ("variable", "values", "default", "meaning")
 ABOUT = """\
-Settings come from environment variables alone. An empty variable counts as unset. A service that cannot use
-its settings lists every problem on standard error and exits with 2.
+Settings are read from environment variables only. An empty variable counts as unset. A service that cannot
+use its settings lists every problem on standard error and exits with 2.
 
-`docker-compose.yml` has variables of its own: see [.env.example](../../.env.example). Which secret opens
-what: [deployment](../deployment.md). S3 servers, credentials, permissions: [storage](../storage.md)."""
+The variables of `docker-compose.yml` are in [.env.example](../../.env.example). The use of each secret:
+[deployment](../deployment.md). S3 servers, credentials, permissions: [storage](../storage.md)."""
 CHAIN = """\
-Without keys, boto3's own chain signs: `AWS_ACCESS_KEY_ID` and its companions, `AWS_PROFILE`, workload
-identity, the metadata of the instance ([storage](../storage.md#credentials))."""
+Without keys, boto3 uses its own chain of credentials: `AWS_ACCESS_KEY_ID` and its companions, `AWS_PROFILE`,
+workload identity, the metadata of the instance ([storage](../storage.md#credentials))."""
 PROFILE = "Each value of `SOURCE_STORAGE_PROFILES` is an object with these fields:"
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     shared = [_shared_section(each) for each in _shared_classes()]
     own = [_own_section(name, settings) for name, settings in SERVICES.items()]
     return document("Settings", ABOUT, *shared, *own)
 
 
 def _shared_classes() -> list[type[BaseModel]]:
-    """The classes of settings that several services share, the most shared first."""
+    """Return the classes of settings that several services share, the most shared first."""
     classes = {each for settings in SERVICES.values() for each in settings.__mro__ if _is_shared(each)}
     return sorted(classes, key=lambda each: (-len(_users(each)), each.__name__))
 
@@ -87,7 +87,7 @@ def _own_section(name: str, settings: type[BaseSettings]) -> str:
 
 
 def _is_inherited(settings: type[BaseSettings], field: str) -> bool:
-    """Whether a field is a shared one, as the shared class has it."""
+    """Return whether a field comes unchanged from a shared class."""
     owner = next(each for each in settings.__mro__ if field in vars(each).get("__annotations__", {}))
     return _is_shared(owner)
 
@@ -114,7 +114,7 @@ def _default(info: FieldInfo) -> str:
 
 
 def _portable(path: Path) -> Path:
-    """A path in this machine's temporary folder, in the usual one."""
+    """Return a path with this machine's temporary folder replaced by ``/tmp``."""
     folder = Path(tempfile.gettempdir())
     return Path("/tmp") / path.relative_to(folder) if path.is_relative_to(folder) else path  # noqa: S108 - shown, not used
 

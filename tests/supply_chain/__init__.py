@@ -1,1 +1,1 @@
-"""What the images consist of, under which licences, and which of it is known to be vulnerable."""
+"""The parts of the images, their licences, and their known vulnerabilities."""

@@ -1,4 +1,4 @@
-"""A folder of advisories, answering as osv.dev does: what an audit asks on a machine without the network."""
+"""A server with a folder of advisories that answers as osv.dev does, for audits without the network."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from tests.supply_chain.parts import normal
 
-# Every advisory on Python packages.
+# An archive of all advisories on Python packages.
 SOURCE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
 Advisory = dict[str, Any]
 
@@ -53,13 +53,13 @@ def read(path: Path) -> Advisories:
 
 
 def affected(advisory: Advisory) -> list[dict[str, Any]]:
-    """Return what an advisory says of Python packages."""
+    """Return the entries of an advisory on Python packages."""
     every = advisory.get("affected", ())
     return [each for each in every if each.get("package", {}).get("ecosystem") == "PyPI"]
 
 
 def covers(entry: dict[str, Any], version: str) -> bool:
-    """Whether a version is among those listed, or in one of the ranges."""
+    """Return whether a version is listed, or in a range."""
     if version in entry.get("versions", ()):
         return True
     ranges = [each for each in entry.get("ranges", ()) if each.get("type") == "ECOSYSTEM"]
@@ -67,7 +67,7 @@ def covers(entry: dict[str, Any], version: str) -> bool:
 
 
 def in_range(events: list[dict[str, str]], version: Version) -> bool:
-    """Whether the last event up to a version introduced the fault; ``last_affected`` includes itself."""
+    """Return whether the last event up to a version introduced the fault; ``last_affected`` is inclusive."""
     inside = False
     for event in sorted(events, key=place):
         ((kind, text),) = event.items()
@@ -80,7 +80,7 @@ def in_range(events: list[dict[str, str]], version: Version) -> bool:
 
 
 def place(event: dict[str, str]) -> Version:
-    """Where on the line of versions an event stands; one that nobody can read stands at its beginning."""
+    """Return the version of an event; an invalid version counts as the first one."""
     (text,) = event.values()
     try:
         return Version(text)
@@ -104,7 +104,7 @@ def answering(advisories: Advisories) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), AdvisoriesHandler) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""Which of the pinned packages are known to be vulnerable, as pip-audit finds them."""
+"""Find known vulnerabilities of the locked packages with pip-audit."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from typing import Any
 from tests.supply_chain import advisories
 from tests.supply_chain.parts import PROGRAMS
 
-# One of dev.lock holds every package of the others, but for the benchmarks'.
+# dev.lock has every package of the other lock files, except those of the benchmarks.
 LOCKS = ("dev", "bench", "recordings")
 
 
@@ -27,7 +27,7 @@ class AuditResult(IntEnum):
 
 @dataclass(frozen=True)
 class Audit:
-    """What pip-audit said: what is vulnerable, a sentence each, and the packages that it knows nothing of."""
+    """The report of pip-audit: a sentence for each vulnerability, and the packages without data."""
 
     findings: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -35,8 +35,8 @@ class Audit:
     error: str = ""
 
     @property
-    def verdict(self) -> AuditResult:
-        """Findings count before what is unknown; an audit that asked about nothing is not clean."""
+    def exit_code(self) -> AuditResult:
+        """The exit code. Findings count before unknown packages; an audit of no package is not clean."""
         if self.findings:
             return AuditResult.FINDINGS
         return AuditResult.NOT_ASKED if self.unknown or self.error or not self.asked else AuditResult.CLEAN
@@ -49,9 +49,9 @@ def audit(locks: Iterable[Path], *, osv: Path | None) -> Audit:
         if osv is not None:
             known = advisories.read(osv)
             if not known.count:
-                return Audit((), (), 0, error=f"{osv} holds no advisory")
+                return Audit((), (), 0, error=f"{osv} contains no advisories")
             url = stack.enter_context(advisories.answering(known))
-            # A cache would answer from another database.
+            # The user's cache may hold answers of another database.
             cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="clips-audit-"))
             options = ["--vulnerability-service=osv", f"--osv-url={url}", f"--cache-dir={cache}"]
         return judged(run_pip_audit([f"--requirement={lock}" for lock in locks] + options))
@@ -77,10 +77,10 @@ def judged(result: subprocess.CompletedProcess[str]) -> Audit:
             (),
             (),
             0,
-            error=result.stderr.strip().splitlines()[-1] if result.stderr else "pip-audit says nothing",
+            error=result.stderr.strip().splitlines()[-1] if result.stderr else "pip-audit printed nothing",
         )
     findings = [
-        f"{each['name']} {each['version']}: {found['id']}, mended in {versions(found) or 'no version yet'}"
+        f"{each['name']} {each['version']}: {found['id']}, fixed in {versions(found) or 'no version yet'}"
         for each in packages
         for found in each.get("vulns", ())
     ]

@@ -1,4 +1,4 @@
-"""The licences of what the images ship, held to a list of those that may be shipped."""
+"""Check the licences of the parts of the images against a list of allowed licences."""
 
 import json
 import subprocess
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tests.supply_chain.parts import CARRIED, PROGRAMS, normal, shipped
 
-# As packages write them. They ask for their text and names beside what is shipped; MPL-2.0 for the source of
-# its own files as well, which is public, as nobody changed them.
+# As packages write them. They require that their text and the names of the authors are shipped too; MPL-2.0
+# also requires the source of its files, which are unchanged and public.
 ALLOWED = frozenset({
     "0BSD",
     "3-Clause BSD License",
@@ -32,7 +32,7 @@ ALLOWED = frozenset({
     "PSF-2.0",
     "Python Software Foundation License",
 })  # fmt: skip
-# Shipped as programs of their own: whoever passes an image on has to offer their source, not that of Clips.
+# Separate programs: who distributes an image must offer the source of these programs, not that of Clips.
 ALLOWED_PROGRAMS = {"ffmpeg": "GPL-3.0-or-later", "ffprobe": "GPL-3.0-or-later"}
 
 

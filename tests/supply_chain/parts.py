@@ -1,4 +1,4 @@
-"""What each service's image ships: its pinned packages, and what other packages carry inside."""
+"""The parts of each service's image: its locked packages, and programs and scripts inside packages."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ class Carried:
 
 
 def version_of(program: str) -> str:
-    """Return the version that a program of FFmpeg says it has."""
+    """Return the version that a program of FFmpeg prints."""
     text = subprocess.run(
         [program, "-version"], capture_output=True, text=True, check=True, timeout=30
     ).stdout
@@ -41,13 +41,14 @@ def version_of(program: str) -> str:
 
 
 def htmx_version() -> str:
-    """Return the version that the script itself names."""
+    """Return the version in the script."""
     match = re.search(r'this\.version="([^"]+)"', HTMX.read_text())
     assert match is not None
     return match[1]
 
 
-# Both builds of FFmpeg say --enable-gpl --enable-version3. Clips runs them as programs and links to neither.
+# Both builds of FFmpeg were configured with --enable-gpl --enable-version3. Clips runs them as
+# programs and does not link to them.
 CARRIED: dict[str, tuple[Carried, ...]] = {
     "clip-cutter": (
         Carried(
@@ -75,7 +76,7 @@ def normal(name: str) -> str:
 
 
 def pins(lock: str) -> dict[str, str]:
-    """Return what a lock file pins for this Python and system: packages and their versions."""
+    """Return the packages and versions of a lock file for this Python and system."""
     text = (ROOT / "requirements" / f"{lock}.lock").read_text()
     every = [Requirement(line) for line in PIN.findall(text)]
     here = [each for each in every if each.marker is None or each.marker.evaluate()]

@@ -1,4 +1,4 @@
-"""A software bill of materials of each image: packages, what they carry, who needs whom."""
+"""A software bill of materials of each image: packages, the programs in them, and dependencies."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ Document = dict[str, Any]
 
 
 def bill_of_materials(service: str) -> Document:
-    """Return what a service's image ships beside its base image, as a CycloneDX 1.6 document.
+    """Return the parts of a service's image without its base image, as a CycloneDX 1.6 document.
 
-    It is read from the packages that are installed here, so that it has their licences and dependencies, and
-    reduced to what the service's lock file pins. The same packages give the same document.
+    The packages installed here give licences and dependencies; only packages of the service's lock file are
+    kept. The same packages give the same document.
     """
     document: Document = json.loads(installed())
     by_name = {normal(each["name"]): each for each in document["components"]}
@@ -37,10 +37,10 @@ def bill_of_materials(service: str) -> Document:
 
 @cache
 def installed() -> str:
-    """Return the document of everything that is installed here."""
+    """Return the document of all packages that are installed here."""
     program = str(PROGRAMS / "cyclonedx-py")
     command = [program, "environment", sys.executable, "--output-reproducible", "--sv=1.6", "--of=JSON"]
-    # Tests validate what comes of it: here it would take ten times as long.
+    # Not validated here, which takes ten times as long: tests validate it.
     result = subprocess.run(
         [*command, "--no-validate"], capture_output=True, text=True, check=True, timeout=110
     )
@@ -48,13 +48,13 @@ def installed() -> str:
 
 
 def leave_out_this_machine(component: Document) -> None:
-    """Drop where a package of this tree lies on this machine."""
+    """Remove the path on this machine of a package of this repository."""
     references = component.get("externalReferences", [])
     component["externalReferences"] = [each for each in references if not each["url"].startswith("file:")]
 
 
 def component(part: Carried) -> Document:
-    """Return a carried program as a component."""
+    """Return a program inside a package as a component."""
     version = part.version()
     return {
         "bom-ref": f"{part.name}=={version}",

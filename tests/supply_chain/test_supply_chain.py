@@ -1,4 +1,4 @@
-"""The bill of materials, the licences and the audit, on what is really installed."""
+"""The bill of materials, the licences and the audit, of the installed packages."""
 
 import json
 import socket
@@ -50,7 +50,7 @@ class TestBillOfMaterials:
 
 
 def test_a_bill_of_materials_is_valid() -> None:
-    """A few components of each sort: the validator takes seconds for a whole document, and for its import."""
+    """A few components of each kind: the validator takes seconds for a whole document."""
     from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - as above
     from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415 - as above
 
@@ -100,7 +100,7 @@ def archive(folder: Path, *found: dict[str, Any]) -> Path:
 
 
 class TestAudit:
-    """``make audit OSV=…``: pip-audit itself asks, and gets its answers from the files."""
+    """``make audit OSV=…``: pip-audit reads the advisories from files."""
 
     def test_finds_a_pinned_version(self, tmp_path: Path) -> None:
         versions = [PINNED["packaging"]]
@@ -113,19 +113,19 @@ class TestAudit:
             advisory("a-package-that-is-not-pinned", versions=versions),
         )
         result = audit([LOCK], osv=path)
-        assert result.verdict is AuditResult.FINDINGS
+        assert result.exit_code is AuditResult.FINDINGS
         assert sorted(result.findings) == [
-            f"hatchling {PINNED['hatchling']}: TEST-hatchling, mended in 9999.1",
-            f"packaging {PINNED['packaging']}: TEST-Packaging, mended in no version yet",
+            f"hatchling {PINNED['hatchling']}: TEST-hatchling, fixed in 9999.1",
+            f"packaging {PINNED['packaging']}: TEST-Packaging, fixed in no version yet",
         ]
         assert result.asked == len(PINNED)
 
     def test_is_clean_without_findings(self, tmp_path: Path) -> None:
         (tmp_path / "one.json").write_text(json.dumps(advisory("pluggy", versions=["0.0.1"])))
-        assert audit([LOCK], osv=tmp_path).verdict is AuditResult.CLEAN
+        assert audit([LOCK], osv=tmp_path).exit_code is AuditResult.CLEAN
 
     def test_an_empty_database_clears_nobody(self, tmp_path: Path) -> None:
-        assert audit([LOCK], osv=tmp_path).verdict is AuditResult.NOT_ASKED
+        assert audit([LOCK], osv=tmp_path).exit_code is AuditResult.NOT_ASKED
 
     def test_without_an_answer_nothing_is_clean(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -140,7 +140,7 @@ class TestAudit:
                 ]
             )
         )
-        assert result.verdict is AuditResult.NOT_ASKED
+        assert result.exit_code is AuditResult.NOT_ASKED
         assert result.error
 
     def test_an_index_that_knows_no_advisories_clears_nobody(self) -> None:
@@ -148,7 +148,7 @@ class TestAudit:
         known = {"name": "six", "version": "1", "vulns": []}
         report = json.dumps({"dependencies": [skipped, known]})
         result = judged(subprocess.CompletedProcess([], 0, report, ""))
-        assert result.verdict is AuditResult.NOT_ASKED
+        assert result.exit_code is AuditResult.NOT_ASKED
         assert result.unknown == ("idna",)
 
 

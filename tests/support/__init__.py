@@ -1,1 +1,1 @@
-"""What tests share: browsers, containers, documents, servers that are not ours."""
+"""Helpers of the tests: browsers, containers, documents, and servers of other projects."""

@@ -1,6 +1,6 @@
-"""A headless Chromium: the machine's own, for none can be downloaded everywhere that tests run.
+"""A headless Chromium, found on PATH, because a browser cannot be downloaded everywhere that tests run.
 
-It asks nothing of the world: not even a name is looked up. Each one has a profile and a home of its own.
+It reaches this machine only, and looks up no names. Each browser has a new profile and home folder.
 """
 
 import os
@@ -14,11 +14,10 @@ from playwright.async_api import Browser, async_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_MS = 30_000
-# Browsers take loopback addresses, and localhost, for as safe as TLS. This name leads here too, and is not.
+# Browsers treat loopback addresses and localhost as secure. This name also leads here, and is not secure.
 PLAIN_HOST = "clips.test"
 FLAGS = (
-    # Playwright turns off most of what a browser fetches by itself. Nothing but this machine can be reached,
-    # not through a proxy either.
+    # Playwright turns off most background requests. The rest, and requests through a proxy, end here.
     f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1,"
     " MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--no-proxy-server",
@@ -28,7 +27,7 @@ FLAGS = (
 
 
 def find_chromium() -> str:
-    """The browser on PATH. Where there is none the test is skipped, but never in CI."""
+    """Return the path of the browser. When PATH has none, skip the test; in CI, fail it."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
@@ -38,13 +37,13 @@ def find_chromium() -> str:
 
 @asynccontextmanager
 async def running_browser(home: Path) -> AsyncIterator[Browser]:
-    """A browser, all of whose processes end with this; ``home`` is where it keeps what it keeps."""
+    """Run a browser with its files in ``home``; all its processes end with this context."""
     program = find_chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program,
             args=FLAGS,
-            # Without a UTF-8 locale it could save no file whose name is not ASCII.
+            # Without a UTF-8 locale, it cannot save a file whose name is not ASCII.
             env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
             timeout=START_MS,
         )

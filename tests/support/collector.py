@@ -1,4 +1,4 @@
-"""A collector of traces, as a service sees one: it takes OTLP over HTTP, and knows whose each span is."""
+"""A collector of traces: it receives OTLP over HTTP, and notes the service of each span."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from local_stack.processes.ports import LOOPBACK
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedSpan:
     """A span that a service sent. Ids in hexadecimal; the root of a trace has an empty ``parent``."""
 
     service: str
@@ -31,26 +31,26 @@ class Received:
 
 @dataclass
 class Collector:
-    """Where spans arrive."""
+    """The collector's address, and the spans that it received."""
 
     url: str
-    spans: list[Received] = field(default_factory=list)
+    spans: list[ReceivedSpan] = field(default_factory=list)
 
-    def trace(self, trace_id: str) -> list[Received]:
-        """What has arrived of a trace, in the order in which it began."""
+    def trace(self, trace_id: str) -> list[ReceivedSpan]:
+        """Return the received spans of a trace, in the order of their start."""
         return sorted(
             (each for each in list(self.spans) if each.trace == trace_id), key=lambda each: each.began
         )
 
     def tree(self, trace_id: str) -> str:
-        """What has arrived of a trace, as people read it."""
+        """Return the received spans of a trace as an indented text."""
         spans = self.trace(trace_id)
         known = {each.id for each in spans}
         roots = [each for each in spans if each.parent not in known]
         return "\n".join(line for root in roots for line in _lines(root, spans, spans[0].began, 0))
 
 
-def _lines(span: Received, spans: list[Received], began: int, depth: int) -> Iterator[str]:
+def _lines(span: ReceivedSpan, spans: list[ReceivedSpan], began: int, depth: int) -> Iterator[str]:
     at, took = ((span.began - began) / 1e6, (span.ended - span.began) / 1e6)
     yield f"{at:8.1f} ms {took:8.1f} ms  {span.service:14}{'  ' * depth}{span.name}{' FAILED' * span.failed}"
     for child in spans:
@@ -60,7 +60,7 @@ def _lines(span: Received, spans: list[Received], began: int, depth: int) -> Ite
 
 @contextmanager
 def running_collector() -> Iterator[Collector]:
-    """A collector on a free port of this machine."""
+    """Run a collector on a free port of this machine."""
 
     class CollectorHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -73,7 +73,7 @@ def running_collector() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), CollectorHandler) as server:
         collector = Collector(f"http://{LOOPBACK}:{server.server_address[1]}")
@@ -86,7 +86,7 @@ def running_collector() -> Iterator[Collector]:
             thread.join()
 
 
-def _read(request: ExportTraceServiceRequest) -> Iterator[Received]:
+def _read(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
     for resource in request.resource_spans:
         service = _attributes(resource.resource.attributes)["service.name"]
         for scope in resource.scope_spans:
@@ -94,8 +94,8 @@ def _read(request: ExportTraceServiceRequest) -> Iterator[Received]:
                 yield _span(service, span)
 
 
-def _span(service: str, span: Message) -> Received:
-    return Received(
+def _span(service: str, span: Message) -> ReceivedSpan:
+    return ReceivedSpan(
         service=service,
         name=span.name,
         kind=Message.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),

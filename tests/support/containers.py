@@ -1,4 +1,4 @@
-"""The same servers as containers, for machines with a Docker engine."""
+"""The servers of the local stack as containers, for machines with a Docker engine."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ PASSWORD = "only-for-tests"  # noqa: S105 - of containers that live for one test
 
 @contextmanager
 def container_servers() -> Iterator[Addresses]:
-    """Apache Kafka, PostgreSQL and SeaweedFS in containers, removed in the end."""
+    """Run Apache Kafka, PostgreSQL and SeaweedFS in containers; remove them in the end."""
     ports = Ports()
     with ExitStack() as stack:
         stack.callback(ports.release)
@@ -36,12 +36,12 @@ def container_servers() -> Iterator[Addresses]:
 
 
 def _image(service: str) -> str:
-    """The image that docker-compose.yml runs."""
+    """Return the image of a service in docker-compose.yml."""
     return str(services()[service]["image"])
 
 
 def _kafka(port: int) -> DockerContainer:
-    # The broker tells clients where to find it, so the port outside must be known beforehand.
+    # The broker sends its address to clients, so its port on the host must be known before it starts.
     return (
         DockerContainer(_image("kafka"))
         .with_bind_ports(9092, port)

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, read the way their tools read them, and the services' settings."""
+"""docker-compose.yml and the Dockerfile as their tools read them, and the services' settings."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 
 OWN = ("clip-cutter", "clip-registry", "clip-gateway", "janitor")
 JOBS = ("topics", "migrate", "buckets")
-# Without these nothing starts. They are whatever the environment says: none has a default.
+# Secrets that must be set before a container starts: none of them has a default.
 SECRETS = {
     "REGISTRY_GATEWAY_TOKEN",
     "REGISTRY_JANITOR_TOKEN",
@@ -47,33 +47,33 @@ REFERENCE = re.compile(r"\$(?:(\$)|([A-Z0-9_]+)|\{([A-Z0-9_]+)(?:(:?[?-])([^}]*)
 
 
 class MissingVariable(Exception):
-    """What ``docker compose`` refuses to start without."""
+    """A variable that ``docker compose`` requires is not set."""
 
 
 def raw_compose() -> dict[str, Any]:
-    """The file with its references unresolved."""
+    """Return docker-compose.yml with its references to variables unresolved."""
     document: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
     return document
 
 
 def compose(environment: Mapping[str, str] = ENVIRONMENT) -> dict[str, Any]:
-    """The file as ``docker compose`` sees it in an environment.
+    """Return docker-compose.yml as ``docker compose`` reads it in an environment.
 
     Raises:
-        MissingVariable: a variable that must be set is not.
+        MissingVariable: a required variable is not set.
     """
     document: dict[str, Any] = _walk(raw_compose(), lambda text: interpolate(text, environment))
     return document
 
 
 def services(environment: Mapping[str, str] = ENVIRONMENT) -> dict[str, dict[str, Any]]:
-    """Every container of the file, by name."""
+    """Return every container of docker-compose.yml, by name."""
     found: dict[str, dict[str, Any]] = compose(environment)["services"]
     return found
 
 
 def interpolate(text: str, environment: Mapping[str, str]) -> str:
-    """Resolve a value's references."""
+    """Replace the references to variables in a value."""
 
     def value(match: re.Match[str]) -> str:
         escaped, bare, name, operator, argument = match.groups()
@@ -90,7 +90,7 @@ def interpolate(text: str, environment: Mapping[str, str]) -> str:
 
 
 def references() -> dict[str, set[str]]:
-    """Every variable of the file with the operators that follow it ("" for none)."""
+    """Return every variable of docker-compose.yml with the operators that follow it ("" without one)."""
     found: dict[str, set[str]] = {}
     for match in REFERENCE.finditer(COMPOSE.read_text()):
         _, bare, name, operator, argument = match.groups()
@@ -102,12 +102,12 @@ def references() -> dict[str, set[str]]:
 
 
 def settings_of(service: str) -> type[BaseSettings]:
-    """The settings class of a service."""
+    """Return the settings class of a service."""
     return SETTINGS[service]
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:
-    """The environment variables that a settings class reads."""
+    """Return the environment variables that a settings class reads."""
     names: set[str] = set()
     for name, field in settings.model_fields.items():
         alias = field.validation_alias
@@ -124,12 +124,12 @@ def _walk(node: Any, change: Callable[[str], str]) -> Any:
 
 
 def environment_of(service: dict[str, Any]) -> dict[str, str]:
-    """The environment that a container gets."""
+    """Return the environment of a container."""
     return {name: str(value) for name, value in service.get("environment", {}).items()}
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """What a container of our own runs: its entrypoint, or its image's, and its command."""
+    """Return what a container of our images runs: its entrypoint (or its image's), and its command."""
     if "entrypoint" in service:
         return [*service["entrypoint"], *service.get("command", [])]
     stage = stages()[service["build"]["args"]["SERVICE"]]
@@ -139,24 +139,24 @@ def command_of(service: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class BuildStage:
-    """A stage of the Dockerfile: what it starts from, its name, its instructions."""
+    """A stage of the Dockerfile: its base, its name, its instructions."""
 
     base: str
     name: str
     instructions: list[tuple[str, str]]
 
     def all(self, instruction: str) -> list[str]:
-        """The arguments of every such instruction."""
+        """Return the arguments of every instruction with this keyword."""
         return [value for keyword, value in self.instructions if keyword == instruction]
 
     def only(self, instruction: str) -> str:
-        """The arguments of the one such instruction."""
+        """Return the arguments of the only instruction with this keyword."""
         (value,) = self.all(instruction)
         return value
 
 
 def stages() -> dict[str, BuildStage]:
-    """The Dockerfile's stages by name; the last, which has none, under the empty name."""
+    """Return the Dockerfile's stages by name; the last stage has the empty name."""
     found: dict[str, BuildStage] = {}
     stage: BuildStage | None = None
     for keyword, value in _instructions():
@@ -169,7 +169,7 @@ def stages() -> dict[str, BuildStage]:
 
 
 def final_stage() -> BuildStage:
-    """The stage that becomes the image."""
+    """Return the stage that becomes the image."""
     return stages()[""]
 
 

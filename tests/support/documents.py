@@ -1,4 +1,4 @@
-"""The Markdown pages of this repository, and what they name."""
+"""The Markdown pages of this repository: their links, headings and code."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 class Page:
-    """One page: its links, its headings, and its code."""
+    """A page of Markdown."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,12 +25,12 @@ class Page:
 
     @cached_property
     def prose(self) -> str:
-        """All of it but the blocks of code."""
+        """The text without its blocks of code."""
         return _FENCE.sub("", self.text)
 
     @property
     def spans(self) -> list[str]:
-        """What stands between backticks in the prose."""
+        """The texts between backticks in the prose."""
         return _SPAN.findall(self.prose)
 
     @property
@@ -40,7 +40,7 @@ class Page:
 
     @property
     def links(self) -> list[tuple[Path, str]]:
-        """Where links within the repository lead: to a file, and to a heading there (empty: to none)."""
+        """The targets of links within the repository: a file, and a heading in it (or an empty text)."""
         found = []
         for link in _LINK.findall(_SPAN.sub("", self.prose)):
             if "://" not in link and not link.startswith("mailto:"):
@@ -50,23 +50,23 @@ class Page:
 
     @property
     def anchors(self) -> set[str]:
-        """The names by which links find its headings, as GitHub makes them."""
+        """The anchors of the page's headings, as GitHub makes them."""
         return {anchor_of(heading) for heading in _HEADING.findall(self.prose)}
 
 
 def anchor_of(heading: str) -> str:
-    """Lower case, without punctuation, with hyphens for spaces."""
+    """Return GitHub's anchor: lower case, without punctuation, with hyphens for spaces."""
     words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
 
 
 def every_page() -> Iterator[Page]:
-    """Every page, but for those of caches and environments."""
+    """Yield every page outside caches and Python environments."""
     for folder in (ROOT, *(ROOT / name for name in ("docs", "deploy", "tests", "services", "shared"))):
         pattern = "*.md" if folder == ROOT else "**/*.md"
         yield from (Page(path) for path in sorted(folder.glob(pattern)) if ".venv" not in path.parts)
 
 
 def living_pages() -> Iterator[Page]:
-    """Every page that speaks of the present. Decisions and changes may name what is gone."""
+    """Yield every page about the present state: decisions and the changelog may name removed things."""
     yield from (page for page in every_page() if not {"decisions", "CHANGELOG.md"} & set(page.path.parts))

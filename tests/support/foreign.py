@@ -1,4 +1,4 @@
-"""Producers that nobody here wrote, records that no library of ours makes, and a broker that refuses some."""
+"""Another producer (librdkafka), records that our libraries cannot make, and a broker's size limit."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
     ConfigResource,
 )
 
-from clip_shared.bus.envelope import Record
+from clip_shared.bus.envelope import OutgoingRecord
 
 ANSWER_SECONDS = 20.0
 LARGEST = "max.message.bytes"
@@ -27,11 +27,11 @@ class Librdkafka:
     def __init__(self, bootstrap_servers: str, **options: str | int) -> None:
         """``options`` as librdkafka names them, with ``_`` in place of ``.``."""
         named = {name.replace("_", "."): value for name, value in options.items()}
-        # Quiet about brokers that are down, as they are meant to be in some tests.
+        # No log of brokers that are down: some tests stop the broker.
         self.raw = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0, **named})
 
-    def send(self, record: Record, *, partition: int = -1, value: bytes | None = None) -> None:
-        """Hand a record over, with another value where one is given."""
+    def send(self, record: OutgoingRecord, *, partition: int = -1, value: bytes | None = None) -> None:
+        """Send a record, with ``value`` in place of its own value when it is given."""
         self.raw.produce(
             record.topic,
             key=record.key,
@@ -41,7 +41,7 @@ class Librdkafka:
         )
 
     def flush(self) -> None:
-        """Wait until the broker has everything."""
+        """Wait until the broker has confirmed every record."""
         assert self.raw.flush(ANSWER_SECONDS) == 0
 
     def deliver(
@@ -50,10 +50,10 @@ class Librdkafka:
         """Send a record, and wait for the broker.
 
         Returns:
-            its partition and offset.
+            the record's partition and offset.
 
         Raises:
-            KafkaException: the broker did not confirm it.
+            KafkaException: the broker did not confirm the record.
         """
         ends: list[tuple[Any, Message]] = []
         self.raw.produce(
@@ -73,7 +73,7 @@ class Librdkafka:
         return cast("int", message.partition()), cast("int", message.offset())
 
 
-BAD_NAME = "BADNAME"  # in place of a header's name: it becomes one that is not UTF-8
+BAD_NAME = "BADNAME"  # a header with this name gets a name that is not UTF-8
 
 
 async def send_crafted(
@@ -84,16 +84,16 @@ async def send_crafted(
     partition: int = 0,
     timestamp: int | None = None,
 ) -> int:
-    """Send records (key, value, headers) as one batch that no client library makes.
+    """Send records (key, value, headers) as one batch that no client library would make.
 
-    A header with the name :data:`BAD_NAME` gets one that is not UTF-8. ``timestamp``: of all of them, in
-    milliseconds; any number.
+    A header with the name :data:`BAD_NAME` gets a name that is not UTF-8. ``timestamp`` is that of all the
+    records, in milliseconds; any number is allowed.
 
     Returns:
-        the offset of the first.
+        the offset of the first record.
 
     Raises:
-        KafkaError: the broker did not confirm it.
+        KafkaError: the broker did not confirm the batch.
     """
     batch = producer.create_batch()
     for key, value, headers in records:
@@ -109,7 +109,7 @@ async def send_crafted(
 
 
 def limit_records(bootstrap_servers: str, topic: str, size: int) -> int:
-    """Have the broker refuse larger records of a topic, in bytes; the limit that it had is returned."""
+    """Set the largest size of a topic's records, in bytes; return the previous limit."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     kind = ConfigResource.Type.TOPIC
     (found,) = admin.describe_configs([ConfigResource(kind, topic)]).values()

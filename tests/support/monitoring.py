@@ -1,4 +1,4 @@
-"""Rules, their tests and dashboards, as Prometheus and Grafana read them."""
+"""The rules of Prometheus, their tests, and the dashboards of Grafana."""
 
 import json
 from collections.abc import Iterator
@@ -15,38 +15,38 @@ RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
 ALERT_TESTS = sorted((ROOT / "tests/alerts").glob("*.yml"))
 DASHBOARDS = [ROOT / f"deploy/grafana/{name}.json" for name in ("product", "operation")]
 
-# What Grafana puts in place of its variable: four scrapes at least.
+# Values of Grafana's $__rate_interval: at least four scrapes.
 RATE_INTERVAL = "$__rate_interval"
 COMPARISONS = {">", "<", ">=", "<=", "==", "!="}
 SETS = {"and", "or", "unless"}
 
 
 class PromQuery(NamedTuple):
-    """PromQL, and where it stands."""
+    """A PromQL expression, and its place: a rule or a panel."""
 
     where: str
     expression: str
 
 
 def rules() -> list[dict[str, Any]]:
-    """Every rule of every file, recording rules and alerts."""
+    """Return every rule of every file, recording rules and alerts."""
     groups = [group for file in RULES for group in yaml.safe_load(file.read_text())["groups"]]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def alerts() -> list[dict[str, Any]]:
-    """Every alerting rule. Two of different severity may share a name."""
+    """Return every alerting rule. Two rules of different severity can have the same name."""
     return [rule for rule in rules() if "alert" in rule]
 
 
 def panels(dashboard: Path) -> list[dict[str, Any]]:
-    """The panels of a dashboard."""
+    """Return the panels of a dashboard."""
     found: list[dict[str, Any]] = json.loads(dashboard.read_text())["panels"]
     return found
 
 
 def panel_queries(rate_interval: str) -> Iterator[PromQuery]:
-    """Every query of every panel, as Grafana sends it to Prometheus with this rate interval."""
+    """Yield every query of every panel, as Grafana sends it to Prometheus with this rate interval."""
     for dashboard in DASHBOARDS:
         for panel in panels(dashboard):
             for target in panel["targets"]:
@@ -55,16 +55,16 @@ def panel_queries(rate_interval: str) -> Iterator[PromQuery]:
 
 
 def rule_queries() -> Iterator[PromQuery]:
-    """Every rule's expression, as it is."""
+    """Yield every rule's expression."""
     for rule in rules():
         yield PromQuery(rule.get("alert") or rule["record"], rule["expr"])
 
 
 def measured(expression: str) -> Iterator[str]:
-    """The parts of an expression that have a value whether it is true or not: both sides of its comparisons.
+    """Yield the parts of an expression that always have a value: both sides of its comparisons.
 
-    An alert that is silent returns nothing. What it compares has to be there all the same: else it is silent
-    because it looks for what does not exist.
+    An alert that does not fire has no value. The series that it compares must exist all the same: otherwise
+    it does not fire because it reads series that do not exist.
     """
     yield from _measured(promql_parser.parse(expression))
 
@@ -80,7 +80,7 @@ def _measured(node: promql_parser.Expr) -> Iterator[str]:
 
 
 def names_in(expression: str) -> set[str]:
-    """The metrics that an expression asks for."""
+    """Return the names of the metrics in an expression."""
     return set(_names(promql_parser.parse(expression)))
 
 

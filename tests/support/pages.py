@@ -1,4 +1,4 @@
-"""The commands that pages of docs/ show, for tests that run them."""
+"""The shell commands in the pages of docs/, for tests that run them."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,12 @@ _BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: Path) -> list[str]:
-    """Every block of shell commands on a page."""
+    """Return every block of shell commands of a page."""
     return _BLOCK.findall(page.read_text())
 
 
 def named_block(page: Path, name: str) -> str:
-    """The block of shell commands that follows ``<!-- run: name -->`` on a page."""
+    """Return the block of shell commands that follows ``<!-- run: name -->`` on a page."""
     _, mark, rest = page.read_text().partition(f"<!-- run: {name} -->")
     found = _BLOCK.search(rest)
     if not mark or found is None:

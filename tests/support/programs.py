@@ -1,7 +1,7 @@
-"""The programs that stand in ``docs/integrating.md``, as files that run.
+"""The programs in ``docs/integrating.md``, as files that can be run.
 
-Those in Java need a compiler, and the Java of the wheel has none. Eclipse's is one jar, fetched once and held
-to the checksum in ``ecj.sha256``.
+The Java programs need a compiler, which the Java of the wheel does not have. Eclipse's compiler is one jar,
+downloaded once and checked against ``ecj.sha256``.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 from local_stack.servers.kafka_jars import bring_jars, find_java
 
 PAGE = Path(__file__).parents[2] / "docs" / "integrating.md"
-LEAST_JAVA = "17"  # as the page says
+LEAST_JAVA = "17"  # the version that the page names
 COMPILE_SECONDS = 100
 _CHECKSUMS = Path(__file__).with_name("ecj.sha256")
 _BLOCK = re.compile(r"^```(?:python|java)\n((?:#|//) ([\w.]+): .*?)^```$", re.MULTILINE | re.DOTALL)
@@ -22,19 +22,19 @@ _COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"
 
 
 def texts() -> dict[str, str]:
-    """Every program by its file name, in the order of the page."""
+    """Return every program by its file name, in the order of the page."""
     return {name: text for text, name in _BLOCK.findall(PAGE.read_text())}
 
 
 def write_all(folder: Path) -> None:
-    """Write every program into a folder, and compile those that have to be."""
+    """Write every program into a folder, and compile the Java programs."""
     for name, text in texts().items():
         (folder / name).write_text(text)
     _compile(folder.glob("*.java"), folder)
 
 
 def words(name: str, folder: Path) -> list[str]:
-    """What starts a program."""
+    """Return the command that starts a program."""
     file = folder / name
     if file.suffix == ".py":
         return [sys.executable, str(file)]

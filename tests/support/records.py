@@ -1,4 +1,4 @@
-"""Records as a consumer gets them."""
+"""Records as a Kafka consumer returns them."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def consumed(
     offset: int = 0,
     timestamp: int = 1_700_000_000_000,
 ) -> ConsumerRecord:
-    """A record that a producer with its own clock has sent."""
+    """Return a record with the timestamp of its producer's clock."""
     return ConsumerRecord(
         topic=topic,
         partition=partition,

@@ -1,12 +1,12 @@
-"""s3proxy, a second real S3 server: it checks signatures, and knows less of S3 than SeaweedFS does.
+"""s3proxy, a second real S3 server: it checks signatures, and has fewer features of S3 than SeaweedFS.
 
-Its jars are fetched once from Maven Central, held to the checksums in ``s3proxy.sha256``, and kept in the
-Python environment. They are those of its dependencies that it loads when its objects are in memory.
+Its jars are downloaded once from Maven Central, checked against ``s3proxy.sha256``, and kept in the Python
+environment. Only the dependencies that it needs to store objects in memory are listed.
 """
 
 from pathlib import Path
 
-from local_stack.processes.ports import LOOPBACK, lacks_listener
+from local_stack.processes.ports import LOOPBACK, listener_error
 from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
@@ -16,7 +16,7 @@ _JVM = ("-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfD
 
 
 class S3Proxy(Process):
-    """An S3 server on a loopback port, without buckets; what it stores is gone when it stops."""
+    """An S3 server on a loopback port, without buckets. It keeps its objects in memory until it stops."""
 
     def __init__(self, workspace: Workspace) -> None:
         port = workspace.ports.claim("s3proxy")
@@ -33,7 +33,7 @@ class S3Proxy(Process):
             ],
             log=workspace.state.log("s3proxy"),
             environment=workspace.state.environment(),
-            lacks=lambda: lacks_listener(port),
+            readiness_error=lambda: listener_error(port),
         )
 
     def prepare(self) -> None:

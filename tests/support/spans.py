@@ -1,4 +1,4 @@
-"""The spans that the code under test makes in this process."""
+"""The spans that the code under test records in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from clip_shared.trace_export import instrumented, provider_of
 from clip_shared.tracing import recorded_by
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-# The header of a request or a message that somebody else traces.
+# The traceparent header of a request or message that its sender traces.
 CAUSE = f"00-{TRACE}-{SPAN}-01"
 
 
 class TracedMessage:
-    """As much of a Kafka record as traces look at."""
+    """The parts of a Kafka record that tracing reads."""
 
     partition, offset = 3, 17
 
@@ -29,7 +29,7 @@ class TracedMessage:
 
 @dataclass(frozen=True)
 class Spans:
-    """What was recorded, in the order in which it ended."""
+    """The recorded spans, in the order of their end."""
 
     exporter: InMemorySpanExporter
 
@@ -49,7 +49,7 @@ class Spans:
 
 @contextmanager
 def recorded(*, share: float = 1) -> Iterator[Spans]:
-    """Record the spans of this process, with its libraries instrumented, and send them nowhere."""
+    """Record the spans of this process in memory, with its libraries instrumented."""
     spans = Spans(InMemorySpanExporter())
     provider = provider_of("test", share=share)
     provider.add_span_processor(SimpleSpanProcessor(spans.exporter))
@@ -64,20 +64,20 @@ def _context(span: ReadableSpan) -> SpanContext:
 
 
 def trace_of(span: ReadableSpan) -> str:
-    """The id of its trace, in hexadecimal."""
+    """Return the id of the span's trace, in hexadecimal."""
     return f"{_context(span).trace_id:032x}"
 
 
 def parent_of(span: ReadableSpan) -> str | None:
-    """The id of its parent, in hexadecimal."""
+    """Return the id of the span's parent, in hexadecimal."""
     return f"{span.parent.span_id:016x}" if span.parent else None
 
 
 def id_of(span: ReadableSpan) -> str:
-    """Its id, in hexadecimal."""
+    """Return the span's id, in hexadecimal."""
     return f"{_context(span).span_id:016x}"
 
 
 def linked_by(span: ReadableSpan) -> set[str]:
-    """The ids of the spans that it links to."""
+    """Return the ids of the spans that the span links to."""
     return {f"{each.context.span_id:016x}" for each in span.links}

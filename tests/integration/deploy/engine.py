@@ -1,4 +1,4 @@
-"""Docker or Podman, whichever ``TEST_IMAGES`` names, and a base image for machines that can pull none.
+"""Docker or Podman, as ``TEST_IMAGES`` names, and a base image for machines that cannot pull images.
 
 ``TEST_IMAGES_BUILD`` is more options for its build command. ``TEST_IMAGES_BASE=debian`` makes the image that
 the Dockerfile starts from out of Debian's packages, with this machine's certificates and pip settings.
@@ -27,7 +27,7 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1
 
 
 def engine(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command of the engine in the root of the tree."""
+    """Run a command of the engine in the root of the repository."""
     result = subprocess.run(
         [str(ENGINE), *arguments],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def engine(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 
 def surroundings() -> dict[str, str]:
-    """What podman has to be told where no systemd runs; nothing on other machines."""
+    """Return podman's options for machines without systemd; empty on other machines."""
     if ENGINE != "podman" or Path("/run/systemd/system").exists():
         return {}
     return {
@@ -52,7 +52,7 @@ def surroundings() -> dict[str, str]:
 
 
 def build_options(scratch: Path) -> list[str]:
-    """Options for every build; makes the stand-in for the base image, where it is asked for."""
+    """Return the options of every build; build the base image first when the environment asks for it."""
     options = shlex.split(os.environ.get("TEST_IMAGES_BUILD", ""))
     if os.environ.get("TEST_IMAGES_BASE") != "debian":
         return options

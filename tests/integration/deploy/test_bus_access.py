@@ -1,6 +1,6 @@
-"""Kafka as docker-compose.yml sets it up: the image's own set-up program, with the file's environment.
+"""Kafka as docker-compose.yml sets it up, with the image's program and the file's environment.
 
-Each service can do its work on the bus with its own user, and nothing else.
+The user of each service has the permissions for its work, and no others.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import DeleteAclsRequest
 from prometheus_client import CollectorRegistry
-from tests.integration.clip_shared.buses import until
+from tests.integration.clip_shared.bus.buses import until
 from tests.support.deployment import ENVIRONMENT, command_of, environment_of, services
 
 from clip_shared.bus.acls import ALLOW, Operation, Pattern, Resource, create_acls
 from clip_shared.bus.admin import create_topics
 from clip_shared.bus.bus import Bus
 from clip_shared.bus.clients import client_security
-from clip_shared.bus.envelope import Record
+from clip_shared.bus.envelope import OutgoingRecord
 from clip_shared.bus.settings import KafkaSettings
 from clip_shared.contracts.access import ACCESS, Access
 from clip_shared.contracts.events import EVENT_TYPES, Event, HighlightDetected
 from clip_shared.contracts.topics import DLQ_SUFFIX, TOPICS, Topic
 from clip_shared.errors import PermanentError, TransientError
 from clip_shared.refused_connections import Cause
-from local_stack.processes.ports import LOOPBACK, lacks_listener
+from local_stack.processes.ports import LOOPBACK, listener_error
 from local_stack.processes.process import Process
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.kafka_jars import bring_jars, find_java
@@ -80,7 +80,7 @@ def bootstrap_servers() -> Iterator[str]:
             [*java, "kafka.Kafka", folders["config"] / "server.properties"],
             log=workspace.state.log("kafka"),
             environment=workspace.state.environment(),
-            lacks=lambda: lacks_listener(int(clients.rpartition(":")[2])),
+            readiness_error=lambda: listener_error(int(clients.rpartition(":")[2])),
         )
         with broker:
             said = run_job("topics", clients)
@@ -103,7 +103,7 @@ def run_job(name: str, bootstrap_servers: str, *command: str) -> str:
 
 
 def settings_of(user: str, bootstrap_servers: str) -> KafkaSettings:
-    """How a user signs in: as its container does; the platform has none here."""
+    """Return the settings to sign in as a user, as in its container; the platform has no container here."""
     if user == "platform":
         environment = environment_of(CONTAINERS["scheduler"]) | {
             "KAFKA_SASL_USERNAME": user,
@@ -153,7 +153,7 @@ async def read_one(settings: KafkaSettings, topic: str, group: str | None = None
 
 @pytest.fixture(scope="module")
 def filled(bootstrap_servers: str) -> None:
-    """A record in every topic; not one of them is an event."""
+    """Put a record that is not an event into every topic."""
 
     async def fill() -> None:
         async with producer(settings_of("admin", bootstrap_servers)) as client:
@@ -179,7 +179,7 @@ async def test_a_service_can_do_its_work(service: str, bootstrap_servers: str) -
     await bus.start()
     try:
         for topic in access.writes:
-            await bus.publish_record(Record(topic=topic, key=b"key", value=b"{}", headers=[]))
+            await bus.publish_record(OutgoingRecord(topic=topic, key=b"key", value=b"{}", headers=[]))
         async with asyncio.timeout(30):
             for topic in access.reads:
                 await dead_lettered(settings_of("admin", bootstrap_servers), topic)
@@ -190,7 +190,7 @@ async def test_a_service_can_do_its_work(service: str, bootstrap_servers: str) -
 
 
 async def dead_lettered(settings: KafkaSettings, topic: str) -> None:
-    """Return when the service has put the record that is not an event among the topic's dead letters."""
+    """Return when the service has dead-lettered the record that is not an event."""
     async with consumer(settings, f"{topic}{DLQ_SUFFIX}") as client:
         while "dlq_error" not in dict((await client.getone()).headers):
             pass
@@ -234,7 +234,7 @@ def others(own: set[str]) -> list[Topic]:
     return [topic for topic in TOPICS if topic.name not in own]
 
 
-async def test_nobody_signs_in_with_another_password(bootstrap_servers: str) -> None:
+async def test_sign_in_with_a_wrong_password_is_refused(bootstrap_servers: str) -> None:
     wrong = settings_of("janitor", bootstrap_servers).model_copy(
         update={"kafka_sasl_username": "clip-cutter"}
     )
@@ -248,7 +248,7 @@ async def test_nobody_signs_in_with_another_password(bootstrap_servers: str) -> 
     assert set(causes) == {Cause.CREDENTIALS}
 
 
-async def test_nobody_comes_in_unsigned(bootstrap_servers: str) -> None:
+async def test_clients_without_sign_in_are_refused(bootstrap_servers: str) -> None:
     with pytest.raises(KafkaConnectionError):
         async with producer(KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)):
             pass
@@ -269,7 +269,7 @@ async def test_the_platform_can_do_its_work(bootstrap_servers: str) -> None:
 
 @pytest.fixture
 def cutter(bootstrap_servers: str) -> Bus:
-    """The cutter's connection, with a handler of highlights."""
+    """The cutter's bus, with a handler of highlights."""
     settings = settings_of("clip-cutter", bootstrap_servers)
     bus = Bus(settings, service="clip-cutter", registry=CollectorRegistry())
 
@@ -281,15 +281,15 @@ def cutter(bootstrap_servers: str) -> Bus:
 
 
 async def test_a_right_to_read_that_is_withdrawn_is_seen(cutter: Bus, bootstrap_servers: str) -> None:
-    """No clip came, and readiness said nothing: the error is below the handlers."""
+    """An error below the handlers must make readiness fail; otherwise, clips just stop."""
     admin, topic = settings_of("admin", bootstrap_servers), HighlightDetected.TOPIC
-    partitions = cutter.delivery._partitions[topic]
+    partitions = cutter.delivery.topics[topic]
     await cutter.start()
     try:
         await until(lambda: bool(partitions._states()) and not partitions.unplaced(), seconds=60)
         await withdraw(admin, "clip-cutter", topic)
         assert "TopicAuthorizationFailed" in await until_not_ready(cutter)
-        await cutter.check_alive()  # a restart would not help: it goes on by itself when it may read again
+        await cutter.check_alive()  # alive: a restart would not help, and it continues when it may read again
     finally:
         await cutter.stop()
         await create_acls(admin)
@@ -298,15 +298,15 @@ async def test_a_right_to_read_that_is_withdrawn_is_seen(cutter: Bus, bootstrap_
 async def test_a_service_without_it_is_not_ready_and_joins_when_it_may(
     cutter: Bus, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clip_shared.bus.bus.REJOIN_SECONDS", 0.5)
+    monkeypatch.setattr("clip_shared.bus.groups.REJOIN_SECONDS", 0.5)
     admin = settings_of("admin", bootstrap_servers)
     await withdraw(admin, "clip-cutter", HighlightDetected.TOPIC)
     await cutter.start()
     try:
         assert "TopicAuthorizationFailed" in await until_not_ready(cutter)
-        await cutter.check_alive()  # it tries again by itself
+        await cutter.check_alive()  # alive: it retries by itself
         await create_acls(admin)
-        partitions = cutter.delivery._partitions[HighlightDetected.TOPIC]
+        partitions = cutter.delivery.topics[HighlightDetected.TOPIC]
         await until(lambda: bool(partitions._states()) and not partitions.unplaced(), seconds=60)
         assert await readiness(cutter) is None
     finally:
@@ -315,7 +315,7 @@ async def test_a_service_without_it_is_not_ready_and_joins_when_it_may(
 
 
 async def until_not_ready(bus: Bus) -> str:
-    """What readiness says, once it says something."""
+    """Wait until readiness has a reason, and return it."""
     async with asyncio.timeout(30):
         while (said := await readiness(bus)) is None:
             await asyncio.sleep(0.2)

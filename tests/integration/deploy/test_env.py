@@ -1,4 +1,4 @@
-"""``make env``: everything that docker compose needs, with secrets that nobody has had before."""
+"""``make env`` writes all settings that docker compose needs, with new secrets."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ def test_makes_all_that_compose_needs(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     assert make_env(tmp_path).returncode == 0
     made = tmp_path / ".env"
-    assert made.stat().st_mode & 0o077 == 0, "nobody else may read it"
+    assert made.stat().st_mode & 0o077 == 0, "other users may read it"
     lines = made.read_text().splitlines()
     environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert services(environment)

@@ -1,4 +1,4 @@
-"""The health checks of docker-compose.yml, run as Docker would, on what really runs here."""
+"""The health checks of docker-compose.yml, run as Docker runs them, on real servers and services."""
 
 import os
 import re
@@ -25,7 +25,7 @@ CONTAINERS = services()
 
 
 def health_command(name: str) -> list[str]:
-    """What Docker runs to ask a container for its health."""
+    """Return the command of a container's health check."""
     kind, *command = CONTAINERS[name]["healthcheck"]["test"]
     return command if kind == "CMD" else ["sh", "-c", *command]
 
@@ -41,7 +41,7 @@ def succeeds(command: list[str], **environment: str) -> bool:
 
 
 def at(command: list[str], **swaps: str) -> list[str]:
-    """The command, with parts of it replaced; each must be there."""
+    """Return a command with parts of it replaced; each part must exist."""
     for old, new in swaps.items():
         assert any(old in word for word in command)
         command = [word.replace(old, new) for word in command]
@@ -50,7 +50,7 @@ def at(command: list[str], **swaps: str) -> list[str]:
 
 @contextmanager
 def running_service(*, healthy: bool) -> Iterator[str]:
-    """A service as all four are made, at the address that is yielded."""
+    """Run a service that is built as all four are; yield its address."""
 
     async def check() -> None:
         if not healthy:
@@ -69,7 +69,7 @@ def running_service(*, healthy: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("healthy", [True, False])
-def test_a_service_tells_its_health(*, healthy: bool) -> None:
+def test_the_health_check_reports_the_service(*, healthy: bool) -> None:
     commands = {tuple(health_command(name)) for name in OWN}
     assert len(commands) == 1
     with running_service(healthy=healthy) as address:
@@ -109,7 +109,7 @@ def test_postgres(addresses: Addresses, unused_tcp_port: int) -> None:
 
 
 class TestScheduler:
-    """Its loop, and the check that looks at what the loop leaves."""
+    """The scheduler's loop, and the health check of the file that it writes."""
 
     def test_is_healthy_after_a_tick_and_only_then(
         self, tmp_path: Path, kafka_bootstrap_servers: str
@@ -121,7 +121,7 @@ class TestScheduler:
         }
         health = at(health_command("scheduler"), **ticked)
         assert not succeeds(health, **environment)
-        # One round: the sleep is cut short, and the loop ends as it does when a tick fails.
+        # One iteration: the sleep is shortened, and the loop ends as after a failed tick.
         (shell, flag, loop) = at(CONTAINERS["scheduler"]["entrypoint"], **ticked)
         one_round = re.sub(r"sleep [^;]+;", "break;", loop)
         assert not succeeds([shell, flag, one_round], **environment)

@@ -1,4 +1,4 @@
-"""What building the images does, without an engine: each service is installed alone."""
+"""The steps of the images' build without an engine: each service is installed alone."""
 
 import shutil
 import subprocess
@@ -9,12 +9,15 @@ import pytest
 from tests.support.deployment import OWN, ROOT
 
 PROGRAMS = Path(sys.executable).parent
+# The modules that need an extra of clip-shared: a service that does not ask for it has no use for them.
+OF_EXTRAS = {"registry-client": "clip_shared.contracts.registry_client"}
 IMPORT_EVERYTHING = """
 import importlib, pkgutil, sys
-for name in sys.argv[1:]:
+left_out = sys.argv[1].split(",")
+for name in sys.argv[2:]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if "migrations" not in module.name:
+        if "migrations" not in module.name and module.name not in left_out:
             importlib.import_module(module.name)
 """
 
@@ -27,10 +30,10 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our packages, built as the Dockerfile builds them."""
+    """The packages of the services, built as in the Dockerfile."""
     folder = tmp_path_factory.mktemp("wheels")
     sources = tmp_path_factory.mktemp("sources")
-    # Copies: building must leave nothing in the tree.
+    # Copies: a build must leave no files in the repository.
     unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("shared", "services"):
         shutil.copytree(ROOT / name, sources / name, ignore=unwanted)
@@ -49,6 +52,8 @@ def test_a_service_runs_on_its_lock_alone(service: str, wheels: Path, tmp_path: 
     run(*install, "--require-hashes", "--only-binary", ":all:", "--requirement", lock)
     own = [path for path in wheels.iterdir() if path.name.startswith((f"{package}-", "clip_shared-"))]
     run(*install, "--no-deps", "--no-index", *own)
-    run(environment / "bin" / "python", "-Ic", IMPORT_EVERYTHING, package, "clip_shared")
+    asked = (ROOT / "services" / service / "pyproject.toml").read_text()
+    left_out = ",".join(module for extra, module in OF_EXTRAS.items() if f"[{extra}]" not in asked)
+    run(environment / "bin" / "python", "-Ic", IMPORT_EVERYTHING, left_out, package, "clip_shared")
     for script in (service, "clip-shared"):
         assert "Usage:" in run(environment / "bin" / script, "--help")

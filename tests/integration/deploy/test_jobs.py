@@ -27,7 +27,7 @@ PROGRAMS = Path(sys.executable).parent
 
 
 def run(job: str, given: dict[str, str], **changes: str) -> str:
-    """Run a job as its container would, but for the changes to its environment."""
+    """Run a job as its container does, with changes to its environment."""
     container = services(ENVIRONMENT | given)[job]
     environment = environment_of(container)
     assert set(changes) <= set(environment)
@@ -64,7 +64,7 @@ def test_buckets(addresses: Addresses, s3: "S3Client") -> None:
 
 @pytest.fixture
 async def empty_database(database_url: str) -> AsyncIterator[str]:
-    """The URL of a database of its own, as asyncpg understands it."""
+    """The URL of a new database, for asyncpg."""
     server = make_url(database_url).set(drivername="postgresql")
     name = f"jobs_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(server.render_as_string(hide_password=False))

@@ -1,4 +1,4 @@
-"""Rules, configurations and dashboards, judged by the programs that read them."""
+"""Rules, configurations and dashboards, checked by the programs that read them."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ needs_amtool = pytest.mark.skipif(
 
 
 def run(*command: str | Path) -> str:
-    """Run a program that has to succeed; what it wrote."""
+    """Run a program that must succeed; return its output."""
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
@@ -55,7 +55,7 @@ def test_alerts_find_their_receiver(severity: str, receiver: str) -> None:
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_grafana_knows_every_field_of_a_dashboard(file: Path) -> None:
-    # Whatever its models do not know is dropped on the way.
+    # The models of the SDK drop unknown fields.
     written = json.loads(file.read_text())
     read = Dashboard.from_json(written)
     assert json.loads(JSONEncoder().encode(read)) == written

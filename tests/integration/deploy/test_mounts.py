@@ -16,7 +16,7 @@ MOUNTS = {
     for name, service in services().items()
     for mount in service["tmpfs"]
 }
-# Who writes there, and the folders that images keep open; others are root's, as the runtime makes them.
+# The users of the folders, and folders that images leave writable; the runtime creates others as root.
 OWN_USER = final_stage().only("USER").partition(":")[0]
 USERS = {"grafana": "472", "kafka": "1000", "postgres": "999", "prometheus": "65534", "seaweedfs": "1000"}
 OWN_FOLDERS = {
@@ -41,7 +41,7 @@ cp "$2" /mnt/library.so
 
 
 def run(script: str, options: str, *more: str) -> None:
-    """Run a script where it may mount, with a mount's options after Docker's own."""
+    """Run a script that may mount, with the options of a mount after those of Docker."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     command = ["unshare", "--mount", "sh", "-euc", script, "sh", f"{DOCKER},{options}", *more]
@@ -52,7 +52,7 @@ def run(script: str, options: str, *more: str) -> None:
 @pytest.mark.parametrize("mount", MOUNTS)
 @pytest.mark.parametrize("runc", ["1.1.5", "1.1.8"])
 def test_can_be_written_at_every_start(mount: str, runc: str) -> None:
-    """Both take the mode of the folder below: the older after mounting, the newer as a first option."""
+    """Both use the mode of the folder below: the older after mounting, the newer as a first option."""
     name, place = mount.split(":")
     below = OPEN_FOLDERS.get(place, "755")
     if runc == "1.1.5":
@@ -62,5 +62,5 @@ def test_can_be_written_at_every_start(mount: str, runc: str) -> None:
 
 
 def test_kafka_can_load_its_codecs() -> None:
-    """It unpacks the libraries of snappy and zstd into /tmp; without them it refuses what they packed."""
+    """Kafka unpacks snappy and zstd into /tmp; without them, it refuses records with these codecs."""
     run(LOAD_LIBRARY, MOUNTS["kafka:/tmp"], pydantic_core._pydantic_core.__file__, sys.executable)

@@ -1,4 +1,4 @@
-"""The images themselves: built, and run with what docker-compose.yml says, on the local stack's servers.
+"""The images: built, and run with the options of docker-compose.yml, on the local stack's servers.
 
 ``TEST_IMAGES`` names the engine, docker or podman; without, these tests are skipped.
 """
@@ -43,7 +43,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def options_of(service: dict[str, Any]) -> list[str]:
-    """What the file says about a container, as options of the engine."""
+    """Return the options of a container in the file, as options of the engine."""
     limits = service["deploy"]["resources"]["limits"]
     return [
         *("--read-only", "--network=host"),
@@ -57,7 +57,7 @@ def options_of(service: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def running(name: str, environment: dict[str, str]) -> Iterator[str]:
-    """A container of a service, by its id; removed in the end."""
+    """Run a container of a service; yield its id, and remove it in the end."""
     variables = [f"--env={key}={value}" for key, value in environment.items()]
     service = CONTAINERS[name]
     container = engine("run", "--detach", *options_of(service), *variables, service["image"]).stdout.strip()
@@ -68,7 +68,7 @@ def running(name: str, environment: dict[str, str]) -> Iterator[str]:
 
 
 def wait_until_healthy(name: str, container: str, port: str) -> None:
-    """Ask as Docker would, until the answer is good."""
+    """Run the health check until it succeeds."""
     asked = environment_of(CONTAINERS[name])["OPERATIONS_PORT"]
     _, *command = CONTAINERS[name]["healthcheck"]["test"]
     command = [word.replace(f":{asked}/", f":{port}/") for word in command]
@@ -133,20 +133,20 @@ def run_all(here: dict[str, str]) -> None:
             assert_locked_in(container)
         for name, (container, port) in reversed(started.items()):
             assert stopped(container) == 0, name
-            # What the first start left behind is not in the way of the second.
+            # Files of the first start do not disturb the second.
             engine("start", container)
             wait_until_healthy(name, container, port)
             assert stopped(container) == 0, name
 
 
 def stopped(container: str) -> int:
-    """Ask a container to end in order, and return its exit code."""
+    """Stop a container in order, and return its exit code."""
     engine("stop", f"--time={STOP_SECONDS}", container)
     return int(engine("inspect", "--format={{.State.ExitCode}}", container).stdout)
 
 
 def assert_locked_in(container: str) -> None:
-    """Nobody is root in there, and nothing but the folders in memory can be written."""
+    """No process is root, and only the folders in memory are writable."""
     assert (
         engine("exec", container, "id", "-u").stdout.strip() == final_stage().only("USER").partition(":")[0]
     )

@@ -1,4 +1,4 @@
-"""SeaweedFS as docker-compose.yml starts it: what each service's keys open, and what they do not."""
+"""SeaweedFS as docker-compose.yml starts it, and the permissions of each service's keys."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from local_stack.processes.workspace import Workspace
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# A bucket for VODs whose name is not the default's.
+# A bucket for VODs with another name than the default.
 CONTAINERS = services(ENVIRONMENT | {"SOURCE_STORAGE_BUCKET": "recordings"})
 PROGRAMS = Path(sys.executable).parent
 CLIP, POSTER, VOD = "clips/account/clip/event.mp4", "clips/account/clip/event.jpg", "vods/account/vod.mp4"
@@ -29,7 +29,7 @@ FREE = ("clip-cutter", "clip-gateway", "janitor")
 
 
 def keys_of(user: str) -> tuple[str, str]:
-    """An identity's keys, as the container that uses them gets them."""
+    """Return an identity's keys from the environment of the container that uses them."""
     container = environment_of(CONTAINERS[{"admin": "buckets", "sources": "clip-cutter"}.get(user, user)])
     if user == "sources":
         (profile,) = json.loads(container["SOURCE_STORAGE_PROFILES"]).values()
@@ -62,14 +62,14 @@ def endpoint() -> Iterator[str]:
             "SeaweedFS of docker-compose.yml",
             [
                 *(f"{ROOT}{script}", PROGRAMS / "weed", "-logtostderr=true", *container["command"]),
-                # As the image's own program adds them.
+                # Added by the image's program.
                 *(f"-dir={data}", "-volume.max=0", "-master.volumeSizeLimitMB=1024"),
                 f"-s3.ip.bind={LOOPBACK}",
                 *(f"-{part}.port={port}" for part, port in ports.items()),
             ],
             log=workspace.state.log("seaweedfs"),
             environment=workspace.state.environment() | environment_of(container),
-            lacks=lambda: lacks_service(client(url, "admin")),
+            readiness_error=lambda: service_error(client(url, "admin")),
         )
         try:
             server.start()
@@ -79,7 +79,7 @@ def endpoint() -> Iterator[str]:
             server.kill()
 
 
-def lacks_service(admin: "S3Client") -> str | None:
+def service_error(admin: "S3Client") -> str | None:
     try:
         admin.create_bucket(Bucket="ready")
         admin.put_object(Bucket="ready", Key="ready", Body=b"ready?")
@@ -102,7 +102,7 @@ def create_buckets(endpoint: str) -> None:
 
 Operation = Callable[["S3Client"], Any]
 POLICY = '{"Version": "2012-10-17", "Statement": []}'
-# What is done, and whose keys allow it. "clips" is shared: it holds a VOD as well.
+# Actions, and the identities that may do them. The bucket "clips" also has a VOD here.
 OPERATIONS: dict[str, tuple[Operation, set[str]]] = {
     "read a clip": (lambda s3: s3.get_object(Bucket="clips", Key=CLIP), {"clip-cutter", "clip-gateway"}),
     "look for a clip": (lambda s3: s3.head_object(Bucket="clips", Key=CLIP), {"clip-cutter", "clip-gateway"}),
@@ -117,7 +117,7 @@ OPERATIONS: dict[str, tuple[Operation, set[str]]] = {
         lambda s3: s3.list_objects_v2(Bucket="clips", Prefix="clips/account/"),
         {"clip-cutter", "janitor"},
     ),
-    # Without it, S3 says of a clip that is not there yet that it is forbidden.
+    # Without this permission, S3 answers 403 in place of 404 for a clip that does not exist yet.
     "list everything": (lambda s3: s3.list_objects_v2(Bucket="clips"), {"clip-cutter"}),
     "ask for versions": (lambda s3: s3.get_bucket_versioning(Bucket="clips"), {"janitor"}),
     "read a VOD": (lambda s3: s3.get_object(Bucket="clips", Key=VOD), set()),
@@ -140,7 +140,7 @@ OPERATIONS: dict[str, tuple[Operation, set[str]]] = {
 
 
 def delete_many(s3: "S3Client", bucket: str, *keys: str) -> None:
-    """Delete in bulk, where a refusal stands in the answer, for each key."""
+    """Delete in bulk; the answer has a refusal for each key."""
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
     for error in answer.get("Errors", []):
         raise ClientError({"Error": {"Code": error["Code"]}}, "DeleteObjects")
@@ -161,7 +161,7 @@ def may(operation: Operation, s3: "S3Client") -> bool:
     try:
         operation(s3)
     except ClientError as error:
-        # 403: the answer to a HEAD has no body that would say more. A key with ".." is no request at all.
+        # 403: the answer to a HEAD has no body with a code. A key with ".." is refused as a request.
         if error.response["Error"]["Code"] not in {"AccessDenied", "403", "InvalidRequest"}:
             raise
         return False
@@ -181,11 +181,11 @@ def test_a_presigned_url_opens_clips_only(key: str, status: int, endpoint: str) 
     assert httpx.get(url).status_code == status
 
 
-def test_the_cutter_is_told_that_a_clip_is_not_there(endpoint: str) -> None:
+def test_the_cutter_gets_404_for_a_missing_clip(endpoint: str) -> None:
     with pytest.raises(ClientError) as caught:
         client(endpoint, "clip-cutter").head_object(Bucket="clips", Key="clips/account/clip/other.mp4")
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == httpx.codes.NOT_FOUND
 
 
-def test_nobody_comes_in_unsigned(endpoint: str) -> None:
+def test_unsigned_requests_are_refused(endpoint: str) -> None:
     assert httpx.get(f"{endpoint}/clips/{CLIP}").status_code == httpx.codes.FORBIDDEN

@@ -1,4 +1,4 @@
-"""Apache Kafka on a workspace: what the services rely on there."""
+"""The local stack's Apache Kafka behaves as the services expect."""
 
 import getpass
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ async def make_topic(kafka: ApacheKafka, name: str) -> None:
     await admin.close()
 
 
-async def test_a_killed_broker_has_lost_nothing(kafka: ApacheKafka) -> None:
+async def test_a_killed_broker_has_lost_no_message(kafka: ApacheKafka) -> None:
     await make_topic(kafka, "kept")
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
         for number in range(200):
@@ -44,15 +44,15 @@ async def test_a_killed_broker_has_lost_nothing(kafka: ApacheKafka) -> None:
     assert found == list(range(201))
 
 
-async def test_a_topic_exists_only_because_somebody_made_it(kafka: ApacheKafka) -> None:
+async def test_topics_are_not_created_automatically(kafka: ApacheKafka) -> None:
     # A producer asks for the topic again until its request times out.
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=3000)
     async with producer:
         with pytest.raises(UnknownTopicOrPartitionError):
-            await producer.send_and_wait("nobody-made-this", b"?")
+            await producer.send_and_wait("not-created", b"?")
 
 
-def test_nobody_outside_can_reach_it(kafka: ApacheKafka) -> None:
+def test_it_listens_on_loopback_addresses_only(kafka: ApacheKafka) -> None:
     listening = [
         connection.laddr.ip.removeprefix("::ffff:")
         for connection in psutil.Process(kafka.pid).net_connections()
@@ -62,5 +62,5 @@ def test_nobody_outside_can_reach_it(kafka: ApacheKafka) -> None:
 
 
 def test_it_leaves_no_file_of_the_jvm(kafka: ApacheKafka) -> None:
-    # Where every JVM writes its counters unless told.
+    # The folder of every JVM's counters, unless they are switched off.
     assert not Path(f"/tmp/hsperfdata_{getpass.getuser()}/{kafka.pid}").exists()  # noqa: S108 - fixed in Java

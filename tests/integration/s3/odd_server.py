@@ -1,6 +1,6 @@
-"""A server that speaks as much of S3 as a test wants, and answers the rest as other servers and proxies do.
+"""A server with a part of S3 that answers other requests as other servers and proxies do.
 
-It checks no signature: what it is for are the answers that no real server gives on demand.
+It does not check signatures. It gives answers that real servers do not give on demand.
 """
 
 import base64
@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from local_stack.processes.ports import LOOPBACK
 
 HTML = "html"
-# What a parser of XML takes for an answer, if an empty one.
+# A parser of XML accepts this page as an answer without content.
 PAGE = "<html><head><title>Sorry</title></head><body><p>Not here</p></body></html>"
 Answer = tuple[int, str]
-"""A status and S3's error code for it; ``HTML`` for what a proxy says in S3's place."""
+"""A status and S3's error code; ``HTML`` for the page of a proxy in S3's place."""
 
 
 @dataclass
@@ -39,13 +39,13 @@ class OddS3:
     requests: list[str] = field(default_factory=list)
 
     def deletions(self) -> int:
-        """How many single deletions were asked for."""
+        """The number of requests for single deletions."""
         return sum(each.startswith("DELETE") for each in self.requests)
 
 
 @contextmanager
 def odd_server(odd: OddS3) -> Iterator[OddS3]:
-    """Serve on a loopback port for as long as this is entered."""
+    """Serve on a loopback port while this context is entered."""
 
     class BoundOddHandler(_OddHandler):
         s3 = odd
@@ -118,4 +118,4 @@ class _OddHandler(BaseHTTPRequestHandler):
             self.wfile.write(body.encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Write no log."""

@@ -1,4 +1,4 @@
-"""Keys that stand in no setting of ours: boto3's own chain signs, on a real server."""
+"""Keys outside of the settings: boto3's own chain of credentials, on a real server."""
 
 import json
 import subprocess
@@ -40,13 +40,13 @@ def in_a_profile(monkeypatch: pytest.MonkeyPatch, addresses: Addresses, tmp_path
 def of_the_pods_identity(
     monkeypatch: pytest.MonkeyPatch, addresses: Addresses, tmp_path: Path
 ) -> Iterator[None]:
-    """What EKS Pod Identity gives a pod: a token, and an agent that makes keys of it."""
+    """EKS Pod Identity of a pod: a token, and an agent that exchanges it for keys."""
     token = tmp_path / "token"
     token.write_text("the pod's token")
     keys = {
         "AccessKeyId": addresses.s3_access_key,
         "SecretAccessKey": addresses.s3_secret_key,
-        "Token": "",  # the S3 server of the tests has lasting keys only
+        "Token": "",  # the S3 server of the tests has permanent keys only
         "Expiration": "2099-01-01T00:00:00Z",
     }
 

@@ -1,4 +1,4 @@
-"""Servers that know less than S3, and proxies that answer in their place."""
+"""Servers with a part of S3, and proxies that answer in the place of S3."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +44,8 @@ async def test_where_bulk_is_unknown_objects_go_one_by_one(
         assert await janitor.delete(KEYS[:1]) == {}
     assert odd.keys == {"clips/stays"}
     assert odd.deletions() == len(KEYS)
-    assert sum(each.startswith("POST") for each in odd.requests) == 1  # it is remembered
-    assert len(logs) == 1  # and said once
+    assert sum(each.startswith("POST") for each in odd.requests) == 1  # the refusal is remembered
+    assert len(logs) == 1  # and logged once
 
 
 async def test_a_stuck_object_among_single_deletions_is_named(services: Services, odd: OddS3) -> None:
@@ -85,7 +85,7 @@ async def test_an_outage_is_not_taken_for_a_server_without_bulk(
 async def test_a_page_with_200_deletes_nothing_and_is_no_success(
     services: Services, odd: OddS3, bulk: Answer | None
 ) -> None:
-    """A maintenance page reads like an answer that names no failure: releases were committed for it."""
+    """A maintenance page can be parsed as an answer without failures: it must not count as deletion."""
     odd.bulk = bulk
     if bulk is None:
         odd.everything = 200, HTML
@@ -108,7 +108,7 @@ async def test_a_page_with_200_is_no_empty_bucket(services: Services, odd: OddS3
 async def test_a_page_with_200_has_not_taken_a_clip(services: Services, odd: OddS3, tmp_path: Path) -> None:
     odd.everything = 200, HTML
     (tmp_path / "poster.jpg").write_bytes(b"poster")
-    with pytest.raises(TransientError, match="is not S3"):
+    with pytest.raises(TransientError, match="not one of S3"):
         await services.cutter.put_poster(tmp_path / "poster.jpg", "clips/a")
 
 

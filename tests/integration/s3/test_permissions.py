@@ -1,4 +1,4 @@
-"""The policies in deploy/s3/policies are enough for what each service does, and allow nothing else."""
+"""The policies in deploy/s3/policies allow each service its work, and nothing else."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ Become = Callable[..., None]
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch, addresses: Addresses, s3: "S3Client") -> Iterator[Become]:  # noqa: ARG001 - there are buckets
-    """Let the services act as a user with the policy of one of them, some permissions left out."""
+    """Let the services act as a user with the policy of one of them, without some permissions."""
     iam = boto3.client(
         "iam",
         endpoint_url=addresses.s3_endpoint_url,
@@ -70,7 +70,7 @@ def keys() -> tuple[str, str]:
 
 
 def refused(call: str, **arguments: str) -> bool:
-    """Whether the user of the moment may not."""
+    """Return whether the present user is refused."""
     try:
         getattr(FreeStorage(FreeStorageSettings()).client(), call)(Bucket="clips", **arguments)
     except ClientError as error:

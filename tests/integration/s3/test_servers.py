@@ -1,4 +1,4 @@
-"""What the services do with S3, on every kind of server."""
+"""The services' use of S3, on every kind of server."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -16,7 +16,7 @@ from tests.integration.s3.conftest import IS_FOREIGN, METADATA, Services, use
 
 @pytest.fixture
 def virtual_seaweedfs(monkeypatch: pytest.MonkeyPatch, seaweedfs: None, addresses: Addresses) -> None:  # noqa: ARG001 - its keys
-    """The bucket stands in the host's name. The server is its own proxy: nobody looks that name up."""
+    """The bucket is in the host name. The server is set as proxy, so that the name is not looked up."""
     if IS_FOREIGN:
         pytest.skip("this S3 server does not know the name")
     monkeypatch.setenv("HTTP_PROXY", addresses.s3_endpoint_url)

@@ -1,4 +1,4 @@
-"""Large clips go up in parts while they are verified; what is not finished leaves nothing."""
+"""Large clips are uploaded in parts while they are verified; an unfinished upload leaves no object."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ LARGE = random.Random(7).randbytes(2 * uploads.MIN_PART_BYTES + 12_345)  # noqa:
 
 @pytest.fixture(params=["seaweedfs", "s3proxy"])
 def server(request: pytest.FixtureRequest) -> Iterator["S3Client"]:
-    """A client of each server; afterwards no upload is left unfinished there."""
+    """A client of each server; checks in the end that no upload is unfinished."""
     request.getfixturevalue(request.param)
     client = FreeStorage(FreeStorageSettings()).client()
     yield client
@@ -73,7 +73,7 @@ async def test_a_large_clip_is_sent_before_it_is_finished_and_seen_only_then(
 
 @pytest.mark.parametrize("how", ["refused", "cancelled"])
 @pytest.mark.parametrize("when", ["at once", "sent"])
-async def test_a_clip_that_is_not_finished_leaves_nothing(  # noqa: PLR0917 - fixtures
+async def test_an_unfinished_clip_leaves_no_object(  # noqa: PLR0917 - fixtures
     server: "S3Client",
     services: Services,
     keys: tuple[str, str],

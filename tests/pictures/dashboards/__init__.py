@@ -1,1 +1,1 @@
-"""Pictures of what the dashboards show, made without Grafana: ``make dashboard-pictures``."""
+"""Images of the dashboards, drawn without Grafana: ``make dashboard-pictures``."""

@@ -1,4 +1,4 @@
-"""A dashboard as a picture: its grid, and in each panel what Prometheus answers to the panel's queries."""
+"""Draw a dashboard: its grid, and in each panel Prometheus' answers to the panel's queries."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from local_stack.figures import legend_of, queries_of, writer_of
 
-# A screen, and Grafana's grid on it.
+# The size of the image, and Grafana's grid.
 WIDTH, COLUMNS, ROW, HEAD, DPI = 1920, 24, 38, 46, 100
 GAP = 8
 STEP_SECONDS = 5
@@ -36,7 +36,7 @@ class Series(NamedTuple):
 
 
 class PanelArea(NamedTuple):
-    """Where a panel lies, in shares of the picture from its lower left corner."""
+    """The area of a panel, in shares of the image from its lower left corner."""
 
     x: float
     y: float
@@ -45,7 +45,7 @@ class PanelArea(NamedTuple):
 
 
 def draw(board: Mapping[str, Any], prometheus: str, start: float, end: float, path: Path) -> None:
-    """Draw every panel over a span of time (seconds since 1970), as PNG."""
+    """Draw every panel for a time range (seconds since 1970), as PNG."""
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     height = HEAD + rows * ROW + GAP
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=PAPER)

@@ -1,4 +1,4 @@
-"""A system that lives: highlights come, owners decide, viewers watch, ticks purge, and two things break."""
+"""A load for the dashboards: highlights, actions of owners, viewers, ticks, and two outages."""
 
 import asyncio
 import random
@@ -11,16 +11,16 @@ from typing import Any
 import asyncpg
 import httpx
 
-from local_stack.demo.sample import MOMENTS, SCENE_SECONDS
+from local_stack.demo.sample import HIGHLIGHTS, SCENE_SECONDS
 from local_stack.processes.process import Process
 from tests.e2e.platform import Platform
 
 DICE = random.Random(12)  # noqa: S311 - chance, not a secret
 ACCOUNTS = [f"streamer-{number}" for number in range(1, 6)]
 VOD_SECONDS = 3 * SCENE_SECONDS
-# Of an outage, as a share of the whole load: when it begins, and how long it lasts.
+# Start and length of an outage, as shares of the whole load.
 CUTTER_AWAY, REGISTRY_AWAY, OUTAGE = 0.35, 0.65, 0.06
-WISHES: dict[str, tuple[str, str]] = {
+REQUESTS: dict[str, tuple[str, str]] = {
     "keep": ("POST", "/keep"),
     "publish": ("POST", "/publish"),
     "delete": ("DELETE", ""),
@@ -33,8 +33,8 @@ ODDITIES: list[dict[str, Any]] = [
 ]
 
 
-async def live(platform: Platform, seconds: float) -> None:
-    """Let it live for so long."""
+async def run_load(platform: Platform, seconds: float) -> None:
+    """Run the load for some seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:
             for work, pause in (
@@ -54,13 +54,13 @@ async def _again_and_again(
 ) -> None:
     while True:
         await asyncio.sleep(DICE.uniform(0.5, 1.5) * pause)
-        # What is away comes back.
+        # The outages end.
         with suppress(httpx.HTTPError):
             await work(platform)
 
 
 async def _detect(platform: Platform) -> None:
-    vod, start = DICE.choice(list(MOMENTS)), DICE.uniform(0, VOD_SECONDS - 12)
+    vod, start = DICE.choice(list(HIGHLIGHTS)), DICE.uniform(0, VOD_SECONDS - 12)
     highlight: dict[str, Any] = {
         "twitch_account_id": DICE.choice(ACCOUNTS),
         "source_vod_id": vod,
@@ -81,19 +81,19 @@ async def _some_clip(gateway: httpx.AsyncClient) -> str | None:
 async def _decide(platform: Platform) -> None:
     async with platform.gateway(DICE.choice(ACCOUNTS)) as gateway:
         if clip_id := await _some_clip(gateway):
-            method, path = WISHES[DICE.choices(list(WISHES), weights=(5, 3, 2))[0]]
+            method, path = REQUESTS[DICE.choices(list(REQUESTS), weights=(5, 3, 2))[0]]
             await gateway.request(method, f"/v1/clips/{clip_id}{path}")
 
 
 async def _watch(platform: Platform) -> None:
-    """Mostly one's own clip; sometimes signed out, or somebody else's."""
+    """Watch a clip of the account; sometimes as a guest, or as another account."""
     owner = DICE.choice(ACCOUNTS)
     async with platform.gateway(owner) as gateway:
         if clip_id := await _some_clip(gateway):
             view = DICE.choices(("watch", "download", "poster"), weights=(5, 1, 8))[0]
             await gateway.get(f"/v1/clips/{clip_id}/{view}")
             if DICE.random() < 0.05:
-                async with platform.gateway(DICE.choice((None, "nobody"))) as other:
+                async with platform.gateway(DICE.choice((None, "other-account"))) as other:
                     await other.get(f"/v1/clips/{clip_id}/watch")
 
 
@@ -102,7 +102,7 @@ async def _stumble(platform: Platform) -> None:
 
 
 async def _tick(platform: Platform) -> None:
-    """A few clips have come to their end; the others will, within the week."""
+    """Let four clips expire now, and the others within a week; send the tick."""
     connection = await asyncpg.connect(platform.stack.environment["DATABASE_URL"].replace("+asyncpg", ""))
     try:
         await connection.execute(

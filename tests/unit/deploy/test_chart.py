@@ -1,4 +1,4 @@
-"""The Helm chart: its values, what it renders, and whether the programs understand that.
+"""The Helm chart: its values, its objects, and whether the services accept them.
 
 ``make test-helm`` installs it into a real API server.
 """
@@ -48,7 +48,7 @@ from janitor.settings import SweepSettings
 EVERY = pytest.mark.parametrize("values", VALUES)
 EVERY_SERVICE = pytest.mark.parametrize("component", SERVICES)
 COMPONENTS = (*SERVICES, *HOOKS, *CRONS)
-# Kinds of other people's, which the API server of `make test-helm` knows.
+# Kinds of other projects, which the API server of `make test-helm` has.
 FOREIGN_GROUPS = ("keda.sh", "monitoring.coreos.com")
 OLDEST, NEWEST = "1.29", "1.37"
 JOB_SETTINGS: dict[str, type[BaseSettings]] = {
@@ -61,7 +61,7 @@ USER_OF_THE_BUS = {"topics": "admin", "tick": "scheduler"}
 
 
 def secret(key: str) -> str:
-    """A value for a key of a Secret."""
+    """Return a value for a key of a Secret."""
     if key == "DATABASE_URL":
         return "postgresql://clips:secret@postgres.example.com/clips"
     if key == "SOURCE_STORAGE_PROFILES":
@@ -70,7 +70,7 @@ def secret(key: str) -> str:
 
 
 def given_secrets(objects: list[Object]) -> dict[str, dict[str, str]]:
-    """All Secrets that a release takes something from."""
+    """Return all Secrets that a release reads."""
     made: dict[str, dict[str, str]] = {}
     for pod in pods(objects).values():
         for name, key in secrets_named(pod):
@@ -86,7 +86,7 @@ def environment(values: Object | str, component: str) -> dict[str, str]:
 def load(
     settings_class: type[BaseSettings], found: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> BaseSettings:
-    """The settings that a service makes of an environment, and of nothing else."""
+    """Return the settings that a service loads from an environment alone."""
     for variable in names_of(settings_class):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in found.items():
@@ -116,7 +116,7 @@ class TestValues:
         assert not secrets & set(settings_for_values(component))
 
     @pytest.mark.parametrize(
-        ("values", "says"),
+        ("values", "message"),
         [
             ({"cuter": {}}, "cuter"),
             ({"registry": {"replica": 2}}, "replica"),
@@ -137,8 +137,8 @@ class TestValues:
             ({"tick": {"schedule": "daily"}}, "schedule"),
         ],
     )
-    def test_wrong_ones_are_refused(self, values: Object, says: str) -> None:
-        with pytest.raises(HelmValuesError, match=says):
+    def test_wrong_ones_are_refused(self, values: Object, message: str) -> None:
+        with pytest.raises(HelmValuesError, match=message):
             rendered(values)
 
     def test_the_chart_has_the_version_of_the_packages(self) -> None:
@@ -199,7 +199,7 @@ class TestObjects:
 
 
 def selectors(objects: list[Object]) -> list[dict[str, str]]:
-    """What Services, budgets, policies, Deployments and spreads select pods by."""
+    """Return the selectors of Services, budgets, policies, Deployments and spreads."""
     found = []
     for each in objects:
         spec = each.get("spec", {})
@@ -267,7 +267,7 @@ def test_commands_exist(
     # The entrypoint of an image is the console script of its name.
     (script,) = container.get("command") or [container["image"].rpartition("/")[2].partition(":")[0]]
     (entry_point,) = entry_points(group="console_scripts", name=script)
-    # Click refuses an option that it does not know before it looks at --help.
+    # Click refuses an unknown option before it handles --help.
     monkeypatch.setattr("sys.argv", [script, *container["args"], "--help"])
     with pytest.raises(SystemExit) as stopped:
         entry_point.load()()
@@ -390,7 +390,7 @@ class TestChartHardening:
 
 
 class TestReadiness:
-    """An outage that all replicas share takes none of them out of its Service."""
+    """An outage of a shared system removes no replica from its Service."""
 
     async def test_the_registry_answers_while_the_bus_is_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = load(RegistrySettings, environment("minimal", "registry"), monkeypatch)
@@ -411,7 +411,7 @@ class TestReadiness:
 
     @staticmethod
     async def checks(component: str, app: FastAPI) -> tuple[set[str], set[str]]:
-        """The names of the checks that the startup probe and the readiness probe look at."""
+        """Return the names of the checks of the startup probe and the readiness probe."""
         container = container_of(pods(rendered("minimal"))[component])
         paths = [container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness")]
         async with httpx.AsyncClient(
@@ -430,7 +430,7 @@ class TestChartScratch:
         (mount,) = (each for each in container_of(pod)["volumeMounts"] if each["name"] == "scratch")
         (volume,) = (each for each in pod["spec"]["volumes"] if each["name"] == "scratch")
         assert found["SCRATCH_DIR"].startswith(mount["mountPath"])
-        # The kubelet ends a pod that takes more of the node's disk than this, and cutters see the whole disk.
+        # The kubelet ends a pod that uses more of the node's disk than this; a cutter sees the whole disk.
         needed = 4 * int(found["MAX_CLIP_MEBIBYTES"]) + int(found["INDEX_CACHE_MEBIBYTES"])
         assert self.size_of(volume) == f"{needed}Mi"
         assert (volume.get("emptyDir", {}).get("medium") == "Memory") == (values == "memory")
@@ -503,12 +503,12 @@ class TestNetwork:
         policies = of_kind(rendered("minimal"), "NetworkPolicy")
         users = {"cutter", "registry", "janitor", "topics", "tick"}
         assert {each for each in COMPONENTS if leaves(policies, each, 9094, address=ANYWHERE)} == users
-        # S3, the keys of sign-in, and what makes credentials of an identity.
+        # S3, the keys of sign-in, and the services that give credentials to an identity.
         tls = {each for each in COMPONENTS if leaves(policies, each, 443, address=ANYWHERE)}
         assert tls == {"cutter", "gateway", "janitor", "sweep"}
         agent = {each for each in COMPONENTS if leaves(policies, each, 80, address="169.254.170.23")}
         assert agent == tls
-        # The node's own credentials are nobody's: the cutter reads what strangers made.
+        # No pod may reach the node's own credentials: the cutter reads untrusted VODs.
         assert not [each for each in COMPONENTS if leaves(policies, each, 80, address="169.254.169.254")]
 
     def test_addresses_of_its_own_are_told_apart(self) -> None:
@@ -549,13 +549,13 @@ class TestNetwork:
 
 
 def leaves(policies: dict[str, Object], source: str, port: int, **to: str) -> bool:
-    """Whether a component's pods may open a connection to a port: of a pod, a namespace, or an address."""
+    """Return whether a component's pods may connect to a port of a pod, a namespace, or an address."""
     rules = policies[f"clips-{source}"]["spec"]["egress"]
     return any(has_port(rule, port) and has_peer(rule.get("to"), **to) for rule in rules)
 
 
 def enters(policies: dict[str, Object], target: str, port: int, **who: str) -> bool:
-    """Whether a pod of ours, or of a namespace, may open a connection to a port of a component's pods."""
+    """Return whether a pod of the release, or of a namespace, may connect to a port of a component's pods."""
     spec = policies[f"clips-{target}"]["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     return any(has_port(rule, port) and has_peer(rule.get("from"), **who) for rule in spec["ingress"] or [])
@@ -566,7 +566,7 @@ def has_port(rule: Object, port: int) -> bool:
 
 
 def has_peer(peers: list[Object] | None, *, pod: str = "", namespace: str = "", address: str = "") -> bool:
-    """Whether peers of a policy include a pod of the release, or pods of a namespace, or an address."""
+    """Whether the peers of a policy include a pod of the release, pods of a namespace, or an address."""
     return peers is None or any(
         is_peer(each, pod=pod, namespace=namespace, address=address) for each in peers
     )

@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid, pinned, without secrets, and understood by the programs that it starts."""
+"""docker-compose.yml: valid, pinned, without secrets, and accepted by the programs that it starts."""
 
 import re
 from importlib.metadata import entry_points
@@ -49,7 +49,7 @@ HELD = {
     "buckets": {"FREE_STORAGE_ADMIN_SECRET_KEY"},
 }
 MEBIBYTES = {"m": 1, "g": 1024}
-# Three times what streaming platforms take.
+# Three times the limits of streaming platforms.
 RICH_BITS_PER_SECOND = 30_000_000
 
 
@@ -89,7 +89,7 @@ class TestSecrets:
 
     def test_none_stands_in_the_file(self) -> None:
         text = COMPOSE.read_text()
-        # What is named like a secret, or a URL's password, followed by anything but a reference.
+        # A name of a secret, or a password in a URL, that is not followed by a reference.
         assert not re.findall(r'(?im)^ *"?\w*(?:secret|password|token)\w*"?: *"?[^$\s"].*$', text)
         assert not re.findall(r'(?:password|user_[\w-]+)="[^$].*$', text)
         assert not re.findall(r"(?m)^.*://[^/@\s:]+:[^$@/\s]+@.*$", text)
@@ -200,7 +200,7 @@ class TestHardening:
         environment = environment_of(service)
         grace = float(environment["SHUTDOWN_GRACE_SECONDS"])
         delay = float(environment.get("SHUTDOWN_DELAY_SECONDS", 0))
-        # Twice: open requests may use it up before the bus begins to drain.
+        # Twice: open requests can take the whole period before the bus begins to drain.
         assert seconds(service["stop_grace_period"]) >= delay + 2 * grace
 
     def test_health_is_asked_where_the_service_listens(self) -> None:
@@ -210,7 +210,7 @@ class TestHardening:
 
 
 def mounts(name: str) -> dict[str, dict[str, str]]:
-    """The tmpfs mounts of a container: where, and with which options."""
+    """Return the tmpfs mounts of a container: their places and options."""
     parts = (mount.partition(":") for mount in CONTAINERS[name]["tmpfs"])
     return {
         place: dict(each.split("=") for each in options.split(",") if "=" in each)

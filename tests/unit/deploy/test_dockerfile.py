@@ -1,4 +1,4 @@
-"""The Dockerfile: pinned, not root, nothing to build with in the end, an image for every service."""
+"""The Dockerfile: pinned, not root, without build tools in the images, an image for every service."""
 
 import re
 import tomllib
@@ -61,7 +61,7 @@ def test_locks_hold_what_was_tested(name: str) -> None:
 
 
 def pins(name: str) -> dict[str, frozenset[str]]:
-    """The pinned requirements of a lock file, each with its hashes."""
+    """Return the requirements of a lock file, each with its hashes."""
     text = re.sub(r"\\\n", "", (ROOT / "requirements" / f"{name}.lock").read_text())
     lines = (line.split() for line in text.splitlines() if line and not line.lstrip().startswith("#"))
     return {line[0]: frozenset(word for word in line if word.startswith("--hash=")) for line in lines}

@@ -1,4 +1,4 @@
-"""Rules and dashboards: complete, and about the same names."""
+"""Rules and dashboards are complete, and use existing names."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.support.monitoring import (
 )
 
 SCREEN_ROWS = 27
-"""A row of Grafana's grid is 38 pixels high: so many fit on a screen of 1080."""
+"""Rows of Grafana's grid, 38 pixels high each, on a screen of 1080 pixels."""
 COLUMNS = 24
 ALERTS = alerts()
 PANELS = [

@@ -1,4 +1,4 @@
-"""Every alert has a runbook, every runbook an alert, and all of them the same four parts."""
+"""Every alert has a runbook, every runbook has an alert, and all runbooks have the same four parts."""
 
 import re
 from typing import Any

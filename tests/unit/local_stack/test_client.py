@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from clip_shared.bus.envelope import to_record
 from clip_shared.contracts.events import ClipAvailable, ClipSkipped, Event, HighlightKind, SkipReason
-from local_stack.client import Client, HighlightOutcome, read_env, read_outcome, write_env
+from local_stack.client import Client, HighlightReport, read_env, read_outcome, write_env
 
 NOW = datetime.now(UTC)
 IDS = {"stream_highlight_id": "highlight-1", "twitch_account_id": "a", "source_vod_id": "v"}
@@ -30,7 +30,7 @@ SKIPPED = ClipSkipped(
     highlight_event_id="e",
     highlight_detected_at=NOW,
     reason=SkipReason.SOURCE_MISSING,
-    message="There is no such recording.",
+    message="The VOD does not exist.",
 )
 
 
@@ -61,14 +61,14 @@ def test_a_token_is_what_the_gateway_asks_for() -> None:
     assert claims["sub"] == "streamer-1"
 
 
-def test_outcomes_are_told_apart() -> None:
-    assert read_outcome(record(AVAILABLE)) == HighlightOutcome("highlight-1")
-    assert read_outcome(record(SKIPPED)) == HighlightOutcome("highlight-1", "There is no such recording.")
+def test_each_kind_of_outcome_is_read() -> None:
+    assert read_outcome(record(AVAILABLE)) == HighlightReport("highlight-1")
+    assert read_outcome(record(SKIPPED)) == HighlightReport("highlight-1", "The VOD does not exist.")
     for topic in ("highlight-detected", "highlight-encodings", "clip-created", "clip-skipped"):
         dead = record(SKIPPED, topic=f"{topic}.dlq", headers=[("dlq_error", b"unknown profile")])
-        assert read_outcome(dead) == HighlightOutcome("highlight-1", "unknown profile")
+        assert read_outcome(dead) == HighlightReport("highlight-1", "unknown profile")
 
 
 @pytest.mark.parametrize("changes", [{"value": b"{"}, {"headers": []}, {"value": None}])
-def test_what_is_no_outcome_is_passed_over(changes: dict[str, Any]) -> None:
+def test_records_without_an_outcome_are_skipped(changes: dict[str, Any]) -> None:
     assert read_outcome(record(AVAILABLE, **changes)) is None

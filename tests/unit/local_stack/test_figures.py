@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""The values of the dashboards as text."""
 
 import math
 

@@ -1,10 +1,10 @@
-from local_stack.demo.frames import SIMILAR, SMALL, DecodedFrame, find, shown_at
+from local_stack.demo.frames import SIMILAR, SMALL, VodFrame, find, shown_at
 
 PIXELS = SMALL[0] * SMALL[1]
 
 
-def frame(seconds: float, grey: int, digest: str = "") -> DecodedFrame:
-    return DecodedFrame(seconds, digest or f"{seconds}", bytes([grey]) * PIXELS)
+def frame(seconds: float, grey: int, digest: str = "") -> VodFrame:
+    return VodFrame(seconds, digest or f"{seconds}", bytes([grey]) * PIXELS)
 
 
 STRIP = [frame(1.0, 10), frame(1.033, 60), frame(1.067, 110), frame(1.5, 160)]
@@ -24,7 +24,7 @@ def test_an_identical_frame_is_found() -> None:
     assert (match.frame, match.difference) == (STRIP[2], 0.0)
 
 
-def test_of_several_alike_the_nearest_is_found() -> None:
+def test_of_equal_frames_the_nearest_is_found() -> None:
     still = [frame(second, 50, digest="still") for second in (1.0, 2.0, 3.0)]
     assert find(frame(0.0, 50, digest="still"), still, near=2.1).frame == still[1]
 
@@ -36,5 +36,5 @@ def test_a_re_encoded_frame_is_found_but_never_called_identical() -> None:
     assert find(frame(0.0, 60), STRIP, near=1.0).difference > 0
 
 
-def test_another_picture_is_not_similar() -> None:
+def test_a_different_frame_is_not_similar() -> None:
     assert find(frame(0.0, 250), STRIP, near=1.0).difference > SIMILAR

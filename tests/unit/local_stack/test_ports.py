@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET, NoFreePort, Ports, lacks_listener
+from local_stack.processes.ports import LOOPBACK, TWIN_OFFSET, NoFreePort, Ports, listener_error
 
 
 def test_no_two_stacks_get_the_same_port() -> None:
@@ -22,7 +22,7 @@ def test_a_wanted_port_is_given_again() -> None:
 
 def test_a_server_can_listen_on_a_held_port() -> None:
     with Ports() as ports, socket.create_server((LOOPBACK, ports.claim("http"))) as server:
-        assert lacks_listener(server.getsockname()[1]) is None
+        assert listener_error(server.getsockname()[1]) is None
 
 
 def test_a_port_in_use_is_not_given() -> None:
@@ -39,12 +39,12 @@ def test_the_twin_is_held_too() -> None:
             assert others.claim("http") != twin
 
 
-def test_says_so_when_no_port_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_claim_when_no_port_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local_stack.processes.ports.ATTEMPTS", 0)
     with Ports() as ports, pytest.raises(NoFreePort, match="kafka"):
         ports.claim("kafka")
 
 
-def test_says_what_is_the_matter_where_nobody_listens() -> None:
+def test_the_listener_error_has_the_reason() -> None:
     with Ports() as ports:
-        assert "refused" in (lacks_listener(ports.claim("http")) or "")
+        assert "refused" in (listener_error(ports.claim("http")) or "")

@@ -18,7 +18,7 @@ def test_a_child_inherits_no_setting_and_no_proxy_of_the_user(
     assert environment[MARKER] == str(tmp_path)
 
 
-def test_sweeping_removes_what_was_made_outside(tmp_path: Path) -> None:
+def test_the_sweep_removes_files_outside_the_folder(tmp_path: Path) -> None:
     state = State(tmp_path / "state")
     state.create()
     outside = tmp_path / "a.sock"
@@ -31,7 +31,7 @@ def test_sweeping_removes_what_was_made_outside(tmp_path: Path) -> None:
     assert not state.folder.exists()
 
 
-def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_a_private_file_can_be_read_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "stack.env"
     write_private(path, "old")
     write_private(path, "new")
@@ -48,7 +48,7 @@ def test_a_broken_file_reads_as_empty(tmp_path: Path, text: str) -> None:
     assert read_json(path) == {}
 
 
-def test_a_site_keeps_its_secrets_and_ports(tmp_path: Path) -> None:
+def test_a_workspace_keeps_its_secrets_and_ports(tmp_path: Path) -> None:
     first = Workspace(tmp_path)
     secret, port = first.secret("postgres"), first.ports.claim("kafka")
     first.save()

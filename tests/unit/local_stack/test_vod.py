@@ -8,7 +8,7 @@ def grey(frame: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("number", [0, 1, 29, 30, 1799, 3599, 65535])
-def test_a_frame_tells_its_number(number: int) -> None:
+def test_a_frame_shows_its_number(number: int) -> None:
     assert read_frame_number(grey(_draw(number, 30))) == number
 
 
