@@ -82,6 +82,12 @@ async def test_every_subscriber_has_the_session_of_the_settings(
     assert {each._connection_args["session_timeout_ms"] for each in subscribers} <= {7000}
 
 
+async def test_only_the_service_that_runs_native_code_writes_crash_marks(service: str) -> None:
+    bus: Bus | None = build(service).state.bus
+    marked = [each.writes_crash_marks for each in bus.subscriptions] if bus else []
+    assert set(marked) <= {service == "clip_cutter"}
+
+
 async def test_two_apps_in_one_process_do_not_share_subscribers(service: str) -> None:
     first, second = build(service).state.bus, build(service).state.bus
     if first is not None:
