@@ -5,6 +5,7 @@ import os
 import signal
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -319,6 +320,19 @@ class TestPublishing:
                 await bus.publish_record(OutgoingRecord("not-a-topic-" + "x" * 300, None, b"", []))
 
 
+async def freeze(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return when all its threads have stopped: until then it may answer."""
+    os.kill(pid, signal.SIGSTOP)
+    while not _has_stopped(pid):
+        await asyncio.sleep(0.001)
+
+
+def _has_stopped(pid: int) -> bool:
+    # The state stands behind the name, which may hold spaces and brackets (proc(5)).
+    stats = (thread / "stat" for thread in Path(f"/proc/{pid}/task").iterdir())
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 class TestFrozenBroker:
     @pytest.mark.usefixtures("quick")
     async def test_a_job_that_publishes_to_it_is_not_too_slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +351,7 @@ class TestFrozenBroker:
                 nonlocal attempts
                 attempts += 1
                 if attempts <= 3:
-                    os.kill(pid, signal.SIGSTOP)
+                    await freeze(pid)
                     asyncio.get_running_loop().call_later(2, os.kill, pid, signal.SIGCONT)
                 await bus.publish(Event.new(DailyTick(), source="test"))
                 done.set()
