@@ -8,7 +8,7 @@ from contextlib import (
     asynccontextmanager,
 )
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import structlog
 from fastapi import FastAPI, Header, Query, Response
@@ -24,7 +24,6 @@ from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp
 
 from clip_shared import tracing
-from clip_shared.bus.bus import Bus
 from clip_shared.http.head import AnswerHead
 from clip_shared.http.problems import install_problem_handlers
 
@@ -41,6 +40,22 @@ Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 CHECK_TIMEOUT_SECONDS = 3.0
 
 
+class Connected(Protocol):
+    """What the operations port needs of a service's bus (:class:`clip_shared.bus.bus.Bus`)."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Finish the work, and disconnect."""
+
+    async def check_alive(self) -> None:
+        """Raise RuntimeError if it makes no progress."""
+
+    async def check_ready(self) -> str | None:
+        """Return what is degraded, or None; raise if it cannot work."""
+
+
 def metrics_registry() -> CollectorRegistry:
     """Return a new registry of metrics, with those of the process. Nothing is shared between tests."""
     registry = CollectorRegistry()
@@ -55,7 +70,7 @@ def create_app(
     *,
     registry: CollectorRegistry,
     checks: Mapping[str, Check],
-    bus: Bus | None = None,
+    bus: Connected | None = None,
     check_alive: CheckAlive | None = None,
     lifespan: Lifespan | None = None,
     api: ASGIApp | None = None,

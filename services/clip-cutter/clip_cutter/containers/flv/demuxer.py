@@ -86,7 +86,7 @@ class FlvDemuxer:
         if tag is not None and tag.end <= len(self._held) and is_chained(self._held, tag):
             return tag
         if tag is not None and tag.end + HEAD_SIZE > len(self._held) and not is_end:
-            return None  # the bytes after the tag decide whether it is one
+            return None  # the bytes behind it decide whether it is a tag
         return self._find(at)
 
     def _find(self, at: int) -> FlvTag | None:
